@@ -1,0 +1,26 @@
+# shaders/*.comp -> build/shaders/NAME.spv.h, a list of 32-bit words to be included in an array. A shader with a line
+# "// variants: NAME=-DA=1,-DB=2 NAME2=..." is built once for each of them.
+file(GLOB SHADER_FILES CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.comp")
+file(GLOB SHADER_HEADERS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.glsl")
+set(SHADER_OUTPUTS)
+foreach(shader ${SHADER_FILES})
+  get_filename_component(name ${shader} NAME_WE)
+  file(STRINGS ${shader} line REGEX "^// variants:" LIMIT_COUNT 1)
+  string(REGEX REPLACE "^// variants: *" "" line "${line}")
+  separate_arguments(variants UNIX_COMMAND "${line}")
+  if(NOT variants)
+    set(variants "${name}=")
+  endif()
+  foreach(variant ${variants})
+    string(REGEX MATCH "^[^=]+" out "${variant}")
+    string(REGEX REPLACE "^[^=]+=" "" defines "${variant}")
+    string(REPLACE "," ";" defines "${defines}")
+    set(output "${PROJECT_BINARY_DIR}/shaders/${out}.spv.h")
+    add_custom_command(OUTPUT ${output}
+      COMMAND ${CMAKE_COMMAND} -E make_directory "${PROJECT_BINARY_DIR}/shaders"
+      COMMAND ${GLSLC} -O --target-env=vulkan1.2 -mfmt=num ${defines} -I "${PROJECT_SOURCE_DIR}/shaders" ${shader} -o ${output}
+      DEPENDS ${shader} ${SHADER_HEADERS} VERBATIM)
+    list(APPEND SHADER_OUTPUTS ${output})
+  endforeach()
+endforeach()
+add_custom_target(samepage_shaders DEPENDS ${SHADER_OUTPUTS})

@@ -1,0 +1,91 @@
+/* samepage/device.h - one way to compute, and how it reaches memory.
+ *
+ * A device opens, says honestly what it can do, links regions and runs a model's tapes on them. It never copies a
+ * region's bytes unless its link kind says so.
+ *
+ * Threads: a device may be used by one thread at a time; different devices by different threads at once. The cpu device
+ * has worker threads of its own, on which the calling thread works too.
+ */
+#ifndef SAMEPAGE_DEVICE_H
+#define SAMEPAGE_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "samepage/region.h"
+#include "samepage/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sp_device sp_device;
+
+/* What a device's access to a region is, from best to worst. A link says the truth. */
+typedef enum sp_link_kind {
+    SP_LINK_SHARED = 0, /* the same bytes in the same memory: CPUs, integrated GPUs, software drivers                  */
+    SP_LINK_MAPPED,     /* the same bytes, reached over a bus                                                          */
+    SP_LINK_MIRRORED,   /* a device copy, and every write goes through to the region as it is made                     */
+    SP_LINK_COPIED,     /* bytes are moved explicitly, and counted                                                     */
+} sp_link_kind;
+
+SP_EXPORT const char *sp_link_kind_name(sp_link_kind kind); /* "shared", "mapped", "mirrored", "copied" */
+
+typedef struct sp_device_info {
+    char name[32];         /* what users type: "cpu", "vulkan", "vulkan:1"                                            */
+    char description[160]; /* the hardware and driver in words: "llvmpipe (LLVM 15.0.6, 256 bits), Mesa 22.3.6"       */
+    bool is_software;      /* a GPU interface that computes on the CPU; never picked by "auto"                         */
+    sp_link_kind link;     /* what a link to a region will be                                                          */
+    size_t memory_bytes;   /* of its own; 0 where it uses the host's                                                   */
+    uint32_t thread_count; /* cpu: threads that compute, the caller's one included; 0 elsewhere                        */
+    char isa[16];          /* cpu: "avx2", "avx512", ... as chosen; empty elsewhere                                    */
+} sp_device_info;
+
+typedef struct sp_device_options {
+    uint32_t thread_count; /* cpu: 0 means what the machine and its limits allow                                       */
+    const char *isa;       /* cpu: NULL means the best there is; "reference" forces the plain C of every op            */
+} sp_device_options;
+
+/* Lists what can be opened here, at most capacity entries; *count is how many there are. Never fails for want of a
+ * driver: such a device is not listed. */
+SP_EXPORT sp_status sp_device_list(sp_device_info *infos, size_t capacity, size_t *count, sp_error *error);
+
+/* Opens by name: "cpu", "vulkan", "vulkan:N", or "auto" for the best hardware there is. options may be NULL.
+ * SP_NO_DEVICE names the devices that there are. */
+SP_EXPORT sp_status sp_device_open(const char *name, const sp_device_options *options, sp_device **device,
+                                   sp_error *error);
+
+/* All links, models and sessions on it must be gone. NULL is allowed. */
+SP_EXPORT void sp_device_close(sp_device *device);
+
+SP_EXPORT void sp_device_get_info(const sp_device *device, sp_device_info *info);
+
+/* Counters since open; for doctor, bench and tests. */
+typedef struct sp_device_counters {
+    uint64_t runs;         /* tapes and matmuls submitted                                                              */
+    uint64_t copied_bytes; /* explicitly copied between a region and the device: 0 unless a link is `copied`           */
+    uint64_t linked_bytes; /* of regions, at present                                                                   */
+} sp_device_counters;
+SP_EXPORT void sp_device_get_counters(const sp_device *device, sp_device_counters *counters);
+
+/* Links a region so that the device may compute on it; linking again only counts. Unlink as often as link. Linking
+ * checks what real drivers check (alignment, backing, overlap with a live link, access) on every device, so that what
+ * passes on a forgiving one passes on all: SP_LINK_REFUSED says which rule was broken. */
+SP_EXPORT sp_status sp_device_link(sp_device *device, sp_region *region, sp_error *error);
+SP_EXPORT void sp_device_unlink(sp_device *device, sp_region *region);
+
+/* c[m][n] = a[m][k] * b[k][n], row-major, in place in a linked region; sums in f32. a, b and c are byte offsets from
+ * the region's base, 16-byte aligned, inside its size; c must not overlap a or b. type is that of a and b (SP_F32 or
+ * SP_F16); c is always f32. Returns when the product can be read through the region. SP_BAD_POINTER, SP_INVALID. */
+typedef struct sp_matmul {
+    uint32_t m, n, k;
+    int32_t type; /* sp_dtype */
+    uint64_t a_offset, b_offset, c_offset;
+} sp_matmul;
+SP_EXPORT sp_status sp_device_matmul(sp_device *device, sp_region *region, const sp_matmul *args, sp_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

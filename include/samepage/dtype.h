@@ -1,0 +1,40 @@
+/* samepage/dtype.h - the number formats of weights.
+ *
+ * Values are those of GGUF's ggml_type (github.com/ggml-org/ggml, docs/gguf.md), so that a file's field needs no
+ * translation. A type that is not in this list is refused at load, by name where the name is known.
+ */
+#ifndef SAMEPAGE_DTYPE_H
+#define SAMEPAGE_DTYPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "samepage/export.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* name, GGUF value, text, elements a block, bytes a block */
+#define SP_DTYPE_LIST(X)                                                                                               \
+    X(SP_F32, 0, "F32", 1, 4)                                                                                          \
+    X(SP_F16, 1, "F16", 1, 2)                                                                                          \
+    X(SP_Q4_0, 2, "Q4_0", 32, 18)                                                                                      \
+    X(SP_Q8_0, 8, "Q8_0", 32, 34)                                                                                      \
+    X(SP_BF16, 30, "BF16", 1, 2)
+
+typedef enum sp_dtype {
+#define X(name, value, text, elements, bytes) name = value,
+    SP_DTYPE_LIST(X)
+#undef X
+} sp_dtype;
+
+/* NULL, 0 and 0 for a value that is not in the list. */
+SP_EXPORT const char *sp_dtype_name(sp_dtype type);
+SP_EXPORT uint32_t sp_dtype_block_elements(sp_dtype type);
+SP_EXPORT uint32_t sp_dtype_block_bytes(sp_dtype type);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,32 @@
+/* base/dtype.c - what is known of each weight type, from the one list in samepage/dtype.h. */
+#include "samepage/dtype.h"
+
+const char *sp_dtype_name(sp_dtype type) {
+    switch (type) {
+#define X(name, value, text, elements, bytes)                                                                          \
+    case name: return text;
+        SP_DTYPE_LIST(X)
+#undef X
+    }
+    return NULL;
+}
+
+uint32_t sp_dtype_block_elements(sp_dtype type) {
+    switch (type) {
+#define X(name, value, text, elements, bytes)                                                                          \
+    case name: return elements;
+        SP_DTYPE_LIST(X)
+#undef X
+    }
+    return 0;
+}
+
+uint32_t sp_dtype_block_bytes(sp_dtype type) {
+    switch (type) {
+#define X(name, value, text, elements, bytes)                                                                          \
+    case name: return bytes;
+        SP_DTYPE_LIST(X)
+#undef X
+    }
+    return 0;
+}

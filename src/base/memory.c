@@ -1,0 +1,80 @@
+/* base/memory.c - allocation with a hook for fault injection. */
+#include "base/memory.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+static atomic_long fail_countdown = -1;
+
+void spi_memory_fail_after(long count) {
+    atomic_store(&fail_countdown, count);
+}
+
+static int refuse(void) {
+    if (atomic_load_explicit(&fail_countdown, memory_order_relaxed) < 0) {
+        return 0;
+    }
+    return atomic_fetch_sub(&fail_countdown, 1) == 0;
+}
+
+void *spi_alloc(size_t count, size_t size) {
+    if (refuse()) {
+        return NULL;
+    }
+    return calloc(count ? count : 1, size ? size : 1);
+}
+
+void *spi_resize(void *array, size_t old_count, size_t new_count, size_t size) {
+    size_t bytes;
+    if (refuse() || __builtin_mul_overflow(new_count, size, &bytes)) {
+        return NULL;
+    }
+    char *grown = realloc(array, bytes ? bytes : 1);
+    if (grown && new_count > old_count) {
+        memset(grown + old_count * size, 0, (new_count - old_count) * size);
+    }
+    return grown;
+}
+
+char *spi_copy_string(const char *text, size_t length) {
+    char *copy = length < SIZE_MAX ? spi_alloc(length + 1, 1) : NULL;
+    if (copy && length) {
+        memcpy(copy, text, length);
+    }
+    return copy;
+}
+
+void spi_free(void *memory) {
+    free(memory);
+}
+
+void *spi_alloc_aligned(size_t bytes, size_t alignment) {
+    void *memory = NULL;
+    if (refuse() || posix_memalign(&memory, alignment, bytes ? bytes : alignment)) {
+        return NULL;
+    }
+    memset(memory, 0, bytes);
+    return memory;
+}
+
+void spi_free_aligned(void *memory) {
+    free(memory);
+}
+
+int spi_reserve(void **array, size_t *capacity, size_t needed, size_t size) {
+    if (needed <= *capacity) {
+        return 1;
+    }
+    size_t grown = *capacity ? *capacity * 2 : 8;
+    if (grown < needed) {
+        grown = needed;
+    }
+    void *moved = spi_resize(*array, *capacity, grown, size);
+    if (!moved) {
+        return 0;
+    }
+    *array = moved;
+    *capacity = grown;
+    return 1;
+}

@@ -1,0 +1,85 @@
+/* device/backend.h - what a backend is: one constant table and the functions behind it.
+ *
+ * A new backend is a folder, a table like this one, a line in src/device/backends.def and the op tests passing; nothing
+ * else in the tree learns its name. May include: region, os, base. Included by: src/device and the backends.
+ */
+#ifndef SPI_DEVICE_BACKEND_H
+#define SPI_DEVICE_BACKEND_H
+
+#include "device/tape.h"
+#include "samepage/device.h"
+
+/* What the hardware and its driver take, written down from measurement and never found out by trial: on one driver a
+ * refused import makes later ones fail too, on another the call never returns. src/device/link.c checks them, for every
+ * backend, before the backend sees a range. */
+typedef struct spi_link_rules {
+    size_t align_bytes;      /* base and length of a linked range are multiples of it                                  */
+    size_t range_bytes_max;  /* a longer region is linked as several ranges; 0 means no limit                          */
+    uint32_t backings;       /* bit set of 1 << sp_backing                                                             */
+    sp_link_kind best;       /* what a link will be                                                                    */
+} spi_link_rules;
+
+/* A region linked by a device. Backends embed it as the first member of their own. src/device owns the list of them. */
+struct spi_link {
+    sp_region *region;
+    sp_link_kind kind;
+    uint64_t linked_bytes;   /* from the region's base: all of it that was committed when last extended                */
+    uint32_t references;
+    struct spi_link *next;
+};
+
+typedef void (*spi_progress)(void *env, uint64_t done_bytes, uint64_t total_bytes);
+
+typedef struct spi_store spi_store;     /* weights on a device: in place, packed or uploaded                           */
+typedef struct spi_program spi_program; /* a tape made ready for a device                                              */
+
+typedef struct spi_backend {
+    const char *name; /* "cpu", "vulkan": the word that users type */
+
+    /* Each gets the context that open returned. A failure leaves nothing behind and fills error (never NULL here) with
+     * a sentence that says what to do. */
+
+    /* Lists what can be opened; a missing driver is zero devices, not an error. */
+    sp_status (*enumerate)(sp_device_info *infos, size_t capacity, size_t *count, sp_error *error);
+    sp_status (*open)(uint32_t index, const sp_device_options *options, void **context, sp_error *error);
+    void (*close)(void *context);
+    void (*info)(void *context, sp_device_info *info);
+    void (*rules)(void *context, spi_link_rules *rules);
+
+    /* Links bytes 0..committed of a region, checked against the rules. extend takes in what was committed since; it may
+     * be called with runs prepared but none in flight. */
+    sp_status (*link)(void *context, sp_region *region, spi_link **link, sp_error *error);
+    sp_status (*extend)(void *context, spi_link *link, sp_error *error);
+    void (*unlink)(void *context, spi_link *link); /* waits until the device has let go */
+
+    /* Makes weights usable on the device; they stay mapped until unload. progress may be NULL. Types or shapes that the
+     * backend lacks are SP_UNSUPPORTED and named. */
+    sp_status (*load)(void *context, const spi_weights *weights, spi_progress progress, void *progress_env,
+                      spi_store **store, sp_error *error);
+    void (*unload)(void *context, spi_store *store);
+
+    /* An op that the backend lacks is SP_UNSUPPORTED and named. The tape must outlive the program. */
+    sp_status (*prepare)(void *context, spi_store *store, const spi_tape *tape, spi_program **program,
+                         sp_error *error);
+    void (*discard)(void *context, spi_program *program);
+
+    /* Runs the program and returns when KV blocks and logits can be read through the regions. (Asynchronous submission
+     * comes with the discrete GPUs; callers already treat a run as something that suspends a guest.) */
+    sp_status (*run)(void *context, spi_program *program, const spi_run *run, sp_error *error);
+
+    sp_status (*matmul)(void *context, spi_link *link, const sp_matmul *args, sp_error *error);
+
+    /* Copies rows of a scratch buffer in or out, f32 [rows][width]: for op tests and for taking hidden states out. */
+    sp_status (*write_buffer)(void *context, spi_program *program, uint32_t buffer, uint32_t rows, const float *data,
+                              sp_error *error);
+    sp_status (*read_buffer)(void *context, spi_program *program, uint32_t buffer, uint32_t rows, float *data,
+                             sp_error *error);
+
+    void (*counters)(void *context, sp_device_counters *counters); /* adds its own; linked_bytes is counted above it */
+} spi_backend;
+
+/* For src/model and src/session, which run tapes on an opened device without knowing its backend. */
+const spi_backend *spi_device_backend(const sp_device *device, void **context);
+spi_link *spi_device_find_link(sp_device *device, const sp_region *region); /* NULL: not linked */
+
+#endif

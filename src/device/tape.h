@@ -1,0 +1,145 @@
+/* device/tape.h - a forward pass as a list of ops over named buffers.
+ *
+ * A tape is recorded once per model by src/model and executed by every backend. It holds no positions, lengths or
+ * addresses: these come with each run (spi_run), so a recording stays valid. All numbers in both were checked by who
+ * made them; backends trust them, and read nothing that a guest can write except the bytes that they compute on.
+ *
+ * A run is a matrix of rows: row r is one token of one session. Consecutive rows of one session form a segment, so a
+ * run can prefill one session, decode one token of many, or both at once, and every weight is read once for all rows.
+ *
+ * Owns: nothing but its arrays. May include: base. Included by: the backends and src/model.
+ */
+#ifndef SPI_DEVICE_TAPE_H
+#define SPI_DEVICE_TAPE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "samepage/dtype.h"
+#include "samepage/status.h"
+
+/* A weight: [rows][cols], row-major as GGUF stores it (cols is GGUF's ne[0]); a vector has rows == 1.
+ * data points into the mapped model file, aligned to 32 bytes, read-only, and lives as long as the weights. */
+typedef struct spi_tensor {
+    const char *name;
+    sp_dtype type;
+    uint32_t rows, cols;
+    const void *data;
+    uint64_t bytes;
+} spi_tensor;
+
+typedef struct spi_weights {
+    const spi_tensor *tensors;
+    uint32_t count;
+} spi_weights;
+
+#define SPI_NONE UINT32_MAX
+
+/* The tokens of a KV block: the unit of growing, sharing, hashing and saving. */
+#define SPI_BLOCK_TOKENS 64u
+
+/* Where the K or V row (head_dim f16 values) of a token lies, in bytes from a session's first block:
+ *   (position / 64) * block_bytes + layer_offset + (k_or_v * kv_heads + head) * 64 * head_dim * 2
+ *   + (position % 64) * head_dim * 2,  layer_offset = layer * 2 * kv_heads * 64 * head_dim * 2
+ * that is [block][layer][K,V][kv head][64][head_dim], each block padded to a multiple of 64 KiB. */
+typedef struct spi_kv_shape {
+    uint32_t layers, kv_heads, head_dim;
+    uint64_t block_bytes;
+} spi_kv_shape;
+
+typedef enum spi_op_kind {
+    SPI_OP_EMBED,     /* dst[r][:] = weight[token of r][:] * scale                                                     */
+    SPI_OP_NORM,      /* dst[r] = src * weight / sqrt(mean(src^2) + eps), over each `group` columns by themselves;
+                         weight has `group` elements, f32                                                             */
+    SPI_OP_MATMUL,    /* dst[r][o] = (accumulate ? dst[r][o] : 0) + bias[o] + sum_k weight[o][k] * src[r][k]           */
+    SPI_OP_ROPE,      /* in place on dst: rotates the first rope_dims of each head by the row's position               */
+    SPI_OP_KV_STORE,  /* f16 rows of src (k) and src1 (v) to the session's blocks, layer `layer`, at the row's position*/
+    SPI_OP_ATTENTION, /* dst[r] = softmax(scale * q k^T) v over positions 0..position of r; q = src                    */
+    SPI_OP_GATE,      /* dst[r][i] = act(src[r][i]) * src1[r][i]                                                       */
+    SPI_OP_ADD,       /* dst[r][i] += src[r][i]                                                                        */
+    SPI_OP_GATHER,    /* dst[i] = src[row of the i-th wanted output]: after it, rows are outputs                       */
+    SPI_OP_HEAD,      /* a MATMUL whose output rows go to the segments' logits in their regions, times scale           */
+    SPI_OP_KIND_COUNT
+} spi_op_kind;
+
+typedef enum spi_act { SPI_ACT_SILU, SPI_ACT_GELU_TANH } spi_act;
+
+/* Which columns of a head rotate together (arXiv:2104.09864): ADJACENT pairs (2i, 2i+1), as GGUF's llama stores q and
+ * k, HALVES pairs (i, i + dims/2). The angle of pair i is position * freq_scale * base^(-2i/dims) / factor[i], where
+ * factor is the f32 tensor `weight` of dims/2 elements, or 1. */
+typedef enum spi_rope_pairs { SPI_ROPE_ADJACENT, SPI_ROPE_HALVES } spi_rope_pairs;
+
+typedef struct spi_op {
+    spi_op_kind kind;
+    uint32_t dst, src, src1; /* buffers, or SPI_NONE                                                                   */
+    uint32_t weight, bias;   /* tensors, or SPI_NONE                                                                   */
+    bool accumulate;         /* MATMUL                                                                                 */
+    uint32_t layer;          /* KV_STORE, ATTENTION                                                                    */
+    uint32_t heads;          /* ROPE: heads in a row of dst; ATTENTION: query heads (KV heads: the tape's kv shape)    */
+    uint32_t group;          /* NORM: columns normalised together; the buffer's width for a whole row                  */
+    uint32_t window;         /* ATTENTION: only the last `window` positions; 0 means all                               */
+    spi_act act;             /* GATE                                                                                   */
+    uint32_t rope_dims;
+    spi_rope_pairs rope_pairs;
+    float rope_base, rope_freq_scale;
+    float eps;               /* NORM                                                                                   */
+    float scale;             /* EMBED, ATTENTION, HEAD; 1 where nothing is to be scaled                                */
+    float softcap;           /* ATTENTION, HEAD: x = cap * tanh(x / cap) before softmax, or on the logits; 0 means none*/
+} spi_op;
+
+/* A scratch buffer: f32 [rows_max][width], private to the backend. */
+typedef struct spi_buffer {
+    const char *name;
+    uint32_t width;
+} spi_buffer;
+
+typedef struct spi_tape {
+    const spi_op *ops;
+    uint32_t op_count;
+    const spi_buffer *buffers;
+    uint32_t buffer_count;
+    spi_kv_shape kv;
+    uint32_t rows_max;       /* of a run                                                                               */
+    uint32_t vocab;          /* width of a logits row                                                                  */
+} spi_tape;
+
+typedef struct spi_link spi_link; /* a region as a device reaches it: device/backend.h */
+
+/* One session's rows in a run. Blocks and logits lie in the linked region; both offsets are multiples of 64. The KV
+ * range covers at least position_first + row_count tokens, rounded up to blocks; the logits range out_count rows. */
+typedef struct spi_segment {
+    spi_link *link;
+    uint64_t kv_offset;      /* bytes from the region's base to the session's first block                              */
+    uint64_t logits_offset;  /* bytes from the region's base to the first logits row, f32 [out_count][vocab]           */
+    uint32_t row_first, row_count;
+    uint32_t position_first; /* of row_first; the rows that follow have the positions that follow                      */
+    uint32_t out_first, out_count; /* outputs out_first .. of the run are the segment's last out_count rows            */
+} spi_segment;
+
+typedef struct spi_run {
+    const int32_t *tokens;   /* [row_count], each in [0, vocab)                                                        */
+    uint32_t row_count;      /* 1..rows_max                                                                            */
+    const spi_segment *segments;
+    uint32_t segment_count;  /* they cover the rows in order, without gaps; and likewise the outputs                   */
+    uint32_t out_count;      /* 0: GATHER and everything behind it is skipped                                          */
+} spi_run;
+
+const char *spi_op_name(spi_op_kind kind); /* "embed", "norm", ... */
+
+/* Checks that a tape is well formed: every index in range, widths and shapes agree with what each op says above, types
+ * known. Backends call it first in prepare and then trust the tape. SP_INVALID names op and field. */
+sp_status spi_tape_check(const spi_tape *tape, const spi_weights *weights, sp_error *error);
+
+/* Bytes of a block for a shape, padded to 64 KiB. */
+uint64_t spi_kv_block_bytes(uint32_t layers, uint32_t kv_heads, uint32_t head_dim);
+
+/* Offset of a K (which = 0) or V (which = 1) row, from the session's first block. */
+static inline uint64_t spi_kv_row_offset(const spi_kv_shape *shape, uint32_t layer, uint32_t which, uint32_t head,
+                                         uint32_t position) {
+    uint64_t row_bytes = (uint64_t)shape->head_dim * 2;
+    uint64_t head_bytes = row_bytes * SPI_BLOCK_TOKENS;
+    uint64_t in_block = (((uint64_t)layer * 2 + which) * shape->kv_heads + head) * head_bytes;
+    return (position / SPI_BLOCK_TOKENS) * shape->block_bytes + in_block + (position % SPI_BLOCK_TOKENS) * row_bytes;
+}
+
+#endif

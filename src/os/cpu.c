@@ -1,0 +1,152 @@
+/* os/cpu.c - processor features and thread counts on Linux. See cpu.h. */
+#include "os/cpu.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* Linux hands out AMX's tile registers on request only (Documentation/arch/x86/xstate.rst). */
+static bool ask_for_tiles(void) {
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+static uint64_t enabled_state(void) {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+/* Bits as in Intel's Software Developer's Manual, volume 2A, CPUID, leaves 1 and 7. */
+static void detect(spi_cpu_features *features) {
+    uint32_t a, b, c, d, c1;
+    if (!__get_cpuid(1, &a, &b, &c1, &d) || !(c1 >> 27 & 1)) {
+        return;
+    }
+    uint64_t state = enabled_state();
+    bool avx_state = (state & 0x6) == 0x6, avx512_state = (state & 0xe6) == 0xe6, tile_state = (state & 0x60000) == 0x60000;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        return;
+    }
+    features->avx2_fma_f16c = avx_state && (b >> 5 & 1) && (c1 >> 12 & 1) && (c1 >> 29 & 1);
+    features->avx512 = features->avx2_fma_f16c && avx512_state && (b >> 16 & 1) && (b >> 30 & 1) && (b >> 17 & 1) &&
+                       (b >> 31 & 1);
+    features->avx512_vnni = features->avx512 && (c >> 11 & 1);
+    bool tiles = tile_state && (d >> 24 & 1) && ask_for_tiles();
+    features->amx_bf16 = tiles && (d >> 22 & 1);
+    features->amx_int8 = tiles && (d >> 25 & 1);
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {
+        features->avx512_bf16 = features->avx512 && (a >> 5 & 1);
+    }
+}
+#else
+static void detect(spi_cpu_features *features) {
+#if defined(__aarch64__)
+    features->neon = true;
+#else
+    (void)features;
+#endif
+}
+#endif
+
+static spi_cpu_features found;
+
+static void detect_once(void) {
+    detect(&found);
+}
+
+const spi_cpu_features *spi_cpu_get_features(void) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, detect_once);
+    return &found;
+}
+
+void spi_cpu_name(char *name, size_t capacity) {
+    snprintf(name, capacity, "unknown processor");
+    FILE *info = fopen("/proc/cpuinfo", "r");
+    char line[256];
+    while (info && fgets(line, sizeof line, info)) {
+        char *colon = strchr(line, ':');
+        if (colon && !strncmp(line, "model name", 10)) {
+            colon[strcspn(colon, "\n")] = 0;
+            snprintf(name, capacity, "%s", colon + 1 + strspn(colon + 1, " "));
+            break;
+        }
+    }
+    if (info) {
+        fclose(info);
+    }
+}
+
+/* The quota of the control group that this process is in, in whole processors rounded up; 0 if there is none.
+ * Version 2 says "MAX PERIOD" in cpu.max; version 1 has two files. Inside of a container the group is the root. */
+static uint32_t quota(void) {
+    long long limit = -1, period = 0;
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
+    if (file) {
+        if (fscanf(file, "%lld %lld", &limit, &period) != 2) {
+            limit = -1; /* the word "max" */
+        }
+        fclose(file);
+    } else if ((file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r"))) {
+        if (fscanf(file, "%lld", &limit) != 1) {
+            limit = -1;
+        }
+        fclose(file);
+        file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r");
+        if (file) {
+            if (fscanf(file, "%lld", &period) != 1) {
+                period = 0;
+            }
+            fclose(file);
+        }
+    }
+    return limit > 0 && period > 0 ? (uint32_t)((limit + period - 1) / period) : 0;
+}
+
+/* True if no processor with a lower number in the mask shares this one's core. */
+static bool first_of_core(int processor, const cpu_set_t *mask) {
+    char path[96], list[64] = "";
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", processor);
+    FILE *file = fopen(path, "r");
+    if (!file) {
+        return true;
+    }
+    char *text = fgets(list, sizeof list, file);
+    fclose(file);
+    while (text && *text) { /* "0,64" or "0-1" */
+        long from = strtol(text, &text, 10), to = *text == '-' ? strtol(text + 1, &text, 10) : from;
+        for (long other = from; other <= to && other < processor; other++) {
+            if (CPU_ISSET((size_t)other, mask)) {
+                return false;
+            }
+        }
+        if (*text != ',') {
+            break;
+        }
+        text++;
+    }
+    return true;
+}
+
+uint32_t spi_cpu_thread_count(void) {
+    cpu_set_t mask;
+    uint32_t count = 0, limit = quota();
+    if (sched_getaffinity(0, sizeof mask, &mask)) {
+        return 1;
+    }
+    for (int processor = 0; processor < CPU_SETSIZE; processor++) {
+        count += CPU_ISSET((size_t)processor, &mask) && first_of_core(processor, &mask);
+    }
+    if (limit && limit < count) {
+        count = limit;
+    }
+    return count ? count : 1;
+}

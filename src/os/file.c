@@ -1,0 +1,182 @@
+/* os/file.c - files on POSIX systems. See file.h. */
+#include "os/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+/* Opens a regular file to read and gives its length. */
+static sp_status open_regular(const char *path, int *file, size_t *bytes, sp_error *error) {
+    struct stat stat;
+    *file = open(path, O_RDONLY | O_CLOEXEC);
+    if (*file < 0) {
+        return spi_fail(error, errno == ENOENT || errno == ENOTDIR ? SP_NOT_FOUND : SP_IO, "cannot open %s: %s", path,
+                        strerror(errno));
+    }
+    if (fstat(*file, &stat) || !S_ISREG(stat.st_mode)) {
+        close(*file);
+        *file = -1;
+        return spi_fail(error, SP_IO, "%s is not a regular file", path);
+    }
+    *bytes = (size_t)stat.st_size;
+    return SP_OK;
+}
+
+sp_status spi_file_map_open(const char *path, spi_file_map *map, sp_error *error) {
+    int file;
+    *map = (spi_file_map){0};
+    size_t bytes = 0;
+    sp_status status = open_regular(path, &file, &bytes, error);
+    if (status) {
+        return status;
+    }
+    void *data = NULL;
+    if (bytes) {
+        data = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, 0);
+        if (data == MAP_FAILED) {
+            status = spi_fail(error, SP_NO_ADDRESS_SPACE, "cannot map %s (%zu bytes): %s", path, bytes, strerror(errno));
+        }
+    }
+    close(file);
+    if (!status) {
+        *map = (spi_file_map){.data = data, .bytes = bytes};
+    }
+    return status;
+}
+
+void spi_file_map_close(spi_file_map *map) {
+    if (map->data) {
+        munmap((void *)(uintptr_t)map->data, map->bytes);
+    }
+    *map = (spi_file_map){0};
+}
+
+static sp_status read_all(int file, char *data, size_t bytes) {
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t got = read(file, data + done, bytes - done);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return SP_IO;
+        }
+        done += (size_t)got;
+    }
+    return SP_OK;
+}
+
+sp_status spi_file_read(const char *path, size_t bytes_max, void **data, size_t *bytes, sp_error *error) {
+    int file;
+    *data = NULL;
+    sp_status status = open_regular(path, &file, bytes, error);
+    if (status) {
+        return status;
+    }
+    if (*bytes > bytes_max) {
+        status = spi_fail(error, SP_LIMIT, "%s has %zu bytes, more than the %zu allowed", path, *bytes, bytes_max);
+        goto done;
+    }
+    *data = spi_alloc(*bytes + 1, 1);
+    if (!*data) {
+        status = spi_fail(error, SP_NO_MEMORY, "no memory to read %s (%zu bytes)", path, *bytes);
+        goto done;
+    }
+    status = read_all(file, *data, *bytes);
+    if (status) {
+        spi_free(*data);
+        *data = NULL;
+        spi_fail(error, status, "cannot read %s: %s", path, errno ? strerror(errno) : "it became shorter meanwhile");
+    }
+done:
+    close(file);
+    return status;
+}
+
+static sp_status write_all(int file, const char *data, size_t bytes) {
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t put = write(file, data + done, bytes - done);
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
+        if (put <= 0) {
+            return SP_IO;
+        }
+        done += (size_t)put;
+    }
+    return SP_OK;
+}
+
+sp_status spi_file_write(const char *path, const void *data, size_t bytes, bool sync, sp_error *error) {
+    size_t length = strlen(path);
+    char *temporary = spi_alloc(length + 8, 1);
+    if (!temporary) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory to write %s", path);
+    }
+    memcpy(temporary, path, length);
+    memcpy(temporary + length, ".XXXXXX", 8);
+    int file = mkostemp(temporary, O_CLOEXEC);
+    sp_status status = file < 0 ? SP_IO : write_all(file, data, bytes);
+    if (!status && sync && fsync(file)) {
+        status = SP_IO;
+    }
+    if (file >= 0 && close(file) && !status) {
+        status = SP_IO;
+    }
+    if (!status && rename(temporary, path)) {
+        status = SP_IO;
+    }
+    if (status) {
+        spi_fail(error, status, "cannot write %s: %s", path, strerror(errno));
+        if (file >= 0) {
+            unlink(temporary);
+        }
+    }
+    spi_free(temporary);
+    return status;
+}
+
+sp_status spi_folder_create(const char *path, sp_error *error) {
+    char part[4096];
+    size_t length = strlen(path);
+    if (length >= sizeof part) {
+        return spi_fail(error, SP_INVALID, "the path of a folder is longer than %zu bytes", sizeof part - 1);
+    }
+    memcpy(part, path, length + 1);
+    for (size_t i = 1; i <= length; i++) {
+        if (part[i] != '/' && part[i] != 0) {
+            continue;
+        }
+        char kept = part[i];
+        part[i] = 0;
+        struct stat stat_now;
+        if (mkdir(part, 0700) && (stat(part, &stat_now) || !S_ISDIR(stat_now.st_mode))) {
+            return spi_fail(error, SP_IO, "cannot make the folder %s: %s", part, strerror(errno));
+        }
+        part[i] = kept;
+    }
+    return SP_OK;
+}
+
+sp_status spi_folder_cache(char *path, size_t capacity) {
+    const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int length;
+    if (base && base[0] == '/') {
+        length = snprintf(path, capacity, "%s/samepage", base);
+    } else if (home && home[0] == '/') {
+        length = snprintf(path, capacity, "%s/.cache/samepage", home);
+    } else {
+        /* One folder a user: another user's files there are not trusted, see guest/cache.c. */
+        length = snprintf(path, capacity, "/tmp/samepage-%lu", (unsigned long)getuid());
+    }
+    return length > 0 && (size_t)length < capacity ? SP_OK : SP_INVALID;
+}

@@ -1,0 +1,86 @@
+/* os/process.c - child processes. See process.h. */
+#include "os/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "os/clock.h"
+
+extern char **environ;
+
+/* Reads the child's stderr until it closes it or time runs out. Keeps the first capacity - 1 bytes. */
+static bool drain(int from, int64_t deadline_ns, char *output, size_t capacity) {
+    size_t kept = 0;
+    bool in_time = true;
+    for (;;) {
+        int64_t left_ms = (deadline_ns - spi_clock_ns()) / 1000000;
+        struct pollfd wait = {.fd = from, .events = POLLIN};
+        int ready = left_ms > 0 ? poll(&wait, 1, left_ms > 1000000 ? 1000000 : (int)left_ms) : 0;
+        if (ready == 0 && spi_clock_ns() >= deadline_ns) {
+            in_time = false;
+            break;
+        }
+        char chunk[512];
+        ssize_t got = ready > 0 ? read(from, chunk, sizeof chunk) : -1;
+        if (got == 0 || (got < 0 && errno != EINTR && ready > 0)) {
+            break;
+        }
+        if (got > 0 && capacity > 1) {
+            size_t room = capacity - 1 - kept, take = (size_t)got < room ? (size_t)got : room;
+            memcpy(output + kept, chunk, take);
+            kept += take;
+        }
+    }
+    if (capacity) {
+        output[kept] = 0;
+    }
+    return in_time;
+}
+
+sp_status spi_process_run(const char *const argv[], int64_t timeout_ms, int *exit_code, char *output, size_t capacity,
+                          sp_error *error) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC)) {
+        return spi_fail(error, SP_IO, "cannot start %s: %s", argv[0], strerror(errno));
+    }
+    posix_spawn_file_actions_t actions;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], 2);
+    pid_t child;
+    int failed = posix_spawn(&child, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    close(ends[1]);
+    if (failed) {
+        close(ends[0]);
+        return spi_fail(error, SP_IO, "cannot start %s: %s", argv[0], strerror(failed));
+    }
+    bool in_time = drain(ends[0], spi_clock_ns() + timeout_ms * 1000000, output, capacity);
+    close(ends[0]);
+    if (!in_time) {
+        kill(child, SIGKILL);
+    }
+    int state;
+    while (waitpid(child, &state, 0) < 0 && errno == EINTR) {
+    }
+    *exit_code = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
+    return in_time ? SP_OK : spi_fail(error, SP_TIMEOUT, "%s took more than %lld ms", argv[0], (long long)timeout_ms);
+}
+
+sp_status spi_process_self(char *path, size_t capacity) {
+    ssize_t length = readlink("/proc/self/exe", path, capacity);
+    if (length < 0 || (size_t)length >= capacity) {
+        return SP_IO;
+    }
+    path[length] = 0;
+    return SP_OK;
+}

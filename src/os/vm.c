@@ -1,0 +1,116 @@
+/* os/vm.c - address space on Linux. See vm.h. */
+#include "os/vm.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+size_t spi_vm_page_bytes(void) {
+    static size_t page_bytes;
+    if (!page_bytes) {
+        page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    }
+    return page_bytes;
+}
+
+sp_status spi_vm_reserve(size_t bytes, size_t alignment, void **base, void **mapping, size_t *mapping_bytes) {
+    size_t whole;
+    if (__builtin_add_overflow(bytes, alignment, &whole)) {
+        return SP_NO_ADDRESS_SPACE;
+    }
+    char *start = mmap(NULL, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (start == MAP_FAILED) {
+        return SP_NO_ADDRESS_SPACE;
+    }
+    *base = (void *)(((uintptr_t)start + alignment - 1) & ~(uintptr_t)(alignment - 1));
+    *mapping = start;
+    *mapping_bytes = whole;
+    return SP_OK;
+}
+
+void spi_vm_release(void *mapping, size_t mapping_bytes) {
+    munmap(mapping, mapping_bytes);
+}
+
+sp_status spi_vm_commit(void *address, size_t bytes, bool huge) {
+    if (mprotect(address, bytes, PROT_READ | PROT_WRITE)) {
+        return SP_NO_MEMORY;
+    }
+    if (huge) {
+        /* Only advice: a kernel without huge pages says no, and small ones do. */
+        madvise(address, bytes, MADV_HUGEPAGE);
+    }
+    return SP_OK;
+}
+
+sp_status spi_vm_protect(void *address, size_t bytes, bool readable, bool writable) {
+    int access = (readable ? PROT_READ : 0) | (writable ? PROT_WRITE : 0);
+    return mprotect(address, bytes, access) ? SP_NO_MEMORY : SP_OK;
+}
+
+sp_status spi_vm_file_create(size_t bytes, int *file) {
+    *file = memfd_create("samepage", MFD_CLOEXEC);
+    if (*file < 0) {
+        return errno == ENOSYS ? SP_UNSUPPORTED : SP_NO_MEMORY;
+    }
+    if (ftruncate(*file, (off_t)bytes)) {
+        close(*file);
+        *file = -1;
+        return SP_NO_MEMORY;
+    }
+    return SP_OK;
+}
+
+sp_status spi_vm_file_resize(int file, size_t bytes) {
+    return ftruncate(file, (off_t)bytes) ? SP_NO_MEMORY : SP_OK;
+}
+
+void spi_vm_close(int file) {
+    if (file >= 0) {
+        close(file);
+    }
+}
+
+sp_status spi_vm_map_file(void *address, size_t bytes, int file, size_t file_offset) {
+    void *mapped =
+        mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file, (off_t)file_offset);
+    return mapped == MAP_FAILED ? SP_NO_MEMORY : SP_OK;
+}
+
+bool spi_vm_has_access(const void *address, size_t bytes, bool writable) {
+    FILE *maps = fopen("/proc/self/maps", "r");
+    if (!maps) {
+        return true;
+    }
+    uintptr_t next = (uintptr_t)address, end = next + bytes;
+    char line[512];
+    while (next < end && fgets(line, sizeof line, maps)) {
+        uintptr_t from, to;
+        char access[5];
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s", &from, &to, access) != 3 || to <= next) {
+            continue;
+        }
+        if (from > next || access[0] != 'r' || (writable && access[1] != 'w')) {
+            break;
+        }
+        next = to;
+    }
+    fclose(maps);
+    return next >= end;
+}
+
+size_t spi_vm_resident_bytes(void) {
+    /* The first two numbers of statm are pages: all, resident. */
+    FILE *statm = fopen("/proc/self/statm", "r");
+    size_t all = 0, resident = 0;
+    if (statm) {
+        if (fscanf(statm, "%zu %zu", &all, &resident) != 2) {
+            resident = 0;
+        }
+        fclose(statm);
+    }
+    return resident * spi_vm_page_bytes();
+}

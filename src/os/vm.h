@@ -1,0 +1,45 @@
+/* os/vm.h - address space: reserve, commit, protect. The whole memory contract with the system on one page.
+ *
+ * Linux now; macOS goes into a second file with the same functions: 16 KiB pages, no overcommit flag, no memfd. Nothing
+ * outside of src/os calls mmap. May include: base.
+ */
+#ifndef SPI_OS_VM_H
+#define SPI_OS_VM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "samepage/status.h"
+
+size_t spi_vm_page_bytes(void);
+
+/* Sets aside addresses without memory, aligned; *base is the aligned start, *mapping and *mapping_bytes are what
+ * spi_vm_release takes. SP_NO_ADDRESS_SPACE. */
+sp_status spi_vm_reserve(size_t bytes, size_t alignment, void **base, void **mapping, size_t *mapping_bytes);
+void spi_vm_release(void *mapping, size_t mapping_bytes);
+
+/* Makes reserved pages readable and writable; they read as zero until written. huge asks for huge pages where the kernel
+ * gives them. SP_NO_MEMORY. */
+sp_status spi_vm_commit(void *address, size_t bytes, bool huge);
+
+/* Withholds or gives the CPU's access, keeping the pages and what they hold. SP_NO_MEMORY (the kernel's table of
+ * mappings is full). */
+sp_status spi_vm_protect(void *address, size_t bytes, bool readable, bool writable);
+
+/* An unnamed file of pages that several mappings can share (memfd). SP_UNSUPPORTED where the system has none. The file
+ * is closed with spi_vm_close. */
+sp_status spi_vm_file_create(size_t bytes, int *file);
+sp_status spi_vm_file_resize(int file, size_t bytes);
+void spi_vm_close(int file);
+
+/* Puts a private copy-on-write view of the file over reserved pages. */
+sp_status spi_vm_map_file(void *address, size_t bytes, int file, size_t file_offset);
+
+/* True if every page of the range is mapped with at least this access: reads /proc/self/maps; for strict checks before
+ * linking and for tests, not for hot paths. True where the system cannot tell. */
+bool spi_vm_has_access(const void *address, size_t bytes, bool writable);
+
+/* Resident memory of this process in bytes; 0 if the system does not tell. */
+size_t spi_vm_resident_bytes(void);
+
+#endif

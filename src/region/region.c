@@ -1,0 +1,193 @@
+/* region/region.c - reserved, committed, usable: see samepage/region.h for the picture. */
+#include "region/region.h"
+
+#include <assert.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "os/vm.h"
+
+#define DEFAULT_RESERVE_BYTES ((size_t)4 << 30)
+
+struct sp_region {
+    uint8_t *base;
+    size_t size_bytes, committed_bytes, reserved_bytes;
+    sp_backing backing;
+    int file; /* SP_BACKING_SHAREABLE */
+    void *mapping;
+    size_t mapping_bytes;
+    spi_region_watcher *watchers;
+};
+
+static size_t round_up(size_t bytes, size_t step) {
+    return (bytes + step - 1) / step * step;
+}
+
+/* Large steps: at least a quarter more than there is, so that a region that grows page by page is linked a handful of
+ * times and not thousands. */
+static size_t next_commitment(const sp_region *region, size_t size_bytes) {
+    size_t wanted = region->committed_bytes + region->committed_bytes / 4;
+    if (wanted < size_bytes || !region->committed_bytes) {
+        wanted = size_bytes;
+    }
+    wanted = round_up(wanted, SP_REGION_ALIGN_BYTES);
+    return wanted < region->reserved_bytes ? wanted : region->reserved_bytes;
+}
+
+static sp_status commit(sp_region *region, size_t committed_bytes) {
+    size_t from = region->committed_bytes, more = committed_bytes - from;
+    if (region->backing == SP_BACKING_ANONYMOUS) {
+        return spi_vm_commit(region->base + from, more, true);
+    }
+    sp_status status = spi_vm_file_resize(region->file, committed_bytes);
+    return status ? status : spi_vm_map_file(region->base + from, more, region->file, from);
+}
+
+sp_status spi_region_open_tail(sp_region *region) {
+    size_t tail = region->committed_bytes - region->size_bytes;
+    return tail ? spi_vm_protect(region->base + region->size_bytes, tail, true, true) : SP_OK;
+}
+
+sp_status spi_region_close_tail(sp_region *region) {
+    size_t tail = region->committed_bytes - region->size_bytes;
+    return tail ? spi_vm_protect(region->base + region->size_bytes, tail, false, false) : SP_OK;
+}
+
+/* Commits at least size_bytes and tells the watchers. The tail is accessible on success. */
+static sp_status extend(sp_region *region, size_t size_bytes, sp_error *error) {
+    size_t target = next_commitment(region, size_bytes);
+    sp_status status = commit(region, target);
+    if (status) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory to grow a region from %zu to %zu bytes", region->committed_bytes,
+                        target);
+    }
+    size_t before = region->committed_bytes;
+    region->committed_bytes = target;
+    status = region->watchers && before > region->size_bytes ? spi_region_open_tail(region) : SP_OK;
+    for (spi_region_watcher *watcher = region->watchers; watcher && !status; watcher = watcher->next) {
+        status = watcher->committed(watcher->env, region, error);
+    }
+    return status;
+}
+
+sp_status sp_region_grow(sp_region *region, size_t size_bytes, sp_error *error) {
+    if (size_bytes <= region->size_bytes) {
+        return SP_OK;
+    }
+    if (size_bytes > region->reserved_bytes) {
+        return spi_fail(error, SP_LIMIT, "a region of %zu bytes cannot grow to %zu", region->reserved_bytes, size_bytes);
+    }
+    size_t target = round_up(size_bytes, spi_vm_page_bytes());
+    sp_status status = SP_OK;
+    if (target > region->committed_bytes) {
+        status = extend(region, target, error);
+    }
+    if (!status) {
+        status = spi_vm_protect(region->base + region->size_bytes, target - region->size_bytes, true, true);
+    }
+    if (!status) {
+        region->size_bytes = target;
+    }
+    /* On the way out of a failure too: what lies behind size must fault. */
+    sp_status closed = spi_region_close_tail(region);
+    if (!status && closed) {
+        status = spi_fail(error, SP_NO_MEMORY, "the system cannot protect more ranges of memory");
+    }
+    return status;
+}
+
+static sp_status set_up(sp_region *region, const sp_region_options *options, sp_error *error) {
+    size_t guard = round_up(options->guard_bytes, spi_vm_page_bytes());
+    void *base = NULL;
+    if (options->backing == SP_BACKING_SHAREABLE) {
+        sp_status status = spi_vm_file_create(0, &region->file);
+        if (status) {
+            return spi_fail(error, status, "shareable regions are not to be had on this system");
+        }
+    }
+    size_t whole;
+    if (__builtin_add_overflow(region->reserved_bytes, guard, &whole) ||
+        spi_vm_reserve(whole, SP_REGION_ALIGN_BYTES, &base, &region->mapping, &region->mapping_bytes)) {
+        return spi_fail(error, SP_NO_ADDRESS_SPACE, "no %zu bytes of address space for a region: see ulimit -v",
+                        region->reserved_bytes);
+    }
+    region->base = base;
+    return sp_region_grow(region, options->size_bytes, error);
+}
+
+sp_status sp_region_create(const sp_region_options *options, sp_region **out, sp_error *error) {
+    *out = NULL;
+    size_t reserve = options->reserve_bytes ? options->reserve_bytes : DEFAULT_RESERVE_BYTES;
+    if (options->size_bytes > reserve || reserve > SIZE_MAX / 4 || options->guard_bytes > SIZE_MAX / 4) {
+        return spi_fail(error, SP_INVALID, "a region of %zu bytes does not fit into its reservation of %zu bytes",
+                        options->size_bytes, reserve);
+    }
+    sp_region *region = spi_alloc(1, sizeof *region);
+    if (!region) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory for a region");
+    }
+    region->reserved_bytes = round_up(reserve, SP_REGION_ALIGN_BYTES);
+    region->backing = options->backing;
+    region->file = -1;
+    sp_status status = set_up(region, options, error);
+    if (status) {
+        sp_region_destroy(region);
+        return status;
+    }
+    *out = region;
+    return SP_OK;
+}
+
+void sp_region_destroy(sp_region *region) {
+    if (!region) {
+        return;
+    }
+    assert(!region->watchers && "a device is still linked to this region");
+    if (region->mapping) {
+        spi_vm_release(region->mapping, region->mapping_bytes);
+    }
+    spi_vm_close(region->file);
+    spi_free(region);
+}
+
+void spi_region_watch(sp_region *region, spi_region_watcher *watcher) {
+    watcher->next = region->watchers;
+    region->watchers = watcher;
+}
+
+void spi_region_unwatch(sp_region *region, spi_region_watcher *watcher) {
+    spi_region_watcher **place = &region->watchers;
+    while (*place && *place != watcher) {
+        place = &(*place)->next;
+    }
+    assert(*place && "this watcher does not watch this region");
+    *place = watcher->next;
+}
+
+bool spi_region_is_watched(const sp_region *region) {
+    return region->watchers != NULL;
+}
+
+uint8_t *sp_region_base(const sp_region *region) {
+    return region->base;
+}
+
+size_t sp_region_size_bytes(const sp_region *region) {
+    return region->size_bytes;
+}
+
+size_t sp_region_committed_bytes(const sp_region *region) {
+    return region->committed_bytes;
+}
+
+size_t sp_region_reserved_bytes(const sp_region *region) {
+    return region->reserved_bytes;
+}
+
+sp_backing sp_region_backing(const sp_region *region) {
+    return region->backing;
+}
+
+const char *sp_backing_name(sp_backing backing) {
+    return backing == SP_BACKING_SHAREABLE ? "shareable" : "anonymous";
+}

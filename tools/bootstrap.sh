@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Installs what samepage is built with and does nothing where it is there already: Debian packages, and the Wasmtime
+# library out of its PyPI wheel, checked by hash, into .deps/. Needs root or sudo only if a package is missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(
+    gcc cmake ninja-build pkg-config python3 python3-pip unzip
+    clang lld wasi-libc libclang-rt-14-dev-wasm32 # guests
+    libpcre2-dev libxxhash-dev libcjson-dev       # libraries
+    libvulkan-dev libvulkan1 mesa-vulkan-drivers glslc spirv-tools # the Vulkan device; Mesa's software driver
+    libcmocka-dev clang-format clang-tidy libclang-rt-14-dev llvm # tests, lint, fuzzing
+)
+wasmtime_version=48.0.0
+
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if ((${#missing[@]})); then
+    echo "bootstrap: installing ${#missing[@]} Debian packages: ${missing[*]}"
+    sudo=()
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || { echo "bootstrap: not root and no sudo: install the packages above by hand" >&2; exit 1; }
+        sudo=(sudo)
+    fi
+    "${sudo[@]}" apt-get update -qq
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if [ "$(cat .deps/wasmtime/VERSION 2>/dev/null || true)" != "$wasmtime_version" ]; then
+    echo "bootstrap: fetching Wasmtime $wasmtime_version"
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --require-hashes -r tools/wasmtime.txt -d "$work"
+    mkdir -p .deps/wasmtime
+    unzip -q -o -j "$work"/wasmtime-*.whl 'wasmtime/*/_libwasmtime.*' -d "$work"
+    mv "$work"/_libwasmtime.* .deps/wasmtime/libwasmtime.so
+    echo "$wasmtime_version" >.deps/wasmtime/VERSION
+fi
