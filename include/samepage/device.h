@@ -24,27 +24,27 @@ typedef struct sp_device sp_device;
 
 /* What a device's access to a region is, from best to worst. A link says the truth. */
 typedef enum sp_link_kind {
-    SP_LINK_SHARED = 0, /* the same bytes in the same memory: CPUs, integrated GPUs, software drivers                  */
-    SP_LINK_MAPPED,     /* the same bytes, reached over a bus                                                          */
-    SP_LINK_MIRRORED,   /* a device copy, and every write goes through to the region as it is made                     */
-    SP_LINK_COPIED,     /* bytes are moved explicitly, and counted                                                     */
+    SP_LINK_SHARED = 0, /* the same bytes in the same memory: CPUs, integrated GPUs, software drivers */
+    SP_LINK_MAPPED,     /* the same bytes, reached over a bus */
+    SP_LINK_MIRRORED,   /* a device copy, and every write goes through to the region as it is made */
+    SP_LINK_COPIED,     /* bytes are moved explicitly, and counted */
 } sp_link_kind;
 
 SP_EXPORT const char *sp_link_kind_name(sp_link_kind kind); /* "shared", "mapped", "mirrored", "copied" */
 
 typedef struct sp_device_info {
-    char name[32];         /* what users type: "cpu", "vulkan", "vulkan:1"                                            */
-    char description[160]; /* the hardware and driver in words: "llvmpipe (LLVM 15.0.6, 256 bits), Mesa 22.3.6"       */
-    bool is_software;      /* a GPU interface that computes on the CPU; never picked by "auto"                         */
-    sp_link_kind link;     /* what a link to a region will be                                                          */
-    size_t memory_bytes;   /* of its own; 0 where it uses the host's                                                   */
-    uint32_t thread_count; /* cpu: threads that compute, the caller's one included; 0 elsewhere                        */
-    char isa[16];          /* cpu: "avx2", "avx512", ... as chosen; empty elsewhere                                    */
+    char name[32];         /* what users type: "cpu", "vulkan", "vulkan:1" */
+    char description[160]; /* the hardware and driver in words: "llvmpipe (LLVM 15.0.6, 256 bits), Mesa 22.3.6" */
+    bool is_software;      /* a GPU interface that computes on the CPU; never picked by "auto" */
+    sp_link_kind link;     /* what a link to a region will be */
+    size_t memory_bytes;   /* of its own; 0 where it uses the host's */
+    uint32_t thread_count; /* cpu: threads that compute, the caller's one included; 0 elsewhere */
+    char isa[16];          /* cpu: "avx2", "avx512", ... as chosen; empty elsewhere */
 } sp_device_info;
 
 typedef struct sp_device_options {
-    uint32_t thread_count; /* cpu: 0 means what the machine and its limits allow                                       */
-    const char *isa;       /* cpu: NULL means the best there is; "reference" forces the plain C of every op            */
+    uint32_t thread_count; /* cpu: 0 means what the machine and its limits allow */
+    const char *isa;       /* cpu: NULL means the best there is; "reference" forces the plain C of every op */
 } sp_device_options;
 
 /* Lists what can be opened here, at most capacity entries; *count is how many there are. Never fails for want of a
@@ -63,9 +63,9 @@ SP_EXPORT void sp_device_get_info(const sp_device *device, sp_device_info *info)
 
 /* Counters since open; for doctor, bench and tests. */
 typedef struct sp_device_counters {
-    uint64_t runs;         /* tapes and matmuls submitted                                                              */
-    uint64_t copied_bytes; /* explicitly copied between a region and the device: 0 unless a link is `copied`           */
-    uint64_t linked_bytes; /* of regions, at present                                                                   */
+    uint64_t runs;         /* tapes and matmuls submitted */
+    uint64_t copied_bytes; /* explicitly copied between a region and the device: 0 unless a link is `copied` */
+    uint64_t linked_bytes; /* of regions, at present */
 } sp_device_counters;
 SP_EXPORT void sp_device_get_counters(const sp_device *device, sp_device_counters *counters);
 

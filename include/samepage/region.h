@@ -35,15 +35,15 @@ typedef struct sp_region sp_region;
 
 /* How the bytes are backed. It decides what a driver accepts: see the table in docs/links.md. */
 typedef enum sp_backing {
-    SP_BACKING_ANONYMOUS = 0, /* private anonymous pages, huge where the kernel grants it: every driver takes these    */
+    SP_BACKING_ANONYMOUS = 0, /* private anonymous pages, huge where the kernel grants it: every driver takes these */
     SP_BACKING_SHAREABLE,     /* copy-on-write view of an unnamed file, so that two regions can map the same pages; not
-                                 on macOS (SP_UNSUPPORTED)                                                             */
+                                 on macOS (SP_UNSUPPORTED) */
 } sp_backing;
 
 typedef struct sp_region_options {
-    size_t reserve_bytes; /* addresses to set aside; 0 means 4 GiB, all that a 32-bit guest can name; rounded up       */
-    size_t size_bytes;    /* usable from the start, zeroed; rounded up to the page                                     */
-    size_t guard_bytes;   /* inaccessible addresses behind the reservation; 0 means none; rounded up to the page       */
+    size_t reserve_bytes; /* addresses to set aside; 0 means 4 GiB, all that a 32-bit guest can name; rounded up */
+    size_t size_bytes;    /* usable from the start, zeroed; rounded up to the page */
+    size_t guard_bytes;   /* inaccessible addresses behind the reservation; 0 means none; rounded up to the page */
     sp_backing backing;
 } sp_region_options;
 

@@ -23,16 +23,16 @@ typedef struct sp_sampler sp_sampler;
 /* Zero everywhere is greedy without penalties. This struct is a part of the guests' binary interface: 48 bytes, no
  * pointers, fields as they are. */
 typedef struct sp_sampler_options {
-    float temperature;         /* 0: greedy                                                                            */
-    int32_t top_k;             /* keep the k likeliest; 0: all                                                         */
-    float top_p;               /* keep the smallest set whose probability reaches p; 0 or 1: all                       */
-    float min_p;               /* keep those at least min_p times as likely as the likeliest; 0: all                   */
-    float repeat_penalty;      /* > 1 divides positive and multiplies negative logits of tokens seen; 0 or 1: none     */
-    float frequency_penalty;   /* subtracted once for each time a token was seen                                       */
-    float presence_penalty;    /* subtracted once if a token was seen                                                  */
-    int32_t penalty_last;      /* how many of the latest tokens penalties look at; 0: 64; at most 4096                 */
-    uint64_t seed;             /* the same seed and logits give the same tokens on every machine                       */
-    uint64_t reserved;         /* 0                                                                                    */
+    float temperature;       /* 0: greedy */
+    int32_t top_k;           /* keep the k likeliest; 0: all */
+    float top_p;             /* keep the smallest set whose probability reaches p; 0 or 1: all */
+    float min_p;             /* keep those at least min_p times as likely as the likeliest; 0: all */
+    float repeat_penalty;    /* > 1 divides positive and multiplies negative logits of tokens seen; 0 or 1: none */
+    float frequency_penalty; /* subtracted once for each time a token was seen */
+    float presence_penalty;  /* subtracted once if a token was seen */
+    int32_t penalty_last;    /* how many of the latest tokens penalties look at; 0: 64; at most 4096 */
+    uint64_t seed;           /* the same seed and logits give the same tokens on every machine */
+    uint64_t reserved;       /* 0 */
 } sp_sampler_options;
 
 /* options NULL means greedy. SP_INVALID names the field that is not finite or out of range. */

@@ -24,7 +24,7 @@ typedef struct sp_tokenizer sp_tokenizer;
 /* SP_ENCODE_SPECIAL puts the beginning- and end-of-text tokens where the model's file says that it wants them;
  * SP_ENCODE_PARSE_SPECIAL makes "<|eot_id|>" in the text the one special token that it names. Leave the latter out for
  * text that a stranger wrote. */
-#define SP_ENCODE_SPECIAL 1u
+#define SP_ENCODE_SPECIAL       1u
 #define SP_ENCODE_PARSE_SPECIAL 2u
 
 /* SP_DECODE_SPECIAL shows special tokens as their names; else they are left out. */

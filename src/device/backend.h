@@ -13,25 +13,25 @@
  * refused import makes later ones fail too, on another the call never returns. src/device/link.c checks them, for every
  * backend, before the backend sees a range. */
 typedef struct spi_link_rules {
-    size_t align_bytes;      /* base and length of a linked range are multiples of it                                  */
-    size_t range_bytes_max;  /* a longer region is linked as several ranges; 0 means no limit                          */
-    uint32_t backings;       /* bit set of 1 << sp_backing                                                             */
-    sp_link_kind best;       /* what a link will be                                                                    */
+    size_t align_bytes;     /* base and length of a linked range are multiples of it */
+    size_t range_bytes_max; /* a longer region is linked as several ranges; 0 means no limit */
+    uint32_t backings;      /* bit set of 1 << sp_backing */
+    sp_link_kind best;      /* what a link will be */
 } spi_link_rules;
 
 /* A region linked by a device. Backends embed it as the first member of their own. src/device owns the list of them. */
 struct spi_link {
     sp_region *region;
     sp_link_kind kind;
-    uint64_t linked_bytes;   /* from the region's base: all of it that was committed when last extended                */
+    uint64_t linked_bytes; /* from the region's base: all of it that was committed when last extended */
     uint32_t references;
     struct spi_link *next;
 };
 
 typedef void (*spi_progress)(void *env, uint64_t done_bytes, uint64_t total_bytes);
 
-typedef struct spi_store spi_store;     /* weights on a device: in place, packed or uploaded                           */
-typedef struct spi_program spi_program; /* a tape made ready for a device                                              */
+typedef struct spi_store spi_store;     /* weights on a device: in place, packed or uploaded */
+typedef struct spi_program spi_program; /* a tape made ready for a device */
 
 typedef struct spi_backend {
     const char *name; /* "cpu", "vulkan": the word that users type */
@@ -59,8 +59,7 @@ typedef struct spi_backend {
     void (*unload)(void *context, spi_store *store);
 
     /* An op that the backend lacks is SP_UNSUPPORTED and named. The tape must outlive the program. */
-    sp_status (*prepare)(void *context, spi_store *store, const spi_tape *tape, spi_program **program,
-                         sp_error *error);
+    sp_status (*prepare)(void *context, spi_store *store, const spi_tape *tape, spi_program **program, sp_error *error);
     void (*discard)(void *context, spi_program *program);
 
     /* Runs the program and returns when KV blocks and logits can be read through the regions. (Asynchronous submission

@@ -48,17 +48,17 @@ typedef struct spi_kv_shape {
 } spi_kv_shape;
 
 typedef enum spi_op_kind {
-    SPI_OP_EMBED,     /* dst[r][:] = weight[token of r][:] * scale                                                     */
-    SPI_OP_NORM,      /* dst[r] = src * weight / sqrt(mean(src^2) + eps), over each `group` columns by themselves;
-                         weight has `group` elements, f32                                                             */
-    SPI_OP_MATMUL,    /* dst[r][o] = (accumulate ? dst[r][o] : 0) + bias[o] + sum_k weight[o][k] * src[r][k]           */
-    SPI_OP_ROPE,      /* in place on dst: rotates the first rope_dims of each head by the row's position               */
-    SPI_OP_KV_STORE,  /* f16 rows of src (k) and src1 (v) to the session's blocks, layer `layer`, at the row's position*/
-    SPI_OP_ATTENTION, /* dst[r] = softmax(scale * q k^T) v over positions 0..position of r; q = src                    */
-    SPI_OP_GATE,      /* dst[r][i] = act(src[r][i]) * src1[r][i]                                                       */
-    SPI_OP_ADD,       /* dst[r][i] += src[r][i]                                                                        */
-    SPI_OP_GATHER,    /* dst[i] = src[row of the i-th wanted output]: after it, rows are outputs                       */
-    SPI_OP_HEAD,      /* a MATMUL whose output rows go to the segments' logits in their regions, times scale           */
+    SPI_OP_EMBED,    /* dst[r][:] = weight[token of r][:] * scale */
+    SPI_OP_NORM,     /* dst[r] = src * weight / sqrt(mean(src^2) + eps), over each `group` columns by themselves;
+                         weight has `group` elements, f32 */
+    SPI_OP_MATMUL,   /* dst[r][o] = (accumulate ? dst[r][o] : 0) + bias[o] + sum_k weight[o][k] * src[r][k] */
+    SPI_OP_ROPE,     /* in place on dst: rotates the first rope_dims of each head by the row's position */
+    SPI_OP_KV_STORE, /* f16 rows of src (k) and src1 (v) to the session's blocks, layer `layer`, at the row's position*/
+    SPI_OP_ATTENTION, /* dst[r] = softmax(scale * q k^T) v over positions 0..position of r; q = src */
+    SPI_OP_GATE,      /* dst[r][i] = act(src[r][i]) * src1[r][i] */
+    SPI_OP_ADD,       /* dst[r][i] += src[r][i] */
+    SPI_OP_GATHER,    /* dst[i] = src[row of the i-th wanted output]: after it, rows are outputs */
+    SPI_OP_HEAD,      /* a MATMUL whose output rows go to the segments' logits in their regions, times scale */
     SPI_OP_KIND_COUNT
 } spi_op_kind;
 
@@ -71,20 +71,20 @@ typedef enum spi_rope_pairs { SPI_ROPE_ADJACENT, SPI_ROPE_HALVES } spi_rope_pair
 
 typedef struct spi_op {
     spi_op_kind kind;
-    uint32_t dst, src, src1; /* buffers, or SPI_NONE                                                                   */
-    uint32_t weight, bias;   /* tensors, or SPI_NONE                                                                   */
-    bool accumulate;         /* MATMUL                                                                                 */
-    uint32_t layer;          /* KV_STORE, ATTENTION                                                                    */
-    uint32_t heads;          /* ROPE: heads in a row of dst; ATTENTION: query heads (KV heads: the tape's kv shape)    */
-    uint32_t group;          /* NORM: columns normalised together; the buffer's width for a whole row                  */
-    uint32_t window;         /* ATTENTION: only the last `window` positions; 0 means all                               */
-    spi_act act;             /* GATE                                                                                   */
+    uint32_t dst, src, src1; /* buffers, or SPI_NONE */
+    uint32_t weight, bias;   /* tensors, or SPI_NONE */
+    bool accumulate;         /* MATMUL */
+    uint32_t layer;          /* KV_STORE, ATTENTION */
+    uint32_t heads;          /* ROPE: heads in a row of dst; ATTENTION: query heads (KV heads: the tape's kv shape) */
+    uint32_t group;          /* NORM: columns normalised together; the buffer's width for a whole row */
+    uint32_t window;         /* ATTENTION: only the last `window` positions; 0 means all */
+    spi_act act;             /* GATE */
     uint32_t rope_dims;
     spi_rope_pairs rope_pairs;
     float rope_base, rope_freq_scale;
-    float eps;               /* NORM                                                                                   */
-    float scale;             /* EMBED, ATTENTION, HEAD; 1 where nothing is to be scaled                                */
-    float softcap;           /* ATTENTION, HEAD: x = cap * tanh(x / cap) before softmax, or on the logits; 0 means none*/
+    float eps;     /* NORM */
+    float scale;   /* EMBED, ATTENTION, HEAD; 1 where nothing is to be scaled */
+    float softcap; /* ATTENTION, HEAD: x = cap * tanh(x / cap) before softmax, or on the logits; 0 means none*/
 } spi_op;
 
 /* A scratch buffer: f32 [rows_max][width], private to the backend. */
@@ -99,8 +99,8 @@ typedef struct spi_tape {
     const spi_buffer *buffers;
     uint32_t buffer_count;
     spi_kv_shape kv;
-    uint32_t rows_max;       /* of a run                                                                               */
-    uint32_t vocab;          /* width of a logits row                                                                  */
+    uint32_t rows_max; /* of a run */
+    uint32_t vocab;    /* width of a logits row */
 } spi_tape;
 
 typedef struct spi_link spi_link; /* a region as a device reaches it: device/backend.h */
@@ -109,19 +109,19 @@ typedef struct spi_link spi_link; /* a region as a device reaches it: device/bac
  * range covers at least position_first + row_count tokens, rounded up to blocks; the logits range out_count rows. */
 typedef struct spi_segment {
     spi_link *link;
-    uint64_t kv_offset;      /* bytes from the region's base to the session's first block                              */
-    uint64_t logits_offset;  /* bytes from the region's base to the first logits row, f32 [out_count][vocab]           */
+    uint64_t kv_offset;     /* bytes from the region's base to the session's first block */
+    uint64_t logits_offset; /* bytes from the region's base to the first logits row, f32 [out_count][vocab] */
     uint32_t row_first, row_count;
-    uint32_t position_first; /* of row_first; the rows that follow have the positions that follow                      */
-    uint32_t out_first, out_count; /* outputs out_first .. of the run are the segment's last out_count rows            */
+    uint32_t position_first;       /* of row_first; the rows that follow have the positions that follow */
+    uint32_t out_first, out_count; /* outputs out_first .. of the run are the segment's last out_count rows */
 } spi_segment;
 
 typedef struct spi_run {
-    const int32_t *tokens;   /* [row_count], each in [0, vocab)                                                        */
-    uint32_t row_count;      /* 1..rows_max                                                                            */
+    const int32_t *tokens; /* [row_count], each in [0, vocab) */
+    uint32_t row_count;    /* 1..rows_max */
     const spi_segment *segments;
-    uint32_t segment_count;  /* they cover the rows in order, without gaps; and likewise the outputs                   */
-    uint32_t out_count;      /* 0: GATHER and everything behind it is skipped                                          */
+    uint32_t segment_count; /* they cover the rows in order, without gaps; and likewise the outputs */
+    uint32_t out_count;     /* 0: GATHER and everything behind it is skipped */
 } spi_run;
 
 const char *spi_op_name(spi_op_kind kind); /* "embed", "norm", ... */

@@ -19,8 +19,19 @@
 typedef struct spi_gguf spi_gguf;
 
 typedef enum spi_gguf_type {
-    SPI_GGUF_U8 = 0, SPI_GGUF_I8, SPI_GGUF_U16, SPI_GGUF_I16, SPI_GGUF_U32, SPI_GGUF_I32, SPI_GGUF_F32, SPI_GGUF_BOOL,
-    SPI_GGUF_STRING, SPI_GGUF_ARRAY, SPI_GGUF_U64, SPI_GGUF_I64, SPI_GGUF_F64
+    SPI_GGUF_U8 = 0,
+    SPI_GGUF_I8,
+    SPI_GGUF_U16,
+    SPI_GGUF_I16,
+    SPI_GGUF_U32,
+    SPI_GGUF_I32,
+    SPI_GGUF_F32,
+    SPI_GGUF_BOOL,
+    SPI_GGUF_STRING,
+    SPI_GGUF_ARRAY,
+    SPI_GGUF_U64,
+    SPI_GGUF_I64,
+    SPI_GGUF_F64
 } spi_gguf_type;
 
 typedef struct spi_gguf_string {
@@ -31,19 +42,19 @@ typedef struct spi_gguf_string {
 /* A value of one key. Arrays of arrays are SP_BAD_FILE. */
 typedef struct spi_gguf_value {
     spi_gguf_string key;
-    spi_gguf_type type;         /* SPI_GGUF_ARRAY: see element_type                                                    */
-    spi_gguf_type element_type; /* of an array                                                                         */
-    uint64_t count;             /* of an array; 1 otherwise                                                            */
-    const void *data;           /* the first element in the file, unaligned; use the accessors below                   */
+    spi_gguf_type type;         /* SPI_GGUF_ARRAY: see element_type */
+    spi_gguf_type element_type; /* of an array */
+    uint64_t count;             /* of an array; 1 otherwise */
+    const void *data;           /* the first element in the file, unaligned; use the accessors below */
 } spi_gguf_value;
 
 typedef struct spi_gguf_tensor {
     spi_gguf_string name;
-    uint32_t type;              /* ggml_type as the file has it; its size was checked where sp_dtype knows it          */
-    uint32_t dimension_count;   /* 1..4                                                                                */
-    uint64_t dimensions[4];     /* ne[0] is the innermost; missing ones are 1; the product fits into 63 bits           */
-    const void *data;           /* into the mapping, aligned to the file's alignment; NULL if type is not an sp_dtype  */
-    uint64_t bytes;             /* 0 if type is not an sp_dtype                                                        */
+    uint32_t type;            /* ggml_type as the file has it; its size was checked where sp_dtype knows it */
+    uint32_t dimension_count; /* 1..4 */
+    uint64_t dimensions[4];   /* ne[0] is the innermost; missing ones are 1; the product fits into 63 bits */
+    const void *data;         /* into the mapping, aligned to the file's alignment; NULL if type is not an sp_dtype */
+    uint64_t bytes;           /* 0 if type is not an sp_dtype */
 } spi_gguf_tensor;
 
 /* path is named in messages. spi_gguf_parse takes bytes that the caller keeps (for tests and fuzzing). */
@@ -76,7 +87,7 @@ typedef struct spi_gguf_iterator {
     uint64_t left;
 } spi_gguf_iterator;
 bool spi_gguf_strings(const spi_gguf_value *value, spi_gguf_iterator *iterator); /* false: not an array of strings */
-bool spi_gguf_next(spi_gguf_iterator *iterator, spi_gguf_string *out);           /* false: at the end              */
+bool spi_gguf_next(spi_gguf_iterator *iterator, spi_gguf_string *out);           /* false: at the end */
 bool spi_gguf_array_i64(const spi_gguf_value *value, uint64_t index, int64_t *out);
 bool spi_gguf_array_f64(const spi_gguf_value *value, uint64_t index, double *out);
 

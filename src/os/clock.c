@@ -12,6 +12,5 @@ int64_t spi_clock_ns(void) {
 
 void spi_sleep_ns(int64_t ns) {
     struct timespec rest = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
-    while (nanosleep(&rest, &rest) && errno == EINTR) {
-    }
+    while (nanosleep(&rest, &rest) && errno == EINTR) {}
 }

@@ -31,13 +31,14 @@ static void detect(spi_cpu_features *features) {
         return;
     }
     uint64_t state = enabled_state();
-    bool avx_state = (state & 0x6) == 0x6, avx512_state = (state & 0xe6) == 0xe6, tile_state = (state & 0x60000) == 0x60000;
+    bool avx_state = (state & 0x6) == 0x6, avx512_state = (state & 0xe6) == 0xe6,
+         tile_state = (state & 0x60000) == 0x60000;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
         return;
     }
     features->avx2_fma_f16c = avx_state && (b >> 5 & 1) && (c1 >> 12 & 1) && (c1 >> 29 & 1);
-    features->avx512 = features->avx2_fma_f16c && avx512_state && (b >> 16 & 1) && (b >> 30 & 1) && (b >> 17 & 1) &&
-                       (b >> 31 & 1);
+    features->avx512 =
+        features->avx2_fma_f16c && avx512_state && (b >> 16 & 1) && (b >> 30 & 1) && (b >> 17 & 1) && (b >> 31 & 1);
     features->avx512_vnni = features->avx512 && (c >> 11 & 1);
     bool tiles = tile_state && (d >> 24 & 1) && ask_for_tiles();
     features->amx_bf16 = tiles && (d >> 22 & 1);

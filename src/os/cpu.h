@@ -8,8 +8,8 @@
 
 /* Instruction sets that the processor has and the system has switched on (XCR0; AMX is asked for). */
 typedef struct spi_cpu_features {
-    bool avx2_fma_f16c;   /* x86-64-v3 as far as kernels need it */
-    bool avx512;          /* F, BW, DQ, VL */
+    bool avx2_fma_f16c; /* x86-64-v3 as far as kernels need it */
+    bool avx512;        /* F, BW, DQ, VL */
     bool avx512_vnni, avx512_bf16;
     bool amx_int8, amx_bf16;
     bool neon, dotprod, i8mm, bf16, fp16;

@@ -42,7 +42,8 @@ sp_status spi_file_map_open(const char *path, spi_file_map *map, sp_error *error
     if (bytes) {
         data = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, file, 0);
         if (data == MAP_FAILED) {
-            status = spi_fail(error, SP_NO_ADDRESS_SPACE, "cannot map %s (%zu bytes): %s", path, bytes, strerror(errno));
+            status =
+                spi_fail(error, SP_NO_ADDRESS_SPACE, "cannot map %s (%zu bytes): %s", path, bytes, strerror(errno));
         }
     }
     close(file);

@@ -70,8 +70,7 @@ sp_status spi_process_run(const char *const argv[], int64_t timeout_ms, int *exi
         kill(child, SIGKILL);
     }
     int state;
-    while (waitpid(child, &state, 0) < 0 && errno == EINTR) {
-    }
+    while (waitpid(child, &state, 0) < 0 && errno == EINTR) {}
     *exit_code = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
     return in_time ? SP_OK : spi_fail(error, SP_TIMEOUT, "%s took more than %lld ms", argv[0], (long long)timeout_ms);
 }

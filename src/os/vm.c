@@ -75,8 +75,7 @@ void spi_vm_close(int file) {
 }
 
 sp_status spi_vm_map_file(void *address, size_t bytes, int file, size_t file_offset) {
-    void *mapped =
-        mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file, (off_t)file_offset);
+    void *mapped = mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file, (off_t)file_offset);
     return mapped == MAP_FAILED ? SP_NO_MEMORY : SP_OK;
 }
 

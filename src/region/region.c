@@ -58,8 +58,8 @@ static sp_status extend(sp_region *region, size_t size_bytes, sp_error *error) {
     size_t target = next_commitment(region, size_bytes);
     sp_status status = commit(region, target);
     if (status) {
-        return spi_fail(error, SP_NO_MEMORY, "no memory to grow a region from %zu to %zu bytes", region->committed_bytes,
-                        target);
+        return spi_fail(error, SP_NO_MEMORY, "no memory to grow a region from %zu to %zu bytes",
+                        region->committed_bytes, target);
     }
     size_t before = region->committed_bytes;
     region->committed_bytes = target;
@@ -75,7 +75,8 @@ sp_status sp_region_grow(sp_region *region, size_t size_bytes, sp_error *error) 
         return SP_OK;
     }
     if (size_bytes > region->reserved_bytes) {
-        return spi_fail(error, SP_LIMIT, "a region of %zu bytes cannot grow to %zu", region->reserved_bytes, size_bytes);
+        return spi_fail(error, SP_LIMIT, "a region of %zu bytes cannot grow to %zu", region->reserved_bytes,
+                        size_bytes);
     }
     size_t target = round_up(size_bytes, spi_vm_page_bytes());
     sp_status status = SP_OK;
