@@ -2,7 +2,7 @@
 """Makes everything that lists the guests' imports from the one table, sdk/imports.def (which explains itself).
 
     tools/generate_imports.py            writes the files below into the source tree
-    tools/generate_imports.py FOLDER     writes them under FOLDER, for the test that compares
+    tools/generate_imports.py --check    writes nothing and fails if they are not as they would be written
 
 Status codes come from include/samepage/status.h. Needs nothing but Python.
 """
@@ -280,7 +280,9 @@ def reference(groups):
 
 
 def main():
-    target = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT
+    check = sys.argv[1:] == ["--check"]
+    if sys.argv[1:] and not check:
+        sys.exit(__doc__)
     groups = parse((ROOT / "sdk/imports.def").read_text())
     known = {name for name, _, _ in statuses()}
     for item in items(groups, Import):
@@ -289,8 +291,11 @@ def main():
             sys.exit(f"sdk/imports.def: {item.name}: {'no such status: ' + ', '.join(unknown) if unknown else 'no text'}")
     for path, text in (("src/guest/imports_glue.inc", glue(groups)), ("src/guest/imports_abi.h", abi_header(groups)),
                        ("sdk/c/include/samepage_imports.h", guest_header(groups)), ("docs/imports.md", reference(groups))):
-        (target / path).parent.mkdir(parents=True, exist_ok=True)
-        (target / path).write_text(text)
+        file = ROOT / path
+        if check and (not file.exists() or file.read_text() != text):
+            sys.exit(f"{path} is not what sdk/imports.def says: run tools/generate_imports.py")
+        if not check:
+            file.write_text(text)
 
 
 if __name__ == "__main__":

@@ -95,8 +95,7 @@ static int32_t tokenize_turns(uint32_t first) {
         if (t->answer_bytes) {
             sp_chat_answer(&c.format, c.history + t->answer_start, t->answer_bytes, &c.text);
         }
-        int32_t count =
-            sp_chat_tokenize(&c.format, c.e.model, &c.text, c.tokens + used, c.token_capacity - used);
+        int32_t count = sp_chat_tokenize(&c.format, c.e.model, &c.text, c.tokens + used, c.token_capacity - used);
         if (count < 0) {
             return count;
         }

@@ -76,14 +76,10 @@ static bool parse_flag(options *o, const char *name) {
         const char *name;
         size_t offset;
     } flags[] = {
-        {"--prompt", offsetof(options, show_prompt)},
-        {"--stats", offsetof(options, stats)},
-        {"--script", offsetof(options, script)},
-        {"--raw", offsetof(options, raw)},
-        {"--chat", offsetof(options, chat)},
-        {"--json", offsetof(options, json)},
-        {"--echo", offsetof(options, echo)},
-        {"--ignore-eos", offsetof(options, ignore_eos)},
+        {"--prompt", offsetof(options, show_prompt)}, {"--stats", offsetof(options, stats)},
+        {"--script", offsetof(options, script)},      {"--raw", offsetof(options, raw)},
+        {"--chat", offsetof(options, chat)},          {"--json", offsetof(options, json)},
+        {"--echo", offsetof(options, echo)},          {"--ignore-eos", offsetof(options, ignore_eos)},
     };
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         if (!strcmp(name, flags[i].name)) {

@@ -47,8 +47,8 @@ static const sp_chat_format formats[] = {
                  .answer_after = "<|eot_id|>",
                  .trims = true},
     [LLAMA_3_1] = {.name = "llama-3.1", /* the dates are those that the template writes unless it is told of others */
-                   .system_before = LLAMA_3_HEADER(
-                       "system") "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n",
+                   .system_before =
+                       LLAMA_3_HEADER("system") "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n",
                    .system_after = "<|eot_id|>",
                    .user_before = LLAMA_3_HEADER("user"),
                    .user_after = "<|eot_id|>",
@@ -384,8 +384,8 @@ int32_t sp_chat_tokenize(const sp_chat *chat, sp_handle model, const sp_chat_tex
     if (bos >= 0) {
         tokens[used++] = bos;
     }
-    int32_t count = harmless ? sp_tokenize(model, text->text, text->length, SP_ENCODE_PARSE_SPECIAL, tokens + used,
-                                           capacity - used)
-                             : tokenize_pieces(model, text, tokens + used, capacity - used);
+    int32_t count =
+        harmless ? sp_tokenize(model, text->text, text->length, SP_ENCODE_PARSE_SPECIAL, tokens + used, capacity - used)
+                 : tokenize_pieces(model, text, tokens + used, capacity - used);
     return count < 0 ? count : (int32_t)used + count;
 }
