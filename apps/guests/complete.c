@@ -6,7 +6,7 @@
 #include "common.h"
 #include "samepage_chat.h"
 
-#define PROMPT_BYTES_MAX (4u << 20)
+#define PROMPT_BYTES_MAX (1u << 20)
 #define TOKEN_COUNT_MAX  128 /* unless -n says otherwise */
 
 typedef struct complete {
@@ -35,7 +35,7 @@ static void read_prompt(void) {
         if (c.prompt_bytes == capacity) {
             capacity = capacity ? capacity * 2 : 64u << 10;
             if (capacity > PROMPT_BYTES_MAX || !(c.prompt = realloc(c.prompt, capacity))) {
-                fail_text(&c.o, "the prompt is longer than 4 MiB");
+                fail_text(&c.o, "the prompt is longer than 1 MiB");
             }
         }
         got = fread(c.prompt + c.prompt_bytes, 1, capacity - c.prompt_bytes, stdin);

@@ -119,7 +119,7 @@ SP_IMPORT("model_name") int32_t sp_import_model_name(uint32_t index, char *text,
 
 /* A handle of the model.
  * name: at most 255 bytes; empty for the first model.
- * Fails with SP_NOT_FOUND, SP_LIMIT, SP_BAD_POINTER, SP_NO_MEMORY. */
+ * Fails with SP_NOT_FOUND, SP_INVALID, SP_LIMIT, SP_BAD_POINTER, SP_NO_MEMORY. */
 SP_IMPORT("model_open") sp_handle sp_import_model_open(const char *name, uint32_t name_bytes);
 
 /* Gives the handle up.
@@ -132,19 +132,19 @@ SP_IMPORT("model_info") int32_t sp_import_model_info(sp_handle model, sp_model_i
 
 /* The length of the value as text: numbers and booleans are printed, arrays are "[N values]". If it is larger than the capacity, nothing is written.
  * key: such as "tokenizer.chat_template", at most 255 bytes.
- * Fails with SP_NOT_FOUND, SP_BAD_HANDLE, SP_BAD_POINTER, SP_LIMIT, SP_NO_MEMORY. */
+ * Fails with SP_NOT_FOUND, SP_INVALID, SP_LIMIT, SP_BAD_HANDLE, SP_BAD_POINTER. */
 SP_IMPORT("model_metadata") int32_t sp_import_model_metadata(sp_handle model, const char *key, uint32_t key_bytes, char *text, uint32_t capacity);
 
 /* ---- Text ---- */
 
 /* How many tokens the text is. If there are more than the capacity, nothing useful was written.
- * text: at most 16 MiB; need not be UTF-8.
+ * text: at most 1 MiB at once; need not be UTF-8.
  * flags: 1 puts the beginning- and end-of-text tokens where the model wants them; 2 makes "<|eot_id|>" in the text the special token that it names. Leave 2 out for text that a stranger wrote.
  * Fails with SP_INVALID, SP_LIMIT, SP_UNSUPPORTED, SP_BAD_HANDLE, SP_BAD_POINTER, SP_NO_MEMORY. */
 SP_IMPORT("tokenize") int32_t sp_import_tokenize(sp_handle model, const char *text, uint32_t text_bytes, uint32_t flags, int32_t *tokens, uint32_t capacity);
 
 /* The length of the tokens' text. If it is larger than the capacity, nothing useful was written.
- * tokens: at most 4 Mi of them.
+ * tokens: at most 1,048,576 at once.
  * flags: 1 shows special tokens as their names; else they are left out.
  * Fails with SP_INVALID, SP_LIMIT, SP_UNSUPPORTED, SP_BAD_HANDLE, SP_BAD_POINTER, SP_NO_MEMORY. */
 SP_IMPORT("detokenize") int32_t sp_import_detokenize(sp_handle model, const int32_t *tokens, uint32_t count, uint32_t flags, char *text, uint32_t capacity);
@@ -155,7 +155,7 @@ SP_IMPORT("token_is_end") int32_t sp_import_token_is_end(sp_handle model, int32_
 
 /* The token with exactly this text.
  * text: at most 255 bytes.
- * Fails with SP_NOT_FOUND, SP_LIMIT, SP_UNSUPPORTED, SP_BAD_HANDLE, SP_BAD_POINTER. */
+ * Fails with SP_NOT_FOUND, SP_INVALID, SP_LIMIT, SP_UNSUPPORTED, SP_BAD_HANDLE, SP_BAD_POINTER. */
 SP_IMPORT("token_find") int32_t sp_import_token_find(sp_handle model, const char *text, uint32_t text_bytes);
 
 /* The token for beginning of text.
@@ -236,12 +236,12 @@ _Static_assert(sizeof(sp_sampler_options) == 48, "the structs have no holes");
 SP_IMPORT("sampler_create") sp_handle sp_import_sampler_create(const sp_sampler_options *options, uint32_t bytes);
 
 /* Tells the sampler of a token of the prompt, or of one that `sampler_pick` gave and that was taken: penalties count it.
- * Fails with SP_BAD_HANDLE. */
+ * Fails with SP_INVALID, SP_BAD_HANDLE. */
 SP_IMPORT("sampler_accept") int32_t sp_import_sampler_accept(sp_handle sampler, int32_t token);
 
 /* Picks a token from these logits, without accepting it.
- * logits: anywhere in linear memory, for instance changed by the guest. NaN counts as minus infinity.
- * Fails with SP_INVALID, SP_BAD_HANDLE, SP_BAD_POINTER. */
+ * logits: anywhere in linear memory, for instance changed by the guest; at most 1,048,576. NaN counts as minus infinity.
+ * Fails with SP_INVALID, SP_LIMIT, SP_BAD_HANDLE, SP_BAD_POINTER. */
 SP_IMPORT("sampler_pick") int32_t sp_import_sampler_pick(sp_handle sampler, const float *logits, uint32_t vocab);
 
 /* Picks a token from the last row of logits and accepts it. It is not appended.
@@ -254,12 +254,12 @@ SP_IMPORT("sampler_destroy") int32_t sp_import_sampler_destroy(sp_handle sampler
 
 /* ---- Computing ---- */
 
-/* c = a * b, computed by the device in the guest's own memory. All three are aligned to 16 bytes.
+/* c = a * b, computed by the device in the guest's own memory. All three are aligned to 16 bytes. At most 4,096 cubed multiplications at once.
  * a: m rows of k numbers, row by row.
  * b: k rows of n numbers.
  * c: m rows of n f32, which get the product; must not overlap a or b.
  * type: of a and b: 0 f32, 1 f16. Sums are f32.
- * Fails with SP_NO_DEVICE, SP_INVALID, SP_BAD_POINTER, SP_DEVICE_LOST. */
+ * Fails with SP_NO_DEVICE, SP_INVALID, SP_LIMIT, SP_BAD_POINTER, SP_DEVICE_LOST. */
 SP_IMPORT("matmul") int32_t sp_import_matmul(const void *a, const void *b, void *c, uint32_t m, uint32_t n, uint32_t k, int32_t type);
 
 #endif
