@@ -57,7 +57,8 @@ typedef struct spi_gguf_tensor {
     uint64_t bytes;           /* 0 if type is not an sp_dtype */
 } spi_gguf_tensor;
 
-/* path is named in messages. spi_gguf_parse takes bytes that the caller keeps (for tests and fuzzing). */
+/* path is named in messages. spi_gguf_parse takes bytes that the caller keeps (for tests and fuzzing); tensor data are
+ * then aligned as far as the bytes are. Versions other than 2 and 3 are SP_UNSUPPORTED. */
 sp_status spi_gguf_open(const char *path, spi_gguf **gguf, sp_error *error);
 sp_status spi_gguf_parse(const void *bytes, size_t size, const char *name, spi_gguf **gguf, sp_error *error);
 void spi_gguf_close(spi_gguf *gguf);
@@ -69,7 +70,8 @@ const spi_gguf_value *spi_gguf_value_at(const spi_gguf *gguf, uint64_t index);
 uint64_t spi_gguf_tensor_count(const spi_gguf *gguf);
 const spi_gguf_tensor *spi_gguf_tensor_at(const spi_gguf *gguf, uint64_t index);
 
-/* NULL where there is none. Lookup is by hash; keys and tensor names are unique in a file that opens. */
+/* NULL where there is none. Lookup is by bisection, which no choice of keys can make slow; keys and tensor
+ * names are unique in a file that opens. */
 const spi_gguf_value *spi_gguf_find(const spi_gguf *gguf, const char *key);
 const spi_gguf_tensor *spi_gguf_find_tensor(const spi_gguf *gguf, const char *name);
 

@@ -1,0 +1,55 @@
+/* fuzz/fuzz_gguf.c - any bytes as a model file: opened, everything in it read. */
+#include <stdlib.h>
+
+#include "gguf/gguf.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static volatile unsigned char sink;
+
+static void read_value(const spi_gguf_value *value) {
+    uint64_t u;
+    int64_t i;
+    double d;
+    bool b;
+    spi_gguf_string s;
+    spi_gguf_iterator iterator;
+    char name[32];
+    spi_gguf_printable(value->key, name, sizeof name);
+    spi_gguf_as_u64(value, &u);
+    spi_gguf_as_i64(value, &i);
+    spi_gguf_as_f64(value, &d);
+    spi_gguf_as_bool(value, &b);
+    if (spi_gguf_as_string(value, &s) && s.bytes) {
+        sink = (unsigned char)(s.text[0] ^ s.text[s.bytes - 1]);
+    }
+    if (spi_gguf_strings(value, &iterator)) {
+        while (spi_gguf_next(&iterator, &s)) {
+            sink = s.bytes ? (unsigned char)s.text[s.bytes - 1] : 0;
+        }
+    }
+    if (value->count) {
+        spi_gguf_array_i64(value, value->count - 1, &i);
+        spi_gguf_array_f64(value, value->count - 1, &d);
+    }
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    spi_gguf *gguf;
+    sp_error error;
+    if (spi_gguf_parse(data, size, "fuzz", &gguf, &error)) {
+        return 0;
+    }
+    for (uint64_t i = 0; i < spi_gguf_value_count(gguf); i++) {
+        read_value(spi_gguf_value_at(gguf, i));
+    }
+    for (uint64_t i = 0; i < spi_gguf_tensor_count(gguf); i++) {
+        const spi_gguf_tensor *tensor = spi_gguf_tensor_at(gguf, i);
+        if (tensor->bytes) {
+            const unsigned char *bytes = tensor->data;
+            sink = (unsigned char)(bytes[0] ^ bytes[tensor->bytes - 1]);
+        }
+    }
+    spi_gguf_close(gguf);
+    return 0;
+}
