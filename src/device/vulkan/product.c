@@ -102,8 +102,12 @@ sp_status spi_vk_product(void *context, spi_link *link, const sp_matmul *args, s
         .vk = vk, .link = link, .args = args, .element_bytes = args->type == SP_F16 ? 2 : 4, .error = error};
     sp_status status = spi_vk_sets_reset(vk, &vk->once_sets, error);
     status = status ? status : spi_vk_begin(vk, vk->once, error);
-    status = status ? status : record(&work);
     if (status) {
+        return status;
+    }
+    status = record(&work);
+    if (status) {
+        spi_vk_abandon(vk, vk->once);
         return status;
     }
     spi_vk_encode_host_barrier(vk, vk->once);

@@ -80,6 +80,7 @@ void spi_vk_buffer_destroy(spi_vk *vk, spi_vk_buffer *buffer); /* a zeroed one i
 
 /* submit.c: one command buffer at a time; returns when the device is done. */
 sp_status spi_vk_begin(spi_vk *vk, VkCommandBuffer commands, sp_error *error);
+void spi_vk_abandon(spi_vk *vk, VkCommandBuffer commands);                      /* so that it can be begun again */
 sp_status spi_vk_submit(spi_vk *vk, VkCommandBuffer commands, sp_error *error); /* ends, submits, waits */
 sp_status spi_vk_submit_again(spi_vk *vk, VkCommandBuffer commands, sp_error *error);
 sp_status spi_vk_copy(spi_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *copies, uint32_t count,
@@ -223,12 +224,14 @@ struct spi_program {
     spi_vk_buffer *buffers; /* the tape's, f32 [rows_max][stride of width] */
     spi_vk_buffer parameters;
     spi_vk_buffer state; /* attention's running maximum, sum and output between the spans of one session */
-    uint32_t rows_word, outs_word, state_row_words;
+    uint32_t rows_word, outs_word;
     spi_vk_rotation *rotations;
     uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
     uint32_t rotation_count;
     VkCommandBuffer commands;
     spi_vk_sets sets;
+    uint64_t *out_offsets; /* of the run's outputs, from their regions' bases */
+    const spi_link **out_links;
     spi_vk_plan plan, recorded; /* of this run, and what commands holds; recorded.row_count is 0 if nothing */
 };
 
