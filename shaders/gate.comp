@@ -18,5 +18,7 @@ void main() {
     float value = src[index];
     // tanh(t) = 2 / (1 + e^-2t) - 1, so GELU's half of (1 + tanh(t)) is a logistic function as well.
     float t = p.gelu != 0u ? 1.5957691216057308 * (value + 0.044715 * value * value * value) : value;
-    dst[index] = value / (1.0 + exp(-clamp(t, -87.0, 87.0))) * src1[index];
+    // e^88 is the last that f32 holds, and what is left out below it is less than 1e-36.
+    float activated = t < -88.0 ? 0.0 : value / (1.0 + exp(-min(t, 88.0)));
+    dst[index] = activated * src1[index];
 }

@@ -29,6 +29,8 @@ static void choose_limits(spi_vk *vk) {
     lower(&limits->allocation_bytes_max, test_limits.allocation_bytes_max);
     lower(&limits->range_bytes_max, test_limits.range_bytes_max);
     limits->range_bytes_max -= limits->range_bytes_max % limits->offset_align_bytes;
+    limits->window_bytes_max = limits->range_bytes_max;
+    lower(&limits->window_bytes_max, test_limits.window_bytes_max);
     /* A software driver turns barriers into switches between stacks: there each invocation sums a whole row. */
     vk->slices = vk->info.is_software ? 1 : SLICES_HARDWARE;
 }

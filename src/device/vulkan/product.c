@@ -28,7 +28,7 @@ static sp_status find_rows(const product *work, uint64_t offset, uint64_t row_by
     spi_vk_window window;
     uint64_t held;
     if (!spi_vk_link_window(work->vk, work->link, offset, row_bytes, &window, &held)) {
-        uint64_t most = work->vk->limits.range_bytes_max;
+        uint64_t most = work->vk->limits.window_bytes_max;
         return row_bytes > most
                    ? spi_fail(work->error, SP_UNSUPPORTED,
                               "vulkan: a matrix row of %llu bytes is more than the %llu that this device "

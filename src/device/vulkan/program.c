@@ -8,7 +8,7 @@
 #define HEAD_DIM_MAX 256u /* of attention's kernel: its accumulators are registers */
 
 static sp_status check_limits(const spi_vk *vk, const spi_tape *tape, sp_error *error) {
-    uint64_t range = vk->limits.range_bytes_max - vk->limits.offset_align_bytes;
+    uint64_t range = vk->limits.window_bytes_max - vk->limits.offset_align_bytes;
     if (tape->rows_max > vk->limits.groups_y_max) {
         return spi_fail(error, SP_UNSUPPORTED, "vulkan: runs of %u rows: this device takes %u", tape->rows_max,
                         vk->limits.groups_y_max);

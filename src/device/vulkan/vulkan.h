@@ -27,6 +27,7 @@ typedef enum spi_vk_shader {
 typedef struct spi_vk_limits {
     uint64_t allocation_bytes_max; /* of one import or allocation */
     uint64_t range_bytes_max;      /* of one binding; a multiple of offset_align_bytes */
+    uint64_t window_bytes_max;     /* of what is bound of a region or a weight: the same, but where a test wants less */
     uint64_t offset_align_bytes;   /* of a binding in its buffer; at least 16 */
     uint32_t groups_x_max, groups_y_max;
 } spi_vk_limits;

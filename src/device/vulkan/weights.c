@@ -30,7 +30,7 @@ static uint64_t round_up(uint64_t bytes) {
 }
 
 static uint64_t piece_bytes_max(const spi_vk *vk) {
-    uint64_t most = vk->limits.range_bytes_max < SLAB_BYTES ? vk->limits.range_bytes_max : SLAB_BYTES;
+    uint64_t most = vk->limits.window_bytes_max < SLAB_BYTES ? vk->limits.window_bytes_max : SLAB_BYTES;
     return most < vk->limits.allocation_bytes_max ? most : vk->limits.allocation_bytes_max;
 }
 
@@ -226,7 +226,7 @@ sp_status spi_vk_load(void *context, const spi_weights *weights, spi_progress pr
         store->sources && store->tensors ? SP_OK : spi_fail(error, SP_NO_MEMORY, "vulkan: no memory to load a model");
     if (!status) {
         memcpy(store->sources, weights->tensors, weights->count * sizeof *store->sources);
-        store->weights = (spi_weights){store->sources, weights->count};
+        store->weights = (spi_weights){.tensors = store->sources, .count = weights->count};
         loader load = {
             .vk = context, .store = store, .progress = progress, .progress_env = progress_env, .error = error};
         status = load_tensors(&load);
