@@ -161,9 +161,9 @@ sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, sp_error *error
         return spi_fail_within(error, "loading a kernel");
     }
     /* Constant 0 is the number of slices of a matmul; the other kernels have none. */
-    VkSpecializationMapEntry entry = {.size = sizeof vk->slices};
+    VkSpecializationMapEntry entry = {.size = sizeof vk->limits.slices};
     VkSpecializationInfo special = {
-        .mapEntryCount = 1, .pMapEntries = &entry, .dataSize = sizeof vk->slices, .pData = &vk->slices};
+        .mapEntryCount = 1, .pMapEntries = &entry, .dataSize = sizeof vk->limits.slices, .pData = &vk->limits.slices};
     VkComputePipelineCreateInfo create = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
                                           .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                                                     .stage = VK_SHADER_STAGE_COMPUTE_BIT,

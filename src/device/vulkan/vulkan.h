@@ -30,6 +30,9 @@ typedef struct spi_vk_limits {
     uint64_t window_bytes_max;     /* of what is bound of a region or a weight: the same, but where a test wants less */
     uint64_t offset_align_bytes;   /* of a binding in its buffer; at least 16 */
     uint32_t groups_x_max, groups_y_max;
+    uint32_t piece_tiles_max; /* of a weight's piece; unlimited but in tests */
+    uint32_t slices;          /* of a matmul's columns in a work group */
+    bool unmapped;            /* the host does not reach the device's own memory: it is filled through a window */
 } spi_vk_limits;
 
 typedef struct spi_vk_buffer {
@@ -62,7 +65,6 @@ typedef struct spi_vk {
     VkPipelineLayout layout;
     VkPipelineCache cache;
     VkPipeline pipelines[SPI_VK_SHADER_COUNT]; /* made when first needed */
-    uint32_t slices;                           /* of a matmul's columns in a work group */
     uint64_t generation;                       /* counts imports: a recording made before the last one is stale */
     uint64_t runs;
     bool lost; /* after VK_ERROR_DEVICE_LOST nothing is submitted any more */
@@ -270,8 +272,8 @@ typedef struct spi_vk_recorder {
 spi_vk_shader spi_vk_op_shader(const spi_program *program, const spi_op *op, uint32_t rows);
 sp_status spi_vk_op_record(spi_vk_recorder *recorder, uint32_t op_index);
 
-/* Test hook: limits that a context opened from now on has at most; NULL turns it off. Zero fields leave a limit as it
- * is. */
+/* Test hook: limits of contexts that are opened from now on, where they are smaller than the device's own; slices and
+ * unmapped replace its choice. Zero fields change nothing, NULL turns it off. */
 void spi_vk_test_limits(const spi_vk_limits *limits);
 
 #endif

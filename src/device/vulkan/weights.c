@@ -81,6 +81,7 @@ static sp_status lay_out_tensor(loader *load, uint32_t index, placed **places, s
                         "vulkan: %u columns of tensor %s are more than this device reaches at once (%llu bytes)",
                         source->cols, source->name, (unsigned long long)piece_bytes_max(load->vk));
     }
+    most = most < load->vk->limits.piece_tiles_max ? most : load->vk->limits.piece_tiles_max;
     uint32_t step = most < tiles ? (uint32_t)most : tiles;
     tensor->piece_count = tiles / step + (tiles % step != 0);
     tensor->pieces = spi_alloc(tensor->piece_count, sizeof *tensor->pieces);
