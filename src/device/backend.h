@@ -19,13 +19,12 @@ typedef struct spi_link_rules {
     sp_link_kind best;      /* what a link will be */
 } spi_link_rules;
 
-/* A region linked by a device. Backends embed it as the first member of their own. src/device owns the list of them. */
+/* A region linked by a device. Backends embed it as the first member of their own;
+ * src/device/link.c counts references and hears of growth. */
 struct spi_link {
     sp_region *region;
     sp_link_kind kind;
     uint64_t linked_bytes; /* from the region's base: all of it that was committed when last extended */
-    uint32_t references;
-    struct spi_link *next;
 };
 
 typedef void (*spi_progress)(void *env, uint64_t done_bytes, uint64_t total_bytes);

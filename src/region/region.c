@@ -12,6 +12,7 @@
 struct sp_region {
     uint8_t *base;
     size_t size_bytes, committed_bytes, reserved_bytes;
+    size_t announced_bytes; /* committed, and every watcher took it */
     sp_backing backing;
     int file; /* SP_BACKING_SHAREABLE */
     void *mapping;
@@ -53,20 +54,28 @@ sp_status spi_region_close_tail(sp_region *region) {
     return tail ? spi_vm_protect(region->base + region->size_bytes, tail, false, false) : SP_OK;
 }
 
-/* Commits at least size_bytes and tells the watchers. The tail is accessible on success. */
+/* Commits at least size_bytes. */
 static sp_status extend(sp_region *region, size_t size_bytes, sp_error *error) {
     size_t target = next_commitment(region, size_bytes);
-    sp_status status = commit(region, target);
-    if (status) {
+    if (commit(region, target)) {
         return spi_fail(error, SP_NO_MEMORY, "no memory to grow a region from %zu to %zu bytes",
                         region->committed_bytes, target);
     }
-    size_t before = region->committed_bytes;
     region->committed_bytes = target;
-    status = region->watchers && before > region->size_bytes ? spi_region_open_tail(region) : SP_OK;
+    return SP_OK;
+}
+
+/* Tells every watcher of what is committed, with all of it accessible. A refusal is remembered: what was not announced
+ * is announced again before it may be used. */
+static sp_status announce(sp_region *region, sp_error *error) {
+    sp_status status = region->watchers ? spi_region_open_tail(region) : SP_OK;
+    if (status) {
+        return spi_fail(error, status, "the system cannot protect more ranges of memory");
+    }
     for (spi_region_watcher *watcher = region->watchers; watcher && !status; watcher = watcher->next) {
         status = watcher->committed(watcher->env, region, error);
     }
+    region->announced_bytes = status ? region->announced_bytes : region->committed_bytes;
     return status;
 }
 
@@ -82,6 +91,9 @@ sp_status sp_region_grow(sp_region *region, size_t size_bytes, sp_error *error) 
     sp_status status = SP_OK;
     if (target > region->committed_bytes) {
         status = extend(region, target, error);
+    }
+    if (!status && target > region->announced_bytes) {
+        status = announce(region, error);
     }
     if (!status) {
         status = spi_vm_protect(region->base + region->size_bytes, target - region->size_bytes, true, true);

@@ -1,0 +1,23 @@
+/* device/device.h - what device.c and link.c share. May include: region, os, base. */
+#ifndef SPI_DEVICE_DEVICE_H
+#define SPI_DEVICE_DEVICE_H
+
+#include "device/backend.h"
+#include "region/region.h"
+
+/* One linked region: the backend's view, who hears of its growth, and how often it was asked for. */
+typedef struct spi_linked {
+    spi_link *link;
+    sp_device *device;
+    spi_region_watcher watcher;
+    uint32_t references;
+    struct spi_linked *next;
+} spi_linked;
+
+struct sp_device {
+    const spi_backend *backend;
+    void *context;
+    spi_linked *links;
+};
+
+#endif

@@ -1,0 +1,318 @@
+/* model/model.c - opening a model file, and loading it on devices. */
+#include "model/model.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "gguf/gguf.h"
+#include "model/hparams.h"
+#include "model/recorder.h"
+#include "tokenizer/tokenizer.h"
+
+/* The model on one device. */
+typedef struct loaded {
+    sp_device *device;
+    spi_store *store;
+    spi_program *program;
+    uint32_t sessions;
+    struct loaded *next;
+} loaded;
+
+struct sp_model {
+    spi_gguf *gguf;
+    spi_recorder recorder;
+    spi_weights weights;
+    spi_tape tape;
+    sp_model_info info;
+    sp_tokenizer *tokenizer;
+    sp_error tokenizer_error; /* why there is none */
+    loaded *loads;
+};
+
+static void fill_text(const spi_gguf *gguf, const char *key, const char *fallback, char *out, size_t capacity) {
+    const spi_gguf_value *value = spi_gguf_find(gguf, key);
+    spi_gguf_string text;
+    if (value && spi_gguf_as_string(value, &text) && text.bytes) {
+        spi_gguf_printable(text, out, capacity);
+    } else {
+        snprintf(out, capacity, "%s", fallback);
+    }
+}
+
+/* Parameters, the bytes that decoding one token reads (every matrix that is multiplied with, so a tied embedding counts
+ * as the head and an untied one not at all) and the type that most of them have. */
+static void count_weights(sp_model *model) {
+    uint64_t bytes_of_type[64] = {0};
+    const spi_weights *weights = &model->weights;
+    for (uint64_t i = 0; i < spi_gguf_tensor_count(model->gguf); i++) {
+        const spi_gguf_tensor *tensor = spi_gguf_tensor_at(model->gguf, i);
+        uint64_t elements = 1;
+        for (int k = 0; k < 4; k++) {
+            elements *= tensor->dimensions[k];
+        }
+        model->info.parameter_count += elements;
+    }
+    bool *counted = spi_alloc(weights->count, sizeof *counted);
+    for (uint32_t i = 0; i < model->tape.op_count; i++) {
+        const spi_op *op = &model->tape.ops[i];
+        if ((op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD) && counted && !counted[op->weight]) {
+            counted[op->weight] = true;
+            const spi_tensor *tensor = &weights->tensors[op->weight];
+            model->info.weight_bytes += tensor->bytes;
+            if ((unsigned)tensor->type < 64) {
+                bytes_of_type[tensor->type] += tensor->bytes;
+            }
+        }
+    }
+    spi_free(counted);
+    uint32_t most = 0;
+    for (uint32_t type = 1; type < 64; type++) {
+        most = bytes_of_type[type] > bytes_of_type[most] ? type : most;
+    }
+    const char *name = sp_dtype_name((sp_dtype)most);
+    snprintf(model->info.type, sizeof model->info.type, "%s", name ? name : "unknown");
+}
+
+static void fill_info(sp_model *model, const char *path) {
+    const spi_hparams *hp = &model->recorder.hparams;
+    sp_model_info *info = &model->info;
+    const char *slash = strrchr(path, '/');
+    snprintf(info->architecture, sizeof info->architecture, "%s", hp->family->architecture);
+    fill_text(model->gguf, "general.name", slash ? slash + 1 : path, info->name, sizeof info->name);
+    info->file_bytes = spi_gguf_file_bytes(model->gguf);
+    info->layers = hp->layers;
+    info->embedding = hp->embedding;
+    info->feed_forward = hp->feed_forward;
+    info->heads = hp->heads;
+    info->kv_heads = hp->kv_heads;
+    info->head_dim = hp->head_dim;
+    info->vocab = hp->vocab;
+    info->context_max = hp->context_max;
+    info->block_tokens = SPI_BLOCK_TOKENS;
+    info->block_bytes = model->tape.kv.block_bytes;
+    count_weights(model);
+}
+
+static void fill_tape(sp_model *model) {
+    const spi_recorder *recorder = &model->recorder;
+    const spi_hparams *hp = &recorder->hparams;
+    model->weights = (spi_weights){.tensors = recorder->tensors, .count = (uint32_t)recorder->tensor_count};
+    model->tape = (spi_tape){
+        .ops = recorder->ops,
+        .op_count = (uint32_t)recorder->op_count,
+        .buffers = recorder->buffers,
+        .buffer_count = (uint32_t)recorder->buffer_count,
+        .kv = {.layers = hp->layers,
+               .kv_heads = hp->kv_heads,
+               .head_dim = hp->head_dim,
+               .block_bytes = spi_kv_block_bytes(hp->layers, hp->kv_heads, hp->head_dim)},
+        .rows_max = SPI_ROWS_MAX,
+        .vocab = hp->vocab,
+    };
+}
+
+/* A model without a usable tokenizer still computes logits of token ids, so that is not a reason to refuse it; but one
+ * whose tokenizer makes ids that the model does not have is damaged. */
+static sp_status open_tokenizer(sp_model *model, sp_error *error) {
+    sp_status status = spi_tokenizer_create(model->gguf, &model->tokenizer, &model->tokenizer_error);
+    if (status == SP_BAD_FILE || status == SP_NO_MEMORY) {
+        *error = model->tokenizer_error;
+        return status;
+    }
+    if (!status && sp_tokenizer_vocab(model->tokenizer) > model->info.vocab) {
+        return spi_fail(error, SP_BAD_FILE, "the tokenizer has %u tokens and the model only %u",
+                        sp_tokenizer_vocab(model->tokenizer), model->info.vocab);
+    }
+    return SP_OK;
+}
+
+sp_status sp_model_open(const char *path, sp_model **out, sp_error *error) {
+    *out = NULL;
+    sp_error local = {0};
+    error = error ? error : &local;
+    sp_model *model = spi_alloc(1, sizeof *model);
+    if (!model) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory to open %s", path);
+    }
+    spi_hparams hparams;
+    sp_status status = spi_gguf_open(path, &model->gguf, error);
+    bool named = status != SP_OK; /* the reader's messages have the path already */
+    status = status ? status : spi_hparams_read(model->gguf, &hparams, error);
+    status = status ? status : spi_recorder_run(&model->recorder, model->gguf, &hparams, error);
+    if (!status) {
+        fill_tape(model);
+        status = spi_tape_check(&model->tape, &model->weights, error);
+    }
+    if (!status) {
+        fill_info(model, path);
+        status = open_tokenizer(model, error);
+    }
+    if (status) {
+        if (!named) {
+            spi_fail_within(error, "%s", path);
+        }
+        sp_model_close(model);
+        return status;
+    }
+    *out = model;
+    return SP_OK;
+}
+
+void sp_model_close(sp_model *model) {
+    if (!model) {
+        return;
+    }
+    while (model->loads) {
+        sp_model_unload(model, model->loads->device);
+    }
+    spi_tokenizer_destroy(model->tokenizer);
+    spi_recorder_free(&model->recorder);
+    spi_gguf_close(model->gguf);
+    spi_free(model);
+}
+
+static loaded *find_load(const sp_model *model, const sp_device *device) {
+    loaded *load = model->loads;
+    while (load && load->device != device) {
+        load = load->next;
+    }
+    return load;
+}
+
+sp_status sp_model_load(sp_model *model, sp_device *device, sp_progress progress, void *progress_env, sp_error *error) {
+    sp_error local = {0};
+    error = error ? error : &local;
+    if (find_load(model, device)) {
+        return SP_OK;
+    }
+    loaded *load = spi_alloc(1, sizeof *load);
+    if (!load) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory to load %s", model->info.name);
+    }
+    void *context;
+    const spi_backend *backend = spi_device_backend(device, &context);
+    load->device = device;
+    sp_status status = backend->load(context, &model->weights, progress, progress_env, &load->store, error);
+    if (!status) {
+        status = backend->prepare(context, load->store, &model->tape, &load->program, error);
+        if (status) {
+            backend->unload(context, load->store);
+        }
+    }
+    if (status) {
+        spi_free(load);
+        return status;
+    }
+    load->next = model->loads;
+    model->loads = load;
+    return SP_OK;
+}
+
+void sp_model_unload(sp_model *model, sp_device *device) {
+    loaded **place = &model->loads;
+    while (*place && (*place)->device != device) {
+        place = &(*place)->next;
+    }
+    loaded *load = *place;
+    if (!load) {
+        return;
+    }
+    assert(!load->sessions && "sessions of this model are still open on this device");
+    *place = load->next;
+    void *context;
+    const spi_backend *backend = spi_device_backend(device, &context);
+    backend->discard(context, load->program);
+    backend->unload(context, load->store);
+    spi_free(load);
+}
+
+void sp_model_get_info(const sp_model *model, sp_model_info *info) {
+    *info = model->info;
+}
+
+const sp_tokenizer *sp_model_tokenizer(const sp_model *model, sp_error *error) {
+    if (!model->tokenizer && error) {
+        *error = model->tokenizer_error;
+    }
+    return model->tokenizer;
+}
+
+const spi_tape *spi_model_tape(const sp_model *model) {
+    return &model->tape;
+}
+
+const spi_weights *spi_model_weights(const sp_model *model) {
+    return &model->weights;
+}
+
+spi_program *spi_model_program(const sp_model *model, const sp_device *device) {
+    const loaded *load = find_load(model, device);
+    return load ? load->program : NULL;
+}
+
+void spi_model_retain(sp_model *model, const sp_device *device) {
+    find_load(model, device)->sessions++;
+}
+
+void spi_model_release(sp_model *model, const sp_device *device) {
+    find_load(model, device)->sessions--;
+}
+
+uint64_t sp_model_metadata_count(const sp_model *model) {
+    return spi_gguf_value_count(model->gguf);
+}
+
+const char *sp_model_metadata_key(const sp_model *model, uint64_t index, size_t *bytes) {
+    const spi_gguf_value *value =
+        index < spi_gguf_value_count(model->gguf) ? spi_gguf_value_at(model->gguf, index) : NULL;
+    *bytes = value ? value->key.bytes : 0;
+    return value ? value->key.text : NULL;
+}
+
+/* Prints anything but a string; returns the length. */
+static int print_value(const spi_gguf_value *value, char *out, size_t capacity) {
+    bool boolean;
+    uint64_t natural;
+    int64_t whole;
+    double number;
+    if (value->type == SPI_GGUF_ARRAY) {
+        return snprintf(out, capacity, "[%" PRIu64 " values]", value->count);
+    }
+    if (value->type == SPI_GGUF_BOOL && spi_gguf_as_bool(value, &boolean)) {
+        return snprintf(out, capacity, "%s", boolean ? "true" : "false");
+    }
+    if (spi_gguf_as_u64(value, &natural)) {
+        return snprintf(out, capacity, "%" PRIu64, natural);
+    }
+    if (spi_gguf_as_i64(value, &whole)) {
+        return snprintf(out, capacity, "%" PRId64, whole);
+    }
+    return spi_gguf_as_f64(value, &number) ? snprintf(out, capacity, "%g", number) : 0;
+}
+
+sp_status sp_model_metadata(const sp_model *model, const char *key, char *text, size_t capacity, size_t *bytes,
+                            sp_error *error) {
+    *bytes = 0;
+    const spi_gguf_value *value = spi_gguf_find(model->gguf, key);
+    if (!value) {
+        return spi_fail(error, SP_NOT_FOUND, "the model has no metadata %s", key);
+    }
+    spi_gguf_string string;
+    char printed[64];
+    if (!spi_gguf_as_string(value, &string)) {
+        int length = print_value(value, printed, sizeof printed);
+        string = (spi_gguf_string){.text = printed, .bytes = length > 0 ? (size_t)length : 0};
+    }
+    *bytes = string.bytes;
+    if (string.bytes > capacity) {
+        return spi_fail(error, SP_BUFFER_TOO_SMALL, "the metadata %s has %zu bytes", key, string.bytes);
+    }
+    if (string.bytes) {
+        memcpy(text, string.text, string.bytes);
+    }
+    return SP_OK;
+}

@@ -1,0 +1,201 @@
+/* model/recorder.c - see recorder.h. */
+#include "model/recorder.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/half.h"
+#include "base/memory.h"
+
+#define NAME_BYTES_MAX 96
+
+static void fail_no_memory(spi_recorder *recorder) {
+    recorder->status = spi_fail(recorder->error, SP_NO_MEMORY, "no memory for the model's index");
+}
+
+static void layer_name(char name[NAME_BYTES_MAX], const char *format, uint32_t layer) {
+    const char *place = strstr(format, "%u");
+    if (place) {
+        snprintf(name, NAME_BYTES_MAX, "%.*s%u%s", (int)(place - format), format, layer, place + 2);
+    } else {
+        snprintf(name, NAME_BYTES_MAX, "%s", format);
+    }
+}
+
+/* Finds a tensor, checks its shape and marks it as used. NULL after a failure, or if it is optional and not there. */
+static const spi_gguf_tensor *take(spi_recorder *recorder, const char *name, uint64_t rows, uint64_t cols,
+                                   bool optional) {
+    if (recorder->status) {
+        return NULL;
+    }
+    const spi_gguf_tensor *tensor = spi_gguf_find_tensor(recorder->gguf, name);
+    if (!tensor) {
+        if (!optional) {
+            recorder->status = spi_fail(recorder->error, SP_BAD_FILE, "the tensor %s is missing", name);
+        }
+        return NULL;
+    }
+    uint64_t height = tensor->dimensions[1] * tensor->dimensions[2] * tensor->dimensions[3];
+    if (tensor->dimensions[0] != cols || height != rows) {
+        recorder->status = spi_fail(recorder->error, SP_BAD_FILE, "the tensor %s is %llu x %llu, not %llu x %llu", name,
+                                    (unsigned long long)height, (unsigned long long)tensor->dimensions[0],
+                                    (unsigned long long)rows, (unsigned long long)cols);
+        return NULL;
+    }
+    if (!tensor->data) {
+        recorder->status = spi_fail(recorder->error, SP_UNSUPPORTED,
+                                    "the tensor %s has the weight type %u, which is not supported yet "
+                                    "(supported: F32, F16, BF16, Q8_0, Q4_0)",
+                                    name, tensor->type);
+        return NULL;
+    }
+    recorder->used[tensor - spi_gguf_tensor_at(recorder->gguf, 0)] = true;
+    return tensor;
+}
+
+/* Tensor names in messages and ops must outlive the recorder's caller's buffers, and those in the file have no zero byte
+ * at their end. */
+static uint32_t add_tensor(spi_recorder *recorder, const char *name, const spi_tensor *tensor) {
+    if (!SPI_RESERVE(recorder->tensors, recorder->tensor_count, recorder->tensor_capacity)) {
+        fail_no_memory(recorder);
+        return SPI_NONE;
+    }
+    spi_tensor *added = &recorder->tensors[recorder->tensor_count];
+    *added = *tensor;
+    added->name = spi_copy_string(name, strlen(name));
+    if (!added->name) {
+        fail_no_memory(recorder);
+        return SPI_NONE;
+    }
+    return (uint32_t)recorder->tensor_count++;
+}
+
+uint32_t spi_record_matrix(spi_recorder *recorder, const char *format, uint32_t layer, uint32_t rows, uint32_t cols) {
+    char name[NAME_BYTES_MAX];
+    layer_name(name, format, layer);
+    const spi_gguf_tensor *found = take(recorder, name, rows, cols, false);
+    if (!found) {
+        return SPI_NONE;
+    }
+    spi_tensor tensor = {
+        .type = (sp_dtype)found->type, .rows = rows, .cols = cols, .data = found->data, .bytes = found->bytes};
+    return add_tensor(recorder, name, &tensor);
+}
+
+/* Vectors are few and small; kernels take them as f32, so another float type is converted once. */
+static const float *as_floats(spi_recorder *recorder, const char *name, const spi_gguf_tensor *found,
+                              uint32_t elements) {
+    if (found->type == SP_F32) {
+        return found->data;
+    }
+    if (found->type != SP_F16 && found->type != SP_BF16) {
+        recorder->status = spi_fail(recorder->error, SP_UNSUPPORTED, "the vector %s has the type %s", name,
+                                    sp_dtype_name((sp_dtype)found->type));
+        return NULL;
+    }
+    float *copy = NULL;
+    if (!SPI_RESERVE(recorder->vectors, recorder->vector_count, recorder->vector_capacity) ||
+        !(copy = spi_alloc_aligned((size_t)elements * sizeof *copy, 64))) {
+        fail_no_memory(recorder);
+        return NULL;
+    }
+    recorder->vectors[recorder->vector_count++] = copy;
+    for (uint32_t i = 0; i < elements; i++) {
+        uint16_t bits;
+        memcpy(&bits, (const uint8_t *)found->data + 2 * (size_t)i, sizeof bits);
+        copy[i] = found->type == SP_F16 ? spi_f16_to_f32(bits) : spi_bf16_to_f32(bits);
+    }
+    return copy;
+}
+
+uint32_t spi_record_vector(spi_recorder *recorder, const char *format, uint32_t layer, uint32_t elements,
+                           bool optional) {
+    char name[NAME_BYTES_MAX];
+    layer_name(name, format, layer);
+    const spi_gguf_tensor *found = take(recorder, name, 1, elements, optional);
+    const float *data = found ? as_floats(recorder, name, found, elements) : NULL;
+    if (!data) {
+        return SPI_NONE;
+    }
+    spi_tensor tensor = {
+        .type = SP_F32, .rows = 1, .cols = elements, .data = data, .bytes = (uint64_t)elements * sizeof *data};
+    return add_tensor(recorder, name, &tensor);
+}
+
+uint32_t spi_record_buffer(spi_recorder *recorder, const char *name, uint32_t width) {
+    if (!SPI_RESERVE(recorder->buffers, recorder->buffer_count, recorder->buffer_capacity)) {
+        fail_no_memory(recorder);
+        return SPI_NONE;
+    }
+    recorder->buffers[recorder->buffer_count] = (spi_buffer){.name = name, .width = width};
+    return (uint32_t)recorder->buffer_count++;
+}
+
+void spi_record_op(spi_recorder *recorder, spi_op op) {
+    if (recorder->status) {
+        return;
+    }
+    if (!SPI_RESERVE(recorder->ops, recorder->op_count, recorder->op_capacity)) {
+        fail_no_memory(recorder);
+        return;
+    }
+    recorder->ops[recorder->op_count++] = op;
+}
+
+static void find_vocab(spi_recorder *recorder) {
+    const spi_gguf_tensor *embedding = spi_gguf_find_tensor(recorder->gguf, "token_embd.weight");
+    if (!embedding) {
+        recorder->status = spi_fail(recorder->error, SP_BAD_FILE, "the tensor token_embd.weight is missing");
+    } else if (embedding->dimensions[1] < 1 || embedding->dimensions[1] > 1u << 24) {
+        recorder->status = spi_fail(recorder->error, SP_BAD_FILE, "token_embd.weight has %llu rows",
+                                    (unsigned long long)embedding->dimensions[1]);
+    } else {
+        recorder->hparams.vocab = (uint32_t)embedding->dimensions[1];
+    }
+}
+
+static void refuse_unused(spi_recorder *recorder) {
+    uint64_t count = spi_gguf_tensor_count(recorder->gguf);
+    for (uint64_t i = 0; i < count && !recorder->status; i++) {
+        if (!recorder->used[i]) {
+            char name[64];
+            spi_gguf_printable(spi_gguf_tensor_at(recorder->gguf, i)->name, name, sizeof name);
+            recorder->status = spi_fail(recorder->error, SP_UNSUPPORTED,
+                                        "the file has a tensor %s, which the architecture %s does not use here", name,
+                                        recorder->hparams.family->architecture);
+        }
+    }
+}
+
+sp_status spi_recorder_run(spi_recorder *recorder, const spi_gguf *gguf, const spi_hparams *hparams, sp_error *error) {
+    *recorder = (spi_recorder){.gguf = gguf, .hparams = *hparams, .error = error};
+    recorder->used = spi_alloc(spi_gguf_tensor_count(gguf), sizeof *recorder->used);
+    if (!recorder->used) {
+        fail_no_memory(recorder);
+    } else {
+        find_vocab(recorder);
+        spi_record_llama(recorder);
+        refuse_unused(recorder);
+    }
+    sp_status status = recorder->status;
+    if (status) {
+        spi_recorder_free(recorder);
+    }
+    return status;
+}
+
+void spi_recorder_free(spi_recorder *recorder) {
+    for (size_t i = 0; i < recorder->tensor_count; i++) {
+        spi_free((char *)(uintptr_t)recorder->tensors[i].name);
+    }
+    for (size_t i = 0; i < recorder->vector_count; i++) {
+        spi_free_aligned(recorder->vectors[i]);
+    }
+    spi_free(recorder->tensors);
+    spi_free(recorder->ops);
+    spi_free(recorder->buffers);
+    spi_free(recorder->vectors);
+    spi_free(recorder->used);
+    *recorder = (spi_recorder){0};
+}

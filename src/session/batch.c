@@ -1,0 +1,232 @@
+/* session/batch.c - appending tokens to many sessions in as few passes over the weights as possible.
+ *
+ * Every pass is a run of at most rows_max rows, shared out among the parts that still have tokens: those with the fewest
+ * left come first, so that a conversation that wants one token does not wait behind a long prompt.
+ */
+#include "session/session.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "model/model.h"
+
+typedef struct work {
+    sp_append *part;
+    uint32_t start;  /* tokens before this batch */
+    uint32_t done;   /* of the part's tokens, computed */
+    uint32_t in_run; /* of them, in the run being made */
+} work;
+
+typedef struct batch {
+    sp_model *model;
+    sp_device *device;
+    work *works;
+    uint32_t count;
+    sp_error *error; /* of the first failure */
+    sp_status status;
+    int32_t tokens[SPI_ROWS_MAX];
+    spi_segment segments[SPI_ROWS_MAX];
+} batch;
+
+static void refuse(batch *all, sp_append *part, sp_status status, const sp_error *why) {
+    part->status = status;
+    if (!all->status) {
+        all->status = status;
+        *all->error = *why;
+    }
+}
+
+/* Copies the tokens to behind the session's own, where a caller's other threads or a guest cannot change them any more,
+ * and checks the copies. */
+static sp_status take_tokens(const sp_append *part, sp_error *error) {
+    sp_session *session = part->session;
+    int32_t *copy = session->tokens + session->token_count;
+    uint32_t room = session->context_max - session->token_count;
+    if (part->token_count > room) {
+        return spi_fail(error, SP_CONTEXT_FULL,
+                        "the context of %u tokens is full: %u are in use and %u more do not fit", session->context_max,
+                        session->token_count, part->token_count);
+    }
+    if (part->logits == SP_LOGITS_ALL && part->token_count > session->logits_rows_max) {
+        return spi_fail(error, SP_LIMIT, "%u rows of logits were asked for and the session has room for %u",
+                        part->token_count, session->logits_rows_max);
+    }
+    if (part->logits != SP_LOGITS_ALL && part->logits != SP_LOGITS_LAST && part->logits != SP_LOGITS_NONE) {
+        return spi_fail(error, SP_INVALID, "%d is not a choice of logits", (int)part->logits);
+    }
+    if (part->token_count) {
+        memcpy(copy, part->tokens, part->token_count * sizeof *copy);
+    }
+    for (uint32_t i = 0; i < part->token_count; i++) {
+        if (copy[i] < 0 || (uint32_t)copy[i] >= session->vocab) {
+            return spi_fail(error, SP_INVALID, "token %u is %d, not in 0..%u", i, copy[i], session->vocab - 1);
+        }
+    }
+    return SP_OK;
+}
+
+static sp_status admit(const batch *all, const sp_append *part, sp_error *error) {
+    for (uint32_t i = 0; i < all->count; i++) {
+        if (all->works[i].part->session == part->session) {
+            return spi_fail(error, SP_INVALID, "the same session is twice in one batch");
+        }
+    }
+    if (part->session->model != all->model || part->session->device != all->device) {
+        return spi_fail(error, SP_INVALID, "a batch is of one model on one device");
+    }
+    return take_tokens(part, error);
+}
+
+/* Few tokens first; parts are few, so insertion is good enough. */
+static void sort_in(batch *all, sp_append *part) {
+    uint32_t place = all->count++;
+    while (place && all->works[place - 1].part->token_count > part->token_count) {
+        all->works[place] = all->works[place - 1];
+        place--;
+    }
+    all->works[place] = (work){.part = part, .start = part->session->token_count};
+}
+
+/* Adds the next tokens of a part to a run. */
+static void add_segment(batch *all, spi_run *run, work *item) {
+    sp_session *session = item->part->session;
+    uint32_t left = item->part->token_count - item->done, room = SPI_ROWS_MAX - run->row_count;
+    uint32_t rows = left < room ? left : room;
+    uint32_t wanted = 0, first_wanted = 0;
+    if (item->part->logits == SP_LOGITS_ALL) {
+        wanted = rows;
+        first_wanted = item->done;
+    } else if (item->part->logits == SP_LOGITS_LAST && rows == left) {
+        wanted = 1;
+    }
+    uint64_t row_bytes = (uint64_t)session->vocab * sizeof(float);
+    all->segments[run->segment_count++] = (spi_segment){
+        .link = spi_device_find_link(session->device, session->region),
+        .kv_offset = session->offset + session->layout.kv_offset,
+        .logits_offset = session->offset + session->layout.logits_offset + first_wanted * row_bytes,
+        .row_first = run->row_count,
+        .row_count = rows,
+        .position_first = item->start + item->done,
+        .out_first = run->out_count,
+        .out_count = wanted,
+    };
+    memcpy(all->tokens + run->row_count, session->tokens + item->start + item->done, rows * sizeof *all->tokens);
+    run->row_count += rows;
+    run->out_count += wanted;
+    item->in_run = rows;
+}
+
+/* One pass. False if nothing is left to do. */
+static bool run_once(batch *all) {
+    spi_run run = {.tokens = all->tokens, .segments = all->segments};
+    for (uint32_t i = 0; i < all->count && run.row_count < SPI_ROWS_MAX; i++) {
+        if (all->works[i].done < all->works[i].part->token_count) {
+            add_segment(all, &run, &all->works[i]);
+        }
+    }
+    if (!run.row_count) {
+        return false;
+    }
+    void *context;
+    const spi_backend *backend = spi_device_backend(all->device, &context);
+    all->status = backend->run(context, spi_model_program(all->model, all->device), &run, all->error);
+    for (uint32_t i = 0; i < all->count && !all->status; i++) {
+        work *item = &all->works[i];
+        item->done += item->in_run;
+        item->part->session->token_count += item->in_run;
+        item->in_run = 0;
+    }
+    return !all->status;
+}
+
+static void set_logits_rows(const work *item) {
+    const sp_append *part = item->part;
+    bool whole = item->done == part->token_count;
+    if (!part->token_count) {
+        return; /* nothing was appended: the logits of before are still those of the last token */
+    }
+    uint32_t rows = part->logits == SP_LOGITS_ALL ? part->token_count : part->logits == SP_LOGITS_LAST;
+    part->session->logits_rows = whole ? rows : 0;
+}
+
+/* Settles every part after the last pass. A device's failure undoes all of them; a cancellation keeps what was computed
+ * and fails those that are not whole. */
+static void settle(batch *all, sp_status failure) {
+    bool undo = failure && failure != SP_CANCELLED;
+    for (uint32_t i = 0; i < all->count; i++) {
+        work *item = &all->works[i];
+        if (undo) {
+            item->part->session->token_count = item->start;
+            item->done = 0;
+        }
+        bool whole = item->done == item->part->token_count && !undo;
+        item->part->status = whole ? SP_OK : failure;
+        set_logits_rows(item);
+    }
+}
+
+static void run_all(batch *all, sp_cancelled cancelled, void *cancelled_env) {
+    sp_status refused = all->status; /* of parts that were not let in: the others still run */
+    sp_error why = *all->error;
+    all->status = SP_OK;
+    bool first = true;
+    do {
+        if (!first && cancelled && cancelled(cancelled_env)) {
+            all->status = spi_fail(all->error, SP_CANCELLED, "the computation was cancelled");
+            break;
+        }
+        first = false;
+    } while (run_once(all));
+    settle(all, all->status);
+    if (!all->status && refused) {
+        all->status = refused;
+        *all->error = why;
+    }
+}
+
+static sp_status no_memory(sp_append *parts, uint32_t part_count, sp_error *error) {
+    for (uint32_t i = 0; i < part_count; i++) {
+        parts[i].status = SP_NO_MEMORY;
+    }
+    return spi_fail(error, SP_NO_MEMORY, "no memory for a batch of %u sessions", part_count);
+}
+
+sp_status sp_session_append_batch(sp_append *parts, uint32_t part_count, sp_cancelled cancelled, void *cancelled_env,
+                                  sp_error *error) {
+    sp_error local = {0};
+    if (!part_count) {
+        return SP_OK;
+    }
+    batch *all = spi_alloc(1, sizeof *all);
+    work *works = spi_alloc(part_count, sizeof *works);
+    if (!all || !works) {
+        spi_free(works);
+        spi_free(all);
+        return no_memory(parts, part_count, error);
+    }
+    all->model = parts[0].session->model;
+    all->device = parts[0].session->device;
+    all->works = works;
+    all->error = error ? error : &local;
+    for (uint32_t i = 0; i < part_count; i++) {
+        sp_error why = {0};
+        sp_status status = admit(all, &parts[i], &why);
+        if (status) {
+            refuse(all, &parts[i], status, &why);
+        } else {
+            sort_in(all, &parts[i]);
+        }
+    }
+    run_all(all, cancelled, cancelled_env);
+    sp_status status = all->status;
+    spi_free(works);
+    spi_free(all);
+    return status;
+}
+
+sp_status sp_session_append(sp_session *session, const int32_t *tokens, uint32_t token_count, sp_logits logits,
+                            sp_error *error) {
+    sp_append part = {.session = session, .tokens = tokens, .token_count = token_count, .logits = logits};
+    return sp_session_append_batch(&part, 1, NULL, NULL, error);
+}

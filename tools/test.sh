@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# make test (short) and make test-long (long): the tests as they are, then the parts that sanitizers can see, then lint.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tier=${1:-short}
+jobs=${JOBS:-$(nproc)}
+
+run() { # preset, ctest arguments
+    local preset=$1 folder=build
+    shift
+    [ "$preset" = release ] || folder=build/$preset
+    cmake --preset "$preset" >/dev/null
+    cmake --build "$folder" -j "$jobs" | tail -n 1
+    echo "== $preset =="
+    ctest --test-dir "$folder" --output-on-failure -j "$jobs" "$@"
+}
+
+tools/lint.sh
+run release
+run asan -LE e2e
+# Threads are in the pool, the cpu device and the engine's clock; the rest runs on one.
+run tsan -R 'pool|ops_cpu|thread'
+if [ "$tier" = long ]; then
+    run debug
+    run asan
+    tools/fuzz.sh 120
+    tools/oracle.sh
+fi
