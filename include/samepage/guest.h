@@ -36,8 +36,9 @@ typedef struct sp_guest sp_guest;
 typedef struct sp_engine_options {
     const char *cache_folder; /* compiled modules; NULL: the user's cache folder; "": no cache on disk */
     const char *compiler;     /* program that compiles modules in a child process: the path of the samepage program,
-                                   called as "PATH compile-module IN.wasm OUT"; NULL: this program if it is samepage, else
-                                   compile in this process, which costs it about 110 MB that it never gives back */
+                                   called as "PATH compile-module IN.wasm OUT", with "metered" behind it for guests with
+                                   a fuel limit; NULL: this program if it is samepage, else compile in this process, as
+                                   "" does, which costs it about 110 MB that it never gives back */
     uint32_t slice_ms;        /* a guest's time slice; 0: 2 ms */
 } sp_engine_options;
 
@@ -53,6 +54,10 @@ SP_EXPORT sp_status sp_module_open(sp_engine *engine, const char *path, sp_modul
 SP_EXPORT sp_status sp_module_open_bytes(sp_engine *engine, const char *name, const void *wasm, size_t wasm_bytes,
                                          sp_module **module, sp_error *error);
 SP_EXPORT void sp_module_close(sp_module *module); /* guests made of it must be gone */
+
+/* What the `compile-module IN OUT [metered]` command of a compiler program does (sp_engine_options.compiler). The program
+ * prints the message to stderr and exits with the negated status, 0 for SP_OK. */
+SP_EXPORT sp_status sp_module_compile_file(const char *in_path, const char *out_path, bool metered, sp_error *error);
 
 /* How the module came to be usable: for bench and `run --verbose`. */
 typedef enum sp_module_origin { SP_MODULE_COMPILED, SP_MODULE_CACHED } sp_module_origin;
@@ -94,7 +99,9 @@ typedef struct sp_guest_options {
 } sp_guest_options;
 
 /* Makes an instance over a fresh region; runs nothing of it but a start function. Strings and arrays are copied.
- * SP_NO_MEMORY, SP_TRAPPED (in a start function), SP_UNSUPPORTED (the module exports no memory). */
+ * SP_NO_MEMORY, SP_TRAPPED (in a start function), SP_UNSUPPORTED (the module exports no memory), SP_LIMIT (its memory is
+ * larger than memory_bytes_max from the start), SP_NOT_FOUND (a folder), SP_TIMEOUT (a start function that runs for
+ * longer than deadline_ms, or 10 s). */
 SP_EXPORT sp_status sp_guest_create(sp_module *module, const sp_guest_options *options, sp_guest **guest,
                                     sp_error *error);
 
@@ -109,7 +116,9 @@ typedef enum sp_guest_state {
 } sp_guest_state;
 
 /* Begins a call of an exported function; up to 8 integer arguments (i32 or i64 as the function has them, else
- * SP_INVALID). It runs when the engine does. SP_NOT_FOUND names the exports that there are. */
+ * SP_INVALID). It runs when the engine does. A module that exports _initialize has it called once, before the first
+ * other function. SP_NOT_FOUND names the exports that there are; SP_BUSY: a call is in flight; SP_TRAPPED: it has FAILED
+ * and can only be destroyed; SP_UNSUPPORTED: the function returns something that is not one integer. */
 SP_EXPORT sp_status sp_guest_start(sp_guest *guest, const char *function, const int64_t *arguments,
                                    uint32_t argument_count, sp_error *error);
 

@@ -26,11 +26,13 @@ typedef struct spi_tensor {
     uint32_t rows, cols;
     const void *data;
     uint64_t bytes;
+    bool rows_only; /* only EMBED reads it: a backend need not pack it */
 } spi_tensor;
 
 typedef struct spi_weights {
     const spi_tensor *tensors;
     uint32_t count;
+    bool droppable; /* data lies in a read-only mapping of a file: pages given back to the system read the same again */
 } spi_weights;
 
 #define SPI_NONE UINT32_MAX

@@ -101,6 +101,14 @@ bool spi_vm_has_access(const void *address, size_t bytes, bool writable) {
     return next >= end;
 }
 
+void spi_vm_drop(const void *address, size_t bytes) {
+    size_t page = spi_vm_page_bytes();
+    uintptr_t first = ((uintptr_t)address + page - 1) / page * page, end = ((uintptr_t)address + bytes) / page * page;
+    if (first < end) {
+        madvise((void *)first, end - first, MADV_DONTNEED);
+    }
+}
+
 size_t spi_vm_resident_bytes(void) {
     /* The first two numbers of statm are pages: all, resident. */
     FILE *statm = fopen("/proc/self/statm", "r");

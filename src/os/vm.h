@@ -39,6 +39,10 @@ sp_status spi_vm_map_file(void *address, size_t bytes, int file, size_t file_off
  * linking and for tests, not for hot paths. True where the system cannot tell. */
 bool spi_vm_has_access(const void *address, size_t bytes, bool writable);
 
+/* Gives the whole pages inside of a range back to the system. Only for read-only mappings of files: what is read next
+ * comes from the file again. Memory that no file backs would be lost. */
+void spi_vm_drop(const void *address, size_t bytes);
+
 /* Resident memory of this process in bytes; 0 if the system does not tell. */
 size_t spi_vm_resident_bytes(void);
 

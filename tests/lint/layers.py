@@ -25,7 +25,7 @@ ALLOWED = {
     "apps": set(LAYERS),
 }
 PUBLIC = {  # which layer a public header belongs to
-    "export": "base", "status": "base", "dtype": "base", "region": "region", "device": "device", "model": "model",
+    "export": "base", "status": "base", "version": "base", "dtype": "base", "region": "region", "device": "device", "model": "model",
     "tokenizer": "tokenizer", "sampler": "sampler", "session": "session", "guest": "guest",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)

@@ -1,0 +1,69 @@
+/* apps/cmd_complete.c - samepage complete: the guest "complete" with one prompt. */
+#include "apps/commands.h"
+#include "apps/generation.h"
+
+static int run(const spi_command *command, int argc, char **argv) {
+    spi_generation set = {0};
+    const char *prompt = NULL;
+    bool is_chat = false, is_raw = false, echo = false, ignore_end = false;
+    spi_operands operands;
+    const spi_option options[] = {
+        SPI_OPTION_MODEL(set.common),
+        {"prompt", 'p', SPI_OPTION_TEXT, "TEXT", "the prompt; without it, standard input", &prompt},
+        SPI_OPTIONS_GENERATION(set),
+        {"chat", 0, SPI_OPTION_FLAG, NULL, "the prompt is a message in the model's chat format", &is_chat},
+        {"raw", 0, SPI_OPTION_FLAG, NULL, "names of special tokens in the prompt are those tokens", &is_raw},
+        {"echo", 0, SPI_OPTION_FLAG, NULL, "print the prompt, too", &echo},
+        {"ignore-eos", 0, SPI_OPTION_FLAG, NULL, "go on behind an end of text", &ignore_end},
+        SPI_OPTIONS_DEVICE(set.common),
+        SPI_OPTION_JSON(set.common),
+        SPI_OPTION_VERBOSE(set.common),
+        SPI_OPTION_QUIET(set.common),
+        SPI_OPTIONS_END,
+    };
+    int result = spi_options_parse(command, options, argc, argv, &operands);
+    if (result >= 0) {
+        return result;
+    }
+    if (operands.count || operands.rest_count) {
+        return spi_usage_error(command, "'%s' is not an option; the prompt goes behind -p",
+                               operands.count ? operands.items[0] : operands.rest[0]);
+    }
+    if (!set.common.model) {
+        return spi_usage_error(command, "which model? give -m FILE");
+    }
+    if (is_chat && is_raw) {
+        return spi_usage_error(command, "--chat and --raw exclude each other");
+    }
+    const struct {
+        bool given;
+        const char *name;
+    } flags[] = {{is_chat, "--chat"},
+                 {is_raw, "--raw"},
+                 {echo, "--echo"},
+                 {ignore_end, "--ignore-eos"},
+                 {set.common.json, "--json"}};
+    spi_arguments arguments = {0};
+    spi_generation_arguments(&set, &arguments);
+    spi_arguments_add_pair(&arguments, "-p", prompt);
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        if (flags[i].given) {
+            spi_arguments_add(&arguments, flags[i].name);
+        }
+    }
+    result = spi_generation_run(&set, "complete", &arguments, false);
+    spi_arguments_free(&arguments);
+    return result;
+}
+
+const spi_command spi_command_complete = {
+    .name = "complete",
+    .summary = "go on with a text",
+    .usage = "-m FILE [-p TEXT] [-n N] [OPTIONS]",
+    .text = "Prints how the model goes on with the prompt, the likeliest way unless --temp is given. Ctrl-C stops it.\n"
+            "--json prints the text, its tokens, why it ended and how fast it came, when it is done.",
+    .examples = "complete -m model.gguf -p \"The capital of France is\" -n 16\n"
+                "complete -m model.gguf --chat -p \"Why is the sky blue?\" --temp 0.7 --seed 1\n"
+                "complete -m model.gguf -n 64 --json < prompt.txt",
+    .run = run,
+};

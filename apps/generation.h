@@ -1,0 +1,38 @@
+/* apps/generation.h - the options that chat and complete share and hand on to their guests.
+ *
+ * May include: everything to the left of apps.
+ */
+#ifndef SPI_APPS_GENERATION_H
+#define SPI_APPS_GENERATION_H
+
+#include "apps/common.h"
+#include "apps/runner.h"
+
+/* Words as they were typed, checked; NULL: not given, and then the guest's default holds. */
+typedef struct spi_generation {
+    spi_common common;
+    const char *system, *token_count, *context, *temperature, *top_k, *top_p, *min_p, *repeat_penalty, *seed;
+    bool stats;
+} spi_generation;
+
+#define SPI_OPTIONS_GENERATION(set)                                                                                    \
+    {"tokens", 'n', SPI_OPTION_COUNT_WORD, "N", "tokens to generate at most", &(set).token_count},                     \
+        {"ctx",         'c', SPI_OPTION_COUNT_WORD, "N", "tokens of context (default: the model's, at most 8192)",     \
+         &(set).context},                                                                                              \
+        {"system", 0, SPI_OPTION_TEXT, "TEXT", "what the assistant is told first", &(set).system},                     \
+        {"temp", 0, SPI_OPTION_REAL_WORD, "X", "temperature; 0 always takes the likeliest token", &(set).temperature}, \
+        {"top-k", 0, SPI_OPTION_COUNT_WORD, "N", "keep the N likeliest tokens; 0: all", &(set).top_k},                 \
+        {"top-p", 0, SPI_OPTION_REAL_WORD, "X", "keep the likeliest up to a probability of X", &(set).top_p},          \
+        {"min-p", 0, SPI_OPTION_REAL_WORD, "X", "keep those X times as likely as the likeliest", &(set).min_p},        \
+        {"repeat-penalty", 0, SPI_OPTION_REAL_WORD, "X", "above 1: fewer repetitions", &(set).repeat_penalty},         \
+        {"seed", 0, SPI_OPTION_COUNT_WORD, "N", "the same seed gives the same text", &(set).seed}, {                   \
+        "stats", 0, SPI_OPTION_FLAG, NULL, "tokens/s, time to the first token, cost of the boundary", &(set).stats     \
+    }
+
+/* The guest's arguments for what was given, behind its name. */
+void spi_generation_arguments(const spi_generation *set, spi_arguments *arguments);
+
+/* Opens the model, runs the embedded guest `name` with the arguments, and returns what to exit with. */
+int spi_generation_run(const spi_generation *set, const char *name, const spi_arguments *arguments, bool is_prompt);
+
+#endif

@@ -1,0 +1,77 @@
+/* apps/guests/common.h - what the embedded guests share: options, opening a model, generating, figures.
+ *
+ * These are ordinary guests: they include the SDK and nothing else of samepage.
+ */
+#ifndef GUESTS_COMMON_H
+#define GUESTS_COMMON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "samepage.h"
+#include "samepage_utf8.h"
+
+#define EXIT_USAGE 2
+
+typedef struct options {
+    const char *program, *usage;
+    const char *system, *prompt; /* NULL: not given */
+    sp_sampler_options sampling;
+    uint32_t token_count_max; /* -n */
+    uint32_t context_max;     /* --ctx; 0: the default */
+    bool show_prompt;         /* --prompt */
+    bool stats, script;
+    bool raw, chat, json, echo, ignore_eos;
+} options;
+
+/* Fills options from argv or ends the program with the usage. allowed lists the options, separated by blanks. */
+void parse_options(options *o, int argc, char **argv, const char *allowed);
+
+/* Prints "PROGRAM: what: why" and ends the program; why is the host's message. */
+_Noreturn void fail(const options *o, const char *what);
+_Noreturn void fail_text(const options *o, const char *text);
+
+/* Memory for the life of the program. */
+void *allocate(const options *o, uint32_t count, uint32_t size);
+
+typedef struct engine {
+    const options *o;
+    sp_handle model, session, sampler;
+    uint32_t context_max, vocab;
+    bool counts_prompt; /* the sampler looks at the prompt, too */
+} engine;
+
+void open_engine(engine *e, const options *o);
+
+/* Figures of one generation. */
+typedef struct figures {
+    uint32_t prompt_tokens, generated_tokens;
+    int64_t start_ns, first_ns, end_ns; /* first: when the first token was known; start_ns if none was */
+    sp_counters before, after;          /* of the boundary */
+} figures;
+
+void begin_figures(figures *f);
+void print_figures(const figures *f, const char *program);
+
+typedef enum finish { FINISH_END, FINISH_LENGTH, FINISH_CONTEXT, FINISH_INTERRUPTED } finish;
+
+/* Gets whole characters as they come. */
+typedef void (*output)(void *env, const char *text, uint32_t bytes);
+
+/* Samples from the session's logits and appends until something ends it. tokens gets at most token_count_max ids, all of
+ * them sampled; the last one has not been appended if *pending is true. */
+typedef struct generation {
+    uint32_t token_count_max;
+    int32_t *tokens;
+    uint32_t count;
+    bool pending;
+    bool ignore_eos;
+    output write;
+    void *write_env;
+} generation;
+finish generate(engine *e, generation *g, figures *f);
+
+/* Appends a prompt and tells the sampler of it. Ends the program if it cannot, except for want of context: false. */
+bool append_prompt(engine *e, const int32_t *tokens, uint32_t count, figures *f);
+
+#endif

@@ -1,0 +1,85 @@
+/* apps/main.c - the samepage program: finds the command and runs it. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "apps/commands.h"
+
+static const spi_command *const commands[] = {
+    &spi_command_doctor,   &spi_command_chat,   &spi_command_complete, &spi_command_run,     &spi_command_bench,
+    &spi_command_tokenize, &spi_command_logits, &spi_command_model,    &spi_command_compile,
+};
+
+enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
+
+static const spi_command *find(const char *name) {
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        if (!strcmp(commands[i]->name, name)) {
+            return commands[i];
+        }
+    }
+    return NULL;
+}
+
+static void print_help(FILE *file) {
+    fputs("samepage runs WebAssembly guests that do AI inference in the memory that they already own.\n\n"
+          "usage: samepage COMMAND [OPTIONS]\n\ncommands:\n",
+          file);
+    for (int i = 0; i < COMMAND_COUNT; i++) {
+        if (!commands[i]->hidden) {
+            fprintf(file, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+        }
+    }
+    fputs("\n'samepage COMMAND --help' says more of each; --version prints the version.\n"
+          "Exit codes: 0 it worked, 1 it did not, 2 the command line is wrong. `run` passes its guest's on.\n\n"
+          "examples:\n"
+          "  samepage doctor\n"
+          "  samepage chat -m model.gguf\n"
+          "  samepage run guest.wasm -m model.gguf -- hello\n",
+          file);
+}
+
+/* "help NAME" is "NAME --help". */
+static int help(int argc, char **argv) {
+    const spi_command *command = argc > 1 ? find(argv[1]) : NULL;
+    if (argc > 1 && !command) {
+        spi_complain("no command '%s'; 'samepage --help' lists them", argv[1]);
+        return SPI_EXIT_USAGE;
+    }
+    if (!command) {
+        print_help(stdout);
+        return SPI_EXIT_OK;
+    }
+    static char option[] = "--help";
+    return command->run(command, 2, (char *[]){argv[1], option, NULL});
+}
+
+static int dispatch(int argc, char **argv) {
+    if (argc < 2) {
+        print_help(stderr);
+        return SPI_EXIT_USAGE;
+    }
+    const char *name = argv[1];
+    if (!strcmp(name, "help") || !strcmp(name, "--help") || !strcmp(name, "-h")) {
+        return help(argc - 1, argv + 1);
+    }
+    if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
+        puts("samepage " SAMEPAGE_VERSION);
+        return SPI_EXIT_OK;
+    }
+    const spi_command *command = find(name);
+    if (!command) {
+        spi_complain("no command '%s'; 'samepage --help' lists them", name);
+        return SPI_EXIT_USAGE;
+    }
+    return command->run(command, argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv) {
+    int result = dispatch(argc, argv);
+    if (fflush(stdout) || ferror(stdout)) {
+        spi_complain("cannot write to standard output: %s", strerror(errno));
+        return result ? result : SPI_EXIT_FAILURE;
+    }
+    return result;
+}

@@ -1,0 +1,109 @@
+/* device/cpu/cpu.h - what the files of the CPU backend share: the opened device, loaded weights, a prepared tape.
+ *
+ * cpu.c opens, links and multiplies; store.c packs weights; program.c turns a tape into phases of steps; run.c executes
+ * them. Arithmetic is behind kernels.h. May include: device/backend.h, os, base.
+ */
+#ifndef SPI_DEVICE_CPU_CPU_H
+#define SPI_DEVICE_CPU_CPU_H
+
+#include <stdatomic.h>
+
+#include "device/backend.h"
+#include "device/cpu/kernels.h"
+#include "device/cpu/pool.h"
+
+#define SPI_CPU_CACHE_LINE_BYTES 64u
+
+typedef struct spi_cpu {
+    const spi_cpu_kernels *kernels;
+    spi_pool *pool;
+    uint64_t runs;
+} spi_cpu;
+
+/* A weight as the product kernels take it. */
+typedef struct spi_cpu_matrix {
+    const spi_cpu_type *type;
+    const void *data; /* in the arena, or where the file has it */
+} spi_cpu_matrix;
+
+struct spi_store {
+    spi_tensor *tensors; /* a copy of the caller's list; data still points into the file */
+    spi_cpu_matrix *matrices;
+    uint32_t count;
+    void *arena_mapping; /* packed weights, in huge pages where the system grants them; NULL: nothing is packed */
+    size_t arena_mapping_bytes;
+};
+
+typedef enum spi_step_kind {
+    SPI_STEP_OP,      /* the op as it is */
+    SPI_STEP_QUANTISE /* the op's src into SPI_FORM_I8, for the products that follow */
+} spi_step_kind;
+
+typedef struct spi_step {
+    spi_step_kind kind;
+    const spi_op *op;
+    uint32_t buffer;    /* QUANTISE: which; MATMUL, HEAD: src */
+    uint32_t angles;    /* ROPE: which table */
+    uint32_t phase;     /* steps of one phase do not depend on each other; between phases all threads meet */
+    bool outputs;       /* behind GATHER: rows are outputs */
+    atomic_uint next;   /* ATTENTION: the next item of work that nobody has taken */
+    uint32_t row_group; /* ATTENTION: rows of an item */
+} spi_step;
+
+/* Cosines and sines of a run's positions: [rows_max][pairs] each, filled when a run begins. ROPE ops of all layers with
+ * the same numbers share one. */
+typedef struct spi_angles {
+    const spi_op *op;    /* the first that uses it */
+    double *frequencies; /* [pairs] */
+    float *cosines, *sines;
+    uint32_t pairs;
+} spi_angles;
+
+typedef struct spi_cpu_row {
+    uint8_t *blocks; /* of the row's session */
+    uint32_t segment, position;
+} spi_cpu_row;
+
+struct spi_program {
+    spi_cpu *cpu;
+    const spi_store *store;
+    const spi_tape *tape;
+    spi_step *steps; /* sorted by phase */
+    uint32_t step_count, phase_count;
+    float **buffers; /* [buffer_count], each [rows_max][width] */
+    uint8_t **acts;  /* [buffer_count], NULL unless a product takes the buffer as SPI_FORM_I8 */
+    spi_angles *angles;
+    uint32_t angles_count;
+    uint8_t *scratch; /* scratch_bytes for each thread */
+    size_t scratch_bytes;
+
+    /* Of the run in progress; filled before the threads start and only read by them. */
+    const spi_run *run;
+    spi_cpu_row *rows;  /* [rows_max] */
+    uint32_t *gathered; /* [rows_max]: the row of each output */
+    float **logits;     /* [rows_max]: where each output goes */
+};
+
+/* store.c */
+sp_status spi_cpu_load(void *context, const spi_weights *weights, spi_progress progress, void *progress_env,
+                       spi_store **store, sp_error *error);
+void spi_cpu_unload(void *context, spi_store *store);
+
+/* program.c */
+sp_status spi_cpu_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **program,
+                          sp_error *error);
+void spi_cpu_discard(void *context, spi_program *program);
+sp_status spi_cpu_write_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, const float *data,
+                               sp_error *error);
+sp_status spi_cpu_read_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, float *data,
+                              sp_error *error);
+
+/* run.c */
+sp_status spi_cpu_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
+/* Bytes of scratch that a thread needs for a step's products. product.c */
+size_t spi_cpu_product_scratch_bytes(const spi_program *program, const spi_op *op);
+/* The thread's share of a MATMUL or HEAD over `rows` rows. product.c */
+void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t rows, uint32_t thread,
+                           uint32_t thread_count);
+
+#endif

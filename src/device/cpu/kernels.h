@@ -1,0 +1,135 @@
+/* device/cpu/kernels.h - one table of kernels per instruction set: all that program.c and run.c know of arithmetic.
+ *
+ * A new instruction set is a table (and a line in kernels.c); a new weight type is an entry in each table's `types`, or
+ * only in the reference one, from which every table borrows what it lacks. Kernels are pure: they get pointers and
+ * checked counts, keep nothing, and give the same bits however the work is shared out among threads.
+ *
+ * May include: device/tape.h, os, base.
+ */
+#ifndef SPI_DEVICE_CPU_KERNELS_H
+#define SPI_DEVICE_CPU_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "device/tape.h"
+#include "os/cpu.h"
+
+/* What a type's product kernel takes as activations. */
+typedef enum spi_cpu_form {
+    SPI_FORM_F32, /* rows of f32, as the tape's buffers hold them */
+    SPI_FORM_I8,  /* tiles of tokens with an int8 for each value and a scale for each 32 of them: see below */
+    SPI_FORM_COUNT
+} spi_cpu_form;
+
+/* SPI_FORM_I8. Tokens stand in tiles of a table's token_tile_max, then of the powers of two below it (so 7 tokens with
+ * a tile of 4 are 4 + 2 + 1). A tile is [columns / 32] blocks, each
+ *     int8 q[8][tokens][4], f32 scale[tokens], int32 bias[tokens]
+ * where q[i][t] holds columns 4i .. 4i+3 of token t. The meaning of bias is the table's own affair. A block takes 40
+ * bytes a token, so the tile that starts at token t lies at t * (columns / 32) * 40 bytes. */
+#define SPI_I8_COLUMNS     32u
+#define SPI_I8_TOKEN_BYTES 40u
+
+static inline uint32_t spi_i8_tile_tokens(uint32_t tokens_left, uint32_t tile_max) {
+    uint32_t tile = tile_max;
+    while (tile > tokens_left) {
+        tile /= 2;
+    }
+    return tile;
+}
+
+/* out[t][r] = sum over k of weight[row_first + r][k] * activation[t][k]. */
+typedef struct spi_cpu_product {
+    const void *weights; /* the whole matrix: as pack left it, or where the file has it */
+    uint32_t rows, cols;
+    uint32_t row_first, row_count; /* row_first is a multiple of group_rows, and row_count is, but at the end */
+    const void *acts;              /* of the first token, in the type's form; for I8 it is the first of a tile */
+    size_t act_stride;             /* F32: floats from one token to the next */
+    uint32_t token_count;
+    float *out; /* with room for row_count rounded up to group_rows; aligned to 64 bytes */
+    size_t out_stride;
+} spi_cpu_product;
+
+typedef struct spi_cpu_type {
+    sp_dtype type;
+    spi_cpu_form form;
+    uint32_t group_rows; /* rows that one call computes together; a thread's share is a multiple of it */
+    /* NULL: the weights are used in place. Packing computes groups group_first .. of group_rows rows each; the last
+     * one may be short and is padded with zeros. */
+    size_t (*packed_bytes)(uint32_t rows, uint32_t cols);
+    void (*pack)(void *packed, const void *source, uint32_t rows, uint32_t cols, uint32_t group_first,
+                 uint32_t group_count);
+    void (*product)(const spi_cpu_product *args);
+} spi_cpu_type;
+
+/* Attention of neighbouring rows of one session, for the query heads that share one KV head. */
+typedef struct spi_cpu_attention {
+    const spi_kv_shape *kv;
+    const uint8_t *blocks; /* the session's first block; whatever these bytes are, no address depends on them */
+    uint32_t layer, kv_head, group; /* group: query heads of a KV head, adjacent in q and dst */
+    uint32_t row_count, position_first, window;
+    float scale, softcap;
+    const float *q; /* row 0, first head of the group */
+    float *dst;
+    size_t row_stride; /* floats, of q and dst */
+    void *scratch;     /* spi_cpu_kernels.attention_scratch_bytes */
+} spi_cpu_attention;
+
+/* A block of the guests' c = a * b: rows row_first .. and columns col_first .. of c. */
+typedef struct spi_cpu_gemm {
+    const void *a, *b;
+    float *c;
+    bool half; /* a and b are f16 */
+    uint32_t n, k;
+    uint32_t row_first, row_count, col_first, col_count;
+    void *scratch; /* spi_cpu_kernels.gemm_scratch_bytes */
+} spi_cpu_gemm;
+
+typedef struct spi_cpu_kernels {
+    const char *name;
+    bool (*available)(const spi_cpu_features *features);
+
+    const spi_cpu_type *types;
+    uint32_t type_count;
+    uint32_t token_tile_max; /* a power of two */
+    /* Writes blocks [0, block_count) of one token into its place in a tile. NULL if no type has this form. */
+    void (*quantise)(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
+
+    /* Ops of one row, or of a part of it. dst may be src. */
+    void (*norm)(float *dst, const float *src, const float *weight, uint32_t count, float eps);
+    void (*rotate)(float *head, const float *cosines, const float *sines, uint32_t pair_count, spi_rope_pairs pairs);
+    void (*gate)(float *dst, const float *src, const float *src1, uint32_t count, spi_act act);
+    void (*add)(float *dst, const float *src, uint32_t count);
+    void (*cap)(float *x, uint32_t count, float scale, float softcap); /* softcap 0: only the scale */
+    void (*to_f16)(uint16_t *dst, const float *src, uint32_t count);
+
+    uint32_t attention_rows; /* of one item of work, when `group` is 1; fewer with more heads, at least 1 */
+    size_t (*attention_scratch_bytes)(uint32_t row_count, uint32_t group, uint32_t head_dim);
+    void (*attention)(const spi_cpu_attention *args);
+
+    uint32_t gemm_rows, gemm_cols; /* of one item of work */
+    size_t gemm_scratch_bytes;
+    void (*gemm)(const spi_cpu_gemm *args);
+} spi_cpu_kernels;
+
+extern const spi_cpu_kernels spi_cpu_kernels_reference;
+#if defined(__x86_64__)
+extern const spi_cpu_kernels spi_cpu_kernels_avx2;
+extern const spi_cpu_kernels spi_cpu_kernels_avx512;
+#endif
+
+/* isa NULL: the best that this processor has. SP_UNSUPPORTED names what it has. */
+sp_status spi_cpu_pick_kernels(const char *isa, const spi_cpu_kernels **kernels, sp_error *error);
+
+/* The table's own entry for the type, or the reference's; never NULL for a type in samepage/dtype.h. */
+const spi_cpu_type *spi_cpu_find_type(const spi_cpu_kernels *kernels, sp_dtype type);
+
+/* Elements [first, first + count) of a row in f32; both are multiples of the type's block. dequant.c */
+void spi_cpu_dequantise(sp_dtype type, const void *row, uint32_t first, uint32_t count, float *out);
+
+/* The reference's, for shapes that a fast kernel does not take. reference_attention.c */
+void spi_cpu_attention_reference(const spi_cpu_attention *args);
+size_t spi_cpu_attention_scratch_reference(uint32_t row_count, uint32_t group, uint32_t head_dim);
+
+#endif

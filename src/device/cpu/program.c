@@ -1,0 +1,323 @@
+/* device/cpu/program.c - a tape made ready: scratch buffers, and ops sorted into phases between which all threads meet.
+ *
+ * A step goes into the first phase behind all that it reads, and behind all that reads or writes what it writes. So the
+ * three products of q, k and v share a phase, and so do the rotations of q and k: a barrier is paid only where there is
+ * a dependency. May include: device, os, base.
+ */
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "device/cpu/cpu.h"
+
+/* What steps read and write: a buffer, a buffer's SPI_FORM_I8, all KV blocks, all logits. */
+typedef struct resource {
+    uint32_t written, read; /* 1 + the last phase that did; 0: none yet */
+} resource;
+
+typedef struct builder {
+    spi_program *program;
+    resource *resources; /* buffers, then their I8 forms, then KV and logits */
+    bool *quantised;     /* [buffer_count]: the I8 form is what the buffer holds now */
+    bool outputs;
+} builder;
+
+static resource *kv_resource(const builder *build) {
+    return &build->resources[2 * build->program->tape->buffer_count];
+}
+
+static void after_write(uint32_t *phase, const resource *of) {
+    *phase = *phase > of->written ? *phase : of->written;
+}
+
+static void after_any(uint32_t *phase, const resource *of) {
+    after_write(phase, of);
+    *phase = *phase > of->read ? *phase : of->read;
+}
+
+/* Adds a step that reads and writes the given resources (NULL: none). */
+static spi_step *place(builder *build, spi_step_kind kind, const spi_op *op, resource *const reads[],
+                       uint32_t read_count, resource *write) {
+    spi_program *program = build->program;
+    spi_step *step = &program->steps[program->step_count++];
+    /* Angles are filled beside phase 0. */
+    uint32_t phase = kind == SPI_STEP_OP && op->kind == SPI_OP_ROPE ? 1 : 0;
+    for (uint32_t i = 0; i < read_count; i++) {
+        after_write(&phase, reads[i]);
+    }
+    after_any(&phase, write);
+    for (uint32_t i = 0; i < read_count; i++) {
+        reads[i]->read = reads[i]->read > phase + 1 ? reads[i]->read : phase + 1;
+    }
+    write->written = phase + 1;
+    step->kind = kind;
+    step->op = op;
+    step->phase = phase;
+    step->outputs = build->outputs;
+    program->phase_count = program->phase_count > phase + 1 ? program->phase_count : phase + 1;
+    return step;
+}
+
+static bool wants_i8(const spi_program *program, const spi_op *op) {
+    return program->store->matrices[op->weight].type->form == SPI_FORM_I8;
+}
+
+static bool place_quantise(builder *build, const spi_op *op) {
+    spi_program *program = build->program;
+    uint32_t buffer = op->src, columns = program->tape->buffers[buffer].width;
+    if (build->quantised[buffer]) {
+        return true;
+    }
+    build->quantised[buffer] = true;
+    resource *reads[] = {&build->resources[buffer]};
+    spi_step *step =
+        place(build, SPI_STEP_QUANTISE, op, reads, 1, &build->resources[program->tape->buffer_count + buffer]);
+    step->buffer = buffer;
+    if (!program->acts[buffer]) {
+        size_t bytes = (size_t)program->tape->rows_max * (columns / SPI_I8_COLUMNS) * SPI_I8_TOKEN_BYTES;
+        program->acts[buffer] = spi_alloc_aligned(bytes, SPI_CPU_CACHE_LINE_BYTES);
+    }
+    return program->acts[buffer] != NULL;
+}
+
+static bool same_angles(const spi_op *a, const spi_op *b) {
+    return a->rope_dims == b->rope_dims && a->rope_base == b->rope_base && a->rope_freq_scale == b->rope_freq_scale &&
+           a->weight == b->weight;
+}
+
+/* Finds or makes the table of angles of a ROPE op; false: no memory. */
+static bool find_angles(spi_program *program, const spi_op *op, uint32_t *index) {
+    for (*index = 0; *index < program->angles_count; (*index)++) {
+        if (same_angles(program->angles[*index].op, op)) {
+            return true;
+        }
+    }
+    spi_angles *angles = &program->angles[program->angles_count++];
+    size_t count = (size_t)program->tape->rows_max * (op->rope_dims / 2);
+    angles->op = op;
+    angles->pairs = op->rope_dims / 2;
+    angles->frequencies = spi_alloc(angles->pairs, sizeof *angles->frequencies);
+    angles->cosines = spi_alloc(count, sizeof *angles->cosines);
+    angles->sines = spi_alloc(count, sizeof *angles->sines);
+    if (!angles->frequencies || !angles->cosines || !angles->sines) {
+        return false;
+    }
+    const float *factors = op->weight == SPI_NONE ? NULL : program->store->tensors[op->weight].data;
+    for (uint32_t i = 0; i < angles->pairs; i++) {
+        double frequency = op->rope_freq_scale * pow(op->rope_base, -2.0 * i / op->rope_dims);
+        angles->frequencies[i] = factors ? frequency / factors[i] : frequency;
+    }
+    return true;
+}
+
+static void raise_scratch(spi_program *program, size_t bytes) {
+    bytes = (bytes + SPI_CPU_CACHE_LINE_BYTES - 1) / SPI_CPU_CACHE_LINE_BYTES * SPI_CPU_CACHE_LINE_BYTES;
+    program->scratch_bytes = program->scratch_bytes > bytes ? program->scratch_bytes : bytes;
+}
+
+static bool place_product(builder *build, const spi_op *op) {
+    spi_program *program = build->program;
+    uint32_t buffer_count = program->tape->buffer_count;
+    bool i8 = wants_i8(program, op);
+    if (i8 && !place_quantise(build, op)) {
+        return false;
+    }
+    resource *reads[] = {&build->resources[i8 ? buffer_count + op->src : op->src]};
+    resource *write = op->kind == SPI_OP_HEAD ? kv_resource(build) + 1 : &build->resources[op->dst];
+    spi_step *step = place(build, SPI_STEP_OP, op, reads, 1, write);
+    step->buffer = op->src;
+    step->outputs |= op->kind == SPI_OP_HEAD;
+    raise_scratch(program, spi_cpu_product_scratch_bytes(program, op));
+    return true;
+}
+
+static void place_attention(builder *build, const spi_op *op) {
+    spi_program *program = build->program;
+    const spi_kv_shape *kv = &program->tape->kv;
+    const spi_cpu_kernels *kernels = program->cpu->kernels;
+    uint32_t group = op->heads / kv->kv_heads;
+    uint32_t rows = kernels->attention_rows / group ? kernels->attention_rows / group : 1;
+    resource *reads[] = {&build->resources[op->src], kv_resource(build)};
+    place(build, SPI_STEP_OP, op, reads, 2, &build->resources[op->dst])->row_group = rows;
+    raise_scratch(program, kernels->attention_scratch_bytes(rows, group, kv->head_dim));
+}
+
+/* False: no memory. */
+static bool place_op(builder *build, const spi_op *op) {
+    resource *resources = build->resources;
+    resource *dst = op->dst == SPI_NONE ? NULL : &resources[op->dst];
+    resource *reads[2] = {op->src == SPI_NONE ? NULL : &resources[op->src],
+                          op->src1 == SPI_NONE ? NULL : &resources[op->src1]};
+    bool good = true;
+    switch (op->kind) {
+    case SPI_OP_MATMUL:
+    case SPI_OP_HEAD: good = place_product(build, op); break;
+    case SPI_OP_EMBED: place(build, SPI_STEP_OP, op, NULL, 0, dst); break;
+    case SPI_OP_ROPE:
+        good = find_angles(build->program, op, &place(build, SPI_STEP_OP, op, NULL, 0, dst)->angles);
+        break;
+    case SPI_OP_KV_STORE: place(build, SPI_STEP_OP, op, reads, 2, kv_resource(build)); break;
+    case SPI_OP_ATTENTION: place_attention(build, op); break;
+    case SPI_OP_GATE: place(build, SPI_STEP_OP, op, reads, 2, dst); break;
+    case SPI_OP_NORM:
+    case SPI_OP_ADD: place(build, SPI_STEP_OP, op, reads, 1, dst); break;
+    case SPI_OP_GATHER:
+        build->outputs = true;
+        place(build, SPI_STEP_OP, op, reads, 1, dst);
+        break;
+    case SPI_OP_KIND_COUNT: assert(false); break;
+    }
+    if (dst && op->kind != SPI_OP_HEAD && op->kind != SPI_OP_KV_STORE) {
+        build->quantised[op->dst] = false;
+    }
+    return good;
+}
+
+/* Puts the steps into the order of their phases, keeping the tape's order inside of each. */
+static bool sort_steps(spi_program *program) {
+    spi_step *sorted = spi_alloc(program->step_count, sizeof *sorted);
+    if (!sorted) {
+        return false;
+    }
+    uint32_t count = 0;
+    for (uint32_t phase = 0; phase < program->phase_count; phase++) {
+        for (uint32_t i = 0; i < program->step_count; i++) {
+            if (program->steps[i].phase == phase) {
+                memcpy(&sorted[count++], &program->steps[i], sizeof *sorted);
+            }
+        }
+    }
+    spi_free(program->steps);
+    program->steps = sorted;
+    return true;
+}
+
+static bool build_steps(spi_program *program) {
+    const spi_tape *tape = program->tape;
+    builder build = {.program = program};
+    build.resources = spi_alloc(2 * (size_t)tape->buffer_count + 2, sizeof *build.resources);
+    build.quantised = spi_alloc(tape->buffer_count, sizeof *build.quantised);
+    bool good = build.resources && build.quantised;
+    for (uint32_t i = 0; i < tape->op_count && good; i++) {
+        good = place_op(&build, &tape->ops[i]);
+    }
+    spi_free(build.resources);
+    spi_free(build.quantised);
+    return good && sort_steps(program);
+}
+
+static bool allocate(spi_program *program) {
+    const spi_tape *tape = program->tape;
+    program->steps = spi_alloc(2 * (size_t)tape->op_count, sizeof *program->steps);
+    program->buffers = spi_alloc(tape->buffer_count, sizeof *program->buffers);
+    program->acts = spi_alloc(tape->buffer_count, sizeof *program->acts);
+    program->angles = spi_alloc(tape->op_count, sizeof *program->angles);
+    program->rows = spi_alloc(tape->rows_max, sizeof *program->rows);
+    program->gathered = spi_alloc(tape->rows_max, sizeof *program->gathered);
+    program->logits = spi_alloc(tape->rows_max, sizeof *program->logits);
+    bool good = program->steps && program->buffers && program->acts && program->angles && program->rows &&
+                program->gathered && program->logits;
+    for (uint32_t i = 0; i < tape->buffer_count && good; i++) {
+        size_t bytes = (size_t)tape->rows_max * tape->buffers[i].width * sizeof(float);
+        program->buffers[i] = spi_alloc_aligned(bytes, SPI_CPU_CACHE_LINE_BYTES);
+        good = program->buffers[i] != NULL;
+    }
+    return good;
+}
+
+void spi_cpu_discard(void *context, spi_program *program) {
+    (void)context;
+    if (!program) {
+        return;
+    }
+    for (uint32_t i = 0; i < program->tape->buffer_count; i++) {
+        if (program->buffers) {
+            spi_free_aligned(program->buffers[i]);
+        }
+        if (program->acts) {
+            spi_free_aligned(program->acts[i]);
+        }
+    }
+    for (uint32_t i = 0; i < program->angles_count; i++) {
+        spi_free(program->angles[i].frequencies);
+        spi_free(program->angles[i].cosines);
+        spi_free(program->angles[i].sines);
+    }
+    spi_free(program->steps);
+    spi_free(program->buffers);
+    spi_free(program->acts);
+    spi_free(program->angles);
+    spi_free(program->rows);
+    spi_free(program->gathered);
+    spi_free(program->logits);
+    spi_free_aligned(program->scratch);
+    spi_free(program);
+}
+
+/* A product over a matrix that was left unpacked because only EMBED was to read it is the model's error. */
+static sp_status check_products(const spi_store *store, const spi_tape *tape, sp_error *error) {
+    for (uint32_t i = 0; i < tape->op_count; i++) {
+        const spi_op *op = &tape->ops[i];
+        bool product = op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD;
+        if (product && store->tensors[op->weight].rows_only) {
+            return spi_fail(error, SP_INVALID, "tape op %u (%s) multiplies by %s, which was loaded for lookup only", i,
+                            spi_op_name(op->kind), store->tensors[op->weight].name);
+        }
+    }
+    return SP_OK;
+}
+
+sp_status spi_cpu_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **out, sp_error *error) {
+    *out = NULL;
+    const spi_weights weights = {.tensors = store->tensors, .count = store->count};
+    sp_status status = spi_tape_check(tape, &weights, error);
+    if (!status) {
+        status = check_products(store, tape, error);
+    }
+    if (status) {
+        return status;
+    }
+    spi_program *program = spi_alloc(1, sizeof *program);
+    if (!program) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory to prepare a tape");
+    }
+    program->cpu = context;
+    program->store = store;
+    program->tape = tape;
+    bool good = allocate(program) && build_steps(program);
+    if (good) {
+        size_t bytes = program->scratch_bytes * spi_pool_thread_count(program->cpu->pool);
+        program->scratch = spi_alloc_aligned(bytes, SPI_CPU_CACHE_LINE_BYTES);
+        good = program->scratch != NULL;
+    }
+    if (!good) {
+        spi_cpu_discard(context, program);
+        return spi_fail(error, SP_NO_MEMORY, "no memory for the buffers of %u rows: run fewer rows at once",
+                        tape->rows_max);
+    }
+    *out = program;
+    return SP_OK;
+}
+
+static size_t buffer_bytes(const spi_program *program, uint32_t buffer, uint32_t rows) {
+    assert(buffer < program->tape->buffer_count && rows <= program->tape->rows_max);
+    return (size_t)rows * program->tape->buffers[buffer].width * sizeof(float);
+}
+
+sp_status spi_cpu_write_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, const float *data,
+                               sp_error *error) {
+    (void)context;
+    (void)error;
+    memcpy(program->buffers[buffer], data, buffer_bytes(program, buffer, rows));
+    return SP_OK;
+}
+
+sp_status spi_cpu_read_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, float *data,
+                              sp_error *error) {
+    (void)context;
+    (void)error;
+    memcpy(data, program->buffers[buffer], buffer_bytes(program, buffer, rows));
+    return SP_OK;
+}

@@ -1,0 +1,273 @@
+/* device/cpu/run.c - executing a prepared tape: one job for all threads, with a barrier after each phase.
+ *
+ * Every value is computed by one thread in an order that does not depend on how many threads there are, so results are
+ * the same bits for any number of them. May include: device, region, os, base.
+ */
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "device/cpu/cpu.h"
+
+/* Elementwise work is shared out in pieces of so many columns: a multiple of every type's block. */
+#define PIECE_COLUMNS 256u
+
+typedef struct step_share {
+    const spi_program *program;
+    spi_step *step;
+    const spi_op *op;
+    uint32_t rows, thread, thread_count;
+} step_share;
+
+static uint32_t width(const step_share *share, uint32_t buffer) {
+    return share->program->tape->buffers[buffer].width;
+}
+
+static float *row_of(const step_share *share, uint32_t buffer, uint32_t row) {
+    return share->program->buffers[buffer] + (size_t)row * width(share, buffer);
+}
+
+static void items(const step_share *share, uint64_t count, uint64_t *first, uint64_t *end) {
+    spi_pool_share(count, 1, share->thread, share->thread_count, first, end);
+}
+
+static void embed(const step_share *share, uint32_t row, uint32_t column, uint32_t count) {
+    const spi_op *op = share->op;
+    const spi_tensor *tensor = &share->program->store->tensors[op->weight];
+    uint32_t token = (uint32_t)share->program->run->tokens[row];
+    assert(token < tensor->rows);
+    const uint8_t *weights = (const uint8_t *)tensor->data + tensor->bytes / tensor->rows * token;
+    float *dst = row_of(share, op->dst, row) + column;
+    spi_cpu_dequantise(tensor->type, weights, column, count, dst);
+    if (op->scale != 1) {
+        share->program->cpu->kernels->cap(dst, count, op->scale, 0);
+    }
+}
+
+/* The step's piece of one row: columns [column, column + count) of dst. */
+static void piece(const step_share *share, uint32_t row, uint32_t column, uint32_t count) {
+    const spi_op *op = share->op;
+    const spi_cpu_kernels *kernels = share->program->cpu->kernels;
+    if (op->kind == SPI_OP_EMBED) {
+        embed(share, row, column, count);
+        return;
+    }
+    uint32_t from = op->kind == SPI_OP_GATHER ? share->program->gathered[row] : row;
+    float *dst = row_of(share, op->dst, row) + column;
+    const float *src = row_of(share, op->src, from) + column;
+    if (op->kind == SPI_OP_GATE) {
+        kernels->gate(dst, src, row_of(share, op->src1, row) + column, count, op->act);
+    } else if (op->kind == SPI_OP_ADD) {
+        kernels->add(dst, src, count);
+    } else {
+        memcpy(dst, src, count * sizeof *dst);
+    }
+}
+
+static void pieces(const step_share *share) {
+    uint32_t columns = width(share, share->op->dst), pieces = (columns - 1) / PIECE_COLUMNS + 1;
+    uint64_t first, end;
+    items(share, (uint64_t)share->rows * pieces, &first, &end);
+    for (uint64_t i = first; i < end; i++) {
+        uint32_t column = (uint32_t)(i % pieces) * PIECE_COLUMNS;
+        uint32_t count = columns - column < PIECE_COLUMNS ? columns - column : PIECE_COLUMNS;
+        piece(share, (uint32_t)(i / pieces), column, count);
+    }
+}
+
+static void quantise(const step_share *share) {
+    const spi_program *program = share->program;
+    const spi_cpu_kernels *kernels = program->cpu->kernels;
+    uint32_t buffer = share->step->buffer, columns = width(share, buffer), blocks = columns / SPI_I8_COLUMNS;
+    uint32_t piece_blocks = PIECE_COLUMNS / SPI_I8_COLUMNS, pieces = (blocks - 1) / piece_blocks + 1;
+    uint64_t first, end;
+    items(share, (uint64_t)share->rows * pieces, &first, &end);
+    for (uint64_t i = first; i < end; i++) {
+        uint32_t row = (uint32_t)(i / pieces), block = (uint32_t)(i % pieces) * piece_blocks, tile_first = 0, tile;
+        while (tile = spi_i8_tile_tokens(share->rows - tile_first, kernels->token_tile_max), row >= tile_first + tile) {
+            /* All tiles before the last few are full: go there at once. */
+            uint32_t full = (row - tile_first) / tile;
+            tile_first += tile == kernels->token_tile_max && full > 1 ? (full - 1) * tile : tile;
+        }
+        uint8_t *at = program->acts[buffer] + ((size_t)tile_first * blocks + (size_t)block * tile) * SPI_I8_TOKEN_BYTES;
+        uint32_t count = blocks - block < piece_blocks ? blocks - block : piece_blocks;
+        kernels->quantise(at, tile, row - tile_first, row_of(share, buffer, row) + block * SPI_I8_COLUMNS, count);
+    }
+}
+
+static void norm(const step_share *share) {
+    const spi_op *op = share->op;
+    uint32_t groups = width(share, op->dst) / op->group;
+    const float *weight = share->program->store->tensors[op->weight].data;
+    uint64_t first, end;
+    items(share, (uint64_t)share->rows * groups, &first, &end);
+    for (uint64_t i = first; i < end; i++) {
+        uint32_t row = (uint32_t)(i / groups), column = (uint32_t)(i % groups) * op->group;
+        share->program->cpu->kernels->norm(row_of(share, op->dst, row) + column, row_of(share, op->src, row) + column,
+                                           weight, op->group, op->eps);
+    }
+}
+
+static void rope(const step_share *share) {
+    const spi_op *op = share->op;
+    const spi_angles *angles = &share->program->angles[share->step->angles];
+    uint32_t head_dim = width(share, op->dst) / op->heads;
+    uint64_t first, end;
+    items(share, (uint64_t)share->rows * op->heads, &first, &end);
+    for (uint64_t i = first; i < end; i++) {
+        uint32_t row = (uint32_t)(i / op->heads), head = (uint32_t)(i % op->heads);
+        size_t at = (size_t)row * angles->pairs;
+        share->program->cpu->kernels->rotate(row_of(share, op->dst, row) + (size_t)head * head_dim,
+                                             angles->cosines + at, angles->sines + at, angles->pairs, op->rope_pairs);
+    }
+}
+
+static void kv_store(const step_share *share) {
+    const spi_op *op = share->op;
+    const spi_kv_shape *kv = &share->program->tape->kv;
+    uint64_t first, end;
+    items(share, (uint64_t)share->rows * kv->kv_heads, &first, &end);
+    for (uint64_t i = first; i < end; i++) {
+        uint32_t row = (uint32_t)(i / kv->kv_heads), head = (uint32_t)(i % kv->kv_heads);
+        const spi_cpu_row *place = &share->program->rows[row];
+        for (uint32_t which = 0; which < 2; which++) {
+            uint8_t *to = place->blocks + spi_kv_row_offset(kv, op->layer, which, head, place->position);
+            const float *from = row_of(share, which ? op->src1 : op->src, row) + (size_t)head * kv->head_dim;
+            share->program->cpu->kernels->to_f16((uint16_t *)(void *)to, from, kv->head_dim);
+        }
+    }
+}
+
+/* One item of attention: some neighbouring rows of one session with one KV head. */
+static void attend(const step_share *share, uint32_t row, uint32_t kv_head) {
+    const spi_program *program = share->program;
+    const spi_op *op = share->op;
+    const spi_kv_shape *kv = &program->tape->kv;
+    const spi_segment *segment = &program->run->segments[program->rows[row].segment];
+    uint32_t group = op->heads / kv->kv_heads, left = segment->row_first + segment->row_count - row;
+    size_t head = (size_t)kv_head * group * kv->head_dim;
+    spi_cpu_attention args = {.kv = kv,
+                              .blocks = program->rows[row].blocks,
+                              .layer = op->layer,
+                              .kv_head = kv_head,
+                              .group = group,
+                              .row_count = left < share->step->row_group ? left : share->step->row_group,
+                              .position_first = program->rows[row].position,
+                              .window = op->window,
+                              .scale = op->scale,
+                              .softcap = op->softcap,
+                              .q = row_of(share, op->src, row) + head,
+                              .dst = row_of(share, op->dst, row) + head,
+                              .row_stride = width(share, op->dst),
+                              .scratch = program->scratch + share->thread * program->scratch_bytes};
+    program->cpu->kernels->attention(&args);
+}
+
+/* Items differ in length, so threads take the next when they are done; the longest come first. */
+static void attention(const step_share *share) {
+    const spi_program *program = share->program;
+    uint32_t kv_heads = program->tape->kv.kv_heads, item;
+    while ((item = atomic_fetch_add(&share->step->next, 1)) < share->rows * kv_heads) {
+        uint32_t row = share->rows - 1 - item / kv_heads;
+        uint32_t in_segment = row - program->run->segments[program->rows[row].segment].row_first;
+        if (in_segment % share->step->row_group == 0) {
+            attend(share, row, item % kv_heads);
+        }
+    }
+}
+
+static void execute(const spi_program *program, spi_step *step, uint32_t thread, uint32_t thread_count) {
+    const spi_run *run = program->run;
+    step_share share = {.program = program,
+                        .step = step,
+                        .op = step->op,
+                        .rows = step->outputs ? run->out_count : run->row_count,
+                        .thread = thread,
+                        .thread_count = thread_count};
+    if (!share.rows) {
+        return;
+    }
+    if (step->kind == SPI_STEP_QUANTISE) {
+        quantise(&share);
+        return;
+    }
+    switch (step->op->kind) {
+    case SPI_OP_EMBED:
+    case SPI_OP_GATE:
+    case SPI_OP_ADD:
+    case SPI_OP_GATHER: pieces(&share); break;
+    case SPI_OP_NORM: norm(&share); break;
+    case SPI_OP_ROPE: rope(&share); break;
+    case SPI_OP_KV_STORE: kv_store(&share); break;
+    case SPI_OP_ATTENTION: attention(&share); break;
+    case SPI_OP_MATMUL:
+    case SPI_OP_HEAD: spi_cpu_product_share(program, step, share.rows, thread, thread_count); break;
+    case SPI_OP_KIND_COUNT: break;
+    }
+}
+
+/* In double: at position 100,000 an angle in f32 is off by 0.004. */
+static void fill_angles(const spi_program *program, uint32_t thread, uint32_t thread_count) {
+    uint64_t first, end;
+    spi_pool_share(program->run->row_count, 1, thread, thread_count, &first, &end);
+    for (uint32_t a = 0; a < program->angles_count; a++) {
+        const spi_angles *angles = &program->angles[a];
+        for (uint64_t row = first; row < end; row++) {
+            for (uint32_t i = 0; i < angles->pairs; i++) {
+                double angle = program->rows[row].position * angles->frequencies[i];
+                angles->cosines[row * angles->pairs + i] = (float)cos(angle);
+                angles->sines[row * angles->pairs + i] = (float)sin(angle);
+            }
+        }
+    }
+}
+
+static void run_share(void *env, uint32_t thread, uint32_t thread_count) {
+    const spi_program *program = env;
+    fill_angles(program, thread, thread_count);
+    uint32_t phase = 0;
+    for (uint32_t i = 0; i < program->step_count; i++) {
+        spi_step *step = &program->steps[i];
+        if (step->outputs && !program->run->out_count) {
+            continue;
+        }
+        if (step->phase != phase) {
+            spi_pool_barrier(program->cpu->pool);
+            phase = step->phase;
+        }
+        execute(program, step, thread, thread_count);
+    }
+}
+
+/* Where each row and each output of the run belongs. */
+static void place_rows(spi_program *program, const spi_run *run) {
+    for (uint32_t s = 0; s < run->segment_count; s++) {
+        const spi_segment *segment = &run->segments[s];
+        uint8_t *base = sp_region_base(segment->link->region);
+        for (uint32_t i = 0; i < segment->row_count; i++) {
+            program->rows[segment->row_first + i] = (spi_cpu_row){
+                .blocks = base + segment->kv_offset, .segment = s, .position = segment->position_first + i};
+        }
+        for (uint32_t i = 0; i < segment->out_count; i++) {
+            program->gathered[segment->out_first + i] =
+                segment->row_first + segment->row_count - segment->out_count + i;
+            program->logits[segment->out_first + i] =
+                (float *)(void *)(base + segment->logits_offset) + (size_t)i * program->tape->vocab;
+        }
+    }
+}
+
+sp_status spi_cpu_run(void *context, spi_program *program, const spi_run *run, sp_error *error) {
+    (void)error;
+    spi_cpu *cpu = context;
+    assert(run->row_count && run->row_count <= program->tape->rows_max && run->out_count <= run->row_count);
+    program->run = run;
+    place_rows(program, run);
+    for (uint32_t i = 0; i < program->step_count; i++) {
+        atomic_store_explicit(&program->steps[i].next, 0, memory_order_relaxed);
+    }
+    spi_pool_run(cpu->pool, run_share, program);
+    program->run = NULL;
+    cpu->runs++;
+    return SP_OK;
+}

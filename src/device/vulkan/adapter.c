@@ -1,0 +1,189 @@
+/* device/vulkan/adapter.c - which adapters there are, what they say of themselves, and which of them can be used.
+ *
+ * An adapter without a compute queue or without VK_EXT_external_memory_host cannot reach a region in place, and this
+ * backend copies no regions: it is not listed, and opening it by number says why.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "device/vulkan/loader.h"
+#include "os/vm.h"
+
+#define QUEUE_FAMILIES_MAX 16
+/* What the shaders count on: the most that any of them uses. */
+#define SHARED_BYTES      (16u << 10)
+#define GROUP_INVOCATIONS 128u
+#define STORAGE_BUFFERS   8u
+
+static bool find_queue(const spi_vk_functions *call, spi_vk_adapter *adapter) {
+    VkQueueFamilyProperties families[QUEUE_FAMILIES_MAX];
+    uint32_t count = QUEUE_FAMILIES_MAX;
+    call->GetPhysicalDeviceQueueFamilyProperties(adapter->handle, &count, families);
+    for (uint32_t i = 0; i < count; i++) {
+        if (families[i].queueCount && families[i].queueFlags & VK_QUEUE_COMPUTE_BIT) {
+            adapter->queue_family = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static sp_status has_extension(const spi_vk_functions *call, VkPhysicalDevice handle, const char *name, bool *found,
+                               sp_error *error) {
+    uint32_t count = 0;
+    *found = false;
+    VkResult result = call->EnumerateDeviceExtensionProperties(handle, NULL, &count, NULL);
+    VkExtensionProperties *list = result ? NULL : spi_alloc(count, sizeof *list);
+    if (!result && !list) {
+        return spi_fail(error, SP_NO_MEMORY, "vulkan: no memory to list extensions");
+    }
+    if (!result) {
+        result = call->EnumerateDeviceExtensionProperties(handle, NULL, &count, list);
+    }
+    for (uint32_t i = 0; result >= 0 && i < count; i++) {
+        *found = *found || !strcmp(list[i].extensionName, name);
+    }
+    spi_free(list);
+    return result < 0 ? spi_vk_fail(error, result, "listing extensions") : SP_OK;
+}
+
+static void describe(spi_vk_adapter *adapter, const char *device, const char *driver, const char *detail) {
+    snprintf(adapter->description, sizeof adapter->description, "%.90s, %.30s%s%.30s", device, driver,
+             *detail ? " " : "", detail);
+}
+
+static const char *missing_limit(const VkPhysicalDeviceLimits *limits) {
+    if (limits->maxComputeSharedMemorySize < SHARED_BYTES) {
+        return "less than 16 KiB of shared memory";
+    }
+    if (limits->maxComputeWorkGroupInvocations < GROUP_INVOCATIONS) {
+        return "work groups of less than 128 invocations";
+    }
+    return limits->maxPerStageDescriptorStorageBuffers < STORAGE_BUFFERS ? "less than 8 storage buffers a shader"
+                                                                         : NULL;
+}
+
+static sp_status examine(const spi_vk_functions *call, spi_vk_adapter *adapter, sp_error *error) {
+    VkPhysicalDeviceProperties first;
+    call->GetPhysicalDeviceProperties(adapter->handle, &first);
+    adapter->type = first.deviceType;
+    adapter->limits = first.limits;
+    describe(adapter, first.deviceName, "Vulkan driver", "");
+    if (first.apiVersion < VK_API_VERSION_1_2) {
+        adapter->refusal = "its driver is older than Vulkan 1.2";
+        return SP_OK;
+    }
+    bool imports;
+    sp_status status =
+        has_extension(call, adapter->handle, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME, &imports, error);
+    if (status) {
+        return status;
+    }
+    VkPhysicalDeviceExternalMemoryHostPropertiesEXT host = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
+    VkPhysicalDeviceDriverProperties driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
+    VkPhysicalDeviceMaintenance3Properties sizes = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES,
+                                                    .pNext = &driver};
+    VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &sizes};
+    driver.pNext = imports ? &host : NULL;
+    call->GetPhysicalDeviceProperties2(adapter->handle, &all);
+    describe(adapter, first.deviceName, driver.driverName, driver.driverInfo);
+    adapter->driver = driver.driverID;
+    adapter->allocation_bytes_max = sizes.maxMemoryAllocationSize;
+    size_t page = spi_vm_page_bytes();
+    adapter->import_align_bytes =
+        host.minImportedHostPointerAlignment > page ? host.minImportedHostPointerAlignment : page;
+    VkPhysicalDeviceMemoryProperties memory;
+    call->GetPhysicalDeviceMemoryProperties(adapter->handle, &memory);
+    for (uint32_t i = 0; i < memory.memoryHeapCount; i++) {
+        bool local = memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT;
+        if (local && memory.memoryHeaps[i].size > adapter->local_bytes) {
+            adapter->local_bytes = memory.memoryHeaps[i].size;
+        }
+    }
+    adapter->refusal = missing_limit(&adapter->limits);
+    if (!find_queue(call, adapter)) {
+        adapter->refusal = "no queue that computes";
+    } else if (!imports) {
+        adapter->refusal = "its driver cannot import host memory (VK_EXT_external_memory_host)";
+    } else if (SP_REGION_ALIGN_BYTES % adapter->import_align_bytes) {
+        adapter->refusal = "it imports host memory only in steps larger than a region's";
+    }
+    return SP_OK;
+}
+
+static int rank(const spi_vk_adapter *adapter) {
+    int rank = adapter->refusal ? 10 : 0;
+    switch (adapter->type) {
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU: return rank;
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU: return rank + 1;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU: return rank + 3;
+    default: return rank + 2;
+    }
+}
+
+sp_status spi_vk_adapters(const spi_vk_instance *instance, spi_vk_adapter adapters[SPI_VK_ADAPTERS_MAX],
+                          uint32_t *usable_count, uint32_t *count, sp_error *error) {
+    VkPhysicalDevice handles[SPI_VK_ADAPTERS_MAX];
+    *usable_count = 0;
+    *count = SPI_VK_ADAPTERS_MAX;
+    VkResult result = instance->call.EnumeratePhysicalDevices(instance->handle, count, handles);
+    if (result == VK_ERROR_INITIALIZATION_FAILED) {
+        *count = 0; /* a driver is installed and its hardware is not there */
+        return SP_OK;
+    }
+    if (result < 0) {
+        return spi_vk_fail(error, result, "listing adapters");
+    }
+    for (uint32_t i = 0; i < *count; i++) {
+        spi_vk_adapter adapter = {.handle = handles[i]};
+        sp_status status = examine(&instance->call, &adapter, error);
+        if (status) {
+            return status;
+        }
+        uint32_t place = i;
+        while (place && rank(&adapters[place - 1]) > rank(&adapter)) {
+            adapters[place] = adapters[place - 1];
+            place--;
+        }
+        adapters[place] = adapter;
+        *usable_count += !adapter.refusal;
+    }
+    return SP_OK;
+}
+
+void spi_vk_adapter_info(const spi_vk_adapter *adapter, uint32_t index, sp_device_info *info) {
+    memset(info, 0, sizeof *info);
+    snprintf(info->name, sizeof info->name, index ? "vulkan:%u" : "vulkan", index);
+    memcpy(info->description, adapter->description, sizeof info->description);
+    info->is_software = adapter->type == VK_PHYSICAL_DEVICE_TYPE_CPU;
+    bool same_memory = info->is_software || adapter->type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
+    info->link = same_memory ? SP_LINK_SHARED : SP_LINK_MAPPED;
+    info->memory_bytes = same_memory ? 0 : adapter->local_bytes;
+}
+
+sp_status spi_vk_enumerate(sp_device_info *infos, size_t capacity, size_t *count, sp_error *error) {
+    *count = 0;
+    spi_vk_instance instance;
+    sp_error why = {0};
+    sp_status status = spi_vk_instance_open(&instance, &why);
+    if (status == SP_NO_DEVICE) {
+        return SP_OK;
+    }
+    if (status) {
+        *error = why;
+        return status;
+    }
+    spi_vk_adapter adapters[SPI_VK_ADAPTERS_MAX];
+    uint32_t usable, all;
+    status = spi_vk_adapters(&instance, adapters, &usable, &all, error);
+    for (uint32_t i = 0; !status && i < usable; i++, (*count)++) {
+        if (i < capacity) {
+            spi_vk_adapter_info(&adapters[i], i, &infos[i]);
+        }
+    }
+    spi_vk_instance_close(&instance);
+    return status;
+}

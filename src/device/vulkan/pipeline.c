@@ -1,0 +1,183 @@
+/* device/vulkan/pipeline.c - the kernels' words, the one layout that they share, and pipelines made when first needed. */
+#include "base/error.h"
+#include "device/vulkan/vulkan.h"
+
+static const uint32_t words_matmul_1_f32[] = {
+#include "matmul_1_f32.spv.h"
+};
+static const uint32_t words_matmul_1_f16[] = {
+#include "matmul_1_f16.spv.h"
+};
+static const uint32_t words_matmul_1_bf16[] = {
+#include "matmul_1_bf16.spv.h"
+};
+static const uint32_t words_matmul_1_q8_0[] = {
+#include "matmul_1_q8_0.spv.h"
+};
+static const uint32_t words_matmul_1_q4_0[] = {
+#include "matmul_1_q4_0.spv.h"
+};
+static const uint32_t words_matmul_4_f32[] = {
+#include "matmul_4_f32.spv.h"
+};
+static const uint32_t words_matmul_4_f16[] = {
+#include "matmul_4_f16.spv.h"
+};
+static const uint32_t words_matmul_4_bf16[] = {
+#include "matmul_4_bf16.spv.h"
+};
+static const uint32_t words_matmul_4_q8_0[] = {
+#include "matmul_4_q8_0.spv.h"
+};
+static const uint32_t words_matmul_4_q4_0[] = {
+#include "matmul_4_q4_0.spv.h"
+};
+static const uint32_t words_matmul_8_f32[] = {
+#include "matmul_8_f32.spv.h"
+};
+static const uint32_t words_matmul_8_f16[] = {
+#include "matmul_8_f16.spv.h"
+};
+static const uint32_t words_matmul_8_bf16[] = {
+#include "matmul_8_bf16.spv.h"
+};
+static const uint32_t words_matmul_8_q8_0[] = {
+#include "matmul_8_q8_0.spv.h"
+};
+static const uint32_t words_matmul_8_q4_0[] = {
+#include "matmul_8_q4_0.spv.h"
+};
+static const uint32_t words_embed_f32[] = {
+#include "embed_f32.spv.h"
+};
+static const uint32_t words_embed_f16[] = {
+#include "embed_f16.spv.h"
+};
+static const uint32_t words_embed_bf16[] = {
+#include "embed_bf16.spv.h"
+};
+static const uint32_t words_embed_q8_0[] = {
+#include "embed_q8_0.spv.h"
+};
+static const uint32_t words_embed_q4_0[] = {
+#include "embed_q4_0.spv.h"
+};
+static const uint32_t words_norm[] = {
+#include "norm.spv.h"
+};
+static const uint32_t words_rope[] = {
+#include "rope.spv.h"
+};
+static const uint32_t words_kv_store[] = {
+#include "kv_store.spv.h"
+};
+static const uint32_t words_attention_1[] = {
+#include "attention_1.spv.h"
+};
+static const uint32_t words_attention_4[] = {
+#include "attention_4.spv.h"
+};
+static const uint32_t words_gate[] = {
+#include "gate.spv.h"
+};
+static const uint32_t words_add[] = {
+#include "add.spv.h"
+};
+static const uint32_t words_gather[] = {
+#include "gather.spv.h"
+};
+static const uint32_t words_product_f32[] = {
+#include "product_f32.spv.h"
+};
+static const uint32_t words_product_f16[] = {
+#include "product_f16.spv.h"
+};
+
+typedef struct shader_words {
+    const char *name;
+    const uint32_t *words;
+    size_t bytes;
+} shader_words;
+
+static const shader_words shaders[SPI_VK_SHADER_COUNT] = {
+#define SHADER(name) {#name, words_##name, sizeof words_##name},
+#include "device/vulkan/shaders.def"
+#undef SHADER
+};
+
+static sp_status create_set_layout(spi_vk *vk, sp_error *error) {
+    VkDescriptorSetLayoutBinding bindings[SPI_VK_BINDINGS - 1];
+    for (uint32_t i = 1; i < SPI_VK_BINDINGS; i++) {
+        bindings[i - 1] = (VkDescriptorSetLayoutBinding){.binding = i,
+                                                         .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                                         .descriptorCount = 1,
+                                                         .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
+    }
+    VkDescriptorSetLayoutCreateInfo create = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
+                                              .bindingCount = SPI_VK_BINDINGS - 1,
+                                              .pBindings = bindings};
+    VkResult result = vk->call->CreateDescriptorSetLayout(vk->device, &create, NULL, &vk->set_layout);
+    return result ? spi_vk_fail(error, result, "creating a set layout") : SP_OK;
+}
+
+sp_status spi_vk_layouts_create(spi_vk *vk, sp_error *error) {
+    sp_status status = create_set_layout(vk, error);
+    if (status) {
+        return status;
+    }
+    VkPushConstantRange push = {.stageFlags = VK_SHADER_STAGE_COMPUTE_BIT,
+                                .size = SPI_VK_PUSH_WORDS * (uint32_t)sizeof(uint32_t)};
+    VkPipelineLayoutCreateInfo create = {.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
+                                         .setLayoutCount = 1,
+                                         .pSetLayouts = &vk->set_layout,
+                                         .pushConstantRangeCount = 1,
+                                         .pPushConstantRanges = &push};
+    VkResult result = vk->call->CreatePipelineLayout(vk->device, &create, NULL, &vk->layout);
+    VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
+    result = result ? result : vk->call->CreatePipelineCache(vk->device, &cache, NULL, &vk->cache);
+    return result ? spi_vk_fail(error, result, "creating a pipeline layout") : SP_OK;
+}
+
+void spi_vk_layouts_destroy(spi_vk *vk) {
+    for (uint32_t i = 0; i < SPI_VK_SHADER_COUNT; i++) {
+        vk->call->DestroyPipeline(vk->device, vk->pipelines[i], NULL);
+    }
+    vk->call->DestroyPipelineCache(vk->device, vk->cache, NULL);
+    vk->call->DestroyPipelineLayout(vk->device, vk->layout, NULL);
+    vk->call->DestroyDescriptorSetLayout(vk->device, vk->set_layout, NULL);
+}
+
+sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, sp_error *error) {
+    if (vk->pipelines[shader]) {
+        return SP_OK;
+    }
+    const shader_words *words = &shaders[shader];
+    VkShaderModuleCreateInfo module_info = {
+        .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = words->bytes, .pCode = words->words};
+    VkShaderModule module;
+    VkResult result = vk->call->CreateShaderModule(vk->device, &module_info, NULL, &module);
+    if (result) {
+        spi_vk_fail(error, result, words->name);
+        return spi_fail_within(error, "loading a kernel");
+    }
+    /* Constant 0 is the number of slices of a matmul; the other kernels have none. */
+    VkSpecializationMapEntry entry = {.size = sizeof vk->limits.slices};
+    VkSpecializationInfo special = {
+        .mapEntryCount = 1, .pMapEntries = &entry, .dataSize = sizeof vk->limits.slices, .pData = &vk->limits.slices};
+    VkComputePipelineCreateInfo create = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
+                                          .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                                                    .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                                                    .module = module,
+                                                    .pName = "main",
+                                                    .pSpecializationInfo = &special},
+                                          .layout = vk->layout,
+                                          .basePipelineIndex = -1};
+    result = vk->call->CreateComputePipelines(vk->device, vk->cache, 1, &create, NULL, &vk->pipelines[shader]);
+    vk->call->DestroyShaderModule(vk->device, module, NULL);
+    if (result) {
+        vk->pipelines[shader] = VK_NULL_HANDLE;
+        spi_vk_fail(error, result, words->name);
+        return spi_fail_within(error, "compiling a kernel");
+    }
+    return SP_OK;
+}

@@ -1,0 +1,279 @@
+/* device/vulkan/vulkan.h - what the files of the Vulkan backend share.
+ *
+ * The way of a run: plan.c turns a spi_run into parameters (a small buffer that the host writes) and a plan (which parts
+ * of the linked regions are bound where); record.c turns tape and plan into a command buffer, which stays good as long
+ * as the plan does not change, so that a token of a session costs one submission and nothing else.
+ *
+ * Owns: everything that a context of the backend consists of. May include: region, os, base, device/backend.h.
+ */
+#ifndef SPI_DEVICE_VULKAN_VULKAN_H
+#define SPI_DEVICE_VULKAN_VULKAN_H
+
+#include "device/backend.h"
+#include "device/vulkan/loader.h"
+
+typedef enum spi_vk_shader {
+#define SHADER(name) SPI_VK_##name,
+#include "device/vulkan/shaders.def"
+#undef SHADER
+    SPI_VK_SHADER_COUNT
+} spi_vk_shader;
+
+/* Bindings 1..7 of the one set that every kernel has; 0 is left to push constants, as Metal counts buffers. */
+#define SPI_VK_BINDINGS   8u
+#define SPI_VK_PUSH_WORDS 16u
+
+/* What the adapter takes, in the form in which it is used. Tests make them smaller. */
+typedef struct spi_vk_limits {
+    uint64_t allocation_bytes_max; /* of one import or allocation */
+    uint64_t range_bytes_max;      /* of one binding; a multiple of offset_align_bytes */
+    uint64_t window_bytes_max;     /* of what is bound of a region or a weight: the same, but where a test wants less */
+    uint64_t offset_align_bytes;   /* of a binding in its buffer; at least 16 */
+    uint32_t groups_x_max, groups_y_max;
+    uint32_t piece_tiles_max; /* of a weight's piece; unlimited but in tests */
+    uint32_t slices;          /* of a matmul's columns in a work group */
+    bool unmapped;            /* the host does not reach the device's own memory: it is filled through a window */
+} spi_vk_limits;
+
+typedef struct spi_vk_buffer {
+    VkBuffer handle;
+    VkDeviceMemory memory;
+    uint64_t bytes;
+    void *mapped; /* NULL if the host cannot reach it */
+} spi_vk_buffer;
+
+typedef struct spi_vk_sets {
+    VkDescriptorPool *pools;
+    size_t count, capacity;
+    size_t used; /* sets handed out */
+} spi_vk_sets;
+
+typedef struct spi_vk {
+    spi_vk_instance instance;
+    const spi_vk_functions *call; /* &instance.call */
+    spi_vk_adapter adapter;
+    sp_device_info info;
+    spi_vk_limits limits;
+    VkPhysicalDeviceMemoryProperties memory;
+    VkDevice device;
+    VkQueue queue;
+    VkCommandPool commands;
+    VkCommandBuffer once; /* for copies and guests' products */
+    spi_vk_sets once_sets;
+    VkFence fence;
+    VkDescriptorSetLayout set_layout;
+    VkPipelineLayout layout;
+    VkPipelineCache cache;
+    VkPipeline pipelines[SPI_VK_SHADER_COUNT]; /* made when first needed */
+    uint64_t generation;                       /* counts imports: a recording made before the last one is stale */
+    uint64_t runs;
+    bool lost; /* after VK_ERROR_DEVICE_LOST nothing is submitted any more */
+} spi_vk;
+
+/* memory.c: where a buffer of the device's own lies. */
+typedef enum spi_vk_place {
+    SPI_VK_LOCAL,  /* fast for the device; mapped only where that costs nothing (software, integrated) */
+    SPI_VK_STAGING /* the host's, coherent and mapped: parameters and copies */
+} spi_vk_place;
+
+sp_status spi_vk_buffer_create(spi_vk *vk, uint64_t bytes, spi_vk_place place, const char *what, spi_vk_buffer *buffer,
+                               sp_error *error);
+sp_status spi_vk_buffer_import(spi_vk *vk, void *address, uint64_t bytes, spi_vk_buffer *buffer, sp_error *error);
+void spi_vk_buffer_destroy(spi_vk *vk, spi_vk_buffer *buffer); /* a zeroed one is allowed */
+
+/* submit.c: one command buffer at a time; returns when the device is done. */
+sp_status spi_vk_begin(spi_vk *vk, VkCommandBuffer commands, sp_error *error);
+void spi_vk_abandon(spi_vk *vk, VkCommandBuffer commands);                      /* so that it can be begun again */
+sp_status spi_vk_submit(spi_vk *vk, VkCommandBuffer commands, sp_error *error); /* ends, submits, waits */
+sp_status spi_vk_submit_again(spi_vk *vk, VkCommandBuffer commands, sp_error *error);
+sp_status spi_vk_copy(spi_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *copies, uint32_t count,
+                      sp_error *error);
+sp_status spi_vk_zero(spi_vk *vk, const spi_vk_buffer *buffers, uint32_t count, sp_error *error);
+
+/* encode.c: dispatches. */
+typedef struct spi_vk_binding {
+    VkBuffer buffer; /* VK_NULL_HANDLE: the kernel does not use it */
+    uint64_t offset, range;
+} spi_vk_binding;
+
+typedef struct spi_vk_dispatch {
+    spi_vk_shader shader;
+    uint32_t groups_x, groups_y;
+    uint32_t push[SPI_VK_PUSH_WORDS];
+    spi_vk_binding bindings[SPI_VK_BINDINGS];
+} spi_vk_dispatch;
+
+sp_status spi_vk_encode(spi_vk *vk, VkCommandBuffer commands, spi_vk_sets *sets, const spi_vk_dispatch *dispatch,
+                        sp_error *error);
+void spi_vk_encode_barrier(spi_vk *vk, VkCommandBuffer commands);      /* between dispatches */
+void spi_vk_encode_host_barrier(spi_vk *vk, VkCommandBuffer commands); /* behind the last one */
+sp_status spi_vk_sets_reset(spi_vk *vk, spi_vk_sets *sets, sp_error *error);
+void spi_vk_sets_destroy(spi_vk *vk, spi_vk_sets *sets);
+uint32_t spi_vk_float_word(float value); /* the bits, for push words */
+static inline spi_vk_binding spi_vk_bind(const spi_vk_buffer *buffer) {
+    return (spi_vk_binding){buffer->handle, 0, buffer->bytes};
+}
+
+/* pipeline.c */
+sp_status spi_vk_layouts_create(spi_vk *vk, sp_error *error);
+void spi_vk_layouts_destroy(spi_vk *vk); /* and all pipelines */
+sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, sp_error *error);
+
+/* link.c. A region is one import as long as the driver's limits allow that, else several of chunk_bytes. */
+typedef struct spi_vk_link {
+    spi_link base;
+    spi_vk_buffer *chunks;
+    uint32_t chunk_count; /* 0: an import failed when the region grew, and the old one could not be restored */
+    uint64_t chunk_bytes, bytes;
+} spi_vk_link;
+
+/* A part of a region as it can be bound. */
+typedef struct spi_vk_window {
+    spi_vk_binding binding;
+    uint64_t first_byte; /* of the region, at the binding's start */
+} spi_vk_window;
+
+/* The widest window that starts at `offset` (a little before it, where the driver aligns) and holds at least `bytes`.
+ * *bytes_held says how many there are behind offset. False if they are not in one window. */
+bool spi_vk_link_window(const spi_vk *vk, const spi_link *link, uint64_t offset, uint64_t bytes, spi_vk_window *window,
+                        uint64_t *bytes_held);
+
+sp_status spi_vk_link_region(void *context, sp_region *region, spi_link **link, sp_error *error);
+sp_status spi_vk_link_extend(void *context, spi_link *link, sp_error *error);
+void spi_vk_link_remove(void *context, spi_link *link);
+
+/* product.c: the guests' matmul. */
+sp_status spi_vk_product(void *context, spi_link *link, const sp_matmul *args, sp_error *error);
+
+/* repack.c: weights in the order in which kernels read them. Rows stand in tiles of 32 (1 for a single row); a tile is
+ * [unit][row][16 bytes], so that neighbouring invocations read neighbouring bytes, and the f16 scales of the quantised
+ * types lie apart as [pair of blocks][row][2]. What lies behind the last column or row is zero. */
+typedef enum spi_vk_type { SPI_VK_F32, SPI_VK_F16, SPI_VK_BF16, SPI_VK_Q8_0, SPI_VK_Q4_0 } spi_vk_type;
+
+typedef struct spi_vk_packing {
+    spi_vk_type type;
+    uint32_t tile_rows;
+    uint32_t steps; /* of a row: what a kernel takes at once: one unit, or the units of two blocks */
+    uint32_t units; /* of a row */
+    uint64_t tile_bytes, tile_scale_bytes;
+} spi_vk_packing;
+
+#define SPI_VK_TILE_ROWS 32u
+/* A row of scratch is padded to it with zeros, so that kernels need no care at a row's end. */
+#define SPI_VK_COLUMN_PAD 64u
+
+bool spi_vk_packing_of(sp_dtype type, uint32_t rows, uint32_t cols, spi_vk_packing *packing);
+void spi_vk_repack(const spi_vk_packing *packing, const spi_tensor *tensor, uint32_t tile, void *units, void *scales);
+uint32_t spi_vk_type_unit_elements(spi_vk_type type);
+
+/* weights.c: a tensor is cut into pieces of whole tiles that can be bound. */
+typedef struct spi_vk_piece {
+    spi_vk_binding units, scales;
+    uint32_t row_first, row_count;
+} spi_vk_piece;
+
+typedef struct spi_vk_tensor {
+    spi_vk_packing packing;
+    spi_vk_piece *pieces;
+    uint32_t piece_count;
+} spi_vk_tensor;
+
+struct spi_store {
+    spi_tensor *sources; /* a copy of the array; names and bytes are borrowed */
+    spi_weights weights;
+    spi_vk_tensor *tensors;
+    spi_vk_buffer *slabs;
+    uint32_t slab_count;
+};
+
+sp_status spi_vk_load(void *context, const spi_weights *weights, spi_progress progress, void *progress_env,
+                      spi_store **store, sp_error *error);
+void spi_vk_unload(void *context, spi_store *store);
+
+/* Parameters, in words from the start of a program's parameter buffer: a record for each row and each output, and a
+ * table of (cos, sin) for each row and pair of columns, one for each way of rotating that the tape has. The host
+ * computes the tables: a shader's sine has no accuracy to count on at large angles. */
+#define SPI_VK_ROW_WORDS 4u /* token, position, where the session's KV starts in its window (words), 0 */
+#define SPI_VK_OUT_WORDS 2u /* row, where the logits start in their window (words) */
+
+typedef struct spi_vk_rotation {
+    uint32_t pairs;
+    uint32_t word; /* of the table */
+    double *frequencies;
+} spi_vk_rotation;
+
+/* Rows (or outputs) that are next to each other and whose memory is bound by one window. A session longer than a window
+ * has several spans, each with some of its blocks. */
+typedef struct spi_vk_span {
+    spi_vk_binding binding;
+    uint32_t first, count;
+    uint32_t block_first, block_end; /* KV only */
+    uint32_t base_word;              /* KV only: added to the row's own */
+    uint32_t flags;                  /* KV only: SPI_VK_SPAN_* */
+} spi_vk_span;
+#define SPI_VK_SPAN_FIRST 1u /* of a session's spans: attention starts afresh */
+#define SPI_VK_SPAN_LAST  2u /* attention ends */
+
+typedef struct spi_vk_plan {
+    uint64_t generation;
+    uint32_t row_count, out_count;
+    spi_vk_span *kv, *outs;
+    size_t kv_count, kv_capacity, out_span_count, out_capacity;
+} spi_vk_plan;
+
+struct spi_program {
+    const spi_store *store;
+    const spi_tape *tape;
+    spi_vk_buffer *buffers; /* the tape's, f32 [rows_max][stride of width] */
+    spi_vk_buffer parameters;
+    spi_vk_buffer state; /* attention's running maximum, sum and output between the spans of one session */
+    uint32_t rows_word, outs_word;
+    spi_vk_rotation *rotations;
+    uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
+    uint32_t rotation_count;
+    VkCommandBuffer commands;
+    spi_vk_sets sets;
+    uint64_t *out_offsets; /* of the run's outputs, from their regions' bases */
+    const spi_link **out_links;
+    spi_vk_plan plan, recorded; /* of this run, and what commands holds; recorded.row_count is 0 if nothing */
+};
+
+static inline uint32_t spi_vk_stride(uint32_t width) { /* in elements */
+    return (width + SPI_VK_COLUMN_PAD - 1) / SPI_VK_COLUMN_PAD * SPI_VK_COLUMN_PAD;
+}
+
+/* program.c */
+sp_status spi_vk_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **program, sp_error *error);
+void spi_vk_discard(void *context, spi_program *program);
+sp_status spi_vk_write_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, const float *data,
+                              sp_error *error);
+sp_status spi_vk_read_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, float *data,
+                             sp_error *error);
+
+/* rotation.c */
+sp_status spi_vk_rotations_create(spi_program *program, uint32_t first_word, uint64_t *words, sp_error *error);
+void spi_vk_rotations_destroy(spi_program *program);
+void spi_vk_rotations_fill(const spi_program *program, const spi_run *run);
+
+/* plan.c, record.c, run.c */
+sp_status spi_vk_plan_run(spi_vk *vk, spi_program *program, const spi_run *run, sp_error *error);
+bool spi_vk_plan_equal(const spi_vk_plan *a, const spi_vk_plan *b);
+sp_status spi_vk_record(spi_vk *vk, spi_program *program, sp_error *error);
+sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
+
+/* ops.c: which kernels an op needs, and its dispatches. */
+typedef struct spi_vk_recorder {
+    spi_vk *vk;
+    spi_program *program;
+    const spi_vk_plan *plan;
+    uint32_t rows; /* of the ops from here on: the run's, behind GATHER the outputs */
+    sp_error *error;
+} spi_vk_recorder;
+spi_vk_shader spi_vk_op_shader(const spi_program *program, const spi_op *op, uint32_t rows);
+sp_status spi_vk_op_record(spi_vk_recorder *recorder, uint32_t op_index);
+
+/* Test hook: limits of contexts that are opened from now on, where they are smaller than the device's own; slices and
+ * unmapped replace its choice. Zero fields change nothing, NULL turns it off. */
+void spi_vk_test_limits(const spi_vk_limits *limits);
+
+#endif

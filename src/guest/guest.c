@@ -1,0 +1,176 @@
+/* guest/guest.c - a guest's life, and what it is asked from outside and by the imports.
+ *
+ * Owns: the store with the instance, the region under its memory, the imports' state. May include: device, region, base.
+ */
+#include "guest/guest.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+#define HANDLE_COUNT_DEFAULT 64u
+#define TABLE_ELEMENTS_MAX   (1 << 20)
+
+static sp_status copy_options(sp_guest *guest, const sp_guest_options *options, sp_error *error) {
+    uint64_t page = SPI_WASM_PAGE_BYTES, max = options->memory_bytes_max;
+    guest->memory_bytes_max = max && max < SPI_MEMORY_RESERVE_BYTES ? max / page * page : SPI_MEMORY_RESERVE_BYTES;
+    guest->device = options->device;
+    guest->deadline_ms = options->deadline_ms;
+    guest->handle_count_max = options->handle_count_max ? options->handle_count_max : HANDLE_COUNT_DEFAULT;
+    guest->out = options->out;
+    guest->err = options->err;
+    guest->output_env = options->output_env;
+    guest->models = spi_alloc(options->model_count, sizeof *guest->models);
+    if (!guest->models) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory for a guest");
+    }
+    for (uint32_t i = 0; i < options->model_count; i++) {
+        const sp_guest_model *from = &options->models[i];
+        guest->models[i] =
+            (sp_guest_model){.name = spi_copy_string(from->name, strlen(from->name)), .model = from->model};
+        guest->model_count++;
+        if (!guest->models[i].name) {
+            return spi_fail(error, SP_NO_MEMORY, "no memory for a guest");
+        }
+    }
+    return SP_OK;
+}
+
+static sp_status create_store(sp_guest *guest, const sp_guest_options *options, sp_error *error) {
+    guest->store = wasmtime_store_new(guest->engine->wasm[guest->variant], guest, NULL);
+    guest->context = wasmtime_store_context(guest->store);
+    wasmtime_store_limiter(guest->store, -1, TABLE_ELEMENTS_MAX, 1, -1, 1); /* memory is limited where it is made */
+    if (options->fuel) {
+        wasmtime_error_t *failure = wasmtime_context_set_fuel(guest->context, options->fuel);
+        if (failure) {
+            return spi_wasmtime_fail(error, SP_INTERNAL, "cannot set a guest's fuel", failure);
+        }
+    }
+    return spi_wasi_create(guest, options, error);
+}
+
+static void find_memory(sp_guest *guest) {
+    wasmtime_extern_t item;
+    if (wasmtime_instance_export_get(guest->context, &guest->instance, "memory", 6, &item)) {
+        assert(item.kind == WASMTIME_EXTERN_MEMORY);
+        guest->memory = item.of.memory;
+        guest->has_memory = true;
+    }
+}
+
+sp_status sp_guest_create(sp_module *module, const sp_guest_options *options, sp_guest **out, sp_error *error) {
+    static const sp_guest_options defaults;
+    *out = NULL;
+    options = options ? options : &defaults;
+    spi_variant variant = options->fuel ? SPI_METERED : SPI_PLAIN;
+    sp_status status = spi_module_want(module, variant, error);
+    if (status) {
+        return status;
+    }
+    sp_guest *guest = spi_alloc(1, sizeof *guest);
+    if (!guest) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory for a guest");
+    }
+    guest->engine = module->engine;
+    guest->module = module;
+    guest->variant = variant;
+    module->guest_count++;
+    spi_list_append(&guest->engine->guests, &guest->node);
+    status = copy_options(guest, options, error);
+    status = status ? status : spi_memory_create(guest, error);
+    status = status ? status : create_store(guest, options, error);
+    status = status ? status : spi_host_create(guest, &guest->host, error);
+    status = status ? status : spi_call_instantiate(guest, error);
+    if (status) {
+        sp_guest_destroy(guest);
+        return status;
+    }
+    find_memory(guest);
+    *out = guest;
+    return SP_OK;
+}
+
+void sp_guest_destroy(sp_guest *guest) {
+    if (!guest) {
+        return;
+    }
+    spi_call_end(guest, SP_GUEST_IDLE);
+    spi_host_destroy(guest->host);
+    if (guest->store) {
+        wasmtime_store_delete(guest->store);
+    }
+    spi_memory_destroy(guest);
+    for (uint32_t i = 0; i < guest->model_count; i++) {
+        spi_free((void *)(uintptr_t)guest->models[i].name);
+    }
+    spi_free(guest->models);
+    spi_list_remove(&guest->node);
+    guest->module->guest_count--;
+    spi_free(guest);
+}
+
+sp_guest_state sp_guest_get_state(const sp_guest *guest) {
+    return guest->state;
+}
+
+int sp_guest_exit_code(const sp_guest *guest) {
+    return guest->exit_code;
+}
+
+int64_t sp_guest_result(const sp_guest *guest) {
+    return guest->result;
+}
+
+const sp_error *sp_guest_error(const sp_guest *guest) {
+    return &guest->error;
+}
+
+sp_region *sp_guest_region(const sp_guest *guest) {
+    return guest->region;
+}
+
+void sp_guest_get_counters(const sp_guest *guest, sp_guest_counters *counters) {
+    *counters = guest->counters;
+}
+
+void sp_guest_terminate(sp_guest *guest) {
+    atomic_store(&guest->terminate, 1);
+    sp_engine_wake(guest->engine);
+}
+
+void sp_guest_interrupt(sp_guest *guest) {
+    atomic_store(&guest->interrupt, SPI_INTERRUPT_NEW);
+    sp_engine_wake(guest->engine);
+}
+
+bool spi_guest_take_interrupt(sp_guest *guest) {
+    return atomic_exchange(&guest->interrupt, SPI_INTERRUPT_NONE) != SPI_INTERRUPT_NONE;
+}
+
+sp_device *spi_guest_device(sp_guest *guest) {
+    return guest->device;
+}
+
+sp_model *spi_guest_model(sp_guest *guest, const char *name, uint32_t name_bytes) {
+    for (uint32_t i = 0; i < guest->model_count; i++) {
+        const char *own = guest->models[i].name;
+        if (!name_bytes || (strlen(own) == name_bytes && memcmp(own, name, name_bytes) == 0)) {
+            return guest->models[i].model;
+        }
+    }
+    return NULL;
+}
+
+const char *spi_guest_model_name(sp_guest *guest, uint32_t index) {
+    return index < guest->model_count ? guest->models[index].name : NULL;
+}
+
+uint32_t spi_guest_handle_count_max(const sp_guest *guest) {
+    return guest->handle_count_max;
+}
+
+spi_host *spi_guest_host(sp_guest *guest) {
+    return guest->host;
+}

@@ -1,0 +1,183 @@
+/* guest/jobs.c - what guests wait for: computing, done together where it can be.
+ *
+ * All appends to sessions of one model on one device are one batch. A long one is cut short between its chunks when a
+ * guest in it must end, was interrupted, or when others have waited long enough for their turn; whoever is not meant
+ * goes on with the rest in the next run. What was asked of all rows of logits cannot be pieced together: it starts again.
+ *
+ * May include: session, device, os, base.
+ */
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "guest/guest.h"
+#include "os/clock.h"
+#include "session/session.h"
+
+#define PAUSE_NS 20000000 /* how long computing may keep guests from their turn, give or take a chunk */
+
+typedef struct batch {
+    sp_engine *engine;
+    sp_guest **guests;
+    sp_append *parts;
+    uint32_t count;
+    int64_t pause_ns, until_ns;
+    bool may_pause;
+} batch;
+
+void spi_jobs_begin(sp_guest *guest, int64_t now_ns) {
+    const spi_job *job = &guest->job;
+    guest->wait = SPI_WAIT_JOB;
+    guest->job_begin_ns = now_ns;
+    guest->job_done_count = 0;
+    guest->job_is_interrupted = false;
+    guest->job_start_count = job->kind == SPI_JOB_APPEND ? sp_session_token_count(job->session) : 0;
+}
+
+void spi_jobs_drop(sp_guest *guest) {
+    spi_free(guest->job.tokens);
+    guest->job = (spi_job){0};
+}
+
+static void count(sp_guest *guest, int64_t now_ns) {
+    sp_guest_counters *counters = &guest->counters;
+    uint64_t ns = (uint64_t)(now_ns - guest->job_begin_ns);
+    counters->compute_ns += ns;
+    if (guest->job.kind == SPI_JOB_APPEND && guest->job.token_count >= 2) {
+        counters->prompt_tokens += guest->job.token_count;
+        counters->prompt_ns += ns;
+    } else if (guest->job.kind == SPI_JOB_APPEND) {
+        counters->generated_tokens += guest->job.token_count;
+        counters->generated_ns += ns;
+    }
+}
+
+static void finish(sp_guest *guest, sp_status status, const sp_error *error) {
+    sp_error told = {.status = status};
+    if (!status) {
+        count(guest, spi_clock_ns());
+    } else if (error && error->status == status) {
+        told = *error;
+    } else {
+        spi_fail(&told, status, "%s", sp_status_text(status)); /* the message is of another part of the batch */
+    }
+    spi_jobs_drop(guest);
+    spi_host_job_done(guest, status, &told);
+    spi_call_resume(guest, (int32_t)status);
+}
+
+/* Asked between chunks. */
+static int is_cut_short(void *env) {
+    batch *all = env;
+    int64_t now_ns = spi_clock_ns();
+    int stop = 0;
+    for (uint32_t i = 0; i < all->count; i++) {
+        sp_guest *guest = all->guests[i];
+        unsigned fresh = SPI_INTERRUPT_NEW;
+        if (atomic_compare_exchange_strong(&guest->interrupt, &fresh, SPI_INTERRUPT_USED)) {
+            guest->job_is_interrupted = true;
+            stop = 1;
+        }
+        stop |= spi_call_should_stop(guest, now_ns);
+    }
+    if (all->may_pause) {
+        bool others_wait = all->engine->ready.count || spi_scheduler_next_wake_ns(all->engine) <= now_ns;
+        stop |= (others_wait && now_ns >= all->pause_ns) || now_ns >= all->until_ns;
+    }
+    return stop;
+}
+
+/* Settles one part: done, failed, or to be gone on with. */
+static void settle(sp_guest *guest, const sp_append *part, uint32_t count_before, const sp_error *error) {
+    spi_job *job = &guest->job;
+    bool is_meant = guest->job_is_interrupted || spi_call_should_stop(guest, spi_clock_ns());
+    if (part->status != SP_CANCELLED || is_meant) {
+        finish(guest, part->status, error);
+        return;
+    }
+    guest->job_done_count += sp_session_token_count(job->session) - count_before;
+    if (job->logits == SP_LOGITS_ALL) {
+        sp_error why = {0};
+        sp_status status = sp_session_truncate(job->session, guest->job_start_count, &why);
+        guest->job_done_count = 0;
+        if (status) {
+            finish(guest, status, &why);
+        }
+    }
+}
+
+static void run_parts(batch *all, uint32_t *counts_before) {
+    sp_error error = {0};
+    for (uint32_t i = 0; i < all->count; i++) {
+        sp_guest *guest = all->guests[i];
+        const spi_job *job = &guest->job;
+        counts_before[i] = sp_session_token_count(job->session);
+        all->parts[i] = (sp_append){.session = job->session,
+                                    .tokens = job->tokens + guest->job_done_count,
+                                    .token_count = job->token_count - guest->job_done_count,
+                                    .logits = job->logits};
+        all->may_pause = all->may_pause && job->logits != SP_LOGITS_ALL;
+    }
+    (void)all->engine->hooks.append(all->parts, all->count, is_cut_short, all, &error);
+    for (uint32_t i = 0; i < all->count; i++) {
+        settle(all->guests[i], &all->parts[i], counts_before[i], &error);
+    }
+}
+
+static bool fits(const sp_guest *guest, const sp_guest *first) {
+    return guest->job.kind == SPI_JOB_APPEND && guest->job.session->model == first->job.session->model &&
+           guest->job.session->device == first->job.session->device;
+}
+
+static void run_batch(sp_engine *engine, sp_guest *first, int64_t until_ns) {
+    uint32_t capacity = engine->waiting.count;
+    batch all = {.engine = engine, .until_ns = until_ns, .may_pause = true};
+    uint32_t *counts_before = spi_alloc(capacity, sizeof *counts_before);
+    all.guests = spi_alloc(capacity, sizeof(sp_guest *));
+    all.parts = spi_alloc(capacity, sizeof *all.parts);
+    all.pause_ns = spi_clock_ns() + PAUSE_NS;
+    if (!all.guests || !all.parts || !counts_before) {
+        sp_error error;
+        spi_fail(&error, SP_NO_MEMORY, "no memory for a batch of %u sessions", capacity);
+        finish(first, SP_NO_MEMORY, &error);
+    } else {
+        for (spi_link_node *node = engine->waiting.first; node; node = node->next) {
+            sp_guest *guest = SPI_LIST_ITEM(node, sp_guest, queue);
+            if (!guest->job_is_tried && fits(guest, first)) {
+                guest->job_is_tried = true;
+                all.guests[all.count++] = guest;
+            }
+        }
+        run_parts(&all, counts_before);
+    }
+    spi_free(all.parts);
+    spi_free(all.guests);
+    spi_free(counts_before);
+}
+
+static void run_matmul(sp_guest *guest) {
+    sp_error error = {0};
+    sp_status status = guest->engine->hooks.matmul(guest->device, guest->region, &guest->job.matmul, &error);
+    finish(guest, status, &error);
+}
+
+void spi_jobs_run(sp_engine *engine, int64_t until_ns) {
+    spi_link_node *node;
+    for (node = engine->waiting.first; node; node = node->next) {
+        SPI_LIST_ITEM(node, sp_guest, queue)->job_is_tried = false;
+    }
+    while ((node = engine->waiting.first)) {
+        while (node && SPI_LIST_ITEM(node, sp_guest, queue)->job_is_tried) {
+            node = node->next;
+        }
+        if (!node) {
+            return;
+        }
+        sp_guest *guest = SPI_LIST_ITEM(node, sp_guest, queue);
+        if (guest->job.kind == SPI_JOB_MATMUL) {
+            run_matmul(guest);
+        } else {
+            run_batch(engine, guest, until_ns);
+        }
+    }
+}

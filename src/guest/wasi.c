@@ -1,0 +1,103 @@
+/* guest/wasi.c - what a guest sees of the system: arguments, environment, folders and standard streams.
+ *
+ * WASI preview 1 is Wasmtime's own. May include: base.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "guest/guest.h"
+
+static ptrdiff_t write_out(void *env, const unsigned char *bytes, size_t count) {
+    const sp_guest *guest = env;
+    guest->out(guest->output_env, bytes, count);
+    return (ptrdiff_t)count;
+}
+
+static ptrdiff_t write_err(void *env, const unsigned char *bytes, size_t count) {
+    const sp_guest *guest = env;
+    guest->err(guest->output_env, bytes, count);
+    return (ptrdiff_t)count;
+}
+
+static void set_streams(wasi_config_t *config, sp_guest *guest, const sp_guest_options *options) {
+    if (options->inherit_stdin) {
+        wasi_config_inherit_stdin(config);
+    }
+    if (options->out) {
+        wasi_config_set_stdout_custom(config, write_out, guest, NULL);
+    } else {
+        wasi_config_inherit_stdout(config);
+    }
+    if (options->err) {
+        wasi_config_set_stderr_custom(config, write_err, guest, NULL);
+    } else {
+        wasi_config_inherit_stderr(config);
+    }
+}
+
+static sp_status set_arguments(wasi_config_t *config, const sp_guest_options *options, sp_error *error) {
+    /* The official type lacks a const that the function keeps. */
+    const char **arguments = (const char **)(uintptr_t)options->arguments;
+    if (options->argument_count && !wasi_config_set_argv(config, options->argument_count, arguments)) {
+        return spi_fail(error, SP_INVALID, "an argument for the guest is not UTF-8");
+    }
+    return SP_OK;
+}
+
+static sp_status set_environment(wasi_config_t *config, const sp_guest_options *options, sp_error *error) {
+    for (uint32_t i = 0; i < options->environment_count; i++) {
+        const char *pair = options->environment[i], *equals = strchr(pair, '=');
+        if (!equals || equals == pair) {
+            return spi_fail(error, SP_INVALID, "the environment entry \"%.80s\" is not of the form KEY=VALUE", pair);
+        }
+        char *name = spi_copy_string(pair, (size_t)(equals - pair));
+        if (!name) {
+            return spi_fail(error, SP_NO_MEMORY, "no memory for a guest's environment");
+        }
+        const char *names[] = {name}, *values[] = {equals + 1};
+        bool is_set = wasi_config_set_env(config, 1, names, values);
+        spi_free(name);
+        if (!is_set) {
+            return spi_fail(error, SP_INVALID, "the environment entry \"%.80s\" is not UTF-8", pair);
+        }
+    }
+    return SP_OK;
+}
+
+static sp_status open_folders(wasi_config_t *config, const sp_guest_options *options, sp_error *error) {
+    for (uint32_t i = 0; i < options->folder_count; i++) {
+        const sp_guest_folder *folder = &options->folders[i];
+        struct stat info;
+        if (stat(folder->host_path, &info)) {
+            return spi_fail(error, errno == ENOENT ? SP_NOT_FOUND : SP_IO,
+                            "the folder %s cannot be given to a guest: %s", folder->host_path, strerror(errno));
+        }
+        if (!S_ISDIR(info.st_mode)) {
+            return spi_fail(error, SP_INVALID, "%s is not a folder: a guest is given folders only", folder->host_path);
+        }
+        if (!wasi_config_preopen_dir(config, folder->host_path, folder->guest_path, folder->writable)) {
+            return spi_fail(error, SP_IO,
+                            "the folder %s cannot be opened for a guest: is it readable, and its name UTF-8?",
+                            folder->host_path);
+        }
+    }
+    return SP_OK;
+}
+
+sp_status spi_wasi_create(sp_guest *guest, const sp_guest_options *options, sp_error *error) {
+    wasi_config_t *config = wasi_config_new();
+    set_streams(config, guest, options);
+    sp_status status = set_arguments(config, options, error);
+    status = status ? status : set_environment(config, options, error);
+    status = status ? status : open_folders(config, options, error);
+    if (status) {
+        wasi_config_delete(config);
+        return status;
+    }
+    wasmtime_error_t *failure = wasmtime_context_set_wasi(guest->context, config);
+    return failure ? spi_wasmtime_fail(error, SP_INTERNAL, "cannot set up WASI", failure) : SP_OK;
+}

@@ -1,0 +1,336 @@
+/* tests/ops/ops_run.c - putting a case on a device: weights, regions, segments, a tape of one op, and running it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "ops/ops_cases.h"
+
+#define KV_GAP_BYTES 64 /* sessions start where blocks do not: any multiple of 64 is allowed */
+
+/* A weight's bytes. Scales stay small numbers; the quantised values are any bytes, those that no encoder writes as
+ * well. */
+static void fill_weight(spi_tensor *tensor, ops_random *random) {
+    uint8_t *bytes = (uint8_t *)(uintptr_t)tensor->data;
+    uint32_t block_bytes = sp_dtype_block_bytes(tensor->type);
+    for (uint64_t at = 0; at < tensor->bytes; at += block_bytes) {
+        float value = (float)ops_uniform(random);
+        uint16_t half = spi_f32_to_f16(value), brain = spi_f32_to_bf16(value);
+        switch (tensor->type) {
+        case SP_F32: memcpy(bytes + at, &value, 4); break;
+        case SP_F16: memcpy(bytes + at, &half, 2); break;
+        case SP_BF16: memcpy(bytes + at, &brain, 2); break;
+        case SP_Q8_0:
+        case SP_Q4_0:
+            half = spi_f32_to_f16(value / (tensor->type == SP_Q8_0 ? 128 : 8));
+            memcpy(bytes + at, &half, 2);
+            for (uint32_t i = 2; i < block_bytes; i += 8) {
+                uint64_t eight = ops_next(random);
+                memcpy(bytes + at + i, &eight, block_bytes - i < 8 ? block_bytes - i : 8);
+            }
+            break;
+        }
+    }
+}
+
+static bool add_tensor(ops_bench *bench, sp_dtype type, uint32_t rows, uint32_t cols, ops_random *random) {
+    spi_tensor *tensor = &bench->tensors[bench->tensor_count];
+    *tensor = (spi_tensor){.name = bench->tensor_count ? "second" : "first", .type = type, .rows = rows, .cols = cols};
+    tensor->bytes = (uint64_t)rows * (cols / sp_dtype_block_elements(type)) * sp_dtype_block_bytes(type);
+    tensor->data = aligned_alloc(64, (size_t)(tensor->bytes + 63) / 64 * 64);
+    if (!tensor->data) {
+        return false;
+    }
+    bench->tensor_count++;
+    fill_weight(tensor, random);
+    return true;
+}
+
+/* Mostly small numbers, some outliers as in real hidden states, some stretches of zeros. */
+static float activation(ops_random *random) {
+    uint32_t kind = ops_below(random, 64);
+    double value = ops_uniform(random);
+    return (float)(kind == 0 ? value * 20 : kind == 1 ? 0 : value);
+}
+
+static bool add_buffer(ops_bench *bench, const char *name, uint32_t width, ops_random *random) {
+    uint32_t index = bench->tape.buffer_count++;
+    size_t count = (size_t)bench->tape.rows_max * width;
+    bench->buffers[index] = (spi_buffer){name, width};
+    bench->inputs[index] = malloc(count * sizeof(float));
+    if (!bench->inputs[index]) {
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        bench->inputs[index][i] = activation(random);
+    }
+    for (size_t i = 0; width % 32 == 0 && i + 32 <= count; i += 32 * 7) {
+        memset(bench->inputs[index] + i, 0, 32 * sizeof(float));
+    }
+    return true;
+}
+
+static bool build_matrix(ops_bench *bench, spi_op *op, ops_random *random) {
+    const ops_case *test = &bench->test;
+    op->weight = 0;
+    if (!add_tensor(bench, test->type, test->rows, test->cols, random)) {
+        return false;
+    }
+    if (test->bias && test->kind != SPI_OP_EMBED) {
+        op->bias = 1;
+        return add_tensor(bench, SP_F32, 1, test->rows, random);
+    }
+    return true;
+}
+
+/* Buffers and tensors that the op names; src is 0, dst is 0 or 1, and src1 is the last. */
+static bool build_op(ops_bench *bench, spi_op *op, ops_random *random) {
+    const ops_case *test = &bench->test;
+    uint32_t q = test->heads * test->head_dim, kv = test->kv_heads * test->head_dim;
+    switch (test->kind) {
+    case SPI_OP_EMBED:
+        op->dst = 0;
+        op->src = SPI_NONE;
+        return build_matrix(bench, op, random) && add_buffer(bench, "x", test->cols, random);
+    case SPI_OP_NORM:
+        op->weight = 0;
+        op->dst = test->in_place ? 0 : 1;
+        return add_tensor(bench, SP_F32, 1, test->group, random) && add_buffer(bench, "x", test->cols, random) &&
+               add_buffer(bench, "y", test->cols, random);
+    case SPI_OP_MATMUL:
+        return build_matrix(bench, op, random) && add_buffer(bench, "x", test->cols, random) &&
+               add_buffer(bench, "y", test->rows, random);
+    case SPI_OP_ROPE:
+        op->dst = 0;
+        op->src = SPI_NONE;
+        op->weight = test->factors ? 0 : SPI_NONE;
+        if (test->factors) {
+            if (!add_tensor(bench, SP_F32, 1, test->rope_dims / 2, random)) {
+                return false;
+            }
+            float *factors = (float *)(uintptr_t)bench->tensors[0].data;
+            for (uint32_t i = 0; i < test->rope_dims / 2; i++) {
+                factors[i] = 4.5f + 3.5f * factors[i];
+            }
+        }
+        return add_buffer(bench, "q", q, random);
+    case SPI_OP_KV_STORE:
+        op->dst = SPI_NONE;
+        op->src1 = 1;
+        return add_buffer(bench, "k", kv, random) && add_buffer(bench, "v", kv, random);
+    case SPI_OP_ATTENTION: return add_buffer(bench, "q", q, random) && add_buffer(bench, "a", q, random);
+    case SPI_OP_GATE:
+        op->dst = test->in_place ? 0 : 1;
+        op->src1 = 2;
+        return add_buffer(bench, "g", test->cols, random) && add_buffer(bench, "y", test->cols, random) &&
+               add_buffer(bench, "u", test->cols, random);
+    case SPI_OP_ADD:
+    case SPI_OP_GATHER: return add_buffer(bench, "x", test->cols, random) && add_buffer(bench, "y", test->cols, random);
+    case SPI_OP_HEAD:
+        op->src = 1;
+        op->dst = SPI_NONE;
+        return build_matrix(bench, op, random) && add_buffer(bench, "x", test->cols, random) &&
+               add_buffer(bench, "y", test->cols, random);
+    case SPI_OP_KIND_COUNT: break;
+    }
+    return false;
+}
+
+static bool build_tape(ops_bench *bench, uint32_t rows, ops_random *random) {
+    const ops_case *test = &bench->test;
+    spi_op op = {.kind = test->kind,
+                 .dst = 1,
+                 .src = 0,
+                 .src1 = SPI_NONE,
+                 .weight = SPI_NONE,
+                 .bias = SPI_NONE,
+                 .accumulate = test->accumulate,
+                 .layer = test->layer,
+                 .heads = test->heads,
+                 .group = test->group,
+                 .window = test->window,
+                 .act = test->act,
+                 .rope_dims = test->rope_dims,
+                 .rope_pairs = test->rope_pairs,
+                 .rope_base = test->rope_base,
+                 .rope_freq_scale = 0.5f,
+                 .eps = 1e-5f,
+                 .scale = test->scale,
+                 .softcap = test->kind == SPI_OP_ATTENTION || test->kind == SPI_OP_HEAD ? test->softcap : 0};
+    bench->tape = (spi_tape){.ops = bench->ops,
+                             .buffers = bench->buffers,
+                             .kv = {.layers = test->layers, .kv_heads = test->kv_heads, .head_dim = test->head_dim},
+                             .rows_max = rows + test->spare_rows,
+                             .vocab = ops_has_type(test->kind) ? test->rows : 16};
+    bench->tape.kv.block_bytes = spi_kv_block_bytes(test->layers, test->kv_heads, test->head_dim);
+    if (test->kind == SPI_OP_HEAD) {
+        bench->ops[bench->tape.op_count++] = (spi_op){.kind = SPI_OP_GATHER,
+                                                      .src = 0,
+                                                      .dst = 1,
+                                                      .src1 = SPI_NONE,
+                                                      .weight = SPI_NONE,
+                                                      .bias = SPI_NONE,
+                                                      .scale = 1};
+    }
+    bool good = build_op(bench, &op, random);
+    bench->ops[bench->tape.op_count++] = op;
+    return good;
+}
+
+/* Lays the sessions out in their regions, one behind the other: blocks, logits, a gap. */
+static void place_segments(ops_bench *bench, uint64_t used[OPS_REGIONS_MAX]) {
+    const ops_case *test = &bench->test;
+    uint32_t row = 0, out = 0;
+    for (uint32_t i = 0; i < test->segment_count; i++) {
+        uint32_t region = test->segments[i].region, rows = test->segments[i].row_count;
+        uint32_t tokens = test->segments[i].position_first + rows, outs = test->segments[i].out_count;
+        uint64_t blocks = (tokens + SPI_BLOCK_TOKENS - 1) / SPI_BLOCK_TOKENS;
+        spi_segment *segment = &bench->segments[i];
+        *segment = (spi_segment){.row_first = row,
+                                 .row_count = rows,
+                                 .position_first = test->segments[i].position_first,
+                                 .out_first = out,
+                                 .out_count = outs};
+        segment->kv_offset = used[region] + KV_GAP_BYTES;
+        segment->logits_offset = segment->kv_offset + blocks * bench->tape.kv.block_bytes;
+        used[region] = segment->logits_offset + ((uint64_t)outs * bench->tape.vocab * 4 + 63) / 64 * 64;
+        row += rows;
+        out += outs;
+    }
+    bench->run = (spi_run){.tokens = bench->tokens,
+                           .row_count = row,
+                           .segments = bench->segments,
+                           .segment_count = test->segment_count,
+                           .out_count = out};
+}
+
+/* Finite f16 values everywhere, so that KV blocks hold numbers; the values of tokens that the run must not see are
+ * among them, and so large that a leak shows. */
+static void fill_region(uint8_t *bytes, size_t count, ops_random *random) {
+    for (size_t i = 0; i + 2 <= count; i += 2) {
+        uint16_t half = spi_f32_to_f16((float)ops_uniform(random) * 2);
+        memcpy(bytes + i, &half, 2);
+    }
+}
+
+/* Behind each session's last position stand NaNs: nothing may depend on them. */
+static void poison_tail(const ops_bench *bench, uint8_t *bytes, const spi_segment *segment) {
+    const spi_kv_shape *kv = &bench->tape.kv;
+    uint32_t end = segment->position_first + segment->row_count;
+    for (uint32_t position = end; position % SPI_BLOCK_TOKENS; position++) {
+        for (uint32_t i = 0; i < kv->layers * 2 * kv->kv_heads; i++) {
+            uint64_t at = spi_kv_row_offset(kv, i / 2 / kv->kv_heads, i / kv->kv_heads % 2, i % kv->kv_heads, position);
+            memset(bytes + segment->kv_offset + at, 0xff, (size_t)kv->head_dim * 2);
+        }
+    }
+}
+
+static sp_status build_regions(ops_bench *bench, ops_random *random, sp_error *error) {
+    uint64_t used[OPS_REGIONS_MAX] = {0}, most = 0;
+    place_segments(bench, used);
+    for (uint32_t i = 0; i < bench->test.region_count; i++) {
+        most = most > used[i] ? most : used[i];
+    }
+    bench->region_bytes = (size_t)most + KV_GAP_BYTES;
+    for (uint32_t i = 0; i < bench->test.region_count; i++) {
+        sp_region_options options = {.reserve_bytes = (size_t)1 << 30, .size_bytes = bench->region_bytes};
+        sp_status status = sp_region_create(&options, &bench->regions[i], error);
+        if (!status) {
+            status = sp_device_link(bench->on->device, bench->regions[i], error);
+        }
+        bench->before[i] = status ? NULL : malloc(bench->region_bytes);
+        if (!bench->before[i]) {
+            sp_region_destroy(bench->regions[i]);
+            bench->regions[i] = NULL;
+            return status ? status : SP_NO_MEMORY;
+        }
+        fill_region(bench->before[i], bench->region_bytes, random);
+    }
+    for (uint32_t i = 0; i < bench->test.segment_count; i++) {
+        uint32_t region = bench->test.segments[i].region;
+        bench->segments[i].link = spi_device_find_link(bench->on->device, bench->regions[region]);
+        if (bench->test.kind == SPI_OP_ATTENTION) {
+            poison_tail(bench, bench->before[region], &bench->segments[i]);
+        }
+    }
+    return SP_OK;
+}
+
+sp_status ops_reset(ops_bench *bench, sp_error *error) {
+    void *context;
+    const spi_backend *backend = spi_device_backend(bench->on->device, &context);
+    for (uint32_t i = 0; i < bench->test.region_count; i++) {
+        memcpy(sp_region_base(bench->regions[i]), bench->before[i], bench->region_bytes);
+    }
+    sp_status status = SP_OK;
+    for (uint32_t i = 0; i < bench->tape.buffer_count && !status; i++) {
+        status = backend->write_buffer(context, bench->program, i, bench->tape.rows_max, bench->inputs[i], error);
+    }
+    return status;
+}
+
+sp_status ops_run(ops_bench *bench, sp_error *error) {
+    void *context;
+    const spi_backend *backend = spi_device_backend(bench->on->device, &context);
+    return backend->run(context, bench->program, &bench->run, error);
+}
+
+sp_status ops_open(const ops_device *on, const ops_case *test, ops_bench *bench, sp_error *error) {
+    memset(bench, 0, sizeof *bench);
+    bench->test = *test;
+    bench->on = on;
+    uint32_t rows = 0;
+    for (uint32_t i = 0; i < test->segment_count; i++) {
+        rows += test->segments[i].row_count;
+    }
+    ops_random random = {test->seed ^ 0x5eed};
+    bench->tokens = malloc(rows * sizeof *bench->tokens);
+    sp_status status = bench->tokens && build_tape(bench, rows, &random) ? SP_OK : SP_NO_MEMORY;
+    for (uint32_t i = 0; i < rows && !status; i++) {
+        bench->tokens[i] = (int32_t)ops_below(&random, bench->tape.vocab);
+    }
+    if (!status) {
+        status = build_regions(bench, &random, error);
+    }
+    void *context;
+    const spi_backend *backend = spi_device_backend(on->device, &context);
+    spi_weights weights = {.tensors = bench->tensors, .count = bench->tensor_count};
+    if (!status) {
+        status = backend->load(context, &weights, NULL, NULL, &bench->store, error);
+    }
+    if (!status) {
+        status = backend->prepare(context, bench->store, &bench->tape, &bench->program, error);
+    }
+    if (!status) {
+        status = ops_reset(bench, error);
+    }
+    if (status) {
+        ops_close(bench);
+    }
+    return status;
+}
+
+void ops_close(ops_bench *bench) {
+    void *context;
+    const spi_backend *backend = spi_device_backend(bench->on->device, &context);
+    if (bench->program) {
+        backend->discard(context, bench->program);
+    }
+    if (bench->store) {
+        backend->unload(context, bench->store);
+    }
+    for (uint32_t i = 0; i < OPS_REGIONS_MAX; i++) {
+        if (bench->regions[i]) {
+            sp_device_unlink(bench->on->device, bench->regions[i]);
+            sp_region_destroy(bench->regions[i]);
+        }
+        free(bench->before[i]);
+    }
+    for (uint32_t i = 0; i < OPS_BUFFERS_MAX; i++) {
+        free(bench->inputs[i]);
+    }
+    for (uint32_t i = 0; i < bench->tensor_count; i++) {
+        free((void *)(uintptr_t)bench->tensors[i].data);
+    }
+    free(bench->tokens);
+    memset(bench, 0, sizeof *bench);
+}
