@@ -7,6 +7,7 @@
 #include "apps/commands.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "device/bandwidth.h"
 
 enum { ROWS_MAX = 64, TOKENS_MAX = 1 << 20, SEQUENCES_MAX = 1024, REPETITIONS_MAX = 10000 };
 
@@ -22,13 +23,13 @@ typedef struct row {
     char name[32]; /* "tg128@4" */
     bool is_native;
     double tokens_per_s, deviation;
-    double fraction; /* of the read bandwidth; 0: does not say anything here */
+    double read_gb_per_s; /* of the machine, just before; 0: not known, or of no use for this device */
+    double fraction;      /* of it; 0: does not say anything here */
 } row;
 
 typedef struct results {
     row rows[ROWS_MAX];
     uint32_t count;
-    double read_bytes_per_s; /* 0: of no use for this device */
     spi_bench_boundary boundary;
 } results;
 
@@ -97,8 +98,7 @@ static int plan(const spi_command *command, const settings *set, results *all) {
 }
 
 /* Decode reads every weight once for a pass over all sequences, so that the weights' bytes are what bounds it. */
-static sp_status measure(const settings *set, const spi_opened *opened, row *measured, double read_bytes_per_s,
-                         sp_error *error) {
+static sp_status measure(const settings *set, const spi_opened *opened, row *measured, sp_error *error) {
     const spi_bench_test *test = &measured->test;
     double *seconds = spi_alloc(set->repetitions, sizeof *seconds);
     double tokens = (double)(test->prompt ? test->prompt : test->generated) * test->sequences;
@@ -116,9 +116,9 @@ static sp_status measure(const settings *set, const spi_opened *opened, row *mea
     if (!status) {
         measured->deviation = spi_deviation(seconds, set->repetitions);
         measured->tokens_per_s = spi_median(seconds, set->repetitions);
-        if (test->generated && read_bytes_per_s > 0) {
-            measured->fraction =
-                measured->tokens_per_s / test->sequences * (double)info.weight_bytes / read_bytes_per_s;
+        if (test->generated && measured->read_gb_per_s > 0) {
+            double passes_per_s = measured->tokens_per_s / test->sequences;
+            measured->fraction = passes_per_s * (double)info.weight_bytes * 1e-9 / measured->read_gb_per_s;
         }
     }
     spi_free(seconds);
@@ -135,13 +135,12 @@ static sp_status measure_all(const settings *set, const spi_opened *opened, resu
     sp_device_info device;
     sp_status status = SP_OK;
     sp_device_get_info(opened->device, &device);
-    if (!device.memory_bytes) { /* else the weights are not in the host's memory */
-        say(set, "read bandwidth");
-        status = spi_read_bandwidth(&set->common, &all->read_bytes_per_s, error);
-    }
     for (uint32_t i = 0; i < all->count && !status; i++) {
         say(set, all->rows[i].name);
-        status = measure(set, opened, &all->rows[i], all->read_bytes_per_s, error);
+        if (!device.memory_bytes) { /* else the weights are not in the host's memory */
+            all->rows[i].read_gb_per_s = spi_cpu_read_bandwidth(device.thread_count);
+        }
+        status = measure(set, opened, &all->rows[i], error);
     }
     for (uint32_t i = 0; i < all->count && set->boundary && !status; i++) {
         const spi_bench_test *test = &all->rows[i].test;
@@ -177,14 +176,11 @@ static void print_table(const settings *set, const spi_opened *opened, const res
     }
     printf("\nmedian of %" PRIu32 ", %s\n", set->repetitions,
            set->native ? "without a guest" : "through the embedded guest (rows with @ without one)");
-    if (all->read_bytes_per_s > 0) {
-        printf("read bandwidth of this machine, measured now: %.1f GB/s\n", all->read_bytes_per_s * 1e-9);
-    }
     for (uint32_t i = 0; i < all->count; i++) {
         const row *shown = &all->rows[i];
         if (shown->fraction > 0) {
-            printf("  %-10s reads %.1f GB/s of weights: %.0f%% of it\n", shown->name,
-                   shown->fraction * all->read_bytes_per_s * 1e-9, shown->fraction * 100);
+            printf("%s reads %.1f GB/s of weights, %.0f%% of the %.1f GB/s that memory gave just before\n", shown->name,
+                   shown->fraction * shown->read_gb_per_s, shown->fraction * 100, shown->read_gb_per_s);
         }
     }
 }
@@ -229,7 +225,7 @@ static int print_json(const settings *set, const spi_opened *opened, const resul
         cJSON_AddNumberToObject(object, "repetitions", set->repetitions);
         cJSON_AddNumberToObject(object, "tokens_per_s", shown->tokens_per_s);
         cJSON_AddNumberToObject(object, "tokens_per_s_deviation", shown->deviation);
-        add_number_or_null(object, "read_gb_per_s", all->read_bytes_per_s * 1e-9);
+        add_number_or_null(object, "read_gb_per_s", shown->read_gb_per_s);
         add_number_or_null(object, "fraction_of_bandwidth", shown->fraction);
         cJSON_AddItemToArray(rows, object);
     }
