@@ -28,7 +28,7 @@ int spi_generation_run(const spi_generation *set, const char *name, const spi_ar
     sp_status status = arguments->failed ? spi_fail(&error, SP_NO_MEMORY, "not enough memory for the command line")
                                          : spi_open_both(&set->common, &opened, &error);
     if (!status) {
-        sp_guest_model model = {.name = name, .model = opened.model};
+        sp_guest_model model = {.name = "model", .model = opened.model};
         sp_guest_options options = {
             .arguments = arguments->items,
             .argument_count = arguments->count,

@@ -24,7 +24,7 @@ static counts parse(const options *o, int argc, char **argv) {
         char *end = NULL;
         unsigned long number = i + 1 < argc ? strtoul(argv[i + 1], &end, 10) : 0;
         if (!value || !end || *end || end == argv[i + 1] || number > 1u << 20) {
-            fprintf(stderr, "%s: usage: bench %s\n", o->program, o->usage);
+            fprintf(stderr, "usage: %s %s\n", o->program, o->usage);
             exit(EXIT_USAGE);
         }
         *value = (uint32_t)number;
@@ -62,7 +62,7 @@ static void repeat(const engine *e, const counts *c, const int32_t *tokens) {
 }
 
 int main(int argc, char **argv) {
-    options o = {.program = "bench", .usage = "[-p TOKENS] [-n TOKENS] [-r REPETITIONS]"};
+    options o = {.program = argc ? argv[0] : "bench", .usage = "[-p TOKENS] [-n TOKENS] [-r REPETITIONS]"};
     counts c = parse(&o, argc, argv);
     engine e;
     o.context_max = c.prompt + c.generated + 1;

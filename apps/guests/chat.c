@@ -132,8 +132,8 @@ static bool rebuild(void) {
         return false;
     }
     c.pending = -1;
-    fprintf(stderr, "chat: the context of %u tokens is full: the oldest %u of %u turns are dropped\n", c.e.context_max,
-            first, c.turn_count);
+    fprintf(stderr, "%s: the context of %u tokens is full: the oldest %u of %u turns are dropped\n", c.o.program,
+            c.e.context_max, first, c.turn_count);
     forget_oldest(first);
     return set_tokens((uint32_t)count);
 }
@@ -158,8 +158,8 @@ static bool ask(const char *words, uint32_t bytes) {
         if (!rebuild()) {
             c.format = before;
             c.history_bytes = c.turns[--c.turn_count].user_start;
-            fprintf(stderr, "chat: this message alone does not fit into a context of %u tokens: --ctx gives more\n",
-                    c.e.context_max);
+            fprintf(stderr, "%s: this message alone does not fit into a context of %u tokens: --ctx gives more\n",
+                    c.o.program, c.e.context_max);
             return false;
         }
         return true;
@@ -190,8 +190,8 @@ static void answer(const char *words, uint32_t bytes) {
         left -= g.count;
         c.pending = g.pending ? g.tokens[g.count - 1] : -1;
         if (finish == FINISH_CONTEXT && (c.turn_count < 2 || !rebuild())) {
-            fprintf(stderr, "%schat: the answer ends here: the context of %u tokens is full\n",
-                    c.answer_begun ? "\n" : "", c.e.context_max);
+            fprintf(stderr, "%s%s: the answer ends here: the context of %u tokens is full\n",
+                    c.answer_begun ? "\n" : "", c.o.program, c.e.context_max);
             forget_all();
             return;
         }
@@ -199,7 +199,7 @@ static void answer(const char *words, uint32_t bytes) {
     printf("\n%s", finish == FINISH_INTERRUPTED ? "[interrupted]\n" : "");
     fflush(stdout);
     if (c.o.stats) {
-        print_figures(&c.total, "chat");
+        print_figures(&c.total, c.o.program);
     }
 }
 
@@ -211,11 +211,11 @@ static bool command(const char *words, bool *quits) {
         *quits = true;
     } else if (!strcmp(words, "/clear")) {
         forget_all();
-        fprintf(stderr, "chat: cleared\n");
+        fprintf(stderr, "%s: cleared\n", c.o.program);
     } else if (!strcmp(words, "/stats")) {
-        fprintf(stderr, "chat: %u turns, %d of %u tokens, format %s\n", c.turn_count, sp_session_length(c.e.session),
-                c.e.context_max, c.format.format->name);
-        print_figures(&c.total, "chat: last answer");
+        fprintf(stderr, "%s: %u turns, %d of %u tokens, format %s\n", c.o.program, c.turn_count,
+                sp_session_length(c.e.session), c.e.context_max, c.format.format->name);
+        print_figures(&c.total, c.o.program);
     } else if (!strcmp(words, "/help")) {
         fprintf(stderr, "/clear  begins anew\n/stats  shows figures of the last answer\n/quit   ends\n");
     } else {
@@ -235,7 +235,7 @@ static bool read_line(void) {
     }
     size_t length = strlen(line);
     if (length == sizeof line - 1 && line[length - 1] != '\n') {
-        fprintf(stderr, "chat: a line is cut after %u bytes\n", LINE_BYTES - 1);
+        fprintf(stderr, "%s: a line is cut after %u bytes\n", c.o.program, LINE_BYTES - 1);
         for (int rest = getchar(); rest != EOF && rest != '\n';) {
             rest = getchar();
         }
@@ -248,7 +248,7 @@ static bool read_line(void) {
 
 int main(int argc, char **argv) {
     c.o = (options){
-        .program = "chat",
+        .program = argc ? argv[0] : "chat",
         .usage = "[--system TEXT] [-n TOKENS] [--ctx TOKENS] [--temp F] [--top-k N] [--top-p F] [--min-p F]\n"
                  "            [--repeat-penalty F] [--seed N] [--stats] [--prompt] [--script]",
         .sampling = {.temperature = 0.7f, .top_k = 40, .top_p = 0.95f, .seed = 1},

@@ -152,7 +152,7 @@ static void print_json(const generation *g, const figures *f, finish finish) {
 
 int main(int argc, char **argv) {
     c.o = (options){
-        .program = "complete",
+        .program = argc ? argv[0] : "complete",
         .usage = "[-p TEXT] [-n TOKENS] [--chat [--system TEXT] | --raw] [--json] [--echo] [--ignore-eos]\n"
                  "                [--ctx TOKENS] [--temp F] [--top-k N] [--top-p F] [--min-p F] [--repeat-penalty F]\n"
                  "                [--seed N] [--stats]\n"
@@ -194,7 +194,7 @@ int main(int argc, char **argv) {
         putchar('\n');
     }
     if (c.o.stats) {
-        print_figures(&f, "complete");
+        print_figures(&f, c.o.program);
     }
     return EXIT_SUCCESS;
 }

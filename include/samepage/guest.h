@@ -10,7 +10,7 @@
  * sp_guest_error; nothing else notices.
  *
  * Threads: an engine and all that it owns are used by the thread that created it, except sp_guest_terminate,
- * sp_guest_interrupt and sp_engine_wake, which any thread and any signal handler may call while the guest or engine
+ * sp_guest_interrupt, sp_guest_is_computing, sp_guest_has_interrupt and sp_engine_wake, which any thread and any signal handler may call while the guest or engine
  * exists.
  */
 #ifndef SAMEPAGE_GUEST_H
@@ -78,7 +78,7 @@ typedef struct sp_guest_model {
 typedef void (*sp_guest_output)(void *env, const void *bytes, size_t byte_count);
 
 typedef struct sp_guest_options {
-    const char *const *arguments; /* [argument_count], the first is the program's name */
+    const char *const *arguments; /* [argument_count], the first is the program's name; none: the module's name */
     uint32_t argument_count;
     const char *const *environment; /* "KEY=VALUE" [environment_count] */
     uint32_t environment_count;
@@ -137,6 +137,11 @@ SP_EXPORT void sp_guest_terminate(sp_guest *guest);
 
 /* Asks a guest to stop what it is doing: its `interrupted` import answers 1, once. (Ctrl-C.) */
 SP_EXPORT void sp_guest_interrupt(sp_guest *guest);
+
+/* Both may be called like the above, to decide what an interrupt shall mean: whether the guest waits for computing that it
+ * asked for, and whether it has yet to hear of an interrupt. */
+SP_EXPORT bool sp_guest_is_computing(const sp_guest *guest);
+SP_EXPORT bool sp_guest_has_interrupt(const sp_guest *guest);
 
 /* Makes a sleeping sp_engine_run look again. */
 SP_EXPORT void sp_engine_wake(sp_engine *engine);

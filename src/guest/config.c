@@ -23,9 +23,14 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "guest/guest.h"
+#include "samepage/version.h"
 
 #define FIBER_STACK_BYTES ((size_t)2 << 20)
 #define WASM_STACK_BYTES  ((size_t)1 << 20)
+
+const char *sp_wasmtime_version(void) {
+    return SPI_WASMTIME_VERSION;
+}
 
 static _Atomic uint64_t keys[SPI_VARIANT_COUNT]; /* 0: not known yet; the same for every engine of this process */
 

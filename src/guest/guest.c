@@ -145,6 +145,14 @@ void sp_guest_interrupt(sp_guest *guest) {
     sp_engine_wake(guest->engine);
 }
 
+bool sp_guest_is_computing(const sp_guest *guest) {
+    return atomic_load(&guest->is_computing);
+}
+
+bool sp_guest_has_interrupt(const sp_guest *guest) {
+    return atomic_load(&guest->interrupt) != SPI_INTERRUPT_NONE;
+}
+
 bool spi_guest_take_interrupt(sp_guest *guest) {
     return atomic_exchange(&guest->interrupt, SPI_INTERRUPT_NONE) != SPI_INTERRUPT_NONE;
 }

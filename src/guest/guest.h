@@ -134,6 +134,7 @@ struct sp_guest {
     bool is_initialized, is_exiting;
     atomic_uint terminate; /* set by sp_guest_terminate */
     atomic_uint interrupt; /* spi_interrupt */
+    atomic_bool is_computing;
 
     spi_wait wait;
     bool wait_done;

@@ -28,6 +28,7 @@ typedef struct batch {
 void spi_jobs_begin(sp_guest *guest, int64_t now_ns) {
     const spi_job *job = &guest->job;
     guest->wait = SPI_WAIT_JOB;
+    atomic_store(&guest->is_computing, true);
     guest->job_begin_ns = now_ns;
     guest->job_done_count = 0;
     guest->job_is_interrupted = false;
@@ -37,6 +38,7 @@ void spi_jobs_begin(sp_guest *guest, int64_t now_ns) {
 void spi_jobs_drop(sp_guest *guest) {
     spi_free(guest->job.tokens);
     guest->job = (spi_job){0};
+    atomic_store(&guest->is_computing, false);
 }
 
 static void count(sp_guest *guest, int64_t now_ns) {

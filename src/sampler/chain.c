@@ -1,4 +1,4 @@
-/* sampler/chain.c - penalties, top-k, top-p, min-p. See chain.h; the meaning of each step is that of llama.cpp's samplers
+/* sampler/chain.c - penalties, top-k, top-p, min-p. See chain.h; each step means what it does in llama.cpp's samplers
  * (github.com/ggml-org/llama.cpp, include/llama.h), equal candidates are ordered by id. May include: base.
  */
 #include "sampler/chain.h"
@@ -24,8 +24,8 @@ double spi_chain_exp(double x) {
     if (!(x > -708)) {
         return 0; /* below 1e-307: no draw sees it */
     }
-    /* x = n ln 2 + r with |r| <= ln 2 / 2, and ln 2 in two parts, of which n times the first is exact; e^r by its series,
-     * whose rest after r^13 is below 1e-17. */
+    /* x = n ln 2 + r with |r| <= ln 2 / 2, and ln 2 in two parts, of which n times the first is exact; e^r by its
+     * series, whose rest after r^13 is below 1e-17. */
     int n = (int)(x * 1.4426950408889634 - 0.5);
     double r = (x - n * 0x1.62e42feep-1) - n * 0x1.a39ef35793c76p-33, sum = terms[0], scale;
     for (size_t i = 1; i < sizeof terms / sizeof terms[0]; i++) {

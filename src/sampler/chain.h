@@ -1,4 +1,4 @@
-/* sampler/chain.h - the steps between logits and a draw, on a private copy of them. Private to this folder and its test.
+/* sampler/chain.h - the steps between logits and a draw, on a copy of them. Private to this folder and its test.
  *
  * May include: base.
  */

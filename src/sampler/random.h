@@ -1,5 +1,5 @@
-/* sampler/random.h - xoshiro256++ seeded by SplitMix64 (Blackman and Vigna, prng.di.unimi.it): the same numbers on every
- * machine for the same seed. May include: nothing.
+/* sampler/random.h - xoshiro256++ seeded by SplitMix64 (Blackman and Vigna, prng.di.unimi.it): the same numbers on
+ * every machine for the same seed. May include: nothing.
  */
 #ifndef SPI_SAMPLER_RANDOM_H
 #define SPI_SAMPLER_RANDOM_H

@@ -1,5 +1,5 @@
-/* tests/unit/test_half.c - conversions of 16-bit floats: all halves, every border between two of them, and the processor's
- * own conversion where there is one. */
+/* tests/unit/test_half.c - conversions of 16-bit floats: all halves, every border between two of them, and the
+ * processor's own conversion where there is one. */
 #include <float.h>
 #include <math.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-/* tests/unit/test_sampler.c - the chain against llama.cpp's numbers (tests/golden/README.md) and against a plain model in
- * double precision, draws against their distribution, and logits that are hostile. */
+/* tests/unit/test_sampler.c - the chain against llama.cpp's numbers (tests/golden/README.md) and against a plain model
+ * in double precision, draws against their distribution, and logits that are hostile. */
 #include <float.h>
 #include <math.h>
 #include <pthread.h>

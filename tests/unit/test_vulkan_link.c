@@ -193,7 +193,7 @@ static void test_refused(void **state) {
 static void test_small_limits(void **state) {
     (void)state;
     NEED_VULKAN();
-    spi_vk_limits limits = {.allocation_bytes_max = 4 * MIB, .range_bytes_max = 65536};
+    spi_vk_limits limits = {.allocation_bytes_max = 4 * MIB, .window_bytes_max = 65536};
     spi_vk_test_limits(&limits);
     sp_device *device = open_device();
     spi_vk_test_limits(NULL);

@@ -25,12 +25,18 @@ static void choose_limits(spi_vk *vk) {
     limits->allocation_bytes_max = vk->adapter.allocation_bytes_max;
     limits->range_bytes_max = from->maxStorageBufferRange;
     limits->groups_x_max = from->maxComputeWorkGroupCount[0];
+    limits->piece_tiles_max = test_limits.piece_tiles_max ? test_limits.piece_tiles_max : UINT32_MAX;
     limits->groups_y_max = from->maxComputeWorkGroupCount[1];
     lower(&limits->allocation_bytes_max, test_limits.allocation_bytes_max);
     lower(&limits->range_bytes_max, test_limits.range_bytes_max);
     limits->range_bytes_max -= limits->range_bytes_max % limits->offset_align_bytes;
+    limits->window_bytes_max = limits->range_bytes_max;
+    lower(&limits->window_bytes_max, test_limits.window_bytes_max);
     /* A software driver turns barriers into switches between stacks: there each invocation sums a whole row. */
-    vk->slices = vk->info.is_software ? 1 : SLICES_HARDWARE;
+    limits->slices = vk->info.is_software ? 1 : SLICES_HARDWARE;
+    limits->slices = test_limits.slices ? test_limits.slices : limits->slices;
+    /* On a discrete card memory that is local and visible, too, is a window of some size, or slow to fill: leave it. */
+    limits->unmapped = vk->info.link != SP_LINK_SHARED || test_limits.unmapped;
 }
 
 static sp_status create_device(spi_vk *vk, sp_error *error) {

@@ -111,7 +111,7 @@ bool spi_vk_link_window(const spi_vk *vk, const spi_link *base, uint64_t offset,
     uint64_t chunk_first = offset / link->chunk_bytes * link->chunk_bytes, inside = offset - chunk_first;
     uint64_t start = inside - inside % vk->limits.offset_align_bytes;
     uint64_t range = chunk->bytes - start;
-    range = range < vk->limits.range_bytes_max ? range : vk->limits.range_bytes_max;
+    range = range < vk->limits.window_bytes_max ? range : vk->limits.window_bytes_max;
     window->binding = (spi_vk_binding){chunk->handle, start, range};
     window->first_byte = chunk_first + start;
     if (inside - start < range) {

@@ -56,20 +56,18 @@ static sp_status give_memory(spi_vk *vk, spi_vk_place place, const char *what, s
     VkMemoryRequirements needs;
     vk->call->GetBufferMemoryRequirements(vk->device, buffer->handle, &needs);
     const VkMemoryPropertyFlags host = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
-    /* On a discrete card memory that is local and visible, too, is a window of some size, or slow to fill: leave it. */
-    bool same_memory = vk->info.link == SP_LINK_SHARED;
+    bool mapped = place == SPI_VK_STAGING || !vk->limits.unmapped;
     uint32_t type = place == SPI_VK_STAGING
                         ? find_type(vk, needs.memoryTypeBits, host, VK_MEMORY_PROPERTY_HOST_CACHED_BIT)
                         : find_type(vk, needs.memoryTypeBits, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
-                                    same_memory ? host : VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
+                                    mapped ? host : VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
     if (type == NO_TYPE) {
         return spi_fail(error, SP_UNSUPPORTED, "vulkan: %s: the driver has no memory of a kind that fits", what);
     }
     VkMemoryAllocateInfo info = {
         .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .allocationSize = needs.size, .memoryTypeIndex = type};
     sp_status status = allocate(vk, &info, what, buffer, error);
-    if (!status && (vk->memory.memoryTypes[type].propertyFlags & host) == host &&
-        (place == SPI_VK_STAGING || same_memory)) {
+    if (!status && (vk->memory.memoryTypes[type].propertyFlags & host) == host && mapped) {
         VkResult result = vk->call->MapMemory(vk->device, buffer->memory, 0, VK_WHOLE_SIZE, 0, &buffer->mapped);
         if (result) {
             buffer->mapped = NULL;

@@ -2,6 +2,90 @@
 #include "base/error.h"
 #include "device/vulkan/vulkan.h"
 
+static const uint32_t words_matmul_1_f32[] = {
+#include "matmul_1_f32.spv.h"
+};
+static const uint32_t words_matmul_1_f16[] = {
+#include "matmul_1_f16.spv.h"
+};
+static const uint32_t words_matmul_1_bf16[] = {
+#include "matmul_1_bf16.spv.h"
+};
+static const uint32_t words_matmul_1_q8_0[] = {
+#include "matmul_1_q8_0.spv.h"
+};
+static const uint32_t words_matmul_1_q4_0[] = {
+#include "matmul_1_q4_0.spv.h"
+};
+static const uint32_t words_matmul_4_f32[] = {
+#include "matmul_4_f32.spv.h"
+};
+static const uint32_t words_matmul_4_f16[] = {
+#include "matmul_4_f16.spv.h"
+};
+static const uint32_t words_matmul_4_bf16[] = {
+#include "matmul_4_bf16.spv.h"
+};
+static const uint32_t words_matmul_4_q8_0[] = {
+#include "matmul_4_q8_0.spv.h"
+};
+static const uint32_t words_matmul_4_q4_0[] = {
+#include "matmul_4_q4_0.spv.h"
+};
+static const uint32_t words_matmul_8_f32[] = {
+#include "matmul_8_f32.spv.h"
+};
+static const uint32_t words_matmul_8_f16[] = {
+#include "matmul_8_f16.spv.h"
+};
+static const uint32_t words_matmul_8_bf16[] = {
+#include "matmul_8_bf16.spv.h"
+};
+static const uint32_t words_matmul_8_q8_0[] = {
+#include "matmul_8_q8_0.spv.h"
+};
+static const uint32_t words_matmul_8_q4_0[] = {
+#include "matmul_8_q4_0.spv.h"
+};
+static const uint32_t words_embed_f32[] = {
+#include "embed_f32.spv.h"
+};
+static const uint32_t words_embed_f16[] = {
+#include "embed_f16.spv.h"
+};
+static const uint32_t words_embed_bf16[] = {
+#include "embed_bf16.spv.h"
+};
+static const uint32_t words_embed_q8_0[] = {
+#include "embed_q8_0.spv.h"
+};
+static const uint32_t words_embed_q4_0[] = {
+#include "embed_q4_0.spv.h"
+};
+static const uint32_t words_norm[] = {
+#include "norm.spv.h"
+};
+static const uint32_t words_rope[] = {
+#include "rope.spv.h"
+};
+static const uint32_t words_kv_store[] = {
+#include "kv_store.spv.h"
+};
+static const uint32_t words_attention_1[] = {
+#include "attention_1.spv.h"
+};
+static const uint32_t words_attention_4[] = {
+#include "attention_4.spv.h"
+};
+static const uint32_t words_gate[] = {
+#include "gate.spv.h"
+};
+static const uint32_t words_add[] = {
+#include "add.spv.h"
+};
+static const uint32_t words_gather[] = {
+#include "gather.spv.h"
+};
 static const uint32_t words_product_f32[] = {
 #include "product_f32.spv.h"
 };
@@ -77,9 +161,9 @@ sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, sp_error *error
         return spi_fail_within(error, "loading a kernel");
     }
     /* Constant 0 is the number of slices of a matmul; the other kernels have none. */
-    VkSpecializationMapEntry entry = {.size = sizeof vk->slices};
+    VkSpecializationMapEntry entry = {.size = sizeof vk->limits.slices};
     VkSpecializationInfo special = {
-        .mapEntryCount = 1, .pMapEntries = &entry, .dataSize = sizeof vk->slices, .pData = &vk->slices};
+        .mapEntryCount = 1, .pMapEntries = &entry, .dataSize = sizeof vk->limits.slices, .pData = &vk->limits.slices};
     VkComputePipelineCreateInfo create = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
                                           .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                                                     .stage = VK_SHADER_STAGE_COMPUTE_BIT,

@@ -28,7 +28,7 @@ static sp_status find_rows(const product *work, uint64_t offset, uint64_t row_by
     spi_vk_window window;
     uint64_t held;
     if (!spi_vk_link_window(work->vk, work->link, offset, row_bytes, &window, &held)) {
-        uint64_t most = work->vk->limits.range_bytes_max;
+        uint64_t most = work->vk->limits.window_bytes_max;
         return row_bytes > most
                    ? spi_fail(work->error, SP_UNSUPPORTED,
                               "vulkan: a matrix row of %llu bytes is more than the %llu that this device "
@@ -102,8 +102,12 @@ sp_status spi_vk_product(void *context, spi_link *link, const sp_matmul *args, s
         .vk = vk, .link = link, .args = args, .element_bytes = args->type == SP_F16 ? 2 : 4, .error = error};
     sp_status status = spi_vk_sets_reset(vk, &vk->once_sets, error);
     status = status ? status : spi_vk_begin(vk, vk->once, error);
-    status = status ? status : record(&work);
     if (status) {
+        return status;
+    }
+    status = record(&work);
+    if (status) {
+        spi_vk_abandon(vk, vk->once);
         return status;
     }
     spi_vk_encode_host_barrier(vk, vk->once);

@@ -19,7 +19,20 @@ sp_status spi_vk_begin(spi_vk *vk, VkCommandBuffer commands, sp_error *error) {
     }
     VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
     VkResult result = vk->call->BeginCommandBuffer(commands, &begin);
-    return result ? failed(vk, result, "starting a command buffer", error) : SP_OK;
+    if (result) {
+        return failed(vk, result, "starting a command buffer", error);
+    }
+    /* What earlier submissions wrote, copies or kernels, is seen by all that follows. */
+    VkMemoryBarrier barrier = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+                               .srcAccessMask = VK_ACCESS_MEMORY_WRITE_BIT,
+                               .dstAccessMask = VK_ACCESS_MEMORY_READ_BIT | VK_ACCESS_MEMORY_WRITE_BIT};
+    vk->call->CmdPipelineBarrier(commands, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, 0, 1,
+                                 &barrier, 0, NULL, 0, NULL);
+    return SP_OK;
+}
+
+void spi_vk_abandon(spi_vk *vk, VkCommandBuffer commands) {
+    vk->call->EndCommandBuffer(commands);
 }
 
 sp_status spi_vk_submit_again(spi_vk *vk, VkCommandBuffer commands, sp_error *error) {

@@ -27,8 +27,12 @@ typedef enum spi_vk_shader {
 typedef struct spi_vk_limits {
     uint64_t allocation_bytes_max; /* of one import or allocation */
     uint64_t range_bytes_max;      /* of one binding; a multiple of offset_align_bytes */
+    uint64_t window_bytes_max;     /* of what is bound of a region or a weight: the same, but where a test wants less */
     uint64_t offset_align_bytes;   /* of a binding in its buffer; at least 16 */
     uint32_t groups_x_max, groups_y_max;
+    uint32_t piece_tiles_max; /* of a weight's piece; unlimited but in tests */
+    uint32_t slices;          /* of a matmul's columns in a work group */
+    bool unmapped;            /* the host does not reach the device's own memory: it is filled through a window */
 } spi_vk_limits;
 
 typedef struct spi_vk_buffer {
@@ -61,7 +65,6 @@ typedef struct spi_vk {
     VkPipelineLayout layout;
     VkPipelineCache cache;
     VkPipeline pipelines[SPI_VK_SHADER_COUNT]; /* made when first needed */
-    uint32_t slices;                           /* of a matmul's columns in a work group */
     uint64_t generation;                       /* counts imports: a recording made before the last one is stale */
     uint64_t runs;
     bool lost; /* after VK_ERROR_DEVICE_LOST nothing is submitted any more */
@@ -80,6 +83,7 @@ void spi_vk_buffer_destroy(spi_vk *vk, spi_vk_buffer *buffer); /* a zeroed one i
 
 /* submit.c: one command buffer at a time; returns when the device is done. */
 sp_status spi_vk_begin(spi_vk *vk, VkCommandBuffer commands, sp_error *error);
+void spi_vk_abandon(spi_vk *vk, VkCommandBuffer commands);                      /* so that it can be begun again */
 sp_status spi_vk_submit(spi_vk *vk, VkCommandBuffer commands, sp_error *error); /* ends, submits, waits */
 sp_status spi_vk_submit_again(spi_vk *vk, VkCommandBuffer commands, sp_error *error);
 sp_status spi_vk_copy(spi_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *copies, uint32_t count,
@@ -223,12 +227,14 @@ struct spi_program {
     spi_vk_buffer *buffers; /* the tape's, f32 [rows_max][stride of width] */
     spi_vk_buffer parameters;
     spi_vk_buffer state; /* attention's running maximum, sum and output between the spans of one session */
-    uint32_t rows_word, outs_word, state_row_words;
+    uint32_t rows_word, outs_word;
     spi_vk_rotation *rotations;
     uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
     uint32_t rotation_count;
     VkCommandBuffer commands;
     spi_vk_sets sets;
+    uint64_t *out_offsets; /* of the run's outputs, from their regions' bases */
+    const spi_link **out_links;
     spi_vk_plan plan, recorded; /* of this run, and what commands holds; recorded.row_count is 0 if nothing */
 };
 
@@ -266,8 +272,8 @@ typedef struct spi_vk_recorder {
 spi_vk_shader spi_vk_op_shader(const spi_program *program, const spi_op *op, uint32_t rows);
 sp_status spi_vk_op_record(spi_vk_recorder *recorder, uint32_t op_index);
 
-/* Test hook: limits that a context opened from now on has at most; NULL turns it off. Zero fields leave a limit as it
- * is. */
+/* Test hook: limits of contexts that are opened from now on, where they are smaller than the device's own; slices and
+ * unmapped replace its choice. Zero fields change nothing, NULL turns it off. */
 void spi_vk_test_limits(const spi_vk_limits *limits);
 
 #endif

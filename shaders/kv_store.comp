@@ -1,0 +1,48 @@
+// kv_store.comp - rows of k and v to the sessions' blocks as f16, rounded to nearest even by integers alone: the built-in
+// conversion may round as it likes, and blocks written by different devices have to be the same.
+#version 450
+layout(local_size_x = 64) in;
+layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
+layout(std430, binding = 2) writeonly buffer Blocks { uint blocks[]; }; // two f16 a word
+layout(std430, binding = 4) readonly buffer K { uint k[]; };
+layout(std430, binding = 5) readonly buffer V { uint v[]; };
+layout(push_constant) uniform Push {
+    uint row_first, stride, kv_heads, head_dim;
+    uint rows_word, block_words, layer_word;
+    uint block_first, block_end, base_word; // of this span
+} p;
+
+uint to_half(uint bits) {
+    uint sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) {
+        return sign | 0x7e00u | (magnitude >> 13 & 0x3ffu);
+    }
+    if (magnitude >= 0x477ff000u) {
+        return sign | 0x7c00u;
+    }
+    if (magnitude < 0x38800000u) { // subnormal: units of 2^-24
+        uint shift = 126u - (magnitude >> 23), fraction = (magnitude & 0x7fffffu) | 0x800000u;
+        if (shift > 24u) {
+            return sign;
+        }
+        uint odd = fraction >> shift & 1u;
+        return sign | (fraction + (1u << (shift - 1u)) - 1u + odd) >> shift;
+    }
+    return sign | (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
+}
+
+void main() {
+    uint pairs = p.kv_heads * p.head_dim / 2u, index = gl_GlobalInvocationID.x;
+    uint row = p.row_first + gl_WorkGroupID.y;
+    uint position = parameters[p.rows_word + row * 4u + 1u], block = position / 64u;
+    if (index >= 2u * pairs || block < p.block_first || block >= p.block_end) {
+        return;
+    }
+    uint which = index / pairs, pair = index % pairs, head_pairs = p.head_dim / 2u;
+    uint from = row * p.stride + 2u * pair;
+    uint low = which == 0u ? k[from] : v[from], high = which == 0u ? k[from + 1u] : v[from + 1u];
+    uint head = which * p.kv_heads + pair / head_pairs;
+    uint to = p.base_word + parameters[p.rows_word + row * 4u + 2u] + (block - p.block_first) * p.block_words +
+              p.layer_word + (head * 64u + position % 64u) * head_pairs + pair % head_pairs;
+    blocks[to] = to_half(low) | to_half(high) << 16;
+}

@@ -1,0 +1,69 @@
+/* tests/ops/test_ops_vulkan.c - every op on each Vulkan device, against double: with the device's own limits, and with
+ * limits so small that weights are cut into pieces and sessions into spans, and what a discrete card does otherwise: sums
+ * in slices, memory that the host does not reach. Skipped only where there is no device. */
+#include <stdio.h>
+#include <string.h>
+
+#include "device/vulkan/vulkan.h"
+#include "ops/ops_suite.h"
+#include "support/support.h"
+
+/* Barely more than the largest KV block of a case. */
+#define SMALL_WINDOW_BYTES ((uint64_t)400 << 10)
+#define DEVICES_MAX        8u
+
+/* NULL: there is no such device. */
+static sp_device *open_vulkan(uint32_t index) {
+    char name[32];
+    snprintf(name, sizeof name, "vulkan:%u", index);
+    sp_error error = {0};
+    sp_device *device = NULL;
+    sp_status status = sp_device_open(name, NULL, &device, &error);
+    if (status == SP_NO_DEVICE || status == SP_UNSUPPORTED) {
+        if (!index) {
+            print_message("no usable Vulkan device: %s\n", error.message);
+        }
+        return NULL;
+    }
+    TEST_OK(status, error);
+    return device;
+}
+
+static void run_suite(const spi_vk_limits *limits, const char *what) {
+    for (uint32_t i = 0; i < DEVICES_MAX; i++) {
+        spi_vk_test_limits(limits);
+        ops_device on = {.device = open_vulkan(i), .exact_acts = true};
+        spi_vk_test_limits(NULL);
+        if (!on.device) {
+            if (!i) {
+                skip();
+            }
+            return;
+        }
+        sp_device_info info;
+        sp_device_get_info(on.device, &info);
+        char label[64];
+        snprintf(label, sizeof label, "%s/%s", info.name, what);
+        print_message("%s: %s\n", label, info.description);
+        ops_suite(label, &on, 1);
+        ops_suite_matmul(label, on.device);
+        sp_device_close(on.device);
+    }
+}
+
+static void test_own_limits(void **state) {
+    (void)state;
+    run_suite(NULL, "own");
+}
+
+static void test_small_limits(void **state) {
+    (void)state;
+    spi_vk_limits limits = {
+        .window_bytes_max = SMALL_WINDOW_BYTES, .piece_tiles_max = 1, .slices = 4, .unmapped = true};
+    run_suite(&limits, "small");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
