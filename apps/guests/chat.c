@@ -166,8 +166,7 @@ static bool ask(const char *words, uint32_t bytes) {
     if (count < 0 && count != SP_BUFFER_TOO_SMALL) {
         fail(&c.o, "the message cannot be tokenized");
     }
-    if (c.broken || count < 0 ||
-        (uint32_t)sp_session_length(c.e.session) + used + (uint32_t)count >= c.e.context_max) {
+    if (c.broken || count < 0 || (uint32_t)sp_session_length(c.e.session) + used + (uint32_t)count >= c.e.context_max) {
         if (!rebuild()) {
             unask(&before);
             if (c.e.interrupted) {
