@@ -36,6 +36,7 @@ typedef struct chat {
     char history[HISTORY_BYTES];
     uint32_t history_bytes;
     bool answer_begun; /* something was shown of this answer */
+    bool broken;       /* an interrupt left a part of a turn in the session */
     figures total;
 } chat;
 
@@ -132,17 +133,28 @@ static bool rebuild(void) {
         return false;
     }
     c.pending = -1;
-    fprintf(stderr, "%s: the context of %u tokens is full: the oldest %u of %u turns are dropped\n", c.o.program,
-            c.e.context_max, first, c.turn_count);
+    if (first) {
+        fprintf(stderr, "%s: the context of %u tokens is full: the oldest %u of %u turns are dropped\n", c.o.program,
+                c.e.context_max, first, c.turn_count);
+    }
     forget_oldest(first);
-    return set_tokens((uint32_t)count);
+    c.broken = !set_tokens((uint32_t)count);
+    return !c.broken;
 }
 
 /* ---- one turn ---- */
 
-/* Appends the user's words. False if they alone are too many; then all is as if they had not been said. */
+/* The last turn has not happened. */
+static void unask(const sp_chat *before) {
+    c.format = *before;
+    c.history_bytes = c.turns[--c.turn_count].user_start;
+}
+
+/* Appends the user's words. False if they alone are too many, or on an interrupt; then all is as if they had not been
+ * said. */
 static bool ask(const char *words, uint32_t bytes) {
     sp_chat before = c.format;
+    c.e.interrupted = false;
     remember_user(words, bytes);
     sp_chat_reset(&c.text);
     sp_chat_user(&c.format, c.o.system, words, bytes, &c.text);
@@ -154,10 +166,12 @@ static bool ask(const char *words, uint32_t bytes) {
     if (count < 0 && count != SP_BUFFER_TOO_SMALL) {
         fail(&c.o, "the message cannot be tokenized");
     }
-    if (count < 0 || (uint32_t)sp_session_length(c.e.session) + used + (uint32_t)count >= c.e.context_max) {
+    if (c.broken || count < 0 || (uint32_t)sp_session_length(c.e.session) + used + (uint32_t)count >= c.e.context_max) {
         if (!rebuild()) {
-            c.format = before;
-            c.history_bytes = c.turns[--c.turn_count].user_start;
+            unask(&before);
+            if (c.e.interrupted) {
+                return false;
+            }
             fprintf(stderr, "%s: this message alone does not fit into a context of %u tokens: --ctx gives more\n",
                     c.o.program, c.e.context_max);
             return false;
@@ -165,14 +179,24 @@ static bool ask(const char *words, uint32_t bytes) {
         return true;
     }
     c.pending = -1;
-    return append_prompt(&c.e, c.tokens, used + (uint32_t)count, &c.total);
+    c.broken = !append_prompt(&c.e, c.tokens, used + (uint32_t)count, &c.total);
+    if (c.broken) {
+        unask(&before);
+    }
+    return !c.broken;
 }
 
 static void forget_all(void) {
     forget_oldest(c.turn_count);
     c.format.turn_count = 0;
     c.pending = -1;
+    c.broken = false;
     sp_session_truncate(c.e.session, 0);
+}
+
+static void show_interrupt(void) {
+    printf("%s[interrupted]\n", c.answer_begun ? "\n" : "");
+    fflush(stdout);
 }
 
 static void answer(const char *words, uint32_t bytes) {
@@ -182,6 +206,9 @@ static void answer(const char *words, uint32_t bytes) {
     begin_figures(&c.total);
     c.answer_begun = false;
     if (!ask(words, bytes)) {
+        if (c.e.interrupted) {
+            show_interrupt();
+        }
         return;
     }
     while (left && finish == FINISH_CONTEXT) {
@@ -190,14 +217,22 @@ static void answer(const char *words, uint32_t bytes) {
         left -= g.count;
         c.pending = g.pending ? g.tokens[g.count - 1] : -1;
         if (finish == FINISH_CONTEXT && (c.turn_count < 2 || !rebuild())) {
+            if (c.e.interrupted) {
+                finish = FINISH_INTERRUPTED;
+                break;
+            }
             fprintf(stderr, "%s%s: the answer ends here: the context of %u tokens is full\n",
                     c.answer_begun ? "\n" : "", c.o.program, c.e.context_max);
             forget_all();
             return;
         }
     }
-    printf("\n%s", finish == FINISH_INTERRUPTED ? "[interrupted]\n" : "");
-    fflush(stdout);
+    if (finish == FINISH_INTERRUPTED) {
+        show_interrupt();
+    } else {
+        putchar('\n');
+        fflush(stdout);
+    }
     if (c.o.stats) {
         print_figures(&c.total, c.o.program);
     }

@@ -165,7 +165,9 @@ void begin_figures(figures *f) {
 
 bool append_prompt(engine *e, const int32_t *tokens, uint32_t count, figures *f) {
     int32_t status = sp_session_append(e->session, tokens, count, SP_LOGITS_LAST);
-    if (status == SP_CONTEXT_FULL) {
+    e->interrupted = status == SP_CANCELLED;
+    if (status == SP_CONTEXT_FULL || e->interrupted) {
+        sp_interrupted(); /* this was the answer to it, if there was one */
         return false;
     }
     if (status < 0) {
@@ -214,6 +216,10 @@ static finish generate_tokens(engine *e, generation *g, figures *f, sp_utf8 *utf
         int32_t status = sp_session_append(e->session, &token, 1, SP_LOGITS_LAST);
         if (status == SP_CONTEXT_FULL) {
             return FINISH_CONTEXT;
+        }
+        if (status == SP_CANCELLED) {
+            sp_interrupted(); /* heard */
+            return FINISH_INTERRUPTED;
         }
         if (status < 0) {
             fail(e->o, "the token cannot be computed");

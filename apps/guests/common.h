@@ -39,6 +39,7 @@ typedef struct engine {
     sp_handle model, session, sampler;
     uint32_t context_max, vocab;
     bool counts_prompt; /* the sampler looks at the prompt, too */
+    bool interrupted;   /* append_prompt was: the session holds a part of what was to be appended */
 } engine;
 
 void open_engine(engine *e, const options *o);
@@ -71,7 +72,8 @@ typedef struct generation {
 } generation;
 finish generate(engine *e, generation *g, figures *f);
 
-/* Appends a prompt and tells the sampler of it. Ends the program if it cannot, except for want of context: false. */
+/* Appends a prompt and tells the sampler of it. Ends the program if it cannot, except for want of context and for an
+ * interrupt, which e->interrupted tells apart: false. */
 bool append_prompt(engine *e, const int32_t *tokens, uint32_t count, figures *f);
 
 #endif
