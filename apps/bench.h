@@ -35,7 +35,4 @@ typedef struct spi_bench_boundary {
 sp_status spi_bench_measure_boundary(const spi_opened *opened, uint32_t generated, uint32_t repetitions,
                                      spi_bench_boundary *boundary, sp_error *error);
 
-double spi_median(double *values, uint32_t count); /* sorts them */
-double spi_deviation(const double *values, uint32_t count);
-
 #endif

@@ -1,7 +1,4 @@
 /* apps/bench_native.c - the bench's loops in C, on sessions of the host. */
-#include <math.h>
-#include <stdlib.h>
-
 #include "apps/bench.h"
 #include "base/error.h"
 #include "base/memory.h"
@@ -114,30 +111,4 @@ sp_status spi_bench_batch(const spi_opened *opened, const spi_bench_test *test, 
     spi_free(all.parts);
     spi_free(all.tokens);
     return status;
-}
-
-/* ---- statistics ---- */
-
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-double spi_median(double *values, uint32_t count) {
-    if (!count) {
-        return 0;
-    }
-    qsort(values, count, sizeof *values, compare);
-    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
-}
-
-double spi_deviation(const double *values, uint32_t count) {
-    double mean = 0, square = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        mean += values[i] / count;
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        square += (values[i] - mean) * (values[i] - mean);
-    }
-    return count > 1 ? sqrt(square / (count - 1)) : 0;
 }

@@ -117,13 +117,16 @@ static void print_device(const spi_diagnosis *told) {
         printf("  its own memory          %s\n", memory);
     }
     printf("  link                    %s\n", sp_link_kind_name(device->link));
-    printf("  product in the guest    %" PRIu32 " of %d elements wrong, %.1f us for %d x %d x %d\n", told->wrong,
-           ELEMENTS, told->matmul_us, SPI_DOCTOR_SIDE, SPI_DOCTOR_SIDE, SPI_DOCTOR_SIDE);
-    printf("  16 MiB linked           RSS %+.2f MB, linked in %.1f us, product in %.2f ms%s\n",
-           (double)told->link_rss_bytes * 1e-6, told->link_us, told->shared_us * 1e-3,
-           told->region_wrong ? ", WRONG" : "");
-    printf("  16 MiB copied instead   RSS %+.2f MB, product in %.2f ms\n", (double)told->copy_rss_bytes * 1e-6,
-           told->copied_us * 1e-3);
+    char matmul[32], link[32], shared[32], copied[32];
+    spi_words_us(told->matmul_us, matmul, sizeof matmul);
+    spi_words_us(told->link_us, link, sizeof link);
+    spi_words_us(told->shared_us, shared, sizeof shared);
+    spi_words_us(told->copied_us, copied, sizeof copied);
+    printf("  product in the guest    %" PRIu32 " of %d elements wrong, %s for %d x %d x %d\n", told->wrong, ELEMENTS,
+           matmul, SPI_DOCTOR_SIDE, SPI_DOCTOR_SIDE, SPI_DOCTOR_SIDE);
+    printf("  16 MiB linked           RSS %+.2f MB, linked in %s, product in %s%s\n",
+           (double)told->link_rss_bytes * 1e-6, link, shared, told->region_wrong ? ", WRONG" : "");
+    printf("  16 MiB copied instead   RSS %+.2f MB, product in %s\n", (double)told->copy_rss_bytes * 1e-6, copied);
     printf("  copied explicitly       %" PRIu64 " bytes\n", told->copied_bytes);
 }
 

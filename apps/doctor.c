@@ -6,7 +6,6 @@
 #include "apps/doctor.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "apps/runner.h"
@@ -15,8 +14,8 @@
 #include "os/vm.h"
 #include "samepage/dtype.h"
 
-/* c = a * b with c as most of the region, so that the device touches nearly all of it: 0.9 + 0.9 + 12.25 MiB. */
-enum { REGION_SIDE = 1792, REGION_DEPTH = 128, RUNS = 9 };
+/* c = a * b with c as most of the region, so that the device touches nearly all of it: 15.75 of 16 MiB. */
+enum { REGION_SIDE = 2016, REGION_DEPTH = 16, RUNS = 9, ROUNDS = 3 };
 
 static const sp_matmul region_matmul = {
     .m = REGION_SIDE,
@@ -50,11 +49,6 @@ static double us_since(int64_t begun_ns) {
 
 /* ---- the guest's product ---- */
 
-static int compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static sp_status run_guest(sp_device *device, spi_diagnosis *told, sp_error *error) {
     sp_guest_options options = {.device = device};
     spi_runner runner = {0};
@@ -74,8 +68,7 @@ static sp_status run_guest(sp_device *device, spi_diagnosis *told, sp_error *err
         }
     }
     if (!status) {
-        qsort(times_us, RUNS, sizeof *times_us, compare);
-        told->matmul_us = times_us[RUNS / 2];
+        told->matmul_us = spi_median(times_us, RUNS);
     }
     spi_runner_close(&runner);
     return status;
@@ -111,7 +104,6 @@ static sp_status create_region(sp_region **region, sp_error *error) {
     return sp_region_create(&options, region, error);
 }
 
-/* One pool for both ways: a region that is linked where it is. */
 static sp_status in_place(sp_device *device, sp_region *region, spi_diagnosis *told, sp_error *error) {
     int64_t before_bytes = resident_bytes(), begun_ns = spi_clock_ns();
     sp_status status = sp_device_link(device, region, error);
@@ -151,20 +143,43 @@ static sp_status by_copying(sp_device *device, sp_region *region, spi_diagnosis 
     return status;
 }
 
-static sp_status measure_memory(sp_device *device, spi_diagnosis *told, sp_error *error) {
-    sp_status status = SP_OK;
-    for (int round = 0; round < 2 && !status; round++) { /* the first is to warm up */
-        sp_region *region;
-        status = create_region(&region, error);
-        if (status) {
-            break;
-        }
-        fill(region);
-        status = in_place(device, region, told, error);
-        status = status ? status : by_copying(device, region, told, error);
-        sp_region_destroy(region);
+static sp_status measure_round(sp_device *device, spi_diagnosis *told, sp_error *error) {
+    sp_region *region;
+    sp_status status = create_region(&region, error);
+    if (status) {
+        return status;
     }
+    fill(region);
+    status = in_place(device, region, told, error);
+    status = status ? status : by_copying(device, region, told, error);
+    sp_region_destroy(region);
     return status;
+}
+
+/* Times are medians; of growth and errors the worst round counts. */
+static sp_status measure_memory(sp_device *device, spi_diagnosis *told, sp_error *error) {
+    double link_us[ROUNDS], shared_us[ROUNDS], copied_us[ROUNDS];
+    int64_t grown_bytes = INT64_MIN;
+    uint32_t wrong = 0;
+    for (int round = -1; round < ROUNDS; round++) {
+        sp_status status = measure_round(device, told, error);
+        if (status) {
+            return status;
+        }
+        wrong = told->region_wrong > wrong ? told->region_wrong : wrong;
+        if (round >= 0) {
+            grown_bytes = told->link_rss_bytes > grown_bytes ? told->link_rss_bytes : grown_bytes;
+            link_us[round] = told->link_us;
+            shared_us[round] = told->shared_us;
+            copied_us[round] = told->copied_us;
+        }
+    }
+    told->region_wrong = wrong;
+    told->link_rss_bytes = grown_bytes;
+    told->link_us = spi_median(link_us, ROUNDS);
+    told->shared_us = spi_median(shared_us, ROUNDS);
+    told->copied_us = spi_median(copied_us, ROUNDS);
+    return SP_OK;
 }
 
 void spi_diagnose(const spi_common *common, const char *name, spi_diagnosis *told) {

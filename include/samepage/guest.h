@@ -78,7 +78,7 @@ typedef struct sp_guest_model {
 typedef void (*sp_guest_output)(void *env, const void *bytes, size_t byte_count);
 
 typedef struct sp_guest_options {
-    const char *const *arguments; /* [argument_count], the first is the program's name */
+    const char *const *arguments; /* [argument_count], the first is the program's name; none: the module's name */
     uint32_t argument_count;
     const char *const *environment; /* "KEY=VALUE" [environment_count] */
     uint32_t environment_count;

@@ -39,10 +39,13 @@ static void set_streams(wasi_config_t *config, sp_guest *guest, const sp_guest_o
     }
 }
 
-static sp_status set_arguments(wasi_config_t *config, const sp_guest_options *options, sp_error *error) {
+/* A program has a name at least. (wasi-libc then calls malloc before main, which memory.c has reason to like.) */
+static sp_status set_arguments(wasi_config_t *config, const sp_guest *guest, const sp_guest_options *options,
+                               sp_error *error) {
+    const char *only[] = {guest->module->name};
     /* The official type lacks a const that the function keeps. */
-    const char **arguments = (const char **)(uintptr_t)options->arguments;
-    if (options->argument_count && !wasi_config_set_argv(config, options->argument_count, arguments)) {
+    const char **arguments = options->argument_count ? (const char **)(uintptr_t)options->arguments : only;
+    if (!wasi_config_set_argv(config, options->argument_count ? options->argument_count : 1, arguments)) {
         return spi_fail(error, SP_INVALID, "an argument for the guest is not UTF-8");
     }
     return SP_OK;
@@ -91,7 +94,7 @@ static sp_status open_folders(wasi_config_t *config, const sp_guest_options *opt
 sp_status spi_wasi_create(sp_guest *guest, const sp_guest_options *options, sp_error *error) {
     wasi_config_t *config = wasi_config_new();
     set_streams(config, guest, options);
-    sp_status status = set_arguments(config, options, error);
+    sp_status status = set_arguments(config, guest, options, error);
     status = status ? status : set_environment(config, options, error);
     status = status ? status : open_folders(config, options, error);
     if (status) {
