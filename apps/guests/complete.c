@@ -182,7 +182,7 @@ int main(int argc, char **argv) {
     figures f;
     begin_figures(&f);
     if (!append_prompt(&c.e, tokens, (uint32_t)count, &f)) {
-        fail(&c.o, "the prompt is longer than the context: --ctx gives more");
+        fail(&c.o, "the prompt does not fit (--ctx gives more)");
     }
     if (c.o.echo) {
         on_output(NULL, c.prompt, c.prompt_bytes);
