@@ -222,7 +222,7 @@ int32_t use(int32_t handle) {
 static int32_t deep(int32_t n) {
     volatile char frame[256];
     frame[n & 255] = (char)n;
-    return deep(n + 1) + frame[0];
+    return n < 0 ? 0 : deep(n + 1) + frame[0];
 }
 
 int32_t wild(int32_t kind) {
