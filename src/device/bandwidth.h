@@ -6,6 +6,7 @@
 #ifndef SPI_DEVICE_BANDWIDTH_H
 #define SPI_DEVICE_BANDWIDTH_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "samepage/status.h"
@@ -15,6 +16,8 @@ typedef struct spi_bandwidth spi_bandwidth;
 /* 512 MiB in huge pages where the system grants them, written once, and threads to read it. */
 sp_status spi_bandwidth_create(uint32_t thread_count, spi_bandwidth **bandwidth, sp_error *error);
 void spi_bandwidth_destroy(spi_bandwidth *bandwidth); /* NULL is allowed */
+
+#define SPI_BANDWIDTH_BYTES ((size_t)512 << 20)
 
 /* One pass over all of it; bytes per second / 10^9. */
 double spi_bandwidth_measure(spi_bandwidth *bandwidth);

@@ -11,9 +11,8 @@
 #include "os/cpu.h"
 #include "os/vm.h"
 
-#define BUFFER_BYTES ((size_t)512 << 20)
-#define ALIGN_BYTES  ((size_t)2 << 20)
-#define PASSES       7
+#define ALIGN_BYTES ((size_t)2 << 20)
+#define PASSES      7
 
 struct spi_bandwidth {
     spi_pool *pool;
@@ -34,7 +33,7 @@ static uint64_t read_plain(const uint8_t *from, size_t bytes) {
 
 static void part(uint32_t thread, uint32_t thread_count, size_t *first, size_t *bytes) {
     uint64_t from, end;
-    spi_pool_share(BUFFER_BYTES, 4096, thread, thread_count, &from, &end);
+    spi_pool_share(SPI_BANDWIDTH_BYTES, 4096, thread, thread_count, &from, &end);
     *first = (size_t)from;
     *bytes = (size_t)(end - from);
 }
@@ -63,7 +62,7 @@ static void read_share(void *env, uint32_t thread, uint32_t thread_count) {
 double spi_bandwidth_measure(spi_bandwidth *bandwidth) {
     int64_t start_ns = spi_clock_ns();
     spi_pool_run(bandwidth->pool, read_share, bandwidth);
-    return (double)BUFFER_BYTES / (double)(spi_clock_ns() - start_ns);
+    return (double)SPI_BANDWIDTH_BYTES / (double)(spi_clock_ns() - start_ns);
 }
 
 void spi_bandwidth_destroy(spi_bandwidth *bandwidth) {
@@ -92,14 +91,15 @@ sp_status spi_bandwidth_create(uint32_t thread_count, spi_bandwidth **out, sp_er
         status = bandwidth->sums ? SP_OK : SP_NO_MEMORY;
     }
     if (!status) {
-        status = spi_vm_reserve(BUFFER_BYTES, ALIGN_BYTES, &base, &bandwidth->mapping, &bandwidth->mapping_bytes);
+        status =
+            spi_vm_reserve(SPI_BANDWIDTH_BYTES, ALIGN_BYTES, &base, &bandwidth->mapping, &bandwidth->mapping_bytes);
     }
     if (!status) {
-        status = spi_vm_commit(base, BUFFER_BYTES, true);
+        status = spi_vm_commit(base, SPI_BANDWIDTH_BYTES, true);
     }
     if (status) {
         spi_bandwidth_destroy(bandwidth);
-        return spi_fail(error, status, "no memory to measure bandwidth: %zu MB are needed", BUFFER_BYTES >> 20);
+        return spi_fail(error, status, "no memory to measure bandwidth: %zu MB are needed", SPI_BANDWIDTH_BYTES >> 20);
     }
     bandwidth->buffer = base;
     spi_pool_run(bandwidth->pool, fill_share, bandwidth);
