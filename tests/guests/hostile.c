@@ -60,10 +60,17 @@ static void *at(uint32_t address) {
     return (void *)(uintptr_t)address;
 }
 
-/* A positive handle is kept: it takes the place of another, which is forgotten and so leaks, as it would. */
+/* A positive handle is kept. It takes the place of another, which is closed or, now and then, forgotten; either way it
+ * stays one that the guest has seen. */
 static int32_t keep(int32_t handle) {
     if (handle > 0) {
-        handles[handle_count++ % 16] = handle;
+        int32_t *slot = &handles[handle_count++ % 16];
+        if (next() % 16) {
+            sp_import_session_destroy(*slot);
+            sp_import_sampler_destroy(*slot);
+            sp_import_model_close(*slot);
+        }
+        *slot = handle;
     }
     return handle;
 }
