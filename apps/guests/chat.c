@@ -37,7 +37,8 @@ typedef struct chat {
     uint32_t history_bytes;
     bool answer_begun; /* something was shown of this answer */
     bool broken;       /* an interrupt left a part of a turn in the session */
-    figures total;
+    figures last;      /* answer */
+    totals all;
 } chat;
 
 static chat c;
@@ -116,7 +117,7 @@ static bool set_tokens(uint32_t count) {
     if (sp_session_truncate(c.e.session, same) < 0) {
         fail(&c.o, "the session cannot be shortened");
     }
-    return append_prompt(&c.e, c.tokens + same, count - same, &c.total);
+    return append_prompt(&c.e, c.tokens + same, count - same, &c.last);
 }
 
 /* Drops the oldest turns until the rest takes half of the context at most, or until only the last one is left. */
@@ -179,7 +180,7 @@ static bool ask(const char *words, uint32_t bytes) {
         return true;
     }
     c.pending = -1;
-    c.broken = !append_prompt(&c.e, c.tokens, used + (uint32_t)count, &c.total);
+    c.broken = !append_prompt(&c.e, c.tokens, used + (uint32_t)count, &c.last);
     if (c.broken) {
         unask(&before);
     }
@@ -203,7 +204,7 @@ static void answer(const char *words, uint32_t bytes) {
     generation g = {.tokens = c.answer_tokens, .write = on_output};
     uint32_t left = c.o.token_count_max;
     finish finish = FINISH_CONTEXT;
-    begin_figures(&c.total);
+    begin_figures(&c.last);
     c.answer_begun = false;
     if (!ask(words, bytes)) {
         if (c.e.interrupted) {
@@ -213,7 +214,7 @@ static void answer(const char *words, uint32_t bytes) {
     }
     while (left && finish == FINISH_CONTEXT) {
         g.token_count_max = left;
-        finish = generate(&c.e, &g, &c.total);
+        finish = generate(&c.e, &g, &c.last);
         left -= g.count;
         c.pending = g.pending ? g.tokens[g.count - 1] : -1;
         if (finish == FINISH_CONTEXT && (c.turn_count < 2 || !rebuild())) {
@@ -233,9 +234,7 @@ static void answer(const char *words, uint32_t bytes) {
         putchar('\n');
         fflush(stdout);
     }
-    if (c.o.stats) {
-        print_figures(&c.total, c.o.program);
-    }
+    add_figures(&c.all, &c.last);
 }
 
 /* ---- commands ---- */
@@ -250,7 +249,7 @@ static bool command(const char *words, bool *quits) {
     } else if (!strcmp(words, "/stats")) {
         fprintf(stderr, "%s: %u turns, %d of %u tokens, format %s\n", c.o.program, c.turn_count,
                 sp_session_length(c.e.session), c.e.context_max, c.format.format->name);
-        print_figures(&c.total, c.o.program);
+        print_figures(&c.last, c.o.program);
     } else if (!strcmp(words, "/help")) {
         fprintf(stderr, "/clear  begins anew\n/stats  shows figures of the last answer\n/quit   ends\n");
     } else {
@@ -310,6 +309,9 @@ int main(int argc, char **argv) {
         if (*line && !(*line == '/' && command(line, &quits))) {
             answer(line, (uint32_t)strlen(line));
         }
+    }
+    if (c.o.stats && c.all.turns) {
+        print_totals(&c.all, c.o.program);
     }
     return EXIT_SUCCESS;
 }

@@ -51,7 +51,16 @@ typedef struct figures {
     sp_counters before, after;          /* of the boundary */
 } figures;
 
+/* Sums over the turns of a conversation. */
+typedef struct totals {
+    uint32_t turns, prompt_tokens, generated_tokens, steps;
+    int64_t prompt_ns, step_ns;
+    uint64_t host_ns, host_calls;
+} totals;
+
 void begin_figures(figures *f);
+void add_figures(totals *t, const figures *f);
+void print_totals(const totals *t, const char *program);
 void print_figures(const figures *f, const char *program);
 
 typedef enum finish { FINISH_END, FINISH_LENGTH, FINISH_CONTEXT, FINISH_INTERRUPTED } finish;
