@@ -1,11 +1,14 @@
 /* Which Wasmtime was found: another one is refused with its version, before anything relies on it.
  *
- * This program has a wasmtime_module_serialize of its own in front of the library's, and so can play another version. */
+ * The right one is known by a symbol; any other by what it compiles. This program has a wasmtime_module_serialize of its
+ * own in front of the library's, and so can play another version. */
 #include <dlfcn.h>
 #include <string.h>
 
 #include "support/guests.h"
 
+static int serialized_count;
+static const char *true_symbol;
 static const char *played; /* the version that artifacts say, NULL: the true one; "": no artifact at all */
 
 wasmtime_error_t *wasmtime_module_serialize(const wasmtime_module_t *module, wasm_byte_vec_t *artifact) {
@@ -13,6 +16,7 @@ wasmtime_error_t *wasmtime_module_serialize(const wasmtime_module_t *module, was
     void *symbol = dlsym(RTLD_NEXT, "wasmtime_module_serialize");
     memcpy(&real, &symbol, sizeof real);
     wasmtime_error_t *failure = real(module, artifact);
+    serialized_count++;
     if (failure || !played) {
         return failure;
     }
@@ -24,6 +28,20 @@ wasmtime_error_t *wasmtime_module_serialize(const wasmtime_module_t *module, was
         memcpy(version + 1, played, 2);
     }
     return NULL;
+}
+
+static int forget_the_symbol(void **state) {
+    (void)state;
+    true_symbol = spi_config_version_symbol;
+    spi_config_version_symbol = "resolve_vmctx_memory_ptr_0_0_0";
+    return 0;
+}
+
+static int remember_the_symbol(void **state) {
+    (void)state;
+    spi_config_version_symbol = true_symbol;
+    played = NULL;
+    return 0;
 }
 
 static void expect_refused(const char *version, const char *told) {
@@ -48,8 +66,16 @@ static void others_are_refused(void **state) {
 
 static void the_right_one_is_taken(void **state) {
     (void)state;
-    played = NULL;
+    serialized_count = 0;
     sp_engine_destroy(test_engine(NULL));
+    assert_int_equal(serialized_count, 0); /* nothing had to be compiled to find out */
+}
+
+static void another_patch_release_is_taken(void **state) {
+    (void)state;
+    serialized_count = 0;
+    sp_engine_destroy(test_engine(NULL));
+    assert_int_equal(serialized_count, 1);
 }
 
 static void keys_differ_by_variant(void **state) {
@@ -61,7 +87,8 @@ static void keys_differ_by_variant(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(others_are_refused), /* first: what was found right is not looked at again */
+        cmocka_unit_test_setup_teardown(others_are_refused, forget_the_symbol, remember_the_symbol),
+        cmocka_unit_test_setup_teardown(another_patch_release_is_taken, forget_the_symbol, remember_the_symbol),
         cmocka_unit_test(the_right_one_is_taken),
         cmocka_unit_test(keys_differ_by_variant),
     };
