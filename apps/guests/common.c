@@ -151,7 +151,7 @@ void open_engine(engine *e, const options *o) {
     }
     e->vocab = info.vocab;
     e->context_max = session.context_max;
-    e->counts_prompt = o->sampling.repeat_penalty > 1;
+    e->counts_prompt = o->sampling.repeat_penalty != 0 && o->sampling.repeat_penalty != 1;
 }
 
 /* ---- generating ---- */

@@ -184,7 +184,7 @@ int main(int argc, char **argv) {
     finish finish = FINISH_INTERRUPTED;
     bool is_ready = append_prompt(&c.e, tokens, (uint32_t)count, &f);
     if (!is_ready && !c.e.interrupted) {
-        fail(&c.o, "the prompt is longer than the context: --ctx gives more");
+        fail(&c.o, "the prompt does not fit (--ctx gives more)");
     }
     if (c.o.echo) {
         on_output(NULL, c.prompt, c.prompt_bytes);
