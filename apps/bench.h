@@ -24,11 +24,14 @@ sp_status spi_bench_guest(const spi_opened *opened, const spi_bench_test *test, 
 sp_status spi_bench_batch(const spi_opened *opened, const spi_bench_test *test, uint32_t repetitions, double *seconds,
                           sp_error *error);
 
+/* The median time of one token of that many, after a repetition to warm up. */
+sp_status spi_bench_native_token(const spi_opened *opened, uint32_t generated, double *seconds, sp_error *error);
+
 /* What the way through a guest costs for one generated token. The two loops take turns, so that what else the machine
- * does falls on both alike; figures are medians over the turns, differences those of pairs. */
+ * does falls on both alike; a turn's figure is the median of its tokens, and those below are medians of the turns'. */
 typedef struct spi_bench_boundary {
     double guest_us, native_us, difference_us; /* a token; difference: median of guest minus native */
-    double spread_us;                          /* standard error of the difference's mean */
+    double spread_us;                          /* standard error of the turns' mean difference */
     double host_calls;                         /* a token */
     double host_us; /* a token, in imports (what they do is in it: sampling), computing excluded */
 } spi_bench_boundary;

@@ -24,7 +24,7 @@ static void keep(void *env, const void *bytes, size_t byte_count) {
 }
 
 typedef struct line {
-    uint64_t prompt_ns, generated_ns, host_calls, host_ns;
+    uint64_t prompt_ns, generated_ns, host_calls, host_ns, token_ns;
 } line;
 
 /* Runs the guest and reads its line of each repetition. */
@@ -59,8 +59,9 @@ static sp_status run_guest(const spi_opened *opened, const spi_bench_test *test,
         int used = 0;
         sscanf(at,
                "prompt_tokens=%*u prompt_ns=%" SCNu64 " generated_tokens=%*u generated_ns=%" SCNu64
-               " host_calls=%" SCNu64 " host_ns=%" SCNu64 " %n",
-               &lines[i].prompt_ns, &lines[i].generated_ns, &lines[i].host_calls, &lines[i].host_ns, &used);
+               " host_calls=%" SCNu64 " host_ns=%" SCNu64 " token_ns=%" SCNu64 " %n",
+               &lines[i].prompt_ns, &lines[i].generated_ns, &lines[i].host_calls, &lines[i].host_ns, &lines[i].token_ns,
+               &used);
         if (!used) {
             status = spi_fail(error, SP_INTERNAL, "the guest bench printed '%.60s', which is no result", at);
         }
@@ -88,15 +89,14 @@ sp_status spi_bench_measure_boundary(const spi_opened *opened, uint32_t generate
     spi_bench_test test = {.generated = generated, .sequences = 1};
     double *values = spi_alloc((size_t)repetitions * 3, sizeof *values);
     double *guests = values, *natives = values + repetitions, *differences = natives + repetitions;
-    double to_us = 1e6 / generated;
     line lines[2] = {0};
     sp_status status = values ? SP_OK : spi_fail(error, SP_NO_MEMORY, "not enough memory for the results");
     for (uint32_t i = 0; i < repetitions && !status; i++) {
         status = run_guest(opened, &test, 2, lines, error);
-        status = status ? status : spi_bench_native(opened, &test, 1, &natives[i], error);
+        status = status ? status : spi_bench_native_token(opened, generated, &natives[i], error);
         if (!status) {
-            natives[i] *= to_us;
-            guests[i] = (double)lines[1].generated_ns * 1e-9 * to_us;
+            natives[i] *= 1e6;
+            guests[i] = (double)lines[1].token_ns * 1e-3;
             differences[i] = guests[i] - natives[i];
         }
     }

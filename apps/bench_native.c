@@ -15,7 +15,7 @@ static int32_t *make_tokens(uint32_t count, uint32_t vocab) {
 
 /* One repetition: the prompt, then the tokens one at a time. Tells the time of what the test is about. */
 static sp_status repeat(sp_session *session, sp_sampler *sampler, const spi_bench_test *test, const int32_t *tokens,
-                        double *seconds, sp_error *error) {
+                        double *seconds, double *token_seconds, sp_error *error) {
     uint32_t prompt = test->prompt ? test->prompt : 1;
     sp_status status = sp_session_truncate(session, 0, error);
     int64_t begun_ns = spi_clock_ns();
@@ -25,17 +25,22 @@ static sp_status repeat(sp_session *session, sp_sampler *sampler, const spi_benc
         return status;
     }
     begun_ns = spi_clock_ns();
+    int64_t last_ns = begun_ns, now_ns = begun_ns;
     for (uint32_t i = 0; i < test->generated && !status; i++) {
         int32_t token;
         status = sp_session_sample(session, sampler, &token, error);
         status = status ? status : sp_session_append(session, &token, 1, SP_LOGITS_LAST, error);
+        now_ns = spi_clock_ns();
+        token_seconds[i] = (double)(now_ns - last_ns) * 1e-9;
+        last_ns = now_ns;
     }
-    *seconds = (double)(spi_clock_ns() - begun_ns) * 1e-9;
+    *seconds = (double)(now_ns - begun_ns) * 1e-9;
     return status;
 }
 
-sp_status spi_bench_native(const spi_opened *opened, const spi_bench_test *test, uint32_t repetitions, double *seconds,
-                           sp_error *error) {
+/* One repetition more than asked for, first; token_seconds is that of the last one. */
+static sp_status run_loop(const spi_opened *opened, const spi_bench_test *test, uint32_t repetitions, double *seconds,
+                          double *token_seconds, sp_error *error) {
     sp_model_info info;
     sp_session *session = NULL;
     sp_sampler *sampler = NULL;
@@ -47,11 +52,32 @@ sp_status spi_bench_native(const spi_opened *opened, const spi_bench_test *test,
                               : spi_fail(error, SP_NO_MEMORY, "not enough memory for the prompt");
     status = status ? status : sp_sampler_create(NULL, &sampler, error);
     for (uint32_t i = 0; i <= repetitions && !status; i++) {
-        status = repeat(session, sampler, test, tokens, i ? &seconds[i - 1] : &warm_up, error);
+        status = repeat(session, sampler, test, tokens, i ? &seconds[i - 1] : &warm_up, token_seconds, error);
     }
     sp_sampler_destroy(sampler);
     sp_session_destroy(session);
     spi_free(tokens);
+    return status;
+}
+
+sp_status spi_bench_native(const spi_opened *opened, const spi_bench_test *test, uint32_t repetitions, double *seconds,
+                           sp_error *error) {
+    double *token_seconds = spi_alloc(test->generated, sizeof *token_seconds);
+    sp_status status = token_seconds ? run_loop(opened, test, repetitions, seconds, token_seconds, error)
+                                     : spi_fail(error, SP_NO_MEMORY, "not enough memory for the results");
+    spi_free(token_seconds);
+    return status;
+}
+
+sp_status spi_bench_native_token(const spi_opened *opened, uint32_t generated, double *seconds, sp_error *error) {
+    spi_bench_test test = {.generated = generated, .sequences = 1};
+    double *token_seconds = spi_alloc(generated, sizeof *token_seconds), all;
+    sp_status status = token_seconds ? run_loop(opened, &test, 1, &all, token_seconds, error)
+                                     : spi_fail(error, SP_NO_MEMORY, "not enough memory for the results");
+    if (!status) {
+        *seconds = spi_median(token_seconds, generated);
+    }
+    spi_free(token_seconds);
     return status;
 }
 

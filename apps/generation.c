@@ -40,6 +40,9 @@ int spi_generation_run(const spi_generation *set, const char *name, const spi_ar
         status = spi_runner_open_embedded(&runner, name, &options, &error);
     }
     result = status ? spi_complain_error(&error) : spi_runner_main(&runner, is_prompt);
+    if (!result && !is_prompt && spi_signals_seen()) {
+        result = SPI_EXIT_SIGINT; /* it ended well, but not as far as was asked */
+    }
     if (!status && set->common.verbose) {
         spi_runner_report(&runner);
     }

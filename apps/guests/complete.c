@@ -181,13 +181,17 @@ int main(int argc, char **argv) {
                     .write = on_output};
     figures f;
     begin_figures(&f);
-    if (!append_prompt(&c.e, tokens, (uint32_t)count, &f)) {
-        fail(&c.o, "the prompt is longer than the context: --ctx gives more");
+    finish finish = FINISH_INTERRUPTED;
+    bool is_ready = append_prompt(&c.e, tokens, (uint32_t)count, &f);
+    if (!is_ready && !c.e.interrupted) {
+        fail(&c.o, "the prompt does not fit (--ctx gives more)");
     }
     if (c.o.echo) {
         on_output(NULL, c.prompt, c.prompt_bytes);
     }
-    finish finish = generate(&c.e, &g, &f);
+    if (is_ready) {
+        finish = generate(&c.e, &g, &f);
+    }
     if (c.o.json) {
         print_json(&g, &f, finish);
     } else {

@@ -1,6 +1,7 @@
 /* guest/guest.c - a guest's life, and what it is asked from outside and by the imports.
  *
- * Owns: the store with the instance, the region under its memory, the imports' state. May include: device, region, base.
+ * Owns: the store with the instance, the region under its memory, the imports' state. May include: device, region,
+ * os, base.
  */
 #include "guest/guest.h"
 
@@ -9,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "os/clock.h"
 
 #define HANDLE_COUNT_DEFAULT 64u
 #define TABLE_ELEMENTS_MAX   (1 << 20)
@@ -132,7 +134,10 @@ sp_region *sp_guest_region(const sp_guest *guest) {
 }
 
 void sp_guest_get_counters(const sp_guest *guest, sp_guest_counters *counters) {
+    const sp_engine *engine = guest->engine;
+    double ns = (double)(spi_clock_ns() - engine->begin_ns), ticks = (double)(spi_clock_ticks() - engine->begin_ticks);
     *counters = guest->counters;
+    counters->host_ns = ticks > 0 ? (uint64_t)((double)guest->host_ticks * ns / ticks) : 0;
 }
 
 void sp_guest_terminate(sp_guest *guest) {

@@ -57,6 +57,8 @@ struct sp_engine {
     wasm_engine_t *wasm[SPI_VARIANT_COUNT]; /* METERED is made when it is first wanted */
     wasmtime_linker_t *linkers[SPI_VARIANT_COUNT];
     spi_ticks ticks;
+    int64_t begin_ns; /* when it was created, by two clocks: what the ticks of host_ticks are worth */
+    uint64_t begin_ticks;
     atomic_uint wake; /* changed by sp_engine_wake; a sleeping run waits on it */
     spi_list modules, guests;
     spi_list ready;    /* guests whose turn comes, the next one first */
@@ -155,7 +157,8 @@ struct sp_guest {
     int exit_code;
     int64_t result;
     sp_error error;
-    sp_guest_counters counters;
+    sp_guest_counters counters; /* host_ns is made of host_ticks when it is asked for */
+    uint64_t host_ticks;
 };
 
 /* An interrupt stops one computation at most; the guest hears of it once. */
@@ -169,6 +172,7 @@ sp_status spi_engine_want(sp_engine *engine, spi_variant variant, sp_error *erro
 /* config.c. The key names everything that decides whether compiled code fits: version, settings, processor. */
 wasm_engine_t *spi_config_engine(spi_variant variant);
 sp_status spi_config_check_library(sp_error *error);
+extern const char *spi_config_version_symbol; /* for tests */
 uint64_t spi_config_key(spi_variant variant);
 
 /* linker.c */

@@ -1,7 +1,7 @@
 /* tokenizer/bytes.c - GPT-2's spelling of bytes as printable characters, and UTF-8.
  *
  * GPT-2 (github.com/openai/gpt-2, src/encoder.py, bytes_to_unicode) writes vocabularies with a printable character for
- * each byte: "!".."~", U+00A1..U+00AC and U+00AE..U+00FF stand for themselves, the 68 others are U+0100 and on, in order.
+ * each byte: "!".."~", U+00A1..U+00AC and U+00AE..U+00FF stand for themselves, the 68 others are U+0100 and on.
  * May include: base.
  */
 #include "tokenizer/internal.h"

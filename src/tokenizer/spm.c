@@ -5,7 +5,7 @@
  * token is written as byte tokens "<0xE2>", or as the unknown token where the vocabulary has none of these.
  * (github.com/google/sentencepiece, src/bpe_model.cc; control, unknown and byte tokens are never made of text.)
  *
- * A character is as long as its first byte says, whatever follows: invalid UTF-8 ends as its own bytes, as in llama.cpp.
+ * A character is as long as its first byte says, whatever follows: invalid UTF-8 ends as its bytes, as in llama.cpp.
  *
  * May include: gguf, base.
  */
@@ -116,7 +116,7 @@ static sp_status make_symbols(spi_work *work, size_t bytes, size_t *count) {
     return SP_OK;
 }
 
-/* Neighbouring unknown characters are one unknown token, as in SentencePiece; *was_unknown goes from one to the next. */
+/* Neighbouring unknown characters are one unknown token, as in SentencePiece; *was_unknown goes from one on. */
 static void put_symbol(spi_work *work, const spi_symbol *symbol, bool *was_unknown) {
     const sp_tokenizer *tokenizer = work->tokenizer;
     const char *text = work->text + symbol->offset;

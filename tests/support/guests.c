@@ -22,7 +22,11 @@ void test_guest_signals(void) {
 }
 
 sp_engine *test_engine(const spi_engine_hooks *hooks) {
-    static const sp_engine_options options = {.cache_folder = "", .compiler = ""};
+    return test_engine_with(hooks, 0);
+}
+
+sp_engine *test_engine_with(const spi_engine_hooks *hooks, uint32_t slice_ms) {
+    const sp_engine_options options = {.cache_folder = "", .compiler = "", .slice_ms = slice_ms};
     sp_engine *engine = NULL;
     sp_error error = {0};
     if (hooks) {

@@ -7,6 +7,7 @@
 
 /* An engine with no cache on disk that compiles in this process. hooks may be NULL: those of sp_engine_create. */
 sp_engine *test_engine(const spi_engine_hooks *hooks);
+sp_engine *test_engine_with(const spi_engine_hooks *hooks, uint32_t slice_ms);
 
 /* To be called after an engine was made in another way: cmocka takes the signals that traps are. */
 void test_guest_signals(void);

@@ -154,7 +154,7 @@ static void arguments_arrive(void **state) {
 /* A hundred guests on one thread, twenty steps each, always together. */
 static void many_are_computed_together(void **state) {
     enum { STEPS = 20 };
-    sp_engine *engine = test_engine(&hooks);
+    sp_engine *engine = test_engine_with(&hooks, 1000); /* no slice ends, or somebody would miss a batch */
     sp_guest *guests[GUESTS];
     sp_error error = {0};
     (void)state;

@@ -179,8 +179,8 @@ static void sentencepiece_agrees(void **state) {
     assert_true(seen.texts > 200 && seen.pieces == 700);
 }
 
-/* Random bytes, random valid UTF-8 and pieces of tokens: what comes back is what went in, and the count without an array
- * is the count with one. */
+/* Random bytes, random valid UTF-8 and pieces of tokens: what comes back is what went in, and the count without an
+ * array is the count with one. */
 static void random_texts_come_back(void **state) {
     (void)state;
     static const char *const pres[] = {"llama-bpe", "gpt-2",       "qwen2",        "smollm",         "gpt-4o",

@@ -20,7 +20,7 @@ ll.llama_log_set(_silent, ctypes.c_void_p(0))
 
 
 class Engine:
-    def __init__(self, path, context, flash="auto", threads=2, extra=False):
+    def __init__(self, path, context, flash="auto", threads=1, extra=False):
         parameters = ll.llama_model_default_params()
         parameters.n_gpu_layers = 0
         parameters.use_extra_bufts = extra
