@@ -40,10 +40,14 @@ SPI_INLINE float float_rest(sp_dtype type, const void *row, const float *x, uint
     return sum;
 }
 
-SPI_INLINE float float_dot(sp_dtype type, const void *row, const float *x, uint32_t cols) {
+SPI_INLINE float float_dot(sp_dtype type, const void *row, const float *x, uint32_t cols, const bool ahead) {
     vf sums[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
     uint32_t k = 0;
     for (; k + 4 * V_WIDTH <= cols; k += 4 * V_WIDTH) {
+        const uint8_t *at = (const uint8_t *)row + (size_t)k * (type == SP_F32 ? 4 : 2);
+        for (uint32_t line = 0; ahead && line < 4 * V_WIDTH * (type == SP_F32 ? 4 : 2) / 64; line++) {
+            v_ahead(at + line * 64);
+        }
 #pragma GCC unroll 4
         for (uint32_t u = 0; u < 4; u++) {
             sums[u] = v_fma(float_weights(type, row, k + u * V_WIDTH), v_load(x + k + u * V_WIDTH), sums[u]);
@@ -130,7 +134,9 @@ SPI_INLINE void float_product(sp_dtype type, const spi_cpu_product *args) {
     const uint8_t *rows = (const uint8_t *)args->weights + args->row_first * row_bytes;
     if (args->token_count == 1) {
         for (uint32_t r = 0; r < args->row_count; r++) {
-            args->out[r] = float_dot(type, rows + r * row_bytes, args->acts, args->cols);
+            const uint8_t *row = rows + r * row_bytes;
+            args->out[r] = args->ahead ? float_dot(type, row, args->acts, args->cols, true)
+                                       : float_dot(type, row, args->acts, args->cols, false);
         }
         return;
     }

@@ -12,7 +12,7 @@
 #include "device/cpu/quant_body.h"
 #include "device/cpu/rows_body.h"
 
-#define TOKENS_MAX 4u
+#define QUANT_TOKENS 4u
 
 /* The sums stay in registers from one step to the next: without being told so, compilers reorder all loads of a block
  * before its sums and spill (measured: 150 in place of 360 GOP/s). */
@@ -26,8 +26,8 @@ SPI_INLINE __m256 load_d(const uint16_t *d) {
     return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)(const void *)d));
 }
 
-SPI_INLINE void finish_block(const __m256i s[TOKENS_MAX], __m256 d, const uint8_t *act, const uint32_t tokens,
-                             __m256 sums[TOKENS_MAX]) {
+SPI_INLINE void finish_block(const __m256i s[QUANT_TOKENS], __m256 d, const uint8_t *act, const uint32_t tokens,
+                             __m256 sums[QUANT_TOKENS]) {
 #pragma GCC unroll 4
     for (uint32_t t = 0; t < tokens; t++) {
         __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(quant_scale(act, tokens, t)));
@@ -36,12 +36,15 @@ SPI_INLINE void finish_block(const __m256i s[TOKENS_MAX], __m256 d, const uint8_
 }
 
 SPI_INLINE void block_q8_0(const packed_q8_0 *quad, uint32_t b, const uint8_t *act, const uint32_t tokens,
-                           __m256 sums[TOKENS_MAX]) {
+                           const bool ahead, __m256 sums[QUANT_TOKENS]) {
     const __m256i one = _mm256_set1_epi16(1);
-    __m256i s[TOKENS_MAX] = {0};
+    __m256i s[QUANT_TOKENS] = {0};
 #pragma GCC unroll 8
     for (uint32_t i = 0; i < QUANT_STEPS; i++) {
         __m256i w = load_q(quad->q[b][i]), positive = _mm256_abs_epi8(w);
+        if (ahead && i % 2 == 0) {
+            v_ahead(quad->q[b][i]);
+        }
 #pragma GCC unroll 4
         for (uint32_t t = 0; t < tokens; t++) {
             __m256i x = _mm256_set1_epi32(quant_load(quant_act(act, tokens, i, t)));
@@ -56,9 +59,9 @@ SPI_INLINE void block_q8_0(const packed_q8_0 *quad, uint32_t b, const uint8_t *a
 }
 
 SPI_INLINE void block_q4_0(const packed_q4_0 *quad, uint32_t b, const uint8_t *act, const uint32_t tokens,
-                           __m256 sums[TOKENS_MAX]) {
+                           const bool ahead, __m256 sums[QUANT_TOKENS]) {
     const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
-    __m256i s[TOKENS_MAX] = {0};
+    __m256i s[QUANT_TOKENS] = {0};
 #pragma GCC unroll 4
     for (uint32_t t = 0; t < tokens; t++) {
         s[t] = _mm256_set1_epi32(quant_bias_of(act, tokens, t));
@@ -66,6 +69,9 @@ SPI_INLINE void block_q4_0(const packed_q4_0 *quad, uint32_t b, const uint8_t *a
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < QUANT_STEPS / 2; i++) {
         __m256i w = load_q(quad->q[b][i]);
+        if (ahead && i % 2 == 0) {
+            v_ahead(quad->q[b][i]);
+        }
         __m256i w0 = _mm256_and_si256(w, low), w1 = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
 #pragma GCC unroll 4
         for (uint32_t t = 0; t < tokens; t++) {
@@ -85,47 +91,7 @@ SPI_INLINE void block_q4_0(const packed_q4_0 *quad, uint32_t b, const uint8_t *a
     finish_block(s, load_d(quad->d[b]), act, tokens, sums);
 }
 
-/* One group of rows with one tile of tokens. */
-#define DEFINE_TILE(name)                                                                                              \
-    SPI_INLINE void tile_##name(const packed_##name *quads, uint32_t blocks, const uint8_t *act,                       \
-                                const uint32_t tokens, float *out, size_t out_stride) {                                \
-        __m256 sums[TOKENS_MAX] = {0};                                                                                 \
-        uint32_t b = 0;                                                                                                \
-        for (; b + QUANT_BLOCKS <= blocks; b += QUANT_BLOCKS, quads++) {                                               \
-            _Pragma("GCC unroll 4") for (uint32_t i = 0; i < QUANT_BLOCKS; i++) {                                      \
-                block_##name(quads, i, act, tokens, sums);                                                             \
-                act += (size_t)SPI_I8_TOKEN_BYTES * tokens;                                                            \
-            }                                                                                                          \
-        }                                                                                                              \
-        for (; b < blocks; b++, act += (size_t)SPI_I8_TOKEN_BYTES * tokens) {                                          \
-            block_##name(quads, b % QUANT_BLOCKS, act, tokens, sums);                                                  \
-        }                                                                                                              \
-        for (uint32_t t = 0; t < tokens; t++) {                                                                        \
-            _mm256_store_ps(out + t * out_stride, sums[t]);                                                            \
-        }                                                                                                              \
-    }                                                                                                                  \
-    static void product_##name(const spi_cpu_product *args) {                                                          \
-        uint32_t blocks = args->cols / SPI_QUANT_BLOCK;                                                                \
-        size_t quads = quant_quads(args->cols);                                                                        \
-        for (uint32_t r = 0; r < args->row_count; r += QUANT_ROWS) {                                                   \
-            const packed_##name *group =                                                                               \
-                (const packed_##name *)args->weights + (args->row_first + r) / QUANT_ROWS * quads;                     \
-            const uint8_t *act = args->acts;                                                                           \
-            for (uint32_t t = 0, tile; t < args->token_count; t += tile) {                                             \
-                float *out = args->out + t * args->out_stride + r;                                                     \
-                tile = spi_i8_tile_tokens(args->token_count - t, TOKENS_MAX);                                          \
-                switch (tile) {                                                                                        \
-                case 4: tile_##name(group, blocks, act, 4, out, args->out_stride); break;                              \
-                case 2: tile_##name(group, blocks, act, 2, out, args->out_stride); break;                              \
-                default: tile_##name(group, blocks, act, 1, out, args->out_stride); break;                             \
-                }                                                                                                      \
-                act += (size_t)SPI_I8_TOKEN_BYTES * tile * blocks;                                                     \
-            }                                                                                                          \
-        }                                                                                                              \
-    }
-
-DEFINE_TILE(q8_0)
-DEFINE_TILE(q4_0)
+#include "device/cpu/quant_tile_body.h"
 
 static void pack_q8_0(void *packed, const void *source, uint32_t rows, uint32_t cols, uint32_t group_first,
                       uint32_t group_count) {
@@ -141,13 +107,13 @@ static const spi_cpu_type types[] = {
      .group_rows = QUANT_ROWS,
      .packed_bytes = quant_bytes_q8_0,
      .pack = pack_q8_0,
-     .product = product_q8_0},
+     .product = quant_product_q8_0},
     {.type = SP_Q4_0,
      .form = SPI_FORM_I8,
      .group_rows = QUANT_ROWS,
      .packed_bytes = quant_bytes_q4_0,
      .pack = quant_pack_q4_0,
-     .product = product_q4_0},
+     .product = quant_product_q4_0},
 };
 
 static bool available(const spi_cpu_features *features) {
@@ -159,7 +125,7 @@ const spi_cpu_kernels spi_cpu_kernels_avx2 = {
     .available = available,
     .types = types,
     .type_count = sizeof types / sizeof types[0],
-    .token_tile_max = TOKENS_MAX,
+    .token_tile_max = QUANT_TOKENS,
     .quantise = quantise,
     .norm = rows_norm,
     .rotate = rows_rotate,

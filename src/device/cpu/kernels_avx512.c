@@ -12,7 +12,7 @@
 #include "device/cpu/quant_body.h"
 #include "device/cpu/rows_body.h"
 
-#define TOKENS_MAX 8u
+#define QUANT_TOKENS 8u
 
 /* The sums stay in registers from one step to the next: see kernels_avx2.c. */
 #define KEEP(s)                                                                                                        \
@@ -30,8 +30,8 @@ SPI_INLINE __m512 load_d(const uint16_t *d) {
     return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)(const void *)d));
 }
 
-SPI_INLINE void finish_block(const __m512i s[TOKENS_MAX], __m512 d, const uint8_t *act, const uint32_t tokens,
-                             __m512 sums[TOKENS_MAX]) {
+SPI_INLINE void finish_block(const __m512i s[QUANT_TOKENS], __m512 d, const uint8_t *act, const uint32_t tokens,
+                             __m512 sums[QUANT_TOKENS]) {
 #pragma GCC unroll 8
     for (uint32_t t = 0; t < tokens; t++) {
         __m512 scale = _mm512_mul_ps(d, _mm512_set1_ps(quant_scale(act, tokens, t)));
@@ -40,8 +40,8 @@ SPI_INLINE void finish_block(const __m512i s[TOKENS_MAX], __m512 d, const uint8_
 }
 
 SPI_INLINE void block_q8_0(const packed_q8_0 *quad, uint32_t b, const uint8_t *act, const uint32_t tokens,
-                           __m512 sums[TOKENS_MAX]) {
-    __m512i s[TOKENS_MAX] = {0};
+                           const bool ahead, __m512 sums[QUANT_TOKENS]) {
+    __m512i s[QUANT_TOKENS] = {0};
 #pragma GCC unroll 8
     for (uint32_t t = 0; t < tokens; t++) {
         s[t] = _mm512_slli_epi32(_mm512_set1_epi32(quant_bias_of(act, tokens, t)), 4);
@@ -49,6 +49,9 @@ SPI_INLINE void block_q8_0(const packed_q8_0 *quad, uint32_t b, const uint8_t *a
 #pragma GCC unroll 8
     for (uint32_t i = 0; i < QUANT_STEPS; i++) {
         __m512i w = load_q(quad->q[b][i]);
+        if (ahead) {
+            v_ahead(quad->q[b][i]);
+        }
 #pragma GCC unroll 8
         for (uint32_t t = 0; t < tokens; t++) {
             s[t] = _mm512_dpbusd_epi32(s[t], w, _mm512_set1_epi32(quant_load(quant_act(act, tokens, i, t))));
@@ -61,9 +64,9 @@ SPI_INLINE void block_q8_0(const packed_q8_0 *quad, uint32_t b, const uint8_t *a
 }
 
 SPI_INLINE void block_q4_0(const packed_q4_0 *quad, uint32_t b, const uint8_t *act, const uint32_t tokens,
-                           __m512 sums[TOKENS_MAX]) {
+                           const bool ahead, __m512 sums[QUANT_TOKENS]) {
     const __m512i low = _mm512_set1_epi8(15);
-    __m512i s[TOKENS_MAX] = {0};
+    __m512i s[QUANT_TOKENS] = {0};
 #pragma GCC unroll 8
     for (uint32_t t = 0; t < tokens; t++) {
         s[t] = _mm512_set1_epi32(quant_bias_of(act, tokens, t));
@@ -71,6 +74,9 @@ SPI_INLINE void block_q4_0(const packed_q4_0 *quad, uint32_t b, const uint8_t *a
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < QUANT_STEPS / 2; i++) {
         __m512i w = load_q(quad->q[b][i]);
+        if (ahead) {
+            v_ahead(quad->q[b][i]);
+        }
         __m512i w0 = _mm512_and_si512(w, low), w1 = _mm512_and_si512(_mm512_srli_epi16(w, 4), low);
 #pragma GCC unroll 8
         for (uint32_t t = 0; t < tokens; t++) {
@@ -85,48 +91,7 @@ SPI_INLINE void block_q4_0(const packed_q4_0 *quad, uint32_t b, const uint8_t *a
     finish_block(s, load_d(quad->d[b]), act, tokens, sums);
 }
 
-/* One group of rows with one tile of tokens. */
-#define DEFINE_TILE(name)                                                                                              \
-    SPI_INLINE void tile_##name(const packed_##name *quads, uint32_t blocks, const uint8_t *act,                       \
-                                const uint32_t tokens, float *out, size_t out_stride) {                                \
-        __m512 sums[TOKENS_MAX] = {0};                                                                                 \
-        uint32_t b = 0;                                                                                                \
-        for (; b + QUANT_BLOCKS <= blocks; b += QUANT_BLOCKS, quads++) {                                               \
-            _Pragma("GCC unroll 4") for (uint32_t i = 0; i < QUANT_BLOCKS; i++) {                                      \
-                block_##name(quads, i, act, tokens, sums);                                                             \
-                act += (size_t)SPI_I8_TOKEN_BYTES * tokens;                                                            \
-            }                                                                                                          \
-        }                                                                                                              \
-        for (; b < blocks; b++, act += (size_t)SPI_I8_TOKEN_BYTES * tokens) {                                          \
-            block_##name(quads, b % QUANT_BLOCKS, act, tokens, sums);                                                  \
-        }                                                                                                              \
-        for (uint32_t t = 0; t < tokens; t++) {                                                                        \
-            _mm512_store_ps(out + t * out_stride, sums[t]);                                                            \
-        }                                                                                                              \
-    }                                                                                                                  \
-    static void product_##name(const spi_cpu_product *args) {                                                          \
-        uint32_t blocks = args->cols / SPI_QUANT_BLOCK;                                                                \
-        size_t quads = quant_quads(args->cols);                                                                        \
-        for (uint32_t r = 0; r < args->row_count; r += QUANT_ROWS) {                                                   \
-            const packed_##name *group =                                                                               \
-                (const packed_##name *)args->weights + (args->row_first + r) / QUANT_ROWS * quads;                     \
-            const uint8_t *act = args->acts;                                                                           \
-            for (uint32_t t = 0, tile; t < args->token_count; t += tile) {                                             \
-                float *out = args->out + t * args->out_stride + r;                                                     \
-                tile = spi_i8_tile_tokens(args->token_count - t, TOKENS_MAX);                                          \
-                switch (tile) {                                                                                        \
-                case 8: tile_##name(group, blocks, act, 8, out, args->out_stride); break;                              \
-                case 4: tile_##name(group, blocks, act, 4, out, args->out_stride); break;                              \
-                case 2: tile_##name(group, blocks, act, 2, out, args->out_stride); break;                              \
-                default: tile_##name(group, blocks, act, 1, out, args->out_stride); break;                             \
-                }                                                                                                      \
-                act += (size_t)SPI_I8_TOKEN_BYTES * tile * blocks;                                                     \
-            }                                                                                                          \
-        }                                                                                                              \
-    }
-
-DEFINE_TILE(q8_0)
-DEFINE_TILE(q4_0)
+#include "device/cpu/quant_tile_body.h"
 
 static void pack_q8_0(void *packed, const void *source, uint32_t rows, uint32_t cols, uint32_t group_first,
                       uint32_t group_count) {
@@ -142,13 +107,13 @@ static const spi_cpu_type types[] = {
      .group_rows = QUANT_ROWS,
      .packed_bytes = quant_bytes_q8_0,
      .pack = pack_q8_0,
-     .product = product_q8_0},
+     .product = quant_product_q8_0},
     {.type = SP_Q4_0,
      .form = SPI_FORM_I8,
      .group_rows = QUANT_ROWS,
      .packed_bytes = quant_bytes_q4_0,
      .pack = quant_pack_q4_0,
-     .product = product_q4_0},
+     .product = quant_product_q4_0},
 };
 
 static bool available(const spi_cpu_features *features) {
@@ -160,7 +125,7 @@ const spi_cpu_kernels spi_cpu_kernels_avx512 = {
     .available = available,
     .types = types,
     .type_count = sizeof types / sizeof types[0],
-    .token_tile_max = TOKENS_MAX,
+    .token_tile_max = QUANT_TOKENS,
     .quantise = quantise,
     .norm = rows_norm,
     .rotate = rows_rotate,
