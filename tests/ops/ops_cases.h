@@ -42,6 +42,8 @@ typedef struct ops_case {
     struct {
         uint32_t region, row_count, position_first, out_count;
     } segments[OPS_SEGMENTS_MAX];
+    bool
+        grid; /* inputs are multiples of max / 127 in each 32 columns, so that rounding them to 8 bits changes nothing */
     uint32_t spare_rows; /* rows_max is so much larger than the run */
 } ops_case;
 

@@ -90,6 +90,7 @@ ops_case ops_generate(spi_op_kind kind, sp_dtype type, uint32_t index, uint64_t 
     test.bias = coin(&random);
     test.accumulate = coin(&random);
     test.in_place = coin(&random);
+    test.grid = ops_has_type(kind) && test.cols % 32 == 0 && coin(&random);
     test.act = coin(&random) ? SPI_ACT_SILU : SPI_ACT_GELU_TANH;
     if (!ops_has_type(kind)) {
         test.cols = PICK(&random, 1, 2, 7, 8, 31, 64, 96, 257, 512, 1000);
@@ -110,12 +111,13 @@ void ops_describe(const ops_case *test, char *text, size_t capacity) {
         outs += test->segments[i].out_count;
     }
     snprintf(text, capacity,
-             "%s %s weight [%u][%u] bias %d acc %d in place %d group %u heads %u/%u dim %u layer %u/%u window %u rope "
+             "%s %s weight [%u][%u] grid %d bias %d acc %d in place %d group %u heads %u/%u dim %u layer %u/%u window "
+             "%u rope "
              "%u %s base %g factors %d act %d scale %g cap %g segments %u regions %u rows %u outs %u first at %u seed "
              "%llu",
              spi_op_name(test->kind), ops_has_type(test->kind) ? sp_dtype_name(test->type) : "", test->rows, test->cols,
-             test->bias, test->accumulate, test->in_place, test->group, test->heads, test->kv_heads, test->head_dim,
-             test->layer, test->layers, test->window, test->rope_dims,
+             test->grid, test->bias, test->accumulate, test->in_place, test->group, test->heads, test->kv_heads,
+             test->head_dim, test->layer, test->layers, test->window, test->rope_dims,
              test->rope_pairs == SPI_ROPE_HALVES ? "halves" : "adjacent", (double)test->rope_base, test->factors,
              test->act, (double)test->scale, (double)test->softcap, test->segment_count, test->region_count, rows, outs,
              test->segments[0].position_first, (unsigned long long)test->seed);

@@ -52,6 +52,11 @@ static float activation(ops_random *random) {
     return (float)(kind == 0 ? value * 20 : kind == 1 ? 0 : value);
 }
 
+static float grid_activation(ops_random *random, size_t index) {
+    int steps = index % 32 == 5 ? 127 : (int)ops_below(random, 255) - 127;
+    return (float)steps * 0x1p-5f;
+}
+
 static bool add_buffer(ops_bench *bench, const char *name, uint32_t width, ops_random *random) {
     uint32_t index = bench->tape.buffer_count++;
     size_t count = (size_t)bench->tape.rows_max * width;
@@ -61,7 +66,7 @@ static bool add_buffer(ops_bench *bench, const char *name, uint32_t width, ops_r
         return false;
     }
     for (size_t i = 0; i < count; i++) {
-        bench->inputs[index][i] = activation(random);
+        bench->inputs[index][i] = bench->test.grid ? grid_activation(random, i) : activation(random);
     }
     for (size_t i = 0; width % 32 == 0 && i + 32 <= count; i += 32 * 7) {
         memset(bench->inputs[index] + i, 0, 32 * sizeof(float));
