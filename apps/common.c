@@ -2,7 +2,9 @@
 #include "apps/common.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -138,6 +140,16 @@ void spi_words_bytes(uint64_t bytes, char *text, size_t capacity) {
     snprintf(text, capacity, unit ? "%.2f %s" : "%.0f %s", number, units[unit]);
 }
 
+void spi_words_us(double us, char *text, size_t capacity) {
+    if (us < 1e3) {
+        snprintf(text, capacity, "%.1f us", us);
+    } else if (us < 1e6) {
+        snprintf(text, capacity, "%.2f ms", us * 1e-3);
+    } else {
+        snprintf(text, capacity, "%.2f s", us * 1e-6);
+    }
+}
+
 void spi_words_count(uint64_t count, char *text, size_t capacity) {
     double number = (double)count;
     if (number >= 1e9) {
@@ -154,6 +166,32 @@ void spi_model_words(const sp_model_info *info, char *text, size_t capacity) {
     bool is_large = count >= 0.95e9;
     count *= is_large ? 1e-9 : 1e-6;
     snprintf(text, capacity, "%s %.*f%s %s", info->architecture, count < 10, count, is_large ? "B" : "M", info->type);
+}
+
+/* ---- statistics ---- */
+
+static int compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double spi_median(double *values, uint32_t count) {
+    if (!count) {
+        return 0;
+    }
+    qsort(values, count, sizeof *values, compare);
+    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
+double spi_deviation(const double *values, uint32_t count) {
+    double mean = 0, square = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        mean += values[i] / count;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        square += (values[i] - mean) * (values[i] - mean);
+    }
+    return count > 1 ? sqrt(square / (count - 1)) : 0;
 }
 
 /* ---- JSON ---- */

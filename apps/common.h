@@ -48,6 +48,10 @@ void spi_model_words(const sp_model_info *info, char *text, size_t capacity);
 /* "1.22 GiB", "1.24 B", and "45.6 KiB" below. */
 void spi_words_bytes(uint64_t bytes, char *text, size_t capacity);
 void spi_words_count(uint64_t count, char *text, size_t capacity);
+void spi_words_us(double us, char *text, size_t capacity); /* "27.6 us", "1.50 ms" */
+
+double spi_median(double *values, uint32_t count); /* sorts them */
+double spi_deviation(const double *values, uint32_t count);
 
 /* Adds a string that may hold any bytes: what is not UTF-8 becomes U+FFFD, a zero byte ends it. */
 void spi_json_add_text(cJSON *object, const char *name, const char *text, size_t bytes);

@@ -28,7 +28,7 @@ int spi_generation_run(const spi_generation *set, const char *name, const spi_ar
     sp_status status = arguments->failed ? spi_fail(&error, SP_NO_MEMORY, "not enough memory for the command line")
                                          : spi_open_both(&set->common, &opened, &error);
     if (!status) {
-        sp_guest_model model = {.name = name, .model = opened.model};
+        sp_guest_model model = {.name = "model", .model = opened.model};
         sp_guest_options options = {
             .arguments = arguments->items,
             .argument_count = arguments->count,
@@ -40,6 +40,9 @@ int spi_generation_run(const spi_generation *set, const char *name, const spi_ar
         status = spi_runner_open_embedded(&runner, name, &options, &error);
     }
     result = status ? spi_complain_error(&error) : spi_runner_main(&runner, is_prompt);
+    if (!result && !is_prompt && spi_signals_seen()) {
+        result = SPI_EXIT_SIGINT; /* it ended well, but not as far as was asked */
+    }
     if (!status && set->common.verbose) {
         spi_runner_report(&runner);
     }

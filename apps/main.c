@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "apps/commands.h"
+#include "samepage/version.h"
 
 static const spi_command *const commands[] = {
     &spi_command_doctor,   &spi_command_chat,   &spi_command_complete, &spi_command_run,     &spi_command_bench,
@@ -64,7 +65,7 @@ static int dispatch(int argc, char **argv) {
         return help(argc - 1, argv + 1);
     }
     if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
-        puts("samepage " SAMEPAGE_VERSION);
+        printf("samepage %s (Wasmtime %s)\n", sp_version(), sp_wasmtime_version());
         return SPI_EXIT_OK;
     }
     const spi_command *command = find(name);

@@ -1,7 +1,8 @@
-/* fuzz/fuzz_gguf.c - any bytes as a model file: opened, everything in it read. */
+/* fuzz/fuzz_gguf.c - any bytes as a model file: opened, everything in it read, its tokenizer used. */
 #include <stdlib.h>
 
 #include "gguf/gguf.h"
+#include "tokenizer/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -34,6 +35,22 @@ static void read_value(const spi_gguf_value *value) {
     }
 }
 
+static void use_tokenizer(const spi_gguf *gguf) {
+    static const char text[] = "ab abc <|end|> \xff\xc3\xa9 12\n";
+    sp_tokenizer *tokenizer;
+    int32_t tokens[128];
+    char back[1024];
+    size_t count, bytes;
+    if (spi_tokenizer_create(gguf, &tokenizer, NULL)) {
+        return;
+    }
+    if (sp_tokenizer_encode(tokenizer, text, sizeof text - 1, SP_ENCODE_SPECIAL | SP_ENCODE_PARSE_SPECIAL, tokens, 128,
+                            &count, NULL) == SP_OK) {
+        sp_tokenizer_decode(tokenizer, tokens, count, SP_DECODE_SPECIAL, back, sizeof back, &bytes, NULL);
+    }
+    spi_tokenizer_destroy(tokenizer);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     spi_gguf *gguf;
     sp_error error;
@@ -50,6 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             sink = (unsigned char)(bytes[0] ^ bytes[tensor->bytes - 1]);
         }
     }
+    use_tokenizer(gguf);
     spi_gguf_close(gguf);
     return 0;
 }

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Installs what samepage is built with and does nothing where it is there already: Debian packages, and the Wasmtime
 # library out of its PyPI wheel, checked by hash, into .deps/. Needs root or sudo only if a package is missing.
+# With --headers also Wasmtime's official C headers, out of a crate (needs cargo): a test then holds our declarations
+# of them against those.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(
-    gcc cmake ninja-build pkg-config python3 python3-pip unzip
+    gcc cmake ninja-build pkg-config git python3 python3-pip python3-venv unzip
     clang lld wasi-libc libclang-rt-14-dev-wasm32 # guests
     libpcre2-dev libxxhash-dev libcjson-dev       # libraries
     libvulkan-dev libvulkan1 mesa-vulkan-drivers glslc spirv-tools # the Vulkan device; Mesa's software driver
@@ -38,4 +40,34 @@ if [ "$(cat .deps/wasmtime/VERSION 2>/dev/null || true)" != "$wasmtime_version" 
     unzip -q -o -j "$work"/wasmtime-*.whl 'wasmtime/*/_libwasmtime.*' -d "$work"
     mv "$work"/_libwasmtime.* .deps/wasmtime/libwasmtime.so
     echo "$wasmtime_version" >.deps/wasmtime/VERSION
+fi
+
+crate_sha256=32285488ca6e460147ccc2da567e2075a224261cf5f551eceabb116292a6cbb7
+if [ "${1:-}" = --headers ] && [ ! -f .deps/wasmtime/include/wasmtime.h ]; then
+    echo "bootstrap: fetching the headers of Wasmtime $wasmtime_version"
+    headers=$(mktemp -d)
+    trap 'rm -rf "$headers" "${work:-}"' EXIT
+    mkdir "$headers/src"
+    echo 'fn main() {}' >"$headers/src/main.rs"
+    printf '[package]\nname = "headers"\nversion = "0.1.0"\nedition = "2021"\n[dependencies]\n%s\n' \
+        "wasmtime-c-api-impl = { version = \"=$wasmtime_version\", default-features = false }" >"$headers/Cargo.toml"
+    cargo fetch --quiet --manifest-path "$headers/Cargo.toml"
+    name=wasmtime-c-api-impl-$wasmtime_version
+    crate=$(find "${CARGO_HOME:-$HOME/.cargo}/registry/cache" -name "$name.crate" -print -quit)
+    echo "$crate_sha256  $crate" | sha256sum --check --quiet
+    tar -xzf "$crate" -C "$headers" "$name/include"
+    # Every feature is on in the library of the wheel.
+    sed 's/^#cmakedefine \(.*\)/#define \1/' "$headers/$name/include/wasmtime/conf.h.in" >"$headers/$name/include/wasmtime/conf.h"
+    mkdir -p .deps/wasmtime
+    mv "$headers/$name/include" .deps/wasmtime/include
+fi
+
+# numpy and gguf, for the tests that hold our numbers against an evaluation in double.
+if ! cmp -s tools/requirements-test.txt .deps/venv/requirements.txt; then
+    echo "bootstrap: fetching numpy and gguf for the tests"
+    rm -rf .deps/venv
+    python3 -m venv .deps/venv
+    .deps/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --require-hashes -r tools/requirements-test.txt
+    cp tools/requirements-test.txt .deps/venv/requirements.txt
 fi

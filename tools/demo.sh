@@ -19,3 +19,8 @@ What is 7 plus 5?
 What colour is my boat?
 And what is my name?
 TALK
+
+echo
+echo "── 3. What the sandbox costs: the same loop as a guest and in C, in turns ──"
+echo
+"$samepage" bench -m "$model" -p 0 -n 64 -r 20 --boundary

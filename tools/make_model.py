@@ -87,9 +87,11 @@ def parse_arguments():
     weights.add_argument("--type", default="f32", choices=TYPES, help="type of the matrices (f32)")
     weights.add_argument("--head-type", choices=TYPES, help="type of token_embd and output (default: --type)")
     weights.add_argument("--std", type=float, default=0.02, help="standard deviation of the weights (0.02)")
+    weights.add_argument("--embedding-std", type=float, help="that of the embedding (default: --std)")
     weights.add_argument("--seed", type=int, default=1)
     weights.add_argument("--norm-random", action="store_true", help="norm weights uniform in 0.5..1.5, not all one")
     weights.add_argument("--attention-bias", action="store_true", help="biases on attention's q, k, v and output")
+    weights.add_argument("--feed-forward-bias", action="store_true", help="biases on the gate, up and down matrices")
     rope = parser.add_argument_group("RoPE, default from --shape")
     rope.add_argument("--rope-theta", type=float)
     rope.add_argument("--rope-scaling", choices=("none", "llama3", "linear"),
@@ -108,6 +110,7 @@ def parse_arguments():
         if getattr(a, name) is None:
             setattr(a, name, value)
     a.head_type = a.head_type or a.type
+    a.embedding_std = a.std if a.embedding_std is None else a.embedding_std
 
     if a.vocab < 512:
         parser.error("--vocab: at least 512, since 256 tokens are the bytes")
@@ -248,8 +251,8 @@ def list_tensors(a):
     type_, head_type = TYPES[a.type][0], TYPES[a.head_type][0]
     tensors = []
 
-    def matrix(name, rows, columns, t=type_):
-        tensors.append(Tensor(name, (rows, columns), t, std=a.std))
+    def matrix(name, rows, columns, t=type_, std=a.std):
+        tensors.append(Tensor(name, (rows, columns), t, std=std))
 
     def norm(name):
         values = np.ones(a.d, np.float32)
@@ -257,13 +260,13 @@ def list_tensors(a):
             values = generator(a.seed, name, 0).uniform(0.5, 1.5, a.d).astype(np.float32)
         tensors.append(Tensor(name, (a.d,), T.F32, values))
 
-    def bias(name, size):
-        if a.attention_bias:
+    def bias(name, size, wanted):
+        if wanted:
             values = generator(a.seed, name, 0).standard_normal(size, dtype=np.float32) * np.float32(0.1)
             tensors.append(Tensor(name, (size,), T.F32, values))
 
     q, kv = a.heads * a.head_dim, a.kv_heads * a.head_dim
-    matrix("token_embd.weight", a.vocab, a.d, head_type)
+    matrix("token_embd.weight", a.vocab, a.d, head_type, a.embedding_std)
     if a.rope_scaling == "llama3":
         factors = llama3_rope_factors(a.head_dim, a.rope_theta, a.rope_factor, a.rope_original_context)
         tensors.append(Tensor("rope_freqs.weight", (a.head_dim // 2,), T.F32, factors.astype(np.float32)))
@@ -272,11 +275,11 @@ def list_tensors(a):
         for part, rows, columns in (("attn_q", q, a.d), ("attn_k", kv, a.d), ("attn_v", kv, a.d),
                                     ("attn_output", a.d, q)):
             matrix(f"blk.{i}.{part}.weight", rows, columns)
-            bias(f"blk.{i}.{part}.bias", rows)
+            bias(f"blk.{i}.{part}.bias", rows, a.attention_bias)
         norm(f"blk.{i}.ffn_norm.weight")
-        matrix(f"blk.{i}.ffn_gate.weight", a.ff, a.d)
-        matrix(f"blk.{i}.ffn_up.weight", a.ff, a.d)
-        matrix(f"blk.{i}.ffn_down.weight", a.d, a.ff)
+        for part, rows, columns in (("ffn_gate", a.ff, a.d), ("ffn_up", a.ff, a.d), ("ffn_down", a.d, a.ff)):
+            matrix(f"blk.{i}.{part}.weight", rows, columns)
+            bias(f"blk.{i}.{part}.bias", rows, a.feed_forward_bias)
     norm("output_norm.weight")
     if not a.tied:
         matrix("output.weight", a.vocab, a.d, head_type)

@@ -36,7 +36,9 @@ typedef struct chat {
     char history[HISTORY_BYTES];
     uint32_t history_bytes;
     bool answer_begun; /* something was shown of this answer */
-    figures total;
+    bool broken;       /* an interrupt left a part of a turn in the session */
+    figures last;      /* answer */
+    totals all;
 } chat;
 
 static chat c;
@@ -115,7 +117,7 @@ static bool set_tokens(uint32_t count) {
     if (sp_session_truncate(c.e.session, same) < 0) {
         fail(&c.o, "the session cannot be shortened");
     }
-    return append_prompt(&c.e, c.tokens + same, count - same, &c.total);
+    return append_prompt(&c.e, c.tokens + same, count - same, &c.last);
 }
 
 /* Drops the oldest turns until the rest takes half of the context at most, or until only the last one is left. */
@@ -132,17 +134,28 @@ static bool rebuild(void) {
         return false;
     }
     c.pending = -1;
-    fprintf(stderr, "chat: the context of %u tokens is full: the oldest %u of %u turns are dropped\n", c.e.context_max,
-            first, c.turn_count);
+    if (first) {
+        fprintf(stderr, "%s: the context of %u tokens is full: the oldest %u of %u turns are dropped\n", c.o.program,
+                c.e.context_max, first, c.turn_count);
+    }
     forget_oldest(first);
-    return set_tokens((uint32_t)count);
+    c.broken = !set_tokens((uint32_t)count);
+    return !c.broken;
 }
 
 /* ---- one turn ---- */
 
-/* Appends the user's words. False if they alone are too many; then all is as if they had not been said. */
+/* The last turn has not happened. */
+static void unask(const sp_chat *before) {
+    c.format = *before;
+    c.history_bytes = c.turns[--c.turn_count].user_start;
+}
+
+/* Appends the user's words. False if they alone are too many, or on an interrupt; then all is as if they had not been
+ * said. */
 static bool ask(const char *words, uint32_t bytes) {
     sp_chat before = c.format;
+    c.e.interrupted = false;
     remember_user(words, bytes);
     sp_chat_reset(&c.text);
     sp_chat_user(&c.format, c.o.system, words, bytes, &c.text);
@@ -154,53 +167,74 @@ static bool ask(const char *words, uint32_t bytes) {
     if (count < 0 && count != SP_BUFFER_TOO_SMALL) {
         fail(&c.o, "the message cannot be tokenized");
     }
-    if (count < 0 || (uint32_t)sp_session_length(c.e.session) + used + (uint32_t)count >= c.e.context_max) {
+    if (c.broken || count < 0 || (uint32_t)sp_session_length(c.e.session) + used + (uint32_t)count >= c.e.context_max) {
         if (!rebuild()) {
-            c.format = before;
-            c.history_bytes = c.turns[--c.turn_count].user_start;
-            fprintf(stderr, "chat: this message alone does not fit into a context of %u tokens: --ctx gives more\n",
-                    c.e.context_max);
+            unask(&before);
+            if (c.e.interrupted) {
+                return false;
+            }
+            fprintf(stderr, "%s: this message alone does not fit into a context of %u tokens: --ctx gives more\n",
+                    c.o.program, c.e.context_max);
             return false;
         }
         return true;
     }
     c.pending = -1;
-    return append_prompt(&c.e, c.tokens, used + (uint32_t)count, &c.total);
+    c.broken = !append_prompt(&c.e, c.tokens, used + (uint32_t)count, &c.last);
+    if (c.broken) {
+        unask(&before);
+    }
+    return !c.broken;
 }
 
 static void forget_all(void) {
     forget_oldest(c.turn_count);
     c.format.turn_count = 0;
     c.pending = -1;
+    c.broken = false;
     sp_session_truncate(c.e.session, 0);
+}
+
+static void show_interrupt(void) {
+    printf("%s[interrupted]\n", c.answer_begun ? "\n" : "");
+    fflush(stdout);
 }
 
 static void answer(const char *words, uint32_t bytes) {
     generation g = {.tokens = c.answer_tokens, .write = on_output};
     uint32_t left = c.o.token_count_max;
     finish finish = FINISH_CONTEXT;
-    begin_figures(&c.total);
+    begin_figures(&c.last);
     c.answer_begun = false;
     if (!ask(words, bytes)) {
+        if (c.e.interrupted) {
+            show_interrupt();
+        }
         return;
     }
     while (left && finish == FINISH_CONTEXT) {
         g.token_count_max = left;
-        finish = generate(&c.e, &g, &c.total);
+        finish = generate(&c.e, &g, &c.last);
         left -= g.count;
         c.pending = g.pending ? g.tokens[g.count - 1] : -1;
         if (finish == FINISH_CONTEXT && (c.turn_count < 2 || !rebuild())) {
-            fprintf(stderr, "%schat: the answer ends here: the context of %u tokens is full\n",
-                    c.answer_begun ? "\n" : "", c.e.context_max);
+            if (c.e.interrupted) {
+                finish = FINISH_INTERRUPTED;
+                break;
+            }
+            fprintf(stderr, "%s%s: the answer ends here: the context of %u tokens is full\n",
+                    c.answer_begun ? "\n" : "", c.o.program, c.e.context_max);
             forget_all();
             return;
         }
     }
-    printf("\n%s", finish == FINISH_INTERRUPTED ? "[interrupted]\n" : "");
-    fflush(stdout);
-    if (c.o.stats) {
-        print_figures(&c.total, "chat");
+    if (finish == FINISH_INTERRUPTED) {
+        show_interrupt();
+    } else {
+        putchar('\n');
+        fflush(stdout);
     }
+    add_figures(&c.all, &c.last);
 }
 
 /* ---- commands ---- */
@@ -211,11 +245,11 @@ static bool command(const char *words, bool *quits) {
         *quits = true;
     } else if (!strcmp(words, "/clear")) {
         forget_all();
-        fprintf(stderr, "chat: cleared\n");
+        fprintf(stderr, "%s: cleared\n", c.o.program);
     } else if (!strcmp(words, "/stats")) {
-        fprintf(stderr, "chat: %u turns, %d of %u tokens, format %s\n", c.turn_count, sp_session_length(c.e.session),
-                c.e.context_max, c.format.format->name);
-        print_figures(&c.total, "chat: last answer");
+        fprintf(stderr, "%s: %u turns, %d of %u tokens, format %s\n", c.o.program, c.turn_count,
+                sp_session_length(c.e.session), c.e.context_max, c.format.format->name);
+        print_figures(&c.last, c.o.program);
     } else if (!strcmp(words, "/help")) {
         fprintf(stderr, "/clear  begins anew\n/stats  shows figures of the last answer\n/quit   ends\n");
     } else {
@@ -235,7 +269,7 @@ static bool read_line(void) {
     }
     size_t length = strlen(line);
     if (length == sizeof line - 1 && line[length - 1] != '\n') {
-        fprintf(stderr, "chat: a line is cut after %u bytes\n", LINE_BYTES - 1);
+        fprintf(stderr, "%s: a line is cut after %u bytes\n", c.o.program, LINE_BYTES - 1);
         for (int rest = getchar(); rest != EOF && rest != '\n';) {
             rest = getchar();
         }
@@ -248,7 +282,7 @@ static bool read_line(void) {
 
 int main(int argc, char **argv) {
     c.o = (options){
-        .program = "chat",
+        .program = argc ? argv[0] : "chat",
         .usage = "[--system TEXT] [-n TOKENS] [--ctx TOKENS] [--temp F] [--top-k N] [--top-p F] [--min-p F]\n"
                  "            [--repeat-penalty F] [--seed N] [--stats] [--prompt] [--script]",
         .sampling = {.temperature = 0.7f, .top_k = 40, .top_p = 0.95f, .seed = 1},
@@ -275,6 +309,9 @@ int main(int argc, char **argv) {
         if (*line && !(*line == '/' && command(line, &quits))) {
             answer(line, (uint32_t)strlen(line));
         }
+    }
+    if (c.o.stats && c.all.turns) {
+        print_totals(&c.all, c.o.program);
     }
     return EXIT_SUCCESS;
 }

@@ -151,7 +151,7 @@ void open_engine(engine *e, const options *o) {
     }
     e->vocab = info.vocab;
     e->context_max = session.context_max;
-    e->counts_prompt = o->sampling.repeat_penalty > 1;
+    e->counts_prompt = o->sampling.repeat_penalty != 0 && o->sampling.repeat_penalty != 1;
 }
 
 /* ---- generating ---- */
@@ -165,7 +165,9 @@ void begin_figures(figures *f) {
 
 bool append_prompt(engine *e, const int32_t *tokens, uint32_t count, figures *f) {
     int32_t status = sp_session_append(e->session, tokens, count, SP_LOGITS_LAST);
-    if (status == SP_CONTEXT_FULL) {
+    e->interrupted = status == SP_CANCELLED;
+    if (status == SP_CONTEXT_FULL || e->interrupted) {
+        sp_interrupted(); /* this was the answer to it, if there was one */
         return false;
     }
     if (status < 0) {
@@ -215,6 +217,10 @@ static finish generate_tokens(engine *e, generation *g, figures *f, sp_utf8 *utf
         if (status == SP_CONTEXT_FULL) {
             return FINISH_CONTEXT;
         }
+        if (status == SP_CANCELLED) {
+            sp_interrupted(); /* heard */
+            return FINISH_INTERRUPTED;
+        }
         if (status < 0) {
             fail(e->o, "the token cannot be computed");
         }
@@ -243,11 +249,29 @@ static double rate(uint32_t count, int64_t ns) {
     return ns > 0 ? count * 1e9 / (double)ns : 0;
 }
 
+void add_figures(totals *t, const figures *f) {
+    t->turns++;
+    t->prompt_tokens += f->prompt_tokens;
+    t->generated_tokens += f->generated_tokens;
+    t->steps += f->generated_tokens ? f->generated_tokens - 1 : 0;
+    t->prompt_ns += f->first_ns - f->start_ns;
+    t->step_ns += f->end_ns - f->first_ns;
+    t->host_ns += f->after.host_ns - f->before.host_ns;
+    t->host_calls += f->after.host_calls - f->before.host_calls;
+}
+
+void print_totals(const totals *t, const char *program) {
+    uint32_t tokens = t->generated_tokens ? t->generated_tokens : 1, turns = t->turns ? t->turns : 1;
+    fprintf(stderr, "%s: prompts   %u tokens in %u turns, %.1f tokens/s\n", program, t->prompt_tokens, t->turns,
+            rate(t->prompt_tokens, t->prompt_ns));
+    fprintf(stderr, "%s: answers   %u tokens, %.1f tokens/s, the first after %.1f ms\n", program, t->generated_tokens,
+            rate(t->steps, t->step_ns), (double)t->prompt_ns / 1e6 / turns);
+    fprintf(stderr, "%s: imports   %.1f calls a token, %.1f us with what they do (sampling, text)\n", program,
+            (double)t->host_calls / tokens, (double)t->host_ns / 1e3 / tokens);
+}
+
 void print_figures(const figures *f, const char *program) {
-    uint32_t tokens = f->generated_tokens ? f->generated_tokens : 1, steps = f->generated_tokens ? tokens - 1 : 0;
-    fprintf(stderr, "%s: prompt %u tokens, %.1f tokens/s; first token after %.1f ms; ", program, f->prompt_tokens,
-            rate(f->prompt_tokens, f->first_ns - f->start_ns), (double)(f->first_ns - f->start_ns) / 1e6);
-    fprintf(stderr, "then %u tokens, %.1f tokens/s; boundary %.2f us a token (%.1f calls)\n", steps,
-            rate(steps, f->end_ns - f->first_ns), (double)(f->after.host_ns - f->before.host_ns) / 1e3 / tokens,
-            (double)(f->after.host_calls - f->before.host_calls) / tokens);
+    totals one = {0};
+    add_figures(&one, f);
+    print_totals(&one, program);
 }

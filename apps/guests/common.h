@@ -39,6 +39,7 @@ typedef struct engine {
     sp_handle model, session, sampler;
     uint32_t context_max, vocab;
     bool counts_prompt; /* the sampler looks at the prompt, too */
+    bool interrupted;   /* append_prompt was: the session holds a part of what was to be appended */
 } engine;
 
 void open_engine(engine *e, const options *o);
@@ -50,7 +51,16 @@ typedef struct figures {
     sp_counters before, after;          /* of the boundary */
 } figures;
 
+/* Sums over the turns of a conversation. */
+typedef struct totals {
+    uint32_t turns, prompt_tokens, generated_tokens, steps;
+    int64_t prompt_ns, step_ns;
+    uint64_t host_ns, host_calls;
+} totals;
+
 void begin_figures(figures *f);
+void add_figures(totals *t, const figures *f);
+void print_totals(const totals *t, const char *program);
 void print_figures(const figures *f, const char *program);
 
 typedef enum finish { FINISH_END, FINISH_LENGTH, FINISH_CONTEXT, FINISH_INTERRUPTED } finish;
@@ -71,7 +81,8 @@ typedef struct generation {
 } generation;
 finish generate(engine *e, generation *g, figures *f);
 
-/* Appends a prompt and tells the sampler of it. Ends the program if it cannot, except for want of context: false. */
+/* Appends a prompt and tells the sampler of it. Ends the program if it cannot, except for want of context and for an
+ * interrupt, which e->interrupted tells apart: false. */
 bool append_prompt(engine *e, const int32_t *tokens, uint32_t count, figures *f);
 
 #endif

@@ -152,7 +152,7 @@ static void print_json(const generation *g, const figures *f, finish finish) {
 
 int main(int argc, char **argv) {
     c.o = (options){
-        .program = "complete",
+        .program = argc ? argv[0] : "complete",
         .usage = "[-p TEXT] [-n TOKENS] [--chat [--system TEXT] | --raw] [--json] [--echo] [--ignore-eos]\n"
                  "                [--ctx TOKENS] [--temp F] [--top-k N] [--top-p F] [--min-p F] [--repeat-penalty F]\n"
                  "                [--seed N] [--stats]\n"
@@ -181,20 +181,24 @@ int main(int argc, char **argv) {
                     .write = on_output};
     figures f;
     begin_figures(&f);
-    if (!append_prompt(&c.e, tokens, (uint32_t)count, &f)) {
-        fail(&c.o, "the prompt is longer than the context: --ctx gives more");
+    finish finish = FINISH_INTERRUPTED;
+    bool is_ready = append_prompt(&c.e, tokens, (uint32_t)count, &f);
+    if (!is_ready && !c.e.interrupted) {
+        fail(&c.o, "the prompt does not fit (--ctx gives more)");
     }
     if (c.o.echo) {
         on_output(NULL, c.prompt, c.prompt_bytes);
     }
-    finish finish = generate(&c.e, &g, &f);
+    if (is_ready) {
+        finish = generate(&c.e, &g, &f);
+    }
     if (c.o.json) {
         print_json(&g, &f, finish);
     } else {
         putchar('\n');
     }
     if (c.o.stats) {
-        print_figures(&f, "complete");
+        print_figures(&f, c.o.program);
     }
     return EXIT_SUCCESS;
 }

@@ -10,7 +10,7 @@
  * sp_guest_error; nothing else notices.
  *
  * Threads: an engine and all that it owns are used by the thread that created it, except sp_guest_terminate,
- * sp_guest_interrupt and sp_engine_wake, which any thread and any signal handler may call while the guest or engine
+ * sp_guest_interrupt, sp_guest_is_computing, sp_guest_has_interrupt and sp_engine_wake, which any thread and any signal handler may call while the guest or engine
  * exists.
  */
 #ifndef SAMEPAGE_GUEST_H
@@ -74,11 +74,14 @@ typedef struct sp_guest_model {
     sp_model *model; /* loaded on the guest's device */
 } sp_guest_model;
 
-/* Gets what a guest writes to its stdout or stderr. */
+/* Gets what a guest writes to its stdout or stderr. It is called on another thread than the engine's, one call at a time
+ * for each guest, and not any more once sp_guest_destroy has returned. While it runs the engine's thread waits for it,
+ * but a guest can make its streams non-blocking, and then it does not: what it shares with the engine's thread needs a
+ * lock or atomics. It must not call functions of the engine. */
 typedef void (*sp_guest_output)(void *env, const void *bytes, size_t byte_count);
 
 typedef struct sp_guest_options {
-    const char *const *arguments; /* [argument_count], the first is the program's name */
+    const char *const *arguments; /* [argument_count], the first is the program's name; none: the module's name */
     uint32_t argument_count;
     const char *const *environment; /* "KEY=VALUE" [environment_count] */
     uint32_t environment_count;
@@ -138,6 +141,11 @@ SP_EXPORT void sp_guest_terminate(sp_guest *guest);
 /* Asks a guest to stop what it is doing: its `interrupted` import answers 1, once. (Ctrl-C.) */
 SP_EXPORT void sp_guest_interrupt(sp_guest *guest);
 
+/* Both may be called like the above, to decide what an interrupt shall mean: whether the guest waits for computing that it
+ * asked for, and whether it has yet to hear of an interrupt. */
+SP_EXPORT bool sp_guest_is_computing(const sp_guest *guest);
+SP_EXPORT bool sp_guest_has_interrupt(const sp_guest *guest);
+
 /* Makes a sleeping sp_engine_run look again. */
 SP_EXPORT void sp_engine_wake(sp_engine *engine);
 
@@ -153,6 +161,7 @@ typedef struct sp_guest_counters {
     uint64_t generated_tokens; /* appended one at a time */
     uint64_t generated_ns;
     uint64_t slices; /* times it was preempted */
+    uint64_t run_ns; /* of compute_ns, what the batches that it was in took; the rest is the way there and back */
 } sp_guest_counters;
 SP_EXPORT void sp_guest_get_counters(const sp_guest *guest, sp_guest_counters *counters);
 

@@ -31,7 +31,7 @@ typedef struct sp_sampler_options {
     float frequency_penalty; /* subtracted once for each time a token was seen */
     float presence_penalty;  /* subtracted once if a token was seen */
     int32_t penalty_last;    /* how many of the latest tokens penalties look at; 0: 64; at most 4096 */
-    uint64_t seed;           /* the same seed and logits give the same tokens on every machine */
+    uint64_t seed;           /* of xoshiro256++: the same seed and logits give the same tokens on every machine */
     uint64_t reserved;       /* 0 */
 } sp_sampler_options;
 
@@ -43,7 +43,9 @@ SP_EXPORT void sp_sampler_destroy(sp_sampler *sampler);
 SP_EXPORT void sp_sampler_accept(sp_sampler *sampler, int32_t token);
 
 /* Picks from logits[0..vocab), which it reads and does not write: they may lie in a guest's memory and change while it
- * reads, so the result is only ever some id in [0, vocab). NaN counts as -infinity. Does not accept the token. */
+ * reads, so the result is only ever some id in [0, vocab). NaN counts as -infinity. vocab > 0. Does not accept the
+ * token. Never fails: where there is no memory for what it needs (8 bytes for each of top_k, else of all tokens, kept for
+ * the next time) it picks greedily. */
 SP_EXPORT int32_t sp_sampler_pick(sp_sampler *sampler, const float *logits, uint32_t vocab);
 
 #ifdef __cplusplus

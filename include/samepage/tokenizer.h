@@ -2,7 +2,8 @@
  *
  * Two families: byte-level BPE ("gpt2" in GGUF's tokenizer.ggml.model, with the pre-tokeniser that
  * tokenizer.ggml.pre names) and SentencePiece-style BPE over scores ("llama"). Both are total: any bytes, invalid UTF-8
- * too, become tokens, and for the byte-level family decode(encode(x)) == x.
+ * too, become tokens, and for the byte-level family decode(encode(x)) == x if the vocabulary has a token for each byte,
+ * as they all do (what it cannot say is left out).
  *
  * A tokenizer is borrowed from its model (sp_model_tokenizer), immutable, and may be used by any number of threads.
  */
@@ -32,7 +33,7 @@ typedef struct sp_tokenizer sp_tokenizer;
 
 /* Writes at most capacity ids to tokens (which may be NULL if capacity is 0); *count is how many there are in all.
  * SP_BUFFER_TOO_SMALL if *count > capacity: nothing useful was written, but *count is right. text need not end in a
- * zero byte. */
+ * zero byte and must not change meanwhile. SP_LIMIT: more than 256 MiB at once. SP_NO_MEMORY. */
 SP_EXPORT sp_status sp_tokenizer_encode(const sp_tokenizer *tokenizer, const char *text, size_t text_bytes,
                                         uint32_t flags, int32_t *tokens, size_t capacity, size_t *count,
                                         sp_error *error);

@@ -19,10 +19,11 @@ static int refuse(void) {
 }
 
 void *spi_alloc(size_t count, size_t size) {
-    if (refuse()) {
+    size_t bytes; /* checked here too: a sanitizer's calloc ends the program where the system's gives NULL */
+    if (refuse() || __builtin_mul_overflow(count, size, &bytes)) {
         return NULL;
     }
-    return calloc(count ? count : 1, size ? size : 1);
+    return calloc(bytes ? bytes : 1, 1);
 }
 
 void *spi_resize(void *array, size_t old_count, size_t new_count, size_t size) {

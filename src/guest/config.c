@@ -23,11 +23,17 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "guest/guest.h"
+#include "os/cpu.h"
+#include "samepage/version.h"
 
 #define FIBER_STACK_BYTES ((size_t)2 << 20)
 #define WASM_STACK_BYTES  ((size_t)1 << 20)
 
-static _Atomic uint64_t keys[SPI_VARIANT_COUNT]; /* 0: not known yet; the same for every engine of this process */
+const char *sp_wasmtime_version(void) {
+    return SPI_WASMTIME_VERSION;
+}
+
+const char *spi_config_version_symbol = "resolve_vmctx_memory_ptr_48_0_0";
 
 wasm_engine_t *spi_config_engine(spi_variant variant) {
     wasm_config_t *config = wasm_config_new();
@@ -60,11 +66,11 @@ wasm_engine_t *spi_config_engine(spi_variant variant) {
 }
 
 /* Compiles a module of nothing and gives what Wasmtime serialises of it. */
-static wasmtime_error_t *probe(spi_variant variant, wasm_byte_vec_t *artifact) {
+static wasmtime_error_t *probe(wasm_byte_vec_t *artifact) {
     static const uint8_t empty[] = {0, 'a', 's', 'm', 1, 0, 0, 0};
-    wasm_engine_t *engine = spi_config_engine(variant);
+    wasm_engine_t *engine = spi_config_engine(SPI_PLAIN);
     if (!engine) {
-        return wasmtime_error_new("Wasmtime refuses the configuration");
+        return wasmtime_error_new("it refuses the configuration");
     }
     wasmtime_module_t *module = NULL;
     wasmtime_error_t *failure = wasmtime_module_new(engine, empty, sizeof empty, &module);
@@ -121,8 +127,7 @@ static void copy_version(const wasm_byte_vec_t *artifact, uint64_t offset, uint6
     text[length] = 0;
 }
 
-/* The library's file. Its size and time go into the key, because a patch release repairs compiled code and calls
- * itself by the same first number. */
+/* The library's file, and what tells it from another build. */
 static const char *library_path(uint64_t *identity) {
     Dl_info info;
     struct stat file;
@@ -137,42 +142,42 @@ static const char *library_path(uint64_t *identity) {
     return info.dli_fname;
 }
 
-/* Sets the key of a variant, or says what is wrong with the library. */
-static sp_status learn(spi_variant variant, sp_error *error) {
+/* Has the library compile something and reads the version off what it made: milliseconds. */
+static sp_status check_artifact(sp_error *error) {
     wasm_byte_vec_t artifact = {0};
-    wasmtime_error_t *failure = probe(variant, &artifact);
+    wasmtime_error_t *failure = probe(&artifact);
     if (failure) {
         return spi_wasmtime_fail(error, SP_UNSUPPORTED, "the Wasmtime library does not work here", failure);
     }
     uint64_t offset = 0, bytes = 0, identity;
     char version[32] = "unknown";
-    const char *path = library_path(&identity);
-    bool found = find_engine_section(&artifact, &offset, &bytes);
-    if (found) {
+    if (find_engine_section(&artifact, &offset, &bytes)) {
         copy_version(&artifact, offset, bytes, version, sizeof version);
     }
-    size_t major = sizeof SPI_WASMTIME_MAJOR - 1;
-    bool fits = found && strncmp(version, SPI_WASMTIME_MAJOR, major) == 0 && (!version[major] || version[major] == '.');
-    if (fits) {
-        uint64_t parts[2] = {spi_hash64(artifact.data + offset, bytes), identity};
-        uint64_t key = spi_hash64(parts, sizeof parts);
-        atomic_store(&keys[variant], key ? key : 1);
-    }
     wasm_byte_vec_delete(&artifact);
-    return fits ? SP_OK
-                : spi_fail(error, SP_UNSUPPORTED,
-                           "the Wasmtime library %s is of version %s, and samepage was built for %s: run "
-                           "tools/bootstrap.sh, or put the right one first on the library path",
-                           path, version, SPI_WASMTIME_VERSION);
-}
-
-sp_status spi_config_check_library(sp_error *error) {
-    return atomic_load(&keys[SPI_PLAIN]) ? SP_OK : learn(SPI_PLAIN, error);
-}
-
-uint64_t spi_config_key(spi_variant variant) {
-    if (!atomic_load(&keys[variant])) {
-        (void)learn(variant, NULL);
+    size_t major = sizeof SPI_WASMTIME_MAJOR - 1;
+    if (strncmp(version, SPI_WASMTIME_MAJOR, major) == 0 && (!version[major] || version[major] == '.')) {
+        return SP_OK;
     }
-    return atomic_load(&keys[variant]);
+    return spi_fail(error, SP_UNSUPPORTED,
+                    "the Wasmtime library %s is of version %s, and samepage was built for %s: run tools/bootstrap.sh, "
+                    "or put the right one first on the library path",
+                    library_path(&identity), version, SPI_WASMTIME_VERSION);
+}
+
+/* The library does not tell its version, but a symbol that it exports has it in its name. Where that is missing it is
+ * another patch release, which is as good, or one that does not fit. */
+sp_status spi_config_check_library(sp_error *error) {
+    return dlsym(RTLD_DEFAULT, spi_config_version_symbol) ? SP_OK : check_artifact(error);
+}
+
+/* Wasmtime itself refuses code of other settings or for other processors; the key keeps such code apart, so that two
+ * machines or builds that share a folder do not overwrite each other's. The library's file is in it because a patch
+ * release repairs compiled code and calls itself by the same first number. */
+uint64_t spi_config_key(spi_variant variant) {
+    uint64_t identity;
+    (void)library_path(&identity);
+    const spi_cpu_features *features = spi_cpu_get_features();
+    uint64_t parts[] = {identity, (uint64_t)variant, spi_hash64(features, sizeof *features)};
+    return spi_hash64(parts, sizeof parts);
 }

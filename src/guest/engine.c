@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "guest/guest.h"
+#include "os/clock.h"
 #include "os/file.h"
 #include "os/process.h"
 
@@ -89,6 +90,8 @@ sp_status spi_engine_create(const sp_engine_options *options, const spi_engine_h
         return spi_fail(error, SP_NO_MEMORY, "no memory for an engine");
     }
     engine->hooks = *hooks;
+    engine->begin_ns = spi_clock_ns();
+    engine->begin_ticks = spi_clock_ticks();
     status = set_cache(engine, options->cache_folder, error);
     status = status ? status : set_compiler(engine, options->compiler, error);
     status = status ? status : spi_engine_want(engine, SPI_PLAIN, error);

@@ -1,6 +1,7 @@
 /* guest/guest.c - a guest's life, and what it is asked from outside and by the imports.
  *
- * Owns: the store with the instance, the region under its memory, the imports' state. May include: device, region, base.
+ * Owns: the store with the instance, the region under its memory, the imports' state. May include: device, region,
+ * os, base.
  */
 #include "guest/guest.h"
 
@@ -9,9 +10,11 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "os/clock.h"
 
 #define HANDLE_COUNT_DEFAULT 64u
-#define TABLE_ELEMENTS_MAX   (1 << 20)
+#define TABLE_ELEMENTS_MAX   (1 << 20) /* 8 MiB of the host's memory for each table */
+#define TABLE_COUNT_MAX      4
 
 static sp_status copy_options(sp_guest *guest, const sp_guest_options *options, sp_error *error) {
     uint64_t page = SPI_WASM_PAGE_BYTES, max = options->memory_bytes_max;
@@ -19,9 +22,6 @@ static sp_status copy_options(sp_guest *guest, const sp_guest_options *options, 
     guest->device = options->device;
     guest->deadline_ms = options->deadline_ms;
     guest->handle_count_max = options->handle_count_max ? options->handle_count_max : HANDLE_COUNT_DEFAULT;
-    guest->out = options->out;
-    guest->err = options->err;
-    guest->output_env = options->output_env;
     guest->models = spi_alloc(options->model_count, sizeof *guest->models);
     if (!guest->models) {
         return spi_fail(error, SP_NO_MEMORY, "no memory for a guest");
@@ -41,7 +41,8 @@ static sp_status copy_options(sp_guest *guest, const sp_guest_options *options, 
 static sp_status create_store(sp_guest *guest, const sp_guest_options *options, sp_error *error) {
     guest->store = wasmtime_store_new(guest->engine->wasm[guest->variant], guest, NULL);
     guest->context = wasmtime_store_context(guest->store);
-    wasmtime_store_limiter(guest->store, -1, TABLE_ELEMENTS_MAX, 1, -1, 1); /* memory is limited where it is made */
+    wasmtime_store_limiter(guest->store, -1, TABLE_ELEMENTS_MAX, 1, TABLE_COUNT_MAX,
+                           1); /* memory is limited where it is made */
     if (options->fuel) {
         wasmtime_error_t *failure = wasmtime_context_set_fuel(guest->context, options->fuel);
         if (failure) {
@@ -101,6 +102,7 @@ void sp_guest_destroy(sp_guest *guest) {
     if (guest->store) {
         wasmtime_store_delete(guest->store);
     }
+    spi_wasi_destroy(guest);
     spi_memory_destroy(guest);
     for (uint32_t i = 0; i < guest->model_count; i++) {
         spi_free((void *)(uintptr_t)guest->models[i].name);
@@ -132,7 +134,10 @@ sp_region *sp_guest_region(const sp_guest *guest) {
 }
 
 void sp_guest_get_counters(const sp_guest *guest, sp_guest_counters *counters) {
+    const sp_engine *engine = guest->engine;
+    double ns = (double)(spi_clock_ns() - engine->begin_ns), ticks = (double)(spi_clock_ticks() - engine->begin_ticks);
     *counters = guest->counters;
+    counters->host_ns = ticks > 0 ? (uint64_t)((double)guest->host_ticks * ns / ticks) : 0;
 }
 
 void sp_guest_terminate(sp_guest *guest) {
@@ -143,6 +148,14 @@ void sp_guest_terminate(sp_guest *guest) {
 void sp_guest_interrupt(sp_guest *guest) {
     atomic_store(&guest->interrupt, SPI_INTERRUPT_NEW);
     sp_engine_wake(guest->engine);
+}
+
+bool sp_guest_is_computing(const sp_guest *guest) {
+    return atomic_load(&guest->is_computing);
+}
+
+bool sp_guest_has_interrupt(const sp_guest *guest) {
+    return atomic_load(&guest->interrupt) != SPI_INTERRUPT_NONE;
 }
 
 bool spi_guest_take_interrupt(sp_guest *guest) {

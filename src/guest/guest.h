@@ -57,6 +57,8 @@ struct sp_engine {
     wasm_engine_t *wasm[SPI_VARIANT_COUNT]; /* METERED is made when it is first wanted */
     wasmtime_linker_t *linkers[SPI_VARIANT_COUNT];
     spi_ticks ticks;
+    int64_t begin_ns; /* when it was created, by two clocks: what the ticks of host_ticks are worth */
+    uint64_t begin_ticks;
     atomic_uint wake; /* changed by sp_engine_wake; a sleeping run waits on it */
     spi_list modules, guests;
     spi_list ready;    /* guests whose turn comes, the next one first */
@@ -97,6 +99,8 @@ typedef struct spi_sleep {
     bool is_interrupted;
 } spi_sleep;
 
+typedef struct spi_output spi_output; /* where custom streams go: wasi.c */
+
 /* A call in flight. Wasmtime holds pointers into it until the future is deleted. */
 typedef struct spi_call {
     wasmtime_call_future_t *future;
@@ -134,6 +138,7 @@ struct sp_guest {
     bool is_initialized, is_exiting;
     atomic_uint terminate; /* set by sp_guest_terminate */
     atomic_uint interrupt; /* spi_interrupt */
+    atomic_bool is_computing;
 
     spi_wait wait;
     bool wait_done;
@@ -148,13 +153,13 @@ struct sp_guest {
     sp_device *device;
     sp_guest_model *models; /* names are copies */
     uint32_t model_count, handle_count_max, deadline_ms;
-    sp_guest_output out, err;
-    void *output_env;
+    spi_output *output; /* NULL: the process's own streams */
 
     int exit_code;
     int64_t result;
     sp_error error;
-    sp_guest_counters counters;
+    sp_guest_counters counters; /* host_ns is made of host_ticks when it is asked for */
+    uint64_t host_ticks;
 };
 
 /* An interrupt stops one computation at most; the guest hears of it once. */
@@ -168,6 +173,7 @@ sp_status spi_engine_want(sp_engine *engine, spi_variant variant, sp_error *erro
 /* config.c. The key names everything that decides whether compiled code fits: version, settings, processor. */
 wasm_engine_t *spi_config_engine(spi_variant variant);
 sp_status spi_config_check_library(sp_error *error);
+extern const char *spi_config_version_symbol; /* for tests */
 uint64_t spi_config_key(spi_variant variant);
 
 /* linker.c */
@@ -191,6 +197,7 @@ bool spi_memory_contains(const sp_guest *guest, uint64_t offset, uint64_t bytes)
 
 /* wasi.c, wasi_clock.c */
 sp_status spi_wasi_create(sp_guest *guest, const sp_guest_options *options, sp_error *error);
+void spi_wasi_destroy(sp_guest *guest); /* after it nothing is written any more */
 sp_status spi_wasi_define_clock(wasmtime_linker_t *linker, sp_error *error);
 void spi_wasi_sleep_done(sp_guest *guest);
 

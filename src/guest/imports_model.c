@@ -139,12 +139,11 @@ static sp_status check_flags(sp_guest *guest, const char *import, uint32_t flags
 }
 
 /* A count, or a failing status; that it is more than the capacity is for the guest to see. */
-static int32_t counted(sp_guest *guest, sp_status status, size_t count, const sp_error *error) {
+static int32_t counted(sp_guest *guest, const char *import, sp_status status, size_t count, const sp_error *error) {
     if (!status || (status == SP_BUFFER_TOO_SMALL && count <= INT32_MAX)) {
         return (int32_t)count;
     }
-    *spi_host_error(guest) = *error;
-    return status;
+    return spi_fail(spi_host_error(guest), status, "%s: %s", import, error->message);
 }
 
 int32_t spi_host_tokenize(sp_guest *guest, int32_t model, spi_input text, uint32_t flags, spi_output tokens) {
@@ -163,7 +162,7 @@ int32_t spi_host_tokenize(sp_guest *guest, int32_t model, spi_input text, uint32
     size_t count = 0;
     status = sp_tokenizer_encode(tokenizer, copy, text.count, flags, tokens.bytes, tokens.count, &count, &error);
     spi_free(copy);
-    return counted(guest, status, count, &error);
+    return counted(guest, "tokenize", status, count, &error);
 }
 
 int32_t spi_host_detokenize(sp_guest *guest, int32_t model, spi_input tokens, uint32_t flags, spi_output text) {
@@ -182,7 +181,7 @@ int32_t spi_host_detokenize(sp_guest *guest, int32_t model, spi_input tokens, ui
     size_t bytes = 0;
     status = sp_tokenizer_decode(tokenizer, copy, tokens.count, flags, text.bytes, text.count, &bytes, &error);
     spi_free(copy);
-    return counted(guest, status, bytes, &error);
+    return counted(guest, "detokenize", status, bytes, &error);
 }
 
 int32_t spi_host_token_is_end(sp_guest *guest, int32_t model, int32_t token) {

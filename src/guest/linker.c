@@ -53,7 +53,7 @@ static wasm_trap_t *call_sync(void *env, wasmtime_caller_t *caller, wasmtime_val
     sp_guest *guest = guest_of(caller);
     int64_t words[PARAMETER_COUNT_MAX];
     (void)count;
-    int64_t begin_ns = spi_clock_ns();
+    uint64_t begin_ticks = spi_clock_ticks();
     size_t i = 0;
     for (; import->parameters[i]; i++) {
         char letter = import->parameters[i];
@@ -66,7 +66,7 @@ static wasm_trap_t *call_sync(void *env, wasmtime_caller_t *caller, wasmtime_val
         raw[0].i64 = words[0];
     }
     guest->counters.host_calls++;
-    guest->counters.host_ns += (uint64_t)(spi_clock_ns() - begin_ns);
+    guest->host_ticks += spi_clock_ticks() - begin_ticks;
     return NULL;
 }
 
@@ -78,7 +78,7 @@ static void call_async(void *env, wasmtime_caller_t *caller, const wasmtime_val_
     int64_t words[PARAMETER_COUNT_MAX];
     (void)result_count;
     (void)trap;
-    int64_t begin_ns = spi_clock_ns();
+    uint64_t begin_ticks = spi_clock_ticks();
     for (size_t i = 0; i < argument_count; i++) {
         bool narrow = arguments[i].kind == WASMTIME_I32 || arguments[i].kind == WASMTIME_F32;
         words[i] = narrow ? arguments[i].of.i32 : arguments[i].of.i64;
@@ -86,13 +86,12 @@ static void call_async(void *env, wasmtime_caller_t *caller, const wasmtime_val_
     guest->job = (spi_job){0};
     guest->wait_slot = results;
     guest->wait_result = import->begin(guest, words, &guest->job);
-    int64_t end_ns = spi_clock_ns();
     guest->wait_done = guest->wait_result != SP_OK;
     if (!guest->wait_done) {
-        spi_jobs_begin(guest, end_ns);
+        spi_jobs_begin(guest, spi_clock_ns());
     }
     guest->counters.host_calls++;
-    guest->counters.host_ns += (uint64_t)(end_ns - begin_ns);
+    guest->host_ticks += spi_clock_ticks() - begin_ticks;
     *continuation = (wasmtime_async_continuation_t){.callback = spi_call_is_resumed, .env = guest};
 }
 

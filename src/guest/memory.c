@@ -5,7 +5,10 @@
  * byte behind it faults although more is committed.
  *
  * The host grows memory at its own wish, behind the back of the guest's allocator. Allocators live with that, because
- * memory.grow tells them where their new pages are. What is reserved and released again is used again by the host only.
+ * memory.grow tells them where their new pages are, with one exception: that of older wasi-libc takes all memory that
+ * there is at its first malloc for its own. A command's first malloc is for its arguments, before main, and so in time;
+ * a C guest that is called otherwise must call malloc once before it makes the host reserve anything. What is reserved
+ * and released again is used again by the host only.
  *
  * May include: device, region, base.
  */

@@ -101,7 +101,7 @@ static sp_status read_rope_scaling(const reader *read, spi_hparams *hparams) {
     if (type.bytes == 4 && !memcmp(type.text, "none", 4)) {
         return SP_OK;
     }
-    if (type.bytes != 6 || memcmp(type.text, "linear", 6)) {
+    if (type.bytes != 6 || memcmp(type.text, "linear", 6) != 0) {
         char printable[32];
         spi_gguf_printable(type, printable, sizeof printable);
         return spi_fail(read->error, SP_UNSUPPORTED, "%s is %s, which is not supported yet", key, printable);

@@ -27,6 +27,7 @@ static uint64_t enabled_state(void) {
 /* Bits as in Intel's Software Developer's Manual, volume 2A, CPUID, leaves 1 and 7. */
 static void detect(spi_cpu_features *features) {
     uint32_t a, b, c, d, c1;
+    features->intel = __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx;
     if (!__get_cpuid(1, &a, &b, &c1, &d) || !(c1 >> 27 & 1)) {
         return;
     }

@@ -12,6 +12,7 @@ typedef struct spi_cpu_features {
     bool avx512;        /* F, BW, DQ, VL */
     bool avx512_vnni, avx512_bf16;
     bool amx_int8, amx_bf16;
+    bool intel; /* the maker: what is measured to help on its processors may harm on others */
     bool neon, dotprod, i8mm, bf16, fp16;
 } spi_cpu_features;
 

@@ -25,8 +25,9 @@ typedef struct batch {
     uint32_t count;
     sp_error *error; /* of the first failure */
     sp_status status;
-    int32_t tokens[SPI_ROWS_MAX];
-    spi_segment segments[SPI_ROWS_MAX];
+    int32_t *tokens;       /* [row_max] of one run */
+    spi_segment *segments; /* [part count, at most row_max] */
+    uint32_t row_max;
 } batch;
 
 static void refuse(batch *all, sp_append *part, sp_status status, const sp_error *why) {
@@ -91,7 +92,7 @@ static void sort_in(batch *all, sp_append *part) {
 /* Adds the next tokens of a part to a run. */
 static void add_segment(batch *all, spi_run *run, work *item) {
     sp_session *session = item->part->session;
-    uint32_t left = item->part->token_count - item->done, room = SPI_ROWS_MAX - run->row_count;
+    uint32_t left = item->part->token_count - item->done, room = all->row_max - run->row_count;
     uint32_t rows = left < room ? left : room;
     uint32_t wanted = 0, first_wanted = 0;
     if (item->part->logits == SP_LOGITS_ALL) {
@@ -120,7 +121,7 @@ static void add_segment(batch *all, spi_run *run, work *item) {
 /* One pass. False if nothing is left to do. */
 static bool run_once(batch *all) {
     spi_run run = {.tokens = all->tokens, .segments = all->segments};
-    for (uint32_t i = 0; i < all->count && run.row_count < SPI_ROWS_MAX; i++) {
+    for (uint32_t i = 0; i < all->count && run.row_count < all->row_max; i++) {
         if (all->works[i].done < all->works[i].part->token_count) {
             add_segment(all, &run, &all->works[i]);
         }
@@ -192,37 +193,48 @@ static sp_status no_memory(sp_append *parts, uint32_t part_count, sp_error *erro
     return spi_fail(error, SP_NO_MEMORY, "no memory for a batch of %u sessions", part_count);
 }
 
+/* Decoding one token is the common case and must not pay for a run of hundreds of rows. */
+static bool make_room(batch *all, const sp_append *parts, uint32_t part_count) {
+    uint64_t tokens = 0;
+    for (uint32_t i = 0; i < part_count; i++) {
+        tokens += parts[i].token_count;
+    }
+    all->row_max = tokens < SPI_ROWS_MAX ? (uint32_t)tokens : SPI_ROWS_MAX;
+    all->works = spi_alloc(part_count, sizeof *all->works);
+    all->tokens = spi_alloc(all->row_max, sizeof *all->tokens);
+    all->segments = spi_alloc(part_count < all->row_max ? part_count : all->row_max, sizeof *all->segments);
+    return all->works && all->tokens && all->segments;
+}
+
+static void free_room(batch *all) {
+    spi_free(all->segments);
+    spi_free(all->tokens);
+    spi_free(all->works);
+}
+
 sp_status sp_session_append_batch(sp_append *parts, uint32_t part_count, sp_cancelled cancelled, void *cancelled_env,
                                   sp_error *error) {
     sp_error local = {0};
     if (!part_count) {
         return SP_OK;
     }
-    batch *all = spi_alloc(1, sizeof *all);
-    work *works = spi_alloc(part_count, sizeof *works);
-    if (!all || !works) {
-        spi_free(works);
-        spi_free(all);
+    batch all = {.model = parts[0].session->model, .device = parts[0].session->device, .error = error ? error : &local};
+    if (!make_room(&all, parts, part_count)) {
+        free_room(&all);
         return no_memory(parts, part_count, error);
     }
-    all->model = parts[0].session->model;
-    all->device = parts[0].session->device;
-    all->works = works;
-    all->error = error ? error : &local;
     for (uint32_t i = 0; i < part_count; i++) {
         sp_error why = {0};
-        sp_status status = admit(all, &parts[i], &why);
+        sp_status status = admit(&all, &parts[i], &why);
         if (status) {
-            refuse(all, &parts[i], status, &why);
+            refuse(&all, &parts[i], status, &why);
         } else {
-            sort_in(all, &parts[i]);
+            sort_in(&all, &parts[i]);
         }
     }
-    run_all(all, cancelled, cancelled_env);
-    sp_status status = all->status;
-    spi_free(works);
-    spi_free(all);
-    return status;
+    run_all(&all, cancelled, cancelled_env);
+    free_room(&all);
+    return all.status;
 }
 
 sp_status sp_session_append(sp_session *session, const int32_t *tokens, uint32_t token_count, sp_logits logits,

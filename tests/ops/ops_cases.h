@@ -89,8 +89,8 @@ typedef struct ops_result {
     char first_wrong[160];
 } ops_result;
 
-/* After ops_run. */
-sp_status ops_compare(ops_bench *bench, ops_result *result, sp_error *error);
+/* After ops_run. Without `evaluate` only the hash is filled: evaluating is the slow part. */
+sp_status ops_compare(ops_bench *bench, bool evaluate, ops_result *result);
 
 /* The value of an element of a weight in double, decoded from the format's definition. ops_expect.c */
 double ops_weight(const spi_tensor *tensor, uint32_t row, uint32_t col);

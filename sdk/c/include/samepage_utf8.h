@@ -24,7 +24,7 @@ static inline uint32_t sp_utf8_length(char first) {
 static inline uint32_t sp_utf8_tail(const char *text, uint32_t bytes) {
     for (uint32_t back = 1; back <= 3 && back <= bytes; back++) {
         char c = text[bytes - back];
-        if ((c & 0xc0) != (char)0x80) {
+        if (((unsigned char)c & 0xc0) != 0x80) {
             return sp_utf8_length(c) > back ? back : 0;
         }
     }

@@ -47,6 +47,7 @@ typedef struct spi_cpu_product {
     const void *acts;              /* of the first token, in the type's form; for I8 it is the first of a tile */
     size_t act_stride;             /* F32: floats from one token to the next */
     uint32_t token_count;
+    bool ahead; /* ask for weights a page ahead: spi_cpu_features.intel */
     float *out; /* with room for row_count rounded up to group_rows; aligned to 64 bytes */
     size_t out_stride;
 } spi_cpu_product;

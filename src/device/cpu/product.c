@@ -96,6 +96,7 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
                                     .acts = first_act(program, step, type, tensor->cols, token),
                                     .act_stride = tensor->cols,
                                     .token_count = count,
+                                    .ahead = spi_cpu_get_features()->intel,
                                     .out = sums,
                                     .out_stride = round_up(rows, STRIDE_UNIT)};
             type->product(&args);

@@ -178,7 +178,8 @@ static sp_status fill_staged(loader *load, uint32_t index, const spi_vk_piece *p
 static sp_status fill(loader *load) {
     spi_store *store = load->store;
     bool straight = store->slab_count && store->slabs[0].mapped;
-    uint64_t window = STAGING_BYTES;
+    uint64_t most = load->vk->limits.allocation_bytes_max;
+    uint64_t window = most < STAGING_BYTES ? most : STAGING_BYTES;
     for (uint32_t i = 0; i < store->weights.count; i++) {
         const spi_vk_packing *packing = &store->tensors[i].packing;
         uint64_t tile = packing->tile_bytes + packing->tile_scale_bytes;

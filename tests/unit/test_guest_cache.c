@@ -1,0 +1,280 @@
+/* Compiled modules on disk: used again, never trusted, compiled by a child process or here.
+ *
+ * Called with "compile-module" this program is the compiler that its own tests start. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "guest/cache.h"
+#include "os/file.h"
+#include "os/process.h"
+#include "support/guests.h"
+
+static const char answer[] = "(module (memory (export \"memory\") 1)"
+                             " (func (export \"answer\") (result i32) (i32.const 42)))";
+
+static sp_engine *engine_with(const char *folder, const char *compiler) {
+    sp_engine_options options = {.cache_folder = folder, .compiler = compiler};
+    sp_engine *engine = NULL;
+    sp_error error = {0};
+    TEST_OK(sp_engine_create(&options, &engine, &error), error);
+    test_guest_signals();
+    return engine;
+}
+
+/* Opens the module with a new engine, checks that it works and tells how it came. */
+static sp_module_origin open_anew(const char *folder, const char *compiler, uint64_t fuel) {
+    sp_engine *engine = engine_with(folder, compiler);
+    sp_guest_options options = {.fuel = fuel};
+    sp_guest *guest = test_guest(engine, answer, &options);
+    sp_module_origin origin = sp_module_get_origin(guest->module);
+    assert_int_equal(test_result(guest, "answer", 0, 0), 42);
+    test_guest_end(guest);
+    sp_engine_destroy(engine);
+    return origin;
+}
+
+static void path_of(const char *folder, spi_variant variant, char *path, size_t capacity) {
+    wasm_byte_vec_t wasm = test_wasm(answer);
+    assert_true(spi_cache_path(folder, spi_config_key(variant), wasm.data, wasm.size, path, capacity));
+    wasm_byte_vec_delete(&wasm);
+}
+
+static void opened_again_it_is_cached(void **state) {
+    char folder[64], path[200];
+    struct stat info;
+    (void)state;
+    test_folder_create(folder);
+    assert_int_equal(open_anew(folder, "", 0), SP_MODULE_COMPILED);
+    assert_int_equal(open_anew(folder, "", 0), SP_MODULE_CACHED);
+    path_of(folder, SPI_PLAIN, path, sizeof path);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+    path_of(folder, SPI_METERED, path, sizeof path);
+    assert_int_not_equal(stat(path, &info), 0);
+    open_anew(folder, "", 1000000);
+    assert_int_equal(stat(path, &info), 0);
+    test_folder_remove(folder);
+}
+
+static void a_folder_is_made_for_the_user_alone(void **state) {
+    char parent[64], folder[100];
+    struct stat info;
+    (void)state;
+    test_folder_create(parent);
+    snprintf(folder, sizeof folder, "%s/a/b", parent);
+    assert_int_equal(open_anew(folder, "", 0), SP_MODULE_COMPILED);
+    assert_int_equal(stat(folder, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0700);
+    assert_int_equal(open_anew(folder, "", 0), SP_MODULE_CACHED);
+    test_folder_remove(parent);
+}
+
+static void damage_is_found(void **state) {
+    char folder[64], path[200];
+    void *good, *bad;
+    size_t bytes, step;
+    sp_error error = {0};
+    (void)state;
+    test_folder_create(folder);
+    open_anew(folder, "", 0);
+    path_of(folder, SPI_PLAIN, path, sizeof path);
+    TEST_OK(spi_file_read(path, SIZE_MAX, &good, &bytes, &error), error);
+    bad = spi_alloc(bytes, 1);
+    step = bytes / 12;
+    for (size_t i = 0; i < bytes; i += step) {
+        memcpy(bad, good, bytes);
+        ((char *)bad)[i] ^= 0x10;
+        TEST_OK(spi_file_write(path, bad, bytes, false, &error), error);
+        assert_int_equal(open_anew(folder, "", 0), SP_MODULE_COMPILED);
+        assert_int_equal(open_anew(folder, "", 0), SP_MODULE_CACHED); /* repaired */
+        TEST_OK(spi_file_write(path, good, i, false, &error), error); /* cut */
+        assert_int_equal(open_anew(folder, "", 0), SP_MODULE_COMPILED);
+    }
+    spi_free(bad);
+    spi_free(good);
+    test_folder_remove(folder);
+}
+
+static void what_others_could_write_is_not_trusted(void **state) {
+    char folder[64], path[200], elsewhere[200];
+    (void)state;
+    test_folder_create(folder);
+    open_anew(folder, "", 0);
+    path_of(folder, SPI_PLAIN, path, sizeof path);
+    assert_int_equal(chmod(path, 0622), 0);
+    assert_int_equal(open_anew(folder, "", 0), SP_MODULE_COMPILED);
+    assert_int_equal(open_anew(folder, "", 0), SP_MODULE_CACHED); /* written anew */
+
+    assert_int_equal(chmod(folder, 0770), 0);
+    assert_int_equal(open_anew(folder, "", 0), SP_MODULE_COMPILED);
+    assert_int_equal(chmod(folder, 0700), 0);
+
+    snprintf(elsewhere, sizeof elsewhere, "%s/elsewhere", folder);
+    assert_int_equal(rename(path, elsewhere), 0);
+    assert_int_equal(symlink(elsewhere, path), 0);
+    assert_int_equal(open_anew(folder, "", 0), SP_MODULE_COMPILED);
+    if (geteuid() == 0) { /* only root can give a file away */
+        assert_int_equal(chown(path, 12345, 12345), 0);
+        assert_int_equal(open_anew(folder, "", 0), SP_MODULE_COMPILED);
+        assert_int_equal(open_anew(folder, "", 0), SP_MODULE_CACHED);
+        assert_int_equal(chown(folder, 12345, 12345), 0);
+        assert_int_equal(open_anew(folder, "", 0), SP_MODULE_COMPILED);
+    }
+    test_folder_remove(folder);
+}
+
+/* Two modules whose names happened to be the same must not share code. */
+static void the_content_decides_and_not_the_name(void **state) {
+    char folder[64], path[200];
+    void *data;
+    size_t bytes;
+    sp_error error = {0};
+    (void)state;
+    test_folder_create(folder);
+    wasm_byte_vec_t other = test_wasm("(module (memory (export \"memory\") 1)"
+                                      " (func (export \"answer\") (result i32) (i32.const 43)))");
+    sp_engine *engine = engine_with(folder, "");
+    sp_module *module;
+    TEST_OK(sp_module_open_bytes(engine, "other", other.data, other.size, &module, &error), error);
+    sp_engine_destroy(engine);
+    assert_true(spi_cache_path(folder, spi_config_key(SPI_PLAIN), other.data, other.size, path, sizeof path));
+    TEST_OK(spi_file_read(path, SIZE_MAX, &data, &bytes, &error), error);
+    wasm_byte_vec_delete(&other);
+    path_of(folder, SPI_PLAIN, path, sizeof path);
+    TEST_OK(spi_file_write(path, data, bytes, false, &error), error);
+    assert_int_equal(open_anew(folder, "", 0), SP_MODULE_COMPILED);
+    spi_free(data);
+    test_folder_remove(folder);
+}
+
+static void a_child_compiles(void **state) {
+    char folder[64], self[1024], path[200];
+    (void)state;
+    assert_int_equal(spi_process_self(self, sizeof self), SP_OK);
+    for (int cached = 0; cached < 2; cached++) {
+        test_folder_create(folder);
+        setenv("SAMEPAGE_TEST_MARK", folder, 1);
+        assert_int_equal(open_anew(cached ? folder : "", self, 0), SP_MODULE_COMPILED);
+        assert_int_equal(open_anew(cached ? folder : "", self, 5000), cached ? SP_MODULE_CACHED : SP_MODULE_COMPILED);
+        snprintf(path, sizeof path, "%s/mark", folder); /* written by the child, or it was this process */
+        assert_int_equal(unlink(path), 0);
+        if (cached) {
+            path_of(folder, SPI_METERED, path, sizeof path);
+            assert_int_equal(access(path, R_OK), 0);
+        } else {
+            assert_int_equal(rmdir(folder), 0); /* nothing is left behind */
+            continue;
+        }
+        test_folder_remove(folder);
+    }
+    unsetenv("SAMEPAGE_TEST_MARK");
+}
+
+static void a_child_that_does_not_work_is_done_without(void **state) {
+    char folder[64];
+    (void)state;
+    test_folder_create(folder);
+    assert_int_equal(open_anew(folder, "/no/such/program", 0), SP_MODULE_COMPILED);
+    test_folder_remove(folder);
+    test_folder_create(folder);
+    assert_int_equal(open_anew(folder, "/bin/false", 0), SP_MODULE_COMPILED);
+    test_folder_remove(folder);
+    test_folder_create(folder);
+    assert_int_equal(open_anew(folder, "/bin/true", 0), SP_MODULE_COMPILED);
+    test_folder_remove(folder);
+}
+
+static void what_a_child_says_is_told(void **state) {
+    char folder[64], self[1024];
+    sp_module *module;
+    sp_error error = {0};
+    (void)state;
+    assert_int_equal(spi_process_self(self, sizeof self), SP_OK);
+    test_folder_create(folder);
+    sp_engine *engine = engine_with(folder, self);
+    assert_int_equal(sp_module_open_bytes(engine, "broken.wasm", "\0asm\1\0\0\0\1", 9, &module, &error), SP_BAD_FILE);
+    assert_non_null(strstr(error.message, "broken.wasm is not a valid WebAssembly module: "));
+    assert_null(strchr(error.message, '\n'));
+
+    setenv("SAMEPAGE_TEST_CRASH", "1", 1);
+    wasm_byte_vec_t wasm = test_wasm(answer);
+    assert_int_equal(sp_module_open_bytes(engine, "evil.wasm", wasm.data, wasm.size, &module, &error), SP_BAD_FILE);
+    assert_non_null(strstr(error.message, "evil.wasm cannot be compiled: the compiler ended with signal 9"));
+    unsetenv("SAMEPAGE_TEST_CRASH");
+    wasm_byte_vec_delete(&wasm);
+    sp_engine_destroy(engine);
+    test_folder_remove(folder);
+}
+
+static void opened_twice_it_is_one(void **state) {
+    sp_engine *engine = test_engine(NULL);
+    sp_module *first = test_module(engine, answer), *second = test_module(engine, answer);
+    sp_guest *guest;
+    sp_error error = {0};
+    (void)state;
+    assert_ptr_equal(first, second);
+    sp_module_close(first);
+    TEST_OK(sp_guest_create(second, NULL, &guest, &error), error);
+    assert_int_equal(test_result(guest, "answer", 0, 0), 42);
+    test_guest_end(guest);
+    sp_module_close(NULL);
+    test_module(engine, answer); /* left to the engine */
+    sp_engine_destroy(engine);
+}
+
+static void files_that_are_none(void **state) {
+    sp_engine *engine = test_engine(NULL);
+    sp_module *module;
+    sp_error error = {0};
+    (void)state;
+    assert_int_equal(sp_module_open(engine, "/no/such/file.wasm", &module, &error), SP_NOT_FOUND);
+    assert_null(module);
+    assert_int_equal(sp_module_open(engine, "/tmp", &module, &error), SP_IO);
+    assert_int_equal(sp_module_open(engine, "/etc/passwd", &module, &error), SP_BAD_FILE);
+    assert_non_null(strstr(error.message, "passwd is not a valid WebAssembly module"));
+    sp_engine_destroy(engine);
+}
+
+/* The command of a compiler program, as samepage has it. */
+static int compile(int argc, char **argv) {
+    const char *mark = getenv("SAMEPAGE_TEST_MARK");
+    char path[1024];
+    sp_error error = {0};
+    if (getenv("SAMEPAGE_TEST_CRASH")) {
+        raise(SIGKILL);
+    }
+    if (mark) {
+        snprintf(path, sizeof path, "%s/mark", mark);
+        close(open(path, O_CREAT | O_WRONLY, 0600));
+    }
+    sp_status status = sp_module_compile_file(argv[2], argv[3], argc > 4, &error);
+    if (status) {
+        fprintf(stderr, "%s\n", error.message);
+    }
+    return -(int)status;
+}
+
+int main(int argc, char **argv) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(opened_again_it_is_cached),
+        cmocka_unit_test(a_folder_is_made_for_the_user_alone),
+        cmocka_unit_test(damage_is_found),
+        cmocka_unit_test(what_others_could_write_is_not_trusted),
+        cmocka_unit_test(the_content_decides_and_not_the_name),
+        cmocka_unit_test(a_child_compiles),
+        cmocka_unit_test(a_child_that_does_not_work_is_done_without),
+        cmocka_unit_test(what_a_child_says_is_told),
+        cmocka_unit_test(opened_twice_it_is_one),
+        cmocka_unit_test(files_that_are_none),
+    };
+    if (argc >= 4 && strcmp(argv[1], "compile-module") == 0) {
+        return compile(argc, argv);
+    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
