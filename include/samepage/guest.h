@@ -158,6 +158,7 @@ typedef struct sp_guest_counters {
     uint64_t generated_tokens; /* appended one at a time */
     uint64_t generated_ns;
     uint64_t slices; /* times it was preempted */
+    uint64_t run_ns; /* of compute_ns, what the batches that it was in took; the rest is the way there and back */
 } sp_guest_counters;
 SP_EXPORT void sp_guest_get_counters(const sp_guest *guest, sp_guest_counters *counters);
 
