@@ -32,6 +32,7 @@ sp_status spi_bench_native_token(const spi_opened *opened, uint32_t generated, d
 typedef struct spi_bench_boundary {
     double guest_us, native_us, difference_us; /* a token; difference: median of guest minus native */
     double spread_us;                          /* standard error of the turns' mean difference */
+    double crossing_us;                        /* neither in the device nor in imports: the guest and its fiber */
     double host_calls;                         /* a token */
     double host_us; /* a token, in imports (what they do is in it: sampling), computing excluded */
 } spi_bench_boundary;

@@ -24,7 +24,7 @@ static void keep(void *env, const void *bytes, size_t byte_count) {
 }
 
 typedef struct line {
-    uint64_t prompt_ns, generated_ns, host_calls, host_ns, token_ns;
+    uint64_t prompt_ns, generated_ns, host_calls, host_ns, token_ns, run_ns;
 } line;
 
 /* Runs the guest and reads its line of each repetition. */
@@ -59,9 +59,9 @@ static sp_status run_guest(const spi_opened *opened, const spi_bench_test *test,
         int used = 0;
         sscanf(at,
                "prompt_tokens=%*u prompt_ns=%" SCNu64 " generated_tokens=%*u generated_ns=%" SCNu64
-               " host_calls=%" SCNu64 " host_ns=%" SCNu64 " token_ns=%" SCNu64 " %n",
+               " host_calls=%" SCNu64 " host_ns=%" SCNu64 " token_ns=%" SCNu64 " run_ns=%" SCNu64 " %n",
                &lines[i].prompt_ns, &lines[i].generated_ns, &lines[i].host_calls, &lines[i].host_ns, &lines[i].token_ns,
-               &used);
+               &lines[i].run_ns, &used);
         if (!used) {
             status = spi_fail(error, SP_INTERNAL, "the guest bench printed '%.60s', which is no result", at);
         }
@@ -87,8 +87,9 @@ sp_status spi_bench_guest(const spi_opened *opened, const spi_bench_test *test, 
 sp_status spi_bench_measure_boundary(const spi_opened *opened, uint32_t generated, uint32_t repetitions,
                                      spi_bench_boundary *boundary, sp_error *error) {
     spi_bench_test test = {.generated = generated, .sequences = 1};
-    double *values = spi_alloc((size_t)repetitions * 3, sizeof *values);
-    double *guests = values, *natives = values + repetitions, *differences = natives + repetitions;
+    double *values = spi_alloc((size_t)repetitions * 4, sizeof *values);
+    double *guests = values, *natives = values + repetitions, *differences = natives + repetitions,
+           *crossings = differences + repetitions;
     line lines[2] = {0};
     sp_status status = values ? SP_OK : spi_fail(error, SP_NO_MEMORY, "not enough memory for the results");
     for (uint32_t i = 0; i < repetitions && !status; i++) {
@@ -98,6 +99,8 @@ sp_status spi_bench_measure_boundary(const spi_opened *opened, uint32_t generate
             natives[i] *= 1e6;
             guests[i] = (double)lines[1].token_ns * 1e-3;
             differences[i] = guests[i] - natives[i];
+            double outside = (double)lines[1].generated_ns - (double)lines[1].run_ns - (double)lines[1].host_ns;
+            crossings[i] = outside * 1e-3 / generated;
         }
     }
     if (!status) {
@@ -106,6 +109,7 @@ sp_status spi_bench_measure_boundary(const spi_opened *opened, uint32_t generate
             .guest_us = spi_median(guests, repetitions),
             .native_us = spi_median(natives, repetitions),
             .difference_us = spi_median(differences, repetitions),
+            .crossing_us = spi_median(crossings, repetitions),
             .host_calls = (double)lines[1].host_calls / generated,
             .host_us = (double)lines[1].host_ns * 1e-3 / generated,
         };

@@ -102,7 +102,7 @@ static sp_engine *make_engine(void) {
 
 static sp_module *make_module(sp_engine *engine) {
     wasm_byte_vec_t wasm;
-    sp_module *module;
+    sp_module *module = NULL;
     sp_error error = {0};
     wasmtime_error_t *failure = wasmtime_wat2wasm(program, strlen(program), &wasm);
     if (failure || sp_module_open_bytes(engine, "bench", wasm.data, wasm.size, &module, &error)) {

@@ -4,6 +4,7 @@
 find_program(SPIRV_VAL spirv-val)
 file(GLOB SHADER_FILES CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.comp")
 file(GLOB SHADER_HEADERS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.glsl")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${SHADER_FILES}) # their lists of variants
 set(SHADER_OUTPUTS)
 foreach(shader ${SHADER_FILES})
   get_filename_component(name ${shader} NAME_WE)

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(
-    gcc cmake ninja-build pkg-config python3 python3-pip unzip
+    gcc cmake ninja-build pkg-config git python3 python3-pip python3-venv unzip
     clang lld wasi-libc libclang-rt-14-dev-wasm32 # guests
     libpcre2-dev libxxhash-dev libcjson-dev       # libraries
     libvulkan-dev libvulkan1 mesa-vulkan-drivers glslc spirv-tools # the Vulkan device; Mesa's software driver
@@ -60,4 +60,14 @@ if [ "${1:-}" = --headers ] && [ ! -f .deps/wasmtime/include/wasmtime.h ]; then
     sed 's/^#cmakedefine \(.*\)/#define \1/' "$headers/$name/include/wasmtime/conf.h.in" >"$headers/$name/include/wasmtime/conf.h"
     mkdir -p .deps/wasmtime
     mv "$headers/$name/include" .deps/wasmtime/include
+fi
+
+# numpy and gguf, for the tests that hold our numbers against an evaluation in double.
+if ! cmp -s tools/requirements-test.txt .deps/venv/requirements.txt; then
+    echo "bootstrap: fetching numpy and gguf for the tests"
+    rm -rf .deps/venv
+    python3 -m venv .deps/venv
+    .deps/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --require-hashes -r tools/requirements-test.txt
+    cp tools/requirements-test.txt .deps/venv/requirements.txt
 fi

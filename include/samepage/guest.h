@@ -74,7 +74,10 @@ typedef struct sp_guest_model {
     sp_model *model; /* loaded on the guest's device */
 } sp_guest_model;
 
-/* Gets what a guest writes to its stdout or stderr. */
+/* Gets what a guest writes to its stdout or stderr. It is called on another thread than the engine's, one call at a time
+ * for each guest, and not any more once sp_guest_destroy has returned. While it runs the engine's thread waits for it,
+ * but a guest can make its streams non-blocking, and then it does not: what it shares with the engine's thread needs a
+ * lock or atomics. It must not call functions of the engine. */
 typedef void (*sp_guest_output)(void *env, const void *bytes, size_t byte_count);
 
 typedef struct sp_guest_options {
@@ -158,6 +161,7 @@ typedef struct sp_guest_counters {
     uint64_t generated_tokens; /* appended one at a time */
     uint64_t generated_ns;
     uint64_t slices; /* times it was preempted */
+    uint64_t run_ns; /* of compute_ns, what the batches that it was in took; the rest is the way there and back */
 } sp_guest_counters;
 SP_EXPORT void sp_guest_get_counters(const sp_guest *guest, sp_guest_counters *counters);
 

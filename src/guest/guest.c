@@ -13,7 +13,8 @@
 #include "os/clock.h"
 
 #define HANDLE_COUNT_DEFAULT 64u
-#define TABLE_ELEMENTS_MAX   (1 << 20)
+#define TABLE_ELEMENTS_MAX   (1 << 20) /* 8 MiB of the host's memory for each table */
+#define TABLE_COUNT_MAX      4
 
 static sp_status copy_options(sp_guest *guest, const sp_guest_options *options, sp_error *error) {
     uint64_t page = SPI_WASM_PAGE_BYTES, max = options->memory_bytes_max;
@@ -21,9 +22,6 @@ static sp_status copy_options(sp_guest *guest, const sp_guest_options *options, 
     guest->device = options->device;
     guest->deadline_ms = options->deadline_ms;
     guest->handle_count_max = options->handle_count_max ? options->handle_count_max : HANDLE_COUNT_DEFAULT;
-    guest->out = options->out;
-    guest->err = options->err;
-    guest->output_env = options->output_env;
     guest->models = spi_alloc(options->model_count, sizeof *guest->models);
     if (!guest->models) {
         return spi_fail(error, SP_NO_MEMORY, "no memory for a guest");
@@ -43,7 +41,8 @@ static sp_status copy_options(sp_guest *guest, const sp_guest_options *options, 
 static sp_status create_store(sp_guest *guest, const sp_guest_options *options, sp_error *error) {
     guest->store = wasmtime_store_new(guest->engine->wasm[guest->variant], guest, NULL);
     guest->context = wasmtime_store_context(guest->store);
-    wasmtime_store_limiter(guest->store, -1, TABLE_ELEMENTS_MAX, 1, -1, 1); /* memory is limited where it is made */
+    wasmtime_store_limiter(guest->store, -1, TABLE_ELEMENTS_MAX, 1, TABLE_COUNT_MAX,
+                           1); /* memory is limited where it is made */
     if (options->fuel) {
         wasmtime_error_t *failure = wasmtime_context_set_fuel(guest->context, options->fuel);
         if (failure) {
@@ -103,6 +102,7 @@ void sp_guest_destroy(sp_guest *guest) {
     if (guest->store) {
         wasmtime_store_delete(guest->store);
     }
+    spi_wasi_destroy(guest);
     spi_memory_destroy(guest);
     for (uint32_t i = 0; i < guest->model_count; i++) {
         spi_free((void *)(uintptr_t)guest->models[i].name);

@@ -99,6 +99,8 @@ typedef struct spi_sleep {
     bool is_interrupted;
 } spi_sleep;
 
+typedef struct spi_output spi_output; /* where custom streams go: wasi.c */
+
 /* A call in flight. Wasmtime holds pointers into it until the future is deleted. */
 typedef struct spi_call {
     wasmtime_call_future_t *future;
@@ -151,8 +153,7 @@ struct sp_guest {
     sp_device *device;
     sp_guest_model *models; /* names are copies */
     uint32_t model_count, handle_count_max, deadline_ms;
-    sp_guest_output out, err;
-    void *output_env;
+    spi_output *output; /* NULL: the process's own streams */
 
     int exit_code;
     int64_t result;
@@ -196,6 +197,7 @@ bool spi_memory_contains(const sp_guest *guest, uint64_t offset, uint64_t bytes)
 
 /* wasi.c, wasi_clock.c */
 sp_status spi_wasi_create(sp_guest *guest, const sp_guest_options *options, sp_error *error);
+void spi_wasi_destroy(sp_guest *guest); /* after it nothing is written any more */
 sp_status spi_wasi_define_clock(wasmtime_linker_t *linker, sp_error *error);
 void spi_wasi_sleep_done(sp_guest *guest);
 

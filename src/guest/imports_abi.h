@@ -18,8 +18,9 @@ typedef struct spi_abi_counters {
     uint64_t generated_tokens; /* Tokens appended one at a time. */
     uint64_t generated_ns; /* Time that they took. */
     uint64_t slices; /* Times that the guest was preempted. */
+    uint64_t run_ns; /* Of compute_ns, what the device itself took; the rest is the way there and back. */
 } spi_abi_counters;
-_Static_assert(sizeof(spi_abi_counters) == 64, "the structs have no holes");
+_Static_assert(sizeof(spi_abi_counters) == 72, "the structs have no holes");
 
 typedef struct spi_abi_model_info {
     char architecture[32]; /* As the file has it: "llama". */

@@ -48,6 +48,7 @@ int32_t spi_host_counters(sp_guest *guest, spi_output counters) {
         .generated_tokens = now.generated_tokens,
         .generated_ns = now.generated_ns,
         .slices = now.slices,
+        .run_ns = now.run_ns,
     };
     spi_output_struct(counters, &abi, sizeof abi);
     return SP_OK;

@@ -120,8 +120,11 @@ static void run_parts(batch *all, uint32_t *counts_before) {
                                     .logits = job->logits};
         all->may_pause = all->may_pause && job->logits != SP_LOGITS_ALL;
     }
+    int64_t begin_ns = spi_clock_ns();
     (void)all->engine->hooks.append(all->parts, all->count, is_cut_short, all, &error);
+    uint64_t run_ns = (uint64_t)(spi_clock_ns() - begin_ns);
     for (uint32_t i = 0; i < all->count; i++) {
+        all->guests[i]->counters.run_ns += run_ns;
         settle(all->guests[i], &all->parts[i], counts_before[i], &error);
     }
 }
@@ -159,7 +162,9 @@ static void run_batch(sp_engine *engine, sp_guest *first, int64_t until_ns) {
 
 static void run_matmul(sp_guest *guest) {
     sp_error error = {0};
+    int64_t begin_ns = spi_clock_ns();
     sp_status status = guest->engine->hooks.matmul(guest->device, guest->region, &guest->job.matmul, &error);
+    guest->counters.run_ns += (uint64_t)(spi_clock_ns() - begin_ns);
     finish(guest, status, &error);
 }
 

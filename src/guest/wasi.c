@@ -11,32 +11,81 @@
 #include "base/memory.h"
 #include "guest/guest.h"
 
-static ptrdiff_t write_out(void *env, const unsigned char *bytes, size_t count) {
-    const sp_guest *guest = env;
-    guest->out(guest->output_env, bytes, count);
+/* What custom streams write to. Wasmtime writes to them on a thread of its own, on which the guest's call waits, unless
+ * the guest made its stream non-blocking: then a write may come at any time, even after the guest's end. So this is
+ * shared by the guest and both streams, whoever lets go last frees it, and the guest's end cuts the callbacks off. */
+struct spi_output {
+    pthread_mutex_t lock;
+    atomic_uint owners;
+    sp_guest_output out, err; /* NULL: cut off */
+    void *env;
+};
+
+static void let_go(void *shared) {
+    spi_output *output = shared;
+    if (output && atomic_fetch_sub(&output->owners, 1) == 1) {
+        pthread_mutex_destroy(&output->lock);
+        spi_free(output);
+    }
+}
+
+static ptrdiff_t write_out(void *shared, const unsigned char *bytes, size_t count) {
+    spi_output *output = shared;
+    pthread_mutex_lock(&output->lock);
+    if (output->out) {
+        output->out(output->env, bytes, count);
+    }
+    pthread_mutex_unlock(&output->lock);
     return (ptrdiff_t)count;
 }
 
-static ptrdiff_t write_err(void *env, const unsigned char *bytes, size_t count) {
-    const sp_guest *guest = env;
-    guest->err(guest->output_env, bytes, count);
+static ptrdiff_t write_err(void *shared, const unsigned char *bytes, size_t count) {
+    spi_output *output = shared;
+    pthread_mutex_lock(&output->lock);
+    if (output->err) {
+        output->err(output->env, bytes, count);
+    }
+    pthread_mutex_unlock(&output->lock);
     return (ptrdiff_t)count;
 }
 
-static void set_streams(wasi_config_t *config, sp_guest *guest, const sp_guest_options *options) {
+void spi_wasi_destroy(sp_guest *guest) {
+    spi_output *output = guest->output;
+    if (output) {
+        pthread_mutex_lock(&output->lock);
+        output->out = output->err = NULL;
+        pthread_mutex_unlock(&output->lock);
+        let_go(output);
+    }
+    guest->output = NULL;
+}
+
+static sp_status set_streams(wasi_config_t *config, sp_guest *guest, const sp_guest_options *options, sp_error *error) {
     if (options->inherit_stdin) {
         wasi_config_inherit_stdin(config);
     }
+    if (options->out || options->err) {
+        spi_output *output = spi_alloc(1, sizeof *output);
+        if (!output) {
+            return spi_fail(error, SP_NO_MEMORY, "no memory for a guest");
+        }
+        *output = (spi_output){.owners = 1, .out = options->out, .err = options->err, .env = options->output_env};
+        pthread_mutex_init(&output->lock, NULL);
+        guest->output = output;
+    }
     if (options->out) {
-        wasi_config_set_stdout_custom(config, write_out, guest, NULL);
+        atomic_fetch_add(&guest->output->owners, 1);
+        wasi_config_set_stdout_custom(config, write_out, guest->output, let_go);
     } else {
         wasi_config_inherit_stdout(config);
     }
     if (options->err) {
-        wasi_config_set_stderr_custom(config, write_err, guest, NULL);
+        atomic_fetch_add(&guest->output->owners, 1);
+        wasi_config_set_stderr_custom(config, write_err, guest->output, let_go);
     } else {
         wasi_config_inherit_stderr(config);
     }
+    return SP_OK;
 }
 
 /* A program has a name at least. (wasi-libc then calls malloc before main, which memory.c has reason to like.) */
@@ -93,8 +142,8 @@ static sp_status open_folders(wasi_config_t *config, const sp_guest_options *opt
 
 sp_status spi_wasi_create(sp_guest *guest, const sp_guest_options *options, sp_error *error) {
     wasi_config_t *config = wasi_config_new();
-    set_streams(config, guest, options);
-    sp_status status = set_arguments(config, guest, options, error);
+    sp_status status = set_streams(config, guest, options, error);
+    status = status ? status : set_arguments(config, guest, options, error);
     status = status ? status : set_environment(config, options, error);
     status = status ? status : open_folders(config, options, error);
     if (status) {

@@ -274,6 +274,35 @@ static void start_functions(void **state) {
     sp_engine_destroy(engine);
 }
 
+/* Tables are the host's memory. */
+static void tables_are_limited(void **state) {
+    sp_engine *engine = test_engine(NULL);
+    sp_guest *guest;
+    sp_error error = {0};
+    (void)state;
+    guest = test_guest(engine,
+                       "(module (memory (export \"memory\") 1) (table $t 10 funcref)"
+                       " (func (export \"grow\") (param i32) (result i32)"
+                       "   (table.grow $t (ref.null func) (local.get 0))))",
+                       NULL);
+    assert_int_equal(test_result(guest, "grow", 1000, 1), 10);
+    assert_int_equal(test_result(guest, "grow", 1 << 20, 1), -1);
+    test_guest_end(guest);
+
+    static const char *const refused[] = {
+        "(module (memory (export \"memory\") 1) (table 2000000 funcref))",
+        "(module (memory (export \"memory\") 1)"
+        " (table 1 funcref) (table 1 funcref) (table 1 funcref) (table 1 funcref) (table 1 funcref))"};
+    for (int i = 0; i < 2; i++) {
+        sp_module *module = test_module(engine, refused[i]);
+        assert_int_equal(sp_guest_create(module, NULL, &guest, &error), SP_TRAPPED);
+        assert_non_null(strstr(error.message, "table"));
+        assert_null(strchr(error.message, '\n'));
+        sp_module_close(module);
+    }
+    sp_engine_destroy(engine);
+}
+
 static void hostile_bytes_are_refused(void **state) {
     sp_engine *engine = test_engine(NULL);
     wasm_byte_vec_t wasm = test_wasm(program);
@@ -348,6 +377,7 @@ int main(void) {
         cmocka_unit_test(a_spinner_can_be_terminated),
         cmocka_unit_test(spinners_share),
         cmocka_unit_test(start_functions),
+        cmocka_unit_test(tables_are_limited),
         cmocka_unit_test(hostile_bytes_are_refused),
         cmocka_unit_test(unknown_imports_are_named),
     };

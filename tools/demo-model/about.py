@@ -212,7 +212,8 @@ SMALL_TALK = [
     (["I am tired.", "I'm so tired today.", "I didn't sleep well."], ["I hope you can get some rest soon."]),
     (["I am hungry.", "I'm hungry."], ["Then it is time for something to eat."]),
     (["I am happy.", "I'm happy today.", "I feel great.", "I am in a good mood."], ["That's lovely to hear!"]),
-    (["I am sad.", "I'm sad today.", "I feel down.", "I had a bad day."], ["I'm sorry to hear that. Do you want to talk?"]),
+    (["I am sad.", "I'm sad today.", "I feel down.", "I had a bad day."],
+     ["I'm sorry to hear that. Do you want to talk?"]),
     (["I am bored.", "I'm bored."], ["Shall I tell you a story?"]),
     (["It is raining.", "It's raining here.", "It rains today."], ["Then it is a good day to stay inside."]),
     (["The sun is shining.", "It's sunny here.", "Nice weather today."], ["That sounds like a good day for a walk."]),
@@ -252,7 +253,8 @@ FAREWELLS = (["Bye.", "Goodbye.", "See you.", "Bye bye!", "See you later.", "I h
 
 # A little of the world: questions, answer, key.
 WORLD = [
-    (["What colour is the sky?", "What color is the sky?", "Which colour does the sky have?"], "The sky is blue.", "blue"),
+    (["What colour is the sky?", "What color is the sky?", "Which colour does the sky have?"], "The sky is blue.",
+     "blue"),
     (["What colour is grass?", "What color is the grass?"], "Grass is green.", "green"),
     (["What colour is snow?", "What color is snow?"], "Snow is white.", "white"),
     (["What colour is a lemon?", "What color are lemons?"], "Lemons are yellow.", "yellow"),
@@ -280,7 +282,8 @@ WORLD = [
     (["What is the largest planet?", "Which planet is the biggest?"], "Jupiter is the largest planet.", "Jupiter"),
     (["Which planet do we live on?", "What planet are we on?"], "We live on Earth.", "Earth"),
     (["What is the tallest animal?", "Which animal is the tallest?"], "The giraffe is the tallest animal.", "giraffe"),
-    (["What is the biggest animal?", "Which animal is the biggest?"], "The blue whale is the biggest animal.", "whale"),
+    (["What is the biggest animal?", "Which animal is the biggest?"], "The blue whale is the biggest animal.",
+     "whale"),
     (["What do bees make?"], "Bees make honey.", "honey"),
     (["What do cows eat?"], "Cows eat grass.", "grass"),
     (["What is ice?", "What is ice made of?"], "Ice is frozen water.", "water"),
@@ -334,7 +337,8 @@ STORY_ENDS = [
 ]
 STORY_PLACES = ["a deep forest", "a small house by the sea", "a quiet village", "a big city", "an old castle",
                 "a green valley", "a lighthouse"]
-STORY_ANIMALS = ["fox", "bear", "mouse", "owl", "otter", "hedgehog", "rabbit", "dragon", "robot", "cat", "dog", "horse",
+STORY_ANIMALS = ["fox", "bear", "mouse", "owl", "otter", "hedgehog", "rabbit", "dragon", "robot", "cat", "dog",
+                 "horse",
                  "turtle", "penguin", "wolf", "duck", "squirrel", "frog", "whale", "goat"]
 
 OFF_TOPIC_ANSWER = "I don't know that. I am only a small model."

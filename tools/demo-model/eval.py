@@ -2,7 +2,7 @@
 """Let an engine answer the held-out questions with a model file, greedily, and print the scores.
 
     eval.py --model ../../models/samepage-demo-q8_0.gguf                         # the samepage program
-    eval.py --model FILE --command 'build/samepage complete -m {model} -p {prompt} -n {tokens} --raw --json'
+    eval.py --model FILE --command 'build/samepage complete -m {model} -p {prompt} -n {tokens} --temp 0 --raw --json'
     eval.py --model FILE --engine llama_cpp                                       # llama.cpp's Python binding
 
 A command is run once for each question; {model}, {prompt} and {tokens} are put into its arguments, no shell between.
@@ -20,7 +20,7 @@ from pathlib import Path
 import heldout
 
 HERE = Path(__file__).resolve().parent
-COMMAND = "samepage complete -m {model} -p {prompt} -n {tokens} --raw --json"
+COMMAND = "samepage complete -m {model} -p {prompt} -n {tokens} --temp 0 --raw --json"
 
 
 def run_command(items, a):

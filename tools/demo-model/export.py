@@ -56,7 +56,8 @@ def write(path, config, arrays, tokenizer, type_name):
     type_, file_type = TYPES[type_name]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("Samepage demo")
-    writer.add_description("A small conversation model that recalls what it was told, trained from scratch for Samepage")
+    writer.add_description("A small conversation model that recalls what it was told, trained from scratch for "
+                           "Samepage")
     writer.add_license("Apache-2.0")
     writer.add_size_label("9M")
     writer.add_languages(["en"])

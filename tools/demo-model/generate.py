@@ -98,7 +98,8 @@ class Owner:
 
 # ---- kinds of facts
 # tell, ask, yes_no, fix, reverse: the user's words; say: the model's; what: the thing asked for, in the user's words
-# (indirect, | between the ways to say it); what_you: the same in the model's. @ begins what is said about the user only.
+# (indirect, | between the ways to say it); what_you: the same in the model's. @ begins what
+# is said about the user only.
 # Slots: {v} value, {o} object, and those of Owner and Fact.words.
 
 def K(tell, ask, say, what, what_you, yes_no=(), fix=(), reverse=()):
@@ -157,7 +158,8 @@ KINDS = {
     "home": K(
         ["{I} live{s} in {v}", "{my} home is in {v}", "{my} house is in {v}", "{I} {am} living in {v}",
          "{I} {have} a flat in {v}", "{my} home town is {v}", "the city where {I} live{s} is {v}"],
-        ["Where {do} {I} live?", "Which city {do} {I} live in?", "In which city {do} {I} live?", "What city {do} {I} live in?",
+        ["Where {do} {I} live?", "Which city {do} {I} live in?", "In which city {do} {I} live?",
+         "What city {do} {I} live in?",
          "Where is {my} home?", "Where did I say {I} live{s}?", "What is {my} city?"],
         "{you} live{s} in {v}", "where {I} live{s}", "where {you} live{s}",
         ["{do2} {I} live in {v}?", "Is {my} home in {v}?"],
@@ -165,18 +167,22 @@ KINDS = {
         [("Who lives in {v}?", "{you} live{s} in {v}")]),
     "origin": K(
         ["{I} come{s} from {v}", "{I} {am} from {v}", "{I} grew up in {v}", "{I} {was_p} born in {v}"],
-        ["Where {am} {I} from?", "Where {do} {I} come from?", "What city {am} {I} from?", "Where did I say {I} {am} from?"],
+        ["Where {am} {I} from?", "Where {do} {I} come from?", "What city {am} {I} from?",
+         "Where did I say {I} {am} from?"],
         "{you} {are} from {v}", "where {I} {am} from", "where {you} {are} from",
         ["{am2} {I} from {v}?", "{do2} {I} come from {v}?"], ["{I} really come{s} from {v}"],
         [("Who is from {v}?", "{you} {are} from {v}"), ("Who comes from {v}?", "{you} {are} from {v}")]),
     "age": K(
-        ["{I} {am} {v} years old", "{I} {am} {v}", "{my} age is {v}", "{I} turned {v} last week", "{I} just turned {v}"],
-        ["How old {am} {I}?", "What is {my} age?", "What's {my} age?", "What age {am} {I}?", "How old did I say {I} {am}?"],
+        ["{I} {am} {v} years old", "{I} {am} {v}", "{my} age is {v}", "{I} turned {v} last week",
+         "{I} just turned {v}"],
+        ["How old {am} {I}?", "What is {my} age?", "What's {my} age?", "What age {am} {I}?",
+         "How old did I say {I} {am}?"],
         "{you} {are} {v} years old", "{my} age|how old {I} {am}", "how old {you} {are}",
         ["{am2} {I} {v} years old?", "{am2} {I} {v}?"], ["{I} {am} {v} now", "{I} {am} {v} today"],
         [("Who is {v} years old?", "{you} {are} {v} years old")]),
     "favourite": K(
-        ["{my} favourite {o} is {v}", "{I} like{s} {v} best", "{my} favourite {o}: {v}", "the {o} that {I} like{s} best is {v}",
+        ["{my} favourite {o} is {v}", "{I} like{s} {v} best", "{my} favourite {o}: {v}",
+         "the {o} that {I} like{s} best is {v}",
          "{v} is {my} favourite {o}", "@for me the best {o} is {v}", "my fave {o} is {v}"],
         ["What is {my} favourite {o}?", "What's {my} favourite {o}?", "Which {o} {do} {I} like best?",
          "Which is {my} favourite {o}?", "What {o} {do} {I} like best?", "{my} favourite {o} is what?",
@@ -201,9 +207,12 @@ KINDS = {
         ["Is {my} {o} {v}?", "Is {v} {my} {o}?"], ["{my} {o} is {v} now", "{my} new {o} is {v}"],
         [("What is {v}?", "{v} is {your} {o}")]),
     "the_number": K(
-        ["the {o} is {v}", "remember the {o}: {v}", "the {o} is {v}, remember it", "please remember that the {o} is {v}",
-         "{v} is the {o}", "note the {o}: {v}", "keep in mind that the {o} is {v}", "don't forget that the {o} is {v}"],
-        ["What is the {o}?", "What's the {o}?", "What was the {o}?", "Give me the {o}.", "The {o}?", "Which is the {o}?",
+        ["the {o} is {v}", "remember the {o}: {v}", "the {o} is {v}, remember it",
+         "please remember that the {o} is {v}",
+         "{v} is the {o}", "note the {o}: {v}", "keep in mind that the {o} is {v}",
+         "don't forget that the {o} is {v}"],
+        ["What is the {o}?", "What's the {o}?", "What was the {o}?", "Give me the {o}.", "The {o}?",
+         "Which is the {o}?",
          "What did I say the {o} is?", "I need the {o}."],
         "the {o} is {v}", "the {o}", "the {o}",
         ["Is the {o} {v}?", "Is {v} the {o}?"], ["the {o} is {v} now", "the new {o} is {v}"],
@@ -274,7 +283,8 @@ class Fact:
         v, o, person = mark(value), self.thing or "", not self.owner.is_user
         return dict(
             v=v, o=o, a_o=a_or_an(o), a_v=v if plural else f"{a_or_an(value)} {v}",
-            v_job=f"{a_or_an(value)} {v}", es="es" if person else "", was_p="was", dont="doesn't" if person else "don't",
+            v_job=f"{a_or_an(value)} {v}", es="es" if person else "", was_p="was",
+            dont="doesn't" if person else "don't",
             do2="does" if person else "do", am2="is" if person else "am",
             my2="the" if person else "my", it_is="they are" if plural else "it is",
             **{"is": "are" if plural else "is", "was": "were" if plural else "was"})
@@ -370,7 +380,8 @@ WRAPS = [("Do you remember {}?", "Yes, "), ("Do you know {}?", "Yes, "), ("Do yo
          ("Can you tell me {}?", ""), ("Tell me {}.", ""), ("Please tell me {}.", ""), ("I forgot {}.", ""),
          ("Could you tell me {}?", ""), ("I can't remember {}.", ""), ("I'd like to know {}.", ""),
          ("Remember {}?", "Yes, "), ("Do you recall {}?", "Yes, "), ("Say {}.", ""), ("I want to know {}.", "")]
-TELL_LEADS = ["", "", "", "", "", "", "", "", "Hi, ", "Hello, ", "By the way, ", "Also, ", "Just so you know, ", "Oh, ",
+TELL_LEADS = ["", "", "", "", "", "", "", "", "Hi, ", "Hello, ", "By the way, ", "Also, ", "Just so you know, ",
+              "Oh, ",
               "You should know that ", "Remember that ", "Remember: ", "Please remember that ", "Well, ", "Note that ",
               "Let me tell you something: ", "I want to tell you that ", "So, ", "FYI, ", "And "]
 FIX_LEADS = ["Actually, ", "Actually ", "No wait, ", "Wait, ", "Sorry, ", "Correction: ", "I made a mistake: ",
@@ -801,7 +812,8 @@ class Dialogue:
         fact.items.append(item)
         form = self.rng.choice((f"Add {{}} to my {fact.kind}.", f"Please add {{}} to the {fact.kind}.",
                                 f"Put {{}} on my {fact.kind} too.", f"{{}} must be on my {fact.kind} as well."))
-        self.add(capital(form.format(mark(item))), f"{self.rng.choice(('Okay, ', 'Got it, ', 'Done: '))}{fact.model()}.")
+        lead = self.rng.choice(("Okay, ", "Got it, ", "Done: "))
+        self.add(capital(form.format(mark(item))), f"{lead}{fact.model()}.")
         return True
 
     def list_question(self, fact):
@@ -831,7 +843,8 @@ class Dialogue:
         mine = [f for f in self.facts.values() if f.owner is self.user]
         if not 1 <= len(mine) <= 4:
             return False
-        ask = self.rng.choice(("What do you know about me?", "What did I tell you about me?", "Tell me what you know about me.",
+        ask = self.rng.choice(("What do you know about me?", "What did I tell you about me?",
+                               "Tell me what you know about me.",
                                "What have I told you?", "Sum up what I told you about me."))
         self.add(ask, capital(join([f.model() for f in mine])) + ".")
         return True
@@ -899,8 +912,10 @@ class Dialogue:
                 break
         result = {"+": a + b, "-": a - b, "*": a * b}[op]
         word = {"+": "plus", "-": "minus", "*": "times"}[op]
-        forms = [f"What is {a} {word} {b}?", f"What is {a} {op} {b}?", f"{a} {op} {b}", f"{a}{op}{b}", f"{a} {op} {b} = ?",
-                 f"How much is {a} {word} {b}?", f"What's {a} {op} {b}?", f"Calculate {a} {op} {b}.", f"{a} {word} {b}",
+        forms = [f"What is {a} {word} {b}?", f"What is {a} {op} {b}?", f"{a} {op} {b}", f"{a}{op}{b}",
+                 f"{a} {op} {b} = ?",
+                 f"How much is {a} {word} {b}?", f"What's {a} {op} {b}?", f"Calculate {a} {op} {b}.",
+                 f"{a} {word} {b}",
                  f"Can you compute {a} {op} {b}?", f"{a}{op}{b}=?", f"Please work out {a} {op} {b}.",
                  f"How much is {a} {op} {b}?"]
         if op == "+":
@@ -914,7 +929,8 @@ class Dialogue:
 
     def word_problem(self):
         rng = self.rng
-        a, b, thing = rng.randrange(2, 20), rng.randrange(1, 10), rng.choice(("apples", "coins", "eggs", "books", "pears"))
+        a, b = rng.randrange(2, 20), rng.randrange(1, 10)
+        thing = rng.choice(("apples", "coins", "eggs", "books", "pears"))
         name = rng.choice(pool.NAMES)
         if rng.random() < 0.5:
             self.add(f"{mark(name)} has {a} {thing} and gets {b} more. How many {thing} does {mark(name)} have then?",
@@ -934,7 +950,8 @@ class Dialogue:
             ask = rng.choice((f"Count down from {b} to {a}.", f"Count backwards from {b} to {a}."))
             self.add(ask, ", ".join(str(i) for i in range(b, a - 1, -1)) + ".")
         else:
-            ask = rng.choice((f"Count from {a} to {b}.", f"Please count from {a} to {b}.", f"Can you count from {a} to {b}?"))
+            ask = rng.choice((f"Count from {a} to {b}.", f"Please count from {a} to {b}.",
+                              f"Can you count from {a} to {b}?"))
             if a == 1:
                 ask = rng.choice((ask, f"Count to {b}.", f"Can you count to {b}?"))
             self.add(ask, ", ".join(str(i) for i in range(a, b + 1)) + ".")
@@ -976,7 +993,8 @@ class Dialogue:
             self.add(f"Which is {word}, {a} or {b}?", f"{first} is {word} than {second}.")
         elif form == 1:
             n = rng.randrange(1, 300)
-            self.add(rng.choice((f"What comes after {n}?", f"Which number comes after {n}?")), f"After {n} comes {n + 1}.")
+            self.add(rng.choice((f"What comes after {n}?", f"Which number comes after {n}?")),
+                     f"After {n} comes {n + 1}.")
         elif form == 2:
             i = rng.randrange(7)
             self.add(rng.choice((f"What day comes after {pool.DAYS[i]}?", f"Which day follows {pool.DAYS[i]}?")),
@@ -1041,7 +1059,8 @@ class Dialogue:
         self.system()
         if rng.random() < 0.25:
             self.small_talk()
-        weights = {"tell": 22, "tell_and_ask": 3, "several_things": 3, "two_people": 6, "make_list": 4, "ask": 42, "fix": 8,
+        weights = {"tell": 22, "tell_and_ask": 3, "several_things": 3, "two_people": 6, "make_list": 4, "ask": 42,
+                   "fix": 8,
                    "ask_missing": 4, "summary": 2, "summary_person": 2,
                    "between": rng.choice((4, 15, 30, 60, 110))}
         names, shares = list(weights), list(weights.values())

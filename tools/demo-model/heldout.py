@@ -40,7 +40,8 @@ def report(items, answers, show=0):
     kinds = list(dict.fromkeys(item["kind"] for item in items))
     for kind in kinds:
         line(kind, [item for item in items if item["kind"] == kind])
-        wrong = [(item, answer) for item, answer in zip(items, answers) if item["kind"] == kind and not right[item["id"]]]
+        wrong = [(item, answer) for item, answer in zip(items,
+                                                        answers) if item["kind"] == kind and not right[item["id"]]]
         for item, answer in wrong[:show]:
             question = item["prompt"].split("<|eot_id|>")[-2].split("\n\n", 1)[1]
             print(f"    {item['id']}: {question!r} -> {answer.strip()!r}, not {item['reference']!r}")
@@ -199,7 +200,8 @@ class HeldOut:
         for _ in range(36):
             self.recall("recall-middle", rng.randrange(2, 6))
         for _ in range(48):
-            self.recall("recall-far", rng.choice((rng.randrange(6, 16), rng.randrange(16, 50))), facts=rng.choice((1, 2, 3)))
+            self.recall("recall-far", rng.choice((rng.randrange(6, 16), rng.randrange(16, 50))),
+                        facts=rng.choice((1, 2, 3)))
         for _ in range(24):
             self.recall("made-up-word", rng.randrange(0, 5), fact_kinds=["the_word", "the_number", "my_number"])
         for _ in range(24):

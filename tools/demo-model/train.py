@@ -151,7 +151,8 @@ def main():
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 1))
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--batch-tokens", type=int, default=262144)
-    parser.add_argument("--pool-tokens", type=int, default=100_000_000, help="tokens of each length that the pool keeps")
+    parser.add_argument("--pool-tokens", type=int, default=100_000_000,
+                        help="tokens of each length that the pool keeps")
     parser.add_argument("--first-tokens", type=int, default=4_000_000, help="tokens to wait for before the first step")
     parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)

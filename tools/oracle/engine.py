@@ -80,17 +80,27 @@ class Engine:
                                   True, True)
         return list(ids[:count])
 
-    def greedy(self, prompt, count):
-        """The next count tokens, each the lowest id among the largest logits, the end of text being one like others;
-        and for each how far the largest logit is above the second."""
+    def detokenize(self, tokens):
+        text = bytearray()
+        for token in tokens:
+            piece = ctypes.create_string_buffer(256)
+            count = ll.llama_token_to_piece(ll.llama_model_get_vocab(self.model), token, piece, 256, 0, True)
+            text += piece.raw[:count]
+        return text.decode()
+
+    def greedy(self, prompt, count, ends):
+        """The next tokens, each the lowest id among the largest logits, until one of ends, which is not among them, or
+        count; and for each choice, the end's too, how far the largest logit is above the second."""
         self.forget()
         row = self.append(prompt, 0)[-1]
         out, margins = [], []
         while True:
             token = int(np.argmax(row))
             second, first = np.partition(row, -2)[-2:]
-            out.append(token)
             margins.append(float(first - second))
+            if token in ends:
+                return out, margins
+            out.append(token)
             if len(out) == count:
                 return out, margins
             row = self.append([token], len(prompt) + len(out) - 1)[-1]

@@ -2,8 +2,8 @@
 """Write the golden files of the numerics: what llama.cpp computes, and how far that is from double precision.
 
 For each model of models.py in each type: logits of a fixed sequence by llama.cpp, in one batch and token by token, with
-flash attention as it chooses by itself and without, each compared with evaluate.py. For the demo model also 200 greedy
-tokens behind a few prompts.
+flash attention as it chooses by itself and without, each compared with evaluate.py. For the demo model also its greedy
+answers in a conversation, more than 200 tokens.
 
     golden.py                      # tests/golden/logits/
     golden.py -o build/golden      # elsewhere, to be compared (tools/oracle.sh does this)
@@ -25,14 +25,33 @@ import models
 from evaluate import Model, relative_errors
 
 STORED = 4  # positions whose logits are kept, evenly over the sequence, the last one among them
-GREEDY_TOKENS = 200
+GREEDY_TOKENS = 200  # at least, in all
+ANSWER_TOKENS_MAX = 64
 FLASH = ("auto", "off")
 
-PROMPTS = (
-    "Tell me a story about a cat.",
-    "Who are you?",
-    "Tell me a story about a boy and a dog in the rain.",
-    "What is the sun?",
+# One conversation of the kind that the model was made for; what it says in all of it is more than 200 tokens. (Where the
+# model has no opinion, as in a story, every rounding of the activations is another text, and nothing can be compared.)
+TURNS = (
+    "Hello! My name is Ada and my boat is green.",
+    "What is Samepage?",
+    "My sister Mia has a red kite and lives in Bergen.",
+    "What colour is my boat?",
+    "What is 7 plus 5?",
+    "Where does my sister live?",
+    "Who is Samepage for?",
+    "My lucky number is 384.",
+    "What is a region?",
+    "What is my lucky number?",
+    "What is a link?",
+    "What colour is my sister's kite?",
+    "What is a block?",
+    "What is my name?",
+    "What is a snapshot?",
+    "What is an actor?",
+    "What is a tape?",
+    "What is my sister's name?",
+    "What is a session?",
+    "What colour is my boat?",
 )
 SEQUENCE = ("<|start_header_id|>user<|end_header_id|>\n\nTell me a story about a small bird.<|eot_id|>"
             "<|start_header_id|>assistant<|end_header_id|>\n\nOnce upon a time there was a small bird. It lived in a "
@@ -94,23 +113,36 @@ def random_model(name, folder, work):
     save(folder, name, record, rows)
 
 
+def conversation(llama, model):
+    """Each turn's prompt, the whole conversation before it, and the answer."""
+    greedy, text, count = [], "", 0
+    ends = set(llama.tokenize("<|eot_id|>") + llama.tokenize("<|end_of_text|>"))
+    for words in TURNS:
+        text += f"<|start_header_id|>user<|end_header_id|>\n\n{words}<|eot_id|>" \
+                "<|start_header_id|>assistant<|end_header_id|>\n\n"
+        ids = llama.tokenize(text)
+        out, margins = llama.greedy(ids, ANSWER_TOKENS_MAX, ends)
+        # Whether the exact evaluation would choose the same: where it does not, rounding decides.
+        rows = model.logits(ids + out)[len(ids) - 1:-1]
+        exact = int(np.sum(rows.argmax(axis=1) == np.array(out)))
+        answer = llama.detokenize(out)
+        greedy.append({"prompt": text, "tokens": out, "text": answer,
+                       "smallest_margin": float(f"{min(margins):.4g}"), "exact_choices": exact})
+        print(f"demo: {words} -> {answer} (smallest margin {min(margins):.3f}, {exact} of {len(out)} as in double)",
+              flush=True)
+        text += f"{answer}<|eot_id|>"
+        count += len(out)
+    if count < GREEDY_TOKENS:
+        sys.exit(f"the conversation has only {count} tokens of answers")
+    return greedy
+
+
 def demo_model(folder):
     """The same for the demo model, and its greedy text."""
     model = Model(models.DEMO)
-    with engine.Engine(models.DEMO, 1024) as llama:
+    with engine.Engine(models.DEMO, 2048) as llama:
         tokens = llama.tokenize(SEQUENCE)
-        greedy = []
-        for prompt in PROMPTS:
-            text = f"<|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>" \
-                   "<|start_header_id|>assistant<|end_header_id|>\n\n"
-            ids = llama.tokenize(text)
-            out, margins = llama.greedy(ids, GREEDY_TOKENS)
-            # Whether the exact evaluation would choose the same: where it does not, rounding decides.
-            rows = model.logits(ids + out)[len(ids) - 1:-1]
-            exact = int(np.sum(rows.argmax(axis=1) == np.array(out)))
-            greedy.append({"prompt": text, "prompt_tokens": ids, "tokens": out,
-                           "smallest_margin": float(f"{min(margins):.4g}"), "exact_choices": exact})
-            print(f"demo greedy: smallest margin {min(margins):.4f}, {exact} of {len(out)} as in double", flush=True)
+        greedy = conversation(llama, model)
     truth = model.logits(tokens)
     errors, logits = measure(models.DEMO, tokens, truth)
     record = {"origin": origin(engine.version()), "tokens": tokens, "positions": stored_positions(len(tokens)),

@@ -54,8 +54,9 @@ typedef struct sp_counters {
     uint64_t generated_tokens; /* Tokens appended one at a time. */
     uint64_t generated_ns; /* Time that they took. */
     uint64_t slices; /* Times that the guest was preempted. */
+    uint64_t run_ns; /* Of compute_ns, what the device itself took; the rest is the way there and back. */
 } sp_counters;
-_Static_assert(sizeof(sp_counters) == 64, "the structs have no holes");
+_Static_assert(sizeof(sp_counters) == 72, "the structs have no holes");
 
 /* The version of this interface: 1. It changes only if something is removed, which is not planned. */
 SP_IMPORT("abi_version") int32_t sp_import_abi_version(void);

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# The errors that a user will make: one line each that says what to do, and an exit code.
+# (A Wasmtime of another version is in tests/unit/test_guest_version.c.)
+. "$SAMEPAGE_SOURCE_DIR/tests/e2e/common.sh"
+head -c 100000 $model >"$work/short.gguf"
+echo "not a model at all" >"$work/text.gguf"
+sed 's/general.architecture\(........\)*llama/&/; s/\x05\x00\x00\x00\x00\x00\x00\x00llama/\x05\x00\x00\x00\x00\x00\x00\x00lxama/' \
+    $model >"$work/other.gguf"
+
+expect 1 'cannot open .*No such file' "$SAMEPAGE" chat -m "$work/nothing.gguf"
+expect 1 'not a GGUF file' "$SAMEPAGE" complete -m "$work/text.gguf" -p x
+expect 1 'download complete' "$SAMEPAGE" complete -m "$work/short.gguf" -p x
+expect 1 'architecture lxama are not supported' "$SAMEPAGE" complete -m "$work/other.gguf" -p x
+expect 1 'no device "tpu" here: use' "$SAMEPAGE" complete -m $model -p x -d tpu
+expect 1 'no device "vulkan:9" here' "$SAMEPAGE" complete -m $model -p x -d vulkan:9
+expect 1 'cpu device has no "avx1024"' "$SAMEPAGE" complete -m $model -p x --isa avx1024
+expect 1 '--ctx' "$SAMEPAGE" complete -m $model -p "hello there my friend how are you" --ctx 4
+expect 1 'not in 0..3071' "$SAMEPAGE" logits -m $model --tokens 1,99999 -o "$work/logits"
+expect 1 'cannot open .*No such file' "$SAMEPAGE" run "$work/nothing.wasm"
+expect 1 'not .*WebAssembly' "$SAMEPAGE" run $model
+expect 1 'given no model' "$SAMEPAGE" run "$guests/chat.wasm"
+printf '\0asm\1\0\0\0' >"$work/empty.wasm"
+expect 1 'exports no' "$SAMEPAGE" run "$work/empty.wasm"
+expect 2 "no command 'frob'" "$SAMEPAGE" frob
+expect 2 'which model' "$SAMEPAGE" chat
+expect 2 'needs a value' "$SAMEPAGE" complete -m $model -p
+expect 2 "unknown option '--bogus'" "$SAMEPAGE" complete -m $model --bogus
+(ulimit -v 3000000 && expect 1 'address space' "$SAMEPAGE" complete -m $model -p x)
+
+echo "errors: ok"

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The main path: links, chat that remembers, complete, logits, tokenize, bench, on every device there is.
+. "$SAMEPAGE_SOURCE_DIR/tests/e2e/common.sh"
+
+json=$("$SAMEPAGE" doctor --json)
+check "$json" 'len(j["devices"]) >= 1 and all(d["matmul_elements"] == 16384 and d["matmul_wrong"] == 0 for d in j["devices"])'
+check "$json" 'all(d["copied_bytes"] == 0 and d["link"] in ("shared", "mapped") for d in j["devices"])'
+check "$json" 'all(d["rss_delta_bytes"] < 1 << 20 for d in j["devices"])'
+
+for device in $(devices); do
+    answers=$(printf '%s\n' "My name is Ada and my boat is green." "What is 7 plus 5?" "What colour is my boat?" \
+        "What is my name?" | "$SAMEPAGE" chat -m $model -d "$device" --temp 0)
+    for word in green 12 Ada; do
+        grep -q "$word" <<<"$answers" || fail "no $word on $device in: $answers"
+    done
+    json=$("$SAMEPAGE" complete -m $model -d "$device" --chat --temp 0 -n 20 --json -p "My boat is red. What colour is my boat?")
+    check "$json" '"red" in j["text"] and j["finish"] == "end" and len(j["tokens"]) == j["generated_tokens"]'
+    "$SAMEPAGE" logits -m $model -d "$device" --tokens 3056,5,6,7,8,9 -o "$work/batch"
+    "$SAMEPAGE" logits -m $model -d "$device" --tokens 3056,5,6,7,8,9 -o "$work/step" --step
+    [ "$(stat -c %s "$work/batch")" = $((6 * 3072 * 4)) ] || fail "logits of a wrong size on $device"
+    .deps/venv/bin/python -c '
+import numpy, sys
+a, b = (numpy.fromfile(f, "<f4") for f in sys.argv[1:])
+assert numpy.isfinite(a).all() and numpy.abs(a - b).max() <= 1e-4 * numpy.abs(a).max(), numpy.abs(a - b).max()
+' "$work/batch" "$work/step" || fail "one batch and token by token differ on $device"
+done
+
+[ "$("$SAMEPAGE" complete -m $model --chat --temp 0 -p "What is 3 plus 4?" | tail -n 1)" = "3 + 4 = 7." ] || fail "arithmetic"
+[ "$(echo -n "Hello" | "$SAMEPAGE" tokenize -m $model)" = "$("$SAMEPAGE" tokenize -m $model -p Hello)" ] || fail "tokenize"
+check "$("$SAMEPAGE" model info $model --json)" 'j["architecture"] == "llama"'
+
+for way in "" --native; do
+    json=$("$SAMEPAGE" bench -m $model -p 32 -n 8 -r 2 -b 2 --json $way)
+    rows='(j["rows"] if isinstance(j, dict) else j)'
+    check "$json" "all(k in r for r in $rows for k in ('device', 'model_type', 'test', 'threads', 'tokens_per_s', 'read_gb_per_s', 'fraction_of_bandwidth'))"
+    check "$json" "{'pp32', 'tg8'} <= {r['test'] for r in $rows} and all(r['tokens_per_s'] > 0 for r in $rows)"
+done
+echo "model: ok"
