@@ -24,17 +24,21 @@ sp_status spi_bench_guest(const spi_opened *opened, const spi_bench_test *test, 
 sp_status spi_bench_batch(const spi_opened *opened, const spi_bench_test *test, uint32_t repetitions, double *seconds,
                           sp_error *error);
 
-/* The median time of one token of that many, after a repetition to warm up. */
-sp_status spi_bench_native_token(const spi_opened *opened, uint32_t generated, double *seconds, sp_error *error);
+/* The native loop by its parts, after a repetition to warm up: a token's median time, and what of its mean time is not
+ * the device's. */
+typedef struct spi_bench_token {
+    double us, outside_us;
+} spi_bench_token;
+sp_status spi_bench_native_token(const spi_opened *opened, uint32_t generated, spi_bench_token *token, sp_error *error);
 
-/* What the way through a guest costs for one generated token. The two loops take turns, so that what else the machine
- * does falls on both alike; a turn's figure is the median of its tokens, and those below are medians of the turns'. */
+/* What the way through a guest costs for one generated token. The loops take turns, so that what else the machine does
+ * falls on both alike, and figures are medians over the turns. The cost is told from what is not the device's time: the
+ * device's own varies by far more than that. */
 typedef struct spi_bench_boundary {
-    double guest_us, native_us, difference_us; /* a token; difference: median of guest minus native */
-    double spread_us;                          /* standard error of the turns' mean difference */
-    double crossing_us;                        /* neither in the device nor in imports: the guest and its fiber */
-    double host_calls;                         /* a token */
-    double host_us; /* a token, in imports (what they do is in it: sampling), computing excluded */
+    spi_bench_token guest, native;
+    double us;         /* guest.outside_us - native.outside_us, turn by turn */
+    double error_us;   /* standard error of its mean */
+    double host_calls; /* a token */
 } spi_bench_boundary;
 sp_status spi_bench_measure_boundary(const spi_opened *opened, uint32_t generated, uint32_t repetitions,
                                      spi_bench_boundary *boundary, sp_error *error);

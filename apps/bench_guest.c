@@ -84,36 +84,46 @@ sp_status spi_bench_guest(const spi_opened *opened, const spi_bench_test *test, 
     return status;
 }
 
+/* One turn of each. */
+static sp_status take_turns(const spi_opened *opened, uint32_t generated, spi_bench_boundary *turn, sp_error *error) {
+    spi_bench_test test = {.generated = generated, .sequences = 1};
+    line lines[2] = {0};
+    sp_status status = run_guest(opened, &test, 2, lines, error);
+    status = status ? status : spi_bench_native_token(opened, generated, &turn->native, error);
+    turn->guest.us = (double)lines[1].token_ns * 1e-3;
+    turn->guest.outside_us = ((double)lines[1].generated_ns - (double)lines[1].run_ns) * 1e-3 / generated;
+    turn->us = turn->guest.outside_us - turn->native.outside_us;
+    turn->host_calls = (double)lines[1].host_calls / generated;
+    return status;
+}
+
 sp_status spi_bench_measure_boundary(const spi_opened *opened, uint32_t generated, uint32_t repetitions,
                                      spi_bench_boundary *boundary, sp_error *error) {
-    spi_bench_test test = {.generated = generated, .sequences = 1};
-    double *values = spi_alloc((size_t)repetitions * 4, sizeof *values);
-    double *guests = values, *natives = values + repetitions, *differences = natives + repetitions,
-           *crossings = differences + repetitions;
-    line lines[2] = {0};
-    sp_status status = values ? SP_OK : spi_fail(error, SP_NO_MEMORY, "not enough memory for the results");
+    enum { GUEST, GUEST_OUTSIDE, NATIVE, NATIVE_OUTSIDE, COST, FIGURES };
+    double *values[FIGURES], *all = spi_alloc((size_t)repetitions * FIGURES, sizeof *all);
+    if (!all) {
+        return spi_fail(error, SP_NO_MEMORY, "not enough memory for the results");
+    }
+    for (int i = 0; i < FIGURES; i++) {
+        values[i] = all + (size_t)i * repetitions;
+    }
+    sp_status status = SP_OK;
     for (uint32_t i = 0; i < repetitions && !status; i++) {
-        status = run_guest(opened, &test, 2, lines, error);
-        status = status ? status : spi_bench_native_token(opened, generated, &natives[i], error);
-        if (!status) {
-            natives[i] *= 1e6;
-            guests[i] = (double)lines[1].token_ns * 1e-3;
-            differences[i] = guests[i] - natives[i];
-            double outside = (double)lines[1].generated_ns - (double)lines[1].run_ns - (double)lines[1].host_ns;
-            crossings[i] = outside * 1e-3 / generated;
-        }
+        status = take_turns(opened, generated, boundary, error);
+        values[GUEST][i] = boundary->guest.us;
+        values[GUEST_OUTSIDE][i] = boundary->guest.outside_us;
+        values[NATIVE][i] = boundary->native.us;
+        values[NATIVE_OUTSIDE][i] = boundary->native.outside_us;
+        values[COST][i] = boundary->us;
     }
     if (!status) {
-        *boundary = (spi_bench_boundary){
-            .spread_us = spi_deviation(differences, repetitions) / sqrt(repetitions),
-            .guest_us = spi_median(guests, repetitions),
-            .native_us = spi_median(natives, repetitions),
-            .difference_us = spi_median(differences, repetitions),
-            .crossing_us = spi_median(crossings, repetitions),
-            .host_calls = (double)lines[1].host_calls / generated,
-            .host_us = (double)lines[1].host_ns * 1e-3 / generated,
-        };
+        boundary->error_us = spi_deviation(values[COST], repetitions) / sqrt(repetitions);
+        boundary->guest.us = spi_median(values[GUEST], repetitions);
+        boundary->guest.outside_us = spi_median(values[GUEST_OUTSIDE], repetitions);
+        boundary->native.us = spi_median(values[NATIVE], repetitions);
+        boundary->native.outside_us = spi_median(values[NATIVE_OUTSIDE], repetitions);
+        boundary->us = spi_median(values[COST], repetitions);
     }
-    spi_free(values);
+    spi_free(all);
     return status;
 }

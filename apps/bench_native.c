@@ -13,15 +13,22 @@ static int32_t *make_tokens(uint32_t count, uint32_t vocab) {
     return tokens;
 }
 
-/* One repetition: the prompt, then the tokens one at a time. Tells the time of what the test is about. */
+/* What one repetition tells. */
+typedef struct timing {
+    double seconds;        /* of what the test is about */
+    double device_seconds; /* of it, appending */
+    double *token_seconds; /* [generated] */
+} timing;
+
+/* One repetition: the prompt, then the tokens one at a time. */
 static sp_status repeat(sp_session *session, sp_sampler *sampler, const spi_bench_test *test, const int32_t *tokens,
-                        double *seconds, double *token_seconds, sp_error *error) {
+                        timing *told, sp_error *error) {
     uint32_t prompt = test->prompt ? test->prompt : 1;
     sp_status status = sp_session_truncate(session, 0, error);
-    int64_t begun_ns = spi_clock_ns();
+    int64_t begun_ns = spi_clock_ns(), device_ns = 0;
     status = status ? status : sp_session_append(session, tokens, prompt, SP_LOGITS_LAST, error);
     if (!test->generated) {
-        *seconds = (double)(spi_clock_ns() - begun_ns) * 1e-9;
+        told->seconds = (double)(spi_clock_ns() - begun_ns) * 1e-9;
         return status;
     }
     begun_ns = spi_clock_ns();
@@ -29,22 +36,24 @@ static sp_status repeat(sp_session *session, sp_sampler *sampler, const spi_benc
     for (uint32_t i = 0; i < test->generated && !status; i++) {
         int32_t token;
         status = sp_session_sample(session, sampler, &token, error);
+        int64_t append_ns = spi_clock_ns();
         status = status ? status : sp_session_append(session, &token, 1, SP_LOGITS_LAST, error);
         now_ns = spi_clock_ns();
-        token_seconds[i] = (double)(now_ns - last_ns) * 1e-9;
+        device_ns += now_ns - append_ns;
+        told->token_seconds[i] = (double)(now_ns - last_ns) * 1e-9;
         last_ns = now_ns;
     }
-    *seconds = (double)(now_ns - begun_ns) * 1e-9;
+    told->seconds = (double)(now_ns - begun_ns) * 1e-9;
+    told->device_seconds = (double)device_ns * 1e-9;
     return status;
 }
 
-/* One repetition more than asked for, first; token_seconds is that of the last one. */
+/* One repetition more than asked for, first. seconds is [repetitions]; told is the last one. */
 static sp_status run_loop(const spi_opened *opened, const spi_bench_test *test, uint32_t repetitions, double *seconds,
-                          double *token_seconds, sp_error *error) {
+                          timing *told, sp_error *error) {
     sp_model_info info;
     sp_session *session = NULL;
     sp_sampler *sampler = NULL;
-    double warm_up;
     sp_model_get_info(opened->model, &info);
     sp_session_options options = {.context_max = test->prompt + test->generated + 1};
     int32_t *tokens = make_tokens(test->prompt + 1, info.vocab);
@@ -52,7 +61,10 @@ static sp_status run_loop(const spi_opened *opened, const spi_bench_test *test, 
                               : spi_fail(error, SP_NO_MEMORY, "not enough memory for the prompt");
     status = status ? status : sp_sampler_create(NULL, &sampler, error);
     for (uint32_t i = 0; i <= repetitions && !status; i++) {
-        status = repeat(session, sampler, test, tokens, i ? &seconds[i - 1] : &warm_up, token_seconds, error);
+        status = repeat(session, sampler, test, tokens, told, error);
+        if (i) {
+            seconds[i - 1] = told->seconds;
+        }
     }
     sp_sampler_destroy(sampler);
     sp_session_destroy(session);
@@ -62,22 +74,25 @@ static sp_status run_loop(const spi_opened *opened, const spi_bench_test *test, 
 
 sp_status spi_bench_native(const spi_opened *opened, const spi_bench_test *test, uint32_t repetitions, double *seconds,
                            sp_error *error) {
-    double *token_seconds = spi_alloc(test->generated, sizeof *token_seconds);
-    sp_status status = token_seconds ? run_loop(opened, test, repetitions, seconds, token_seconds, error)
-                                     : spi_fail(error, SP_NO_MEMORY, "not enough memory for the results");
-    spi_free(token_seconds);
+    timing told = {.token_seconds = spi_alloc(test->generated, sizeof *told.token_seconds)};
+    sp_status status = told.token_seconds ? run_loop(opened, test, repetitions, seconds, &told, error)
+                                          : spi_fail(error, SP_NO_MEMORY, "not enough memory for the results");
+    spi_free(told.token_seconds);
     return status;
 }
 
-sp_status spi_bench_native_token(const spi_opened *opened, uint32_t generated, double *seconds, sp_error *error) {
+sp_status spi_bench_native_token(const spi_opened *opened, uint32_t generated, spi_bench_token *token,
+                                 sp_error *error) {
     spi_bench_test test = {.generated = generated, .sequences = 1};
-    double *token_seconds = spi_alloc(generated, sizeof *token_seconds), all;
-    sp_status status = token_seconds ? run_loop(opened, &test, 1, &all, token_seconds, error)
-                                     : spi_fail(error, SP_NO_MEMORY, "not enough memory for the results");
+    timing told = {.token_seconds = spi_alloc(generated, sizeof *told.token_seconds)};
+    double seconds;
+    sp_status status = told.token_seconds ? run_loop(opened, &test, 1, &seconds, &told, error)
+                                          : spi_fail(error, SP_NO_MEMORY, "not enough memory for the results");
     if (!status) {
-        *seconds = spi_median(token_seconds, generated);
+        token->us = spi_median(told.token_seconds, generated) * 1e6;
+        token->outside_us = (told.seconds - told.device_seconds) * 1e6 / generated;
     }
-    spi_free(token_seconds);
+    spi_free(told.token_seconds);
     return status;
 }
 

@@ -179,19 +179,19 @@ static void print_table(const settings *set, const spi_opened *opened, const res
     for (uint32_t i = 0; i < all->count; i++) {
         const row *shown = &all->rows[i];
         if (shown->fraction > 0) {
-            printf("%s reads %.1f GB/s of weights, %.0f%% of the %.1f GB/s that memory gave just before\n", shown->name,
-                   shown->fraction * shown->read_gb_per_s, shown->fraction * 100, shown->read_gb_per_s);
+            printf("%s reads %.1f GB/s of weights, %.0f%% of the %.1f GB/s that memory gave just before%s\n",
+                   shown->name, shown->fraction * shown->read_gb_per_s, shown->fraction * 100, shown->read_gb_per_s,
+                   shown->fraction > 1 ? ": the model fits into caches" : "");
         }
     }
 }
 
 static void print_boundary(const spi_bench_boundary *b) {
     printf(
-        "boundary: %.3f ± %.3f us a token, %.4f%% of it (%.2f us through the guest, %.2f us without, in turns);\n"
-        "  of the guest's time %.2f us a token are its own and its fiber's, and %.2f us are in %.1f imports with what\n"
-        "  they do (sampling); the rest is the device\n",
-        b->difference_us, b->spread_us, b->difference_us / b->native_us * 100, b->guest_us, b->native_us,
-        b->crossing_us, b->host_us, b->host_calls);
+        "boundary: %.2f ± %.2f us a token, %.3f%% of a token's %.1f us (%.2f us outside of the device with the guest,\n"
+        "  %.2f us without it; %.1f host calls; whole tokens take %.1f us with the guest, %.1f us without)\n",
+        b->us, b->error_us, b->us / b->native.us * 100, b->native.us, b->guest.outside_us, b->native.outside_us,
+        b->host_calls, b->guest.us, b->native.us);
 }
 
 static void add_number_or_null(cJSON *object, const char *name, double number) {
@@ -234,14 +234,14 @@ static int print_json(const settings *set, const spi_opened *opened, const resul
     if (set->boundary) {
         const spi_bench_boundary *b = &all->boundary;
         cJSON *object = cJSON_AddObjectToObject(json, "boundary");
-        cJSON_AddNumberToObject(object, "us_per_token", b->difference_us);
-        cJSON_AddNumberToObject(object, "us_per_token_error", b->spread_us);
-        cJSON_AddNumberToObject(object, "percent", b->difference_us / b->native_us * 100);
-        cJSON_AddNumberToObject(object, "guest_us_per_token", b->guest_us);
-        cJSON_AddNumberToObject(object, "native_us_per_token", b->native_us);
-        cJSON_AddNumberToObject(object, "crossing_us_per_token", b->crossing_us);
+        cJSON_AddNumberToObject(object, "us_per_token", b->us);
+        cJSON_AddNumberToObject(object, "us_per_token_error", b->error_us);
+        cJSON_AddNumberToObject(object, "percent", b->us / b->native.us * 100);
+        cJSON_AddNumberToObject(object, "guest_us_per_token", b->guest.us);
+        cJSON_AddNumberToObject(object, "guest_outside_us_per_token", b->guest.outside_us);
+        cJSON_AddNumberToObject(object, "native_us_per_token", b->native.us);
+        cJSON_AddNumberToObject(object, "native_outside_us_per_token", b->native.outside_us);
         cJSON_AddNumberToObject(object, "host_calls_per_token", b->host_calls);
-        cJSON_AddNumberToObject(object, "host_us_per_token", b->host_us);
     }
     return spi_json_print(json);
 }

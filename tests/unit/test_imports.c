@@ -309,7 +309,7 @@ static void test_structs(void **state) {
     assert_int_equal(*at(guest, 8), 0x55);
     assert_int_equal(CALL(guest, "counters", 0, 128), SP_OK);
     assert_int_equal(*at(guest, 56), 7);
-    assert_int_equal(*at(guest, 64), 0x55);
+    assert_int_equal(*at(guest, 72), 0x55);
     assert_int_equal(CALL(guest, "counters", 0, 0), SP_OK);
     /* Sampler's options in the same way. */
     assert_true(CALL(guest, "sampler_create", 256, 0) > 0);
