@@ -1,0 +1,144 @@
+/* tests/unit/test_guest_crowd.c - a hundred guests on one thread share one model: each talks in a session of its own, in
+ * its own memory, and says what a host program's loop says. And what the devices leave in a session's blocks agrees. */
+#include "support/guests.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "samepage/session.h"
+#include "support/tiny_model.h"
+
+enum { GUESTS = 100, STEPS = 70 }; /* over the border of a block */
+
+static const char TALK[] =
+    "(module"
+    " (import \"samepage\" \"model_open\" (func $open (param i32 i32) (result i32)))"
+    " (import \"samepage\" \"session_create\" (func $create (param i32 i32 i32) (result i32)))"
+    " (import \"samepage\" \"session_append\" (func $append (param i32 i32 i32 i32) (result i32)))"
+    " (import \"samepage\" \"sampler_create\" (func $sampler (param i32 i32) (result i32)))"
+    " (import \"samepage\" \"session_sample\" (func $sample (param i32 i32) (result i32)))"
+    " (memory (export \"memory\") 1)"
+    " (func (export \"talk\") (param $token i32) (param $steps i32) (result i64)"
+    "  (local $session i32) (local $sampler i32) (local $hash i64) (local $status i32)"
+    "  (local.set $session (call $create (call $open (i32.const 0) (i32.const 0)) (i32.const 128) (i32.const 1)))"
+    "  (local.set $sampler (call $sampler (i32.const 0) (i32.const 0)))"
+    "  (loop $again"
+    "   (i32.store (i32.const 1024) (local.get $token))"
+    "   (local.set $status (call $append (local.get $session) (i32.const 1024) (i32.const 1) (i32.const 0)))"
+    "   (if (i32.lt_s (local.get $status) (i32.const 0)) (then (return (i64.extend_i32_s (local.get $status)))))"
+    "   (local.set $token (call $sample (local.get $session) (local.get $sampler)))"
+    "   (local.set $hash (i64.add (i64.mul (local.get $hash) (i64.const 31)) (i64.extend_i32_s (local.get $token))))"
+    "   (br_if $again (local.tee $steps (i32.sub (local.get $steps) (i32.const 1)))))"
+    "  (local.get $hash)))";
+
+/* The same loop without a guest. */
+static int64_t talk(sp_model *model, sp_device *device, int32_t token) {
+    sp_error error = {0};
+    sp_session *session;
+    sp_sampler *sampler;
+    sp_session_options options = {.context_max = 128};
+    uint64_t hash = 0;
+    TEST_OK(sp_session_create(model, device, &options, &session, &error), error);
+    TEST_OK(sp_sampler_create(NULL, &sampler, &error), error);
+    for (int i = 0; i < STEPS; i++) {
+        TEST_OK(sp_session_append(session, &token, 1, SP_LOGITS_LAST, &error), error);
+        TEST_OK(sp_session_sample(session, sampler, &token, &error), error);
+        hash = hash * 31 + (uint64_t)token;
+    }
+    sp_sampler_destroy(sampler);
+    sp_session_destroy(session);
+    return (int64_t)hash;
+}
+
+static void a_hundred_guests_share_a_model(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_device *device;
+    sp_device_options alone = {.thread_count =
+                                   1}; /* seven thousand small runs: threads would only wait for each other */
+    TEST_OK(sp_device_open("cpu", &alone, &device, &error), error);
+    sp_model *model = test_tiny_model(device);
+    sp_engine *engine = test_engine(NULL);
+    sp_module *module = test_module(engine, TALK);
+    sp_guest_model known = {.name = "tiny", .model = model};
+    sp_guest_options options = {.device = device, .models = &known, .model_count = 1};
+    sp_guest *guests[GUESTS];
+    for (int i = 0; i < GUESTS; i++) {
+        int64_t arguments[2] = {i, STEPS};
+        TEST_OK(sp_guest_create(module, &options, &guests[i], &error), error);
+        TEST_OK(sp_guest_start(guests[i], "talk", arguments, 2, &error), error);
+    }
+    sp_device_counters before, after;
+    sp_device_get_counters(device, &before);
+    assert_int_equal(sp_engine_run(engine, NULL, 60000), SP_OK);
+    sp_device_get_counters(device, &after);
+    /* Computed together: far fewer passes over the weights than tokens. */
+    assert_true(after.runs - before.runs < GUESTS * STEPS / 10);
+    for (int i = 0; i < GUESTS; i++) {
+        assert_int_equal(sp_guest_get_state(guests[i]), SP_GUEST_IDLE);
+        assert_int_equal(sp_guest_result(guests[i]), talk(model, device, i));
+        sp_guest_destroy(guests[i]);
+    }
+    sp_module_close(module);
+    sp_engine_destroy(engine);
+    sp_model_close(model);
+    sp_device_close(device);
+}
+
+/* The bytes of a session's blocks after the same tokens. */
+static sp_session *blocks_of(sp_model *model, sp_device *device) {
+    sp_error error = {0};
+    sp_session *session;
+    int32_t tokens[STEPS];
+    for (int i = 0; i < STEPS; i++) {
+        tokens[i] = (i * 37 + 11) % (int)TINY_VOCAB;
+    }
+    sp_session_options options = {.context_max = 128};
+    TEST_OK(sp_session_create(model, device, &options, &session, &error), error);
+    TEST_OK(sp_session_append(session, tokens, STEPS, SP_LOGITS_LAST, &error), error);
+    return session;
+}
+
+/* f32 sums in another order differ in the last bits and may round to the other neighbour in f16: 2^-10 of the value, and
+ * for values near zero of the largest one's own error. */
+static void devices_leave_the_same_blocks(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_device *cpu, *vulkan;
+    sp_device_options plain = {.isa = "reference"};
+    if (sp_device_open("vulkan", NULL, &vulkan, &error)) {
+        print_message("skipped: %s\n", error.message);
+        skip();
+    }
+    TEST_OK(sp_device_open("cpu", &plain, &cpu, &error), error);
+    sp_model *model = test_tiny_model(cpu);
+    TEST_OK(sp_model_load(model, vulkan, NULL, NULL, &error), error);
+    sp_session *a = blocks_of(model, cpu), *b = blocks_of(model, vulkan);
+    sp_session_view view;
+    sp_session_get_view(a, &view);
+    const uint16_t *x = (const void *)(sp_region_base(sp_session_region(a)) + view.kv_offset);
+    const uint16_t *y = (const void *)(sp_region_base(sp_session_region(b)) + view.kv_offset);
+    float largest = 0;
+    for (uint64_t i = 0; i < view.kv_bytes / 2; i++) {
+        largest = fmaxf(largest, fabsf(spi_f16_to_f32(x[i])));
+    }
+    assert_true(largest > 0);
+    for (uint64_t i = 0; i < view.kv_bytes / 2; i++) {
+        float p = spi_f16_to_f32(x[i]), q = spi_f16_to_f32(y[i]);
+        assert_true(fabsf(p - q) <= 0x1p-10f * fabsf(p) + 0x1p-20f * largest);
+    }
+    sp_session_destroy(a);
+    sp_session_destroy(b);
+    sp_model_close(model);
+    sp_device_close(cpu);
+    sp_device_close(vulkan);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_hundred_guests_share_a_model),
+        cmocka_unit_test(devices_leave_the_same_blocks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
