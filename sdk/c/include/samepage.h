@@ -146,7 +146,10 @@ static inline int32_t sp_token_eos(sp_handle model) {
     return sp_import_token_eos(model);
 }
 
-/* ---- sessions ---- */
+/* ---- sessions ----
+ *
+ * The host grows linear memory for a session. wasi-libc's first malloc claims all memory that it finds, so in a guest
+ * without main (a reactor) call malloc once before the first session; main's arguments are allocated before it. */
 
 static inline sp_handle sp_session_create(sp_handle model, uint32_t context_max, uint32_t logits_rows_max) {
     return sp_import_session_create(model, context_max, logits_rows_max);
