@@ -45,10 +45,12 @@ def run(command):
 
 
 def our_logits(samepage, path, tokens, device, step, work):
-    out = os.path.join(work, "logits.f32")
+    out = os.path.join(work, f"logits-{os.getpid()}.f32")
     run([samepage, "logits", "-q", "-m", path, "--tokens", ",".join(map(str, tokens)), "-o", out,
          *device_options(device), *(["--step"] if step else [])])
-    return np.fromfile(out, "<f4").reshape(len(tokens), -1)
+    logits = np.fromfile(out, "<f4").reshape(len(tokens), -1)
+    os.remove(out)
+    return logits
 
 
 class Table:
