@@ -148,6 +148,9 @@ void spi_record_llama(spi_recorder *recorder) {
     norm(&p, p.normed, p.out_x, "output_norm.weight", 0);
     bool tied = !spi_gguf_find_tensor(recorder->gguf, "output.weight");
     uint32_t head = tied ? embedding : spi_record_matrix(recorder, "output.weight", 0, hp->vocab, hp->embedding);
+    if (!tied && embedding != SPI_NONE) {
+        recorder->tensors[embedding].rows_only = true;
+    }
     spi_record_op(recorder, (spi_op){.kind = SPI_OP_HEAD,
                                      .dst = SPI_NONE,
                                      .src = p.normed,

@@ -100,7 +100,9 @@ static void fill_info(sp_model *model, const char *path) {
 static void fill_tape(sp_model *model) {
     const spi_recorder *recorder = &model->recorder;
     const spi_hparams *hp = &recorder->hparams;
-    model->weights = (spi_weights){.tensors = recorder->tensors, .count = (uint32_t)recorder->tensor_count};
+    /* What is not F32 lies in the mapped file: a backend that has packed it can give its pages back. */
+    model->weights =
+        (spi_weights){.tensors = recorder->tensors, .count = (uint32_t)recorder->tensor_count, .droppable = true};
     model->tape = (spi_tape){
         .ops = recorder->ops,
         .op_count = (uint32_t)recorder->op_count,
