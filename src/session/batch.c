@@ -39,7 +39,7 @@ static void refuse(batch *all, sp_append *part, sp_status status, const sp_error
 }
 
 /* Copies the tokens to behind the session's own, where a caller's other threads or a guest cannot change them any more,
- * and checks the copies. */
+ * and checks the copies. They may be the session's own, of before it was truncated, and overlap the copies. */
 static sp_status take_tokens(const sp_append *part, sp_error *error) {
     sp_session *session = part->session;
     int32_t *copy = session->tokens + session->token_count;
@@ -57,7 +57,7 @@ static sp_status take_tokens(const sp_append *part, sp_error *error) {
         return spi_fail(error, SP_INVALID, "%d is not a choice of logits", (int)part->logits);
     }
     if (part->token_count) {
-        memcpy(copy, part->tokens, part->token_count * sizeof *copy);
+        memmove(copy, part->tokens, part->token_count * sizeof *copy);
     }
     for (uint32_t i = 0; i < part->token_count; i++) {
         if (copy[i] < 0 || (uint32_t)copy[i] >= session->vocab) {
