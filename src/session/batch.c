@@ -118,16 +118,13 @@ static void add_segment(batch *all, spi_run *run, work *item) {
     item->in_run = rows;
 }
 
-/* One pass. False if nothing is left to do. */
-static bool run_once(batch *all) {
+/* One pass over the next tokens of the parts that have some left. */
+static void run_once(batch *all) {
     spi_run run = {.tokens = all->tokens, .segments = all->segments};
     for (uint32_t i = 0; i < all->count && run.row_count < all->row_max; i++) {
         if (all->works[i].done < all->works[i].part->token_count) {
             add_segment(all, &run, &all->works[i]);
         }
-    }
-    if (!run.row_count) {
-        return false;
     }
     void *context;
     const spi_backend *backend = spi_device_backend(all->device, &context);
@@ -138,7 +135,15 @@ static bool run_once(batch *all) {
         item->part->session->token_count += item->in_run;
         item->in_run = 0;
     }
-    return !all->status;
+}
+
+static bool is_done(const batch *all) {
+    for (uint32_t i = 0; i < all->count; i++) {
+        if (all->works[i].done < all->works[i].part->token_count) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static void set_logits_rows(const work *item) {
@@ -171,14 +176,13 @@ static void run_all(batch *all, sp_cancelled cancelled, void *cancelled_env) {
     sp_status refused = all->status; /* of parts that were not let in: the others still run */
     sp_error why = *all->error;
     all->status = SP_OK;
-    bool first = true;
-    do {
+    for (bool first = true; !all->status && !is_done(all); first = false) {
         if (!first && cancelled && cancelled(cancelled_env)) {
             all->status = spi_fail(all->error, SP_CANCELLED, "the computation was cancelled");
-            break;
+        } else {
+            run_once(all);
         }
-        first = false;
-    } while (run_once(all));
+    }
     settle(all, all->status);
     if (!all->status && refused) {
         all->status = refused;
