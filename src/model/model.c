@@ -45,7 +45,7 @@ static void fill_text(const spi_gguf *gguf, const char *key, const char *fallbac
 
 /* Parameters, the bytes that decoding one token reads (every matrix that is multiplied with, so a tied embedding counts
  * as the head and an untied one not at all) and the type that most of them have. */
-static void count_weights(sp_model *model) {
+static sp_status count_weights(sp_model *model, sp_error *error) {
     uint64_t bytes_of_type[64] = {0};
     const spi_weights *weights = &model->weights;
     for (uint64_t i = 0; i < spi_gguf_tensor_count(model->gguf); i++) {
@@ -57,9 +57,12 @@ static void count_weights(sp_model *model) {
         model->info.parameter_count += elements;
     }
     bool *counted = spi_alloc(weights->count, sizeof *counted);
+    if (!counted) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory to count the weights");
+    }
     for (uint32_t i = 0; i < model->tape.op_count; i++) {
         const spi_op *op = &model->tape.ops[i];
-        if ((op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD) && counted && !counted[op->weight]) {
+        if ((op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD) && !counted[op->weight]) {
             counted[op->weight] = true;
             const spi_tensor *tensor = &weights->tensors[op->weight];
             model->info.weight_bytes += tensor->bytes;
@@ -75,9 +78,10 @@ static void count_weights(sp_model *model) {
     }
     const char *name = sp_dtype_name((sp_dtype)most);
     snprintf(model->info.type, sizeof model->info.type, "%s", name ? name : "unknown");
+    return SP_OK;
 }
 
-static void fill_info(sp_model *model, const char *path) {
+static sp_status fill_info(sp_model *model, const char *path, sp_error *error) {
     const spi_hparams *hp = &model->recorder.hparams;
     sp_model_info *info = &model->info;
     const char *slash = strrchr(path, '/');
@@ -94,7 +98,7 @@ static void fill_info(sp_model *model, const char *path) {
     info->context_max = hp->context_max;
     info->block_tokens = SPI_BLOCK_TOKENS;
     info->block_bytes = model->tape.kv.block_bytes;
-    count_weights(model);
+    return count_weights(model, error);
 }
 
 static void fill_tape(sp_model *model) {
@@ -150,8 +154,8 @@ sp_status sp_model_open(const char *path, sp_model **out, sp_error *error) {
         status = spi_tape_check(&model->tape, &model->weights, error);
     }
     if (!status) {
-        fill_info(model, path);
-        status = open_tokenizer(model, error);
+        status = fill_info(model, path, error);
+        status = status ? status : open_tokenizer(model, error);
     }
     if (status) {
         if (!named) {
