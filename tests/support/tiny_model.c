@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include "samepage/dtype.h"
-#include "support/gguf_writer.h"
 #include "support/support.h"
 
 enum { LAYERS = 2, WIDTH = 64, FEED = 96, HEADS = 2, KV_HEADS = 1, HEAD_DIM = 32, ALIGNMENT = 32 };
@@ -68,7 +67,7 @@ static void write_tokenizer(test_gguf *file) {
     test_gguf_key_bool(file, "tokenizer.ggml.add_space_prefix", 0);
 }
 
-static void write_file(test_gguf *file) {
+void test_tiny_model_file(test_gguf *file) {
     const list all = tensors();
     test_random random = test_random_seed(7);
     float epsilon = 1e-5f;
@@ -104,7 +103,7 @@ static void write_file(test_gguf *file) {
 
 sp_model *test_tiny_model(sp_device *device) {
     test_gguf file = {0};
-    write_file(&file);
+    test_tiny_model_file(&file);
     const char *folder = getenv("TMPDIR");
     char path[512];
     snprintf(path, sizeof path, "%s/samepage-tiny-XXXXXX", folder ? folder : "/tmp");

@@ -1,0 +1,88 @@
+/* tests/support/session_rig.c - see session_rig.h. */
+#include "support/session_rig.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "support/support.h"
+#include "support/tiny_model.h"
+
+int test_rig_open(session_rig *rig) {
+    sp_error error = {0};
+    sp_device_options best = {.thread_count = 2}, plain = {.thread_count = 1, .isa = "reference"};
+    memset(rig, 0, sizeof *rig);
+    TEST_OK(sp_device_open("cpu", &best, &rig->cpu, &error), error);
+    TEST_OK(sp_device_open("cpu", &plain, &rig->reference, &error), error);
+    rig->tiny = test_tiny_model(rig->cpu);
+    TEST_OK(sp_model_load(rig->tiny, rig->reference, NULL, NULL, &error), error);
+    TEST_OK(sp_model_open(test_source_path("models/samepage-demo-q8_0.gguf"), &rig->demo, &error), error);
+    TEST_OK(sp_model_load(rig->demo, rig->cpu, NULL, NULL, &error), error);
+    return 0;
+}
+
+int test_rig_close(session_rig *rig) {
+    sp_model_close(rig->demo);
+    sp_model_close(rig->tiny);
+    sp_device_close(rig->reference);
+    sp_device_close(rig->cpu);
+    return 0;
+}
+
+sp_device *test_rig_vulkan(sp_model *model) {
+    sp_device *device = NULL;
+    sp_error error = {0};
+    sp_status status = sp_device_open("vulkan", NULL, &device, &error);
+    if (status) {
+        assert_int_equal(status, SP_NO_DEVICE);
+        print_message("no Vulkan device here: %s\n", error.message);
+        return NULL;
+    }
+    TEST_OK(sp_model_load(model, device, NULL, NULL, &error), error);
+    return device;
+}
+
+sp_session *test_session_create(sp_model *model, sp_device *device, uint32_t context_max, uint32_t logits_rows_max) {
+    sp_session *session = NULL;
+    sp_error error = {0};
+    sp_session_options options = {.context_max = context_max, .logits_rows_max = logits_rows_max};
+    TEST_OK(sp_session_create(model, device, &options, &session, &error), error);
+    return session;
+}
+
+void test_session_append(sp_session *session, const int32_t *tokens, uint32_t count, sp_logits logits) {
+    sp_error error = {0};
+    TEST_OK(sp_session_append(session, tokens, count, logits, &error), error);
+}
+
+uint32_t test_model_vocab(const sp_model *model) {
+    sp_model_info info;
+    sp_model_get_info(model, &info);
+    return info.vocab;
+}
+
+void test_tokens(const sp_model *model, uint64_t seed, int32_t *tokens, uint32_t count) {
+    test_random random = test_random_seed(seed);
+    for (uint32_t i = 0; i < count; i++) {
+        tokens[i] = (int32_t)test_random_below(&random, test_model_vocab(model));
+    }
+}
+
+double test_distance(const float *a, const float *b, size_t count) {
+    double largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        double distance = fabs((double)a[i] - (double)b[i]);
+        if (!isfinite(distance)) {
+            return INFINITY;
+        }
+        largest = distance > largest ? distance : largest;
+    }
+    return largest;
+}
+
+double test_rms(const float *numbers, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        sum += (double)numbers[i] * numbers[i];
+    }
+    return sqrt(sum / (double)count);
+}

@@ -1,0 +1,33 @@
+/* tests/support/session_rig.h - what the tests of sessions share: devices with models loaded, sessions, comparisons. */
+#ifndef SPI_TESTS_SESSION_RIG_H
+#define SPI_TESTS_SESSION_RIG_H
+
+#include "samepage/session.h"
+
+typedef struct session_rig {
+    sp_device *cpu, *reference; /* the best kernels there are on two threads; the plain C of every op on one */
+    sp_model *demo;             /* the model of the tree, in Q8_0: loaded on cpu */
+    sp_model *tiny;             /* tests/support/tiny_model.h, in F32: loaded on both */
+} session_rig;
+
+int test_rig_open(session_rig *rig); /* 0, or an assertion fails */
+int test_rig_close(session_rig *rig);
+
+/* The model loaded on Mesa's software driver or another Vulkan device; NULL, and a message, where there is none. */
+sp_device *test_rig_vulkan(sp_model *model);
+
+sp_session *test_session_create(sp_model *model, sp_device *device, uint32_t context_max, uint32_t logits_rows_max);
+void test_session_append(sp_session *session, const int32_t *tokens, uint32_t count, sp_logits logits);
+
+uint32_t test_model_vocab(const sp_model *model);
+
+/* Random ids of the model, always the same for a seed. */
+void test_tokens(const sp_model *model, uint64_t seed, int32_t *tokens, uint32_t count);
+
+/* The largest difference of two arrays; infinite where one of them has a number that is not finite. */
+double test_distance(const float *a, const float *b, size_t count);
+
+/* The root of the mean square: what a distance is measured against. */
+double test_rms(const float *numbers, size_t count);
+
+#endif
