@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "model/model.h"
 #include "support/support.h"
 #include "support/tiny_model.h"
 
@@ -58,6 +59,18 @@ uint32_t test_model_vocab(const sp_model *model) {
     sp_model_info info;
     sp_model_get_info(model, &info);
     return info.vocab;
+}
+
+const spi_kv_shape *test_kv_shape(const sp_model *model) {
+    return &spi_model_tape(model)->kv;
+}
+
+const uint8_t *test_kv_row(const sp_session *session, const spi_kv_shape *shape, uint32_t layer, uint32_t which,
+                           uint32_t head, uint32_t position) {
+    sp_session_view view;
+    sp_session_get_view(session, &view);
+    return sp_region_base(sp_session_region(session)) + view.kv_offset +
+           spi_kv_row_offset(shape, layer, which, head, position);
 }
 
 void test_tokens(const sp_model *model, uint64_t seed, int32_t *tokens, uint32_t count) {

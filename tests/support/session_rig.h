@@ -2,6 +2,7 @@
 #ifndef SPI_TESTS_SESSION_RIG_H
 #define SPI_TESTS_SESSION_RIG_H
 
+#include "device/tape.h"
 #include "samepage/session.h"
 
 typedef struct session_rig {
@@ -20,6 +21,11 @@ sp_session *test_session_create(sp_model *model, sp_device *device, uint32_t con
 void test_session_append(sp_session *session, const int32_t *tokens, uint32_t count, sp_logits logits);
 
 uint32_t test_model_vocab(const sp_model *model);
+
+/* The K (which = 0) or V (which = 1) row of a position, where tape.h says that it lies. */
+const spi_kv_shape *test_kv_shape(const sp_model *model);
+const uint8_t *test_kv_row(const sp_session *session, const spi_kv_shape *shape, uint32_t layer, uint32_t which,
+                           uint32_t head, uint32_t position);
 
 /* Random ids of the model, always the same for a seed. */
 void test_tokens(const sp_model *model, uint64_t seed, int32_t *tokens, uint32_t count);

@@ -1,0 +1,250 @@
+/* What lies in a session's KV blocks: the rows that tape.h states, at the offsets that it states, the same on every
+ * device as far as numbers allow; and a conversation that goes on on another device over them. */
+#include "support/session_rig.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "model/model.h"
+#include "support/support.h"
+
+#define F16_STEP 0x1p-10 /* from one f16 to the next, at most, as a share of it */
+
+static session_rig rig;
+
+static int open_rig(void **state) {
+    (void)state;
+    return test_rig_open(&rig);
+}
+
+static int close_rig(void **state) {
+    (void)state;
+    return test_rig_close(&rig);
+}
+
+static const float *weight(const char *name) {
+    const spi_weights *weights = spi_model_weights(rig.tiny);
+    for (uint32_t i = 0; i < weights->count; i++) {
+        if (!strcmp(weights->tensors[i].name, name)) {
+            return weights->tensors[i].data;
+        }
+    }
+    fail_msg("no %s", name);
+    return NULL;
+}
+
+enum { TINY_WIDTH = 64, TINY_HEAD = 32 }; /* of tests/support/tiny_model.c, and one KV head */
+
+/* The first layer's K or V row of a token in double precision, K turned to its position; magnitudes are the sums of what
+ * was added up, without signs. */
+static void expect_row(int32_t token, uint32_t which, uint32_t position, double *row, double *magnitudes) {
+    const float *x = weight("token_embd.weight") + (size_t)token * TINY_WIDTH;
+    const float *norm = weight("blk.0.attn_norm.weight");
+    const float *matrix = weight(which ? "blk.0.attn_v.weight" : "blk.0.attn_k.weight");
+    double squares = 0;
+    for (int i = 0; i < TINY_WIDTH; i++) {
+        squares += (double)x[i] * x[i];
+    }
+    double scale = 1 / sqrt(squares / TINY_WIDTH + 1e-5);
+    for (int r = 0; r < TINY_HEAD; r++) {
+        row[r] = magnitudes[r] = 0;
+        for (int i = 0; i < TINY_WIDTH; i++) {
+            double term = (double)matrix[r * TINY_WIDTH + i] * x[i] * scale * norm[i];
+            row[r] += term;
+            magnitudes[r] += fabs(term);
+        }
+    }
+    for (int pair = 0; !which && pair < TINY_HEAD / 2; pair++) {
+        double angle = position * pow(10000, -2.0 * pair / TINY_HEAD), a = row[2 * pair], b = row[2 * pair + 1];
+        row[2 * pair] = a * cos(angle) - b * sin(angle);
+        row[2 * pair + 1] = a * sin(angle) + b * cos(angle);
+        magnitudes[2 * pair] = magnitudes[2 * pair + 1] = magnitudes[2 * pair] + magnitudes[2 * pair + 1];
+    }
+}
+
+static float half_at(const uint8_t *row, uint32_t element) {
+    uint16_t bits;
+    memcpy(&bits, row + 2 * (size_t)element, sizeof bits);
+    return spi_f16_to_f32(bits);
+}
+
+/* What lies at a row's offset is that row. It was rounded to f16 once, by half a step at most; 64 products were added in
+ * f32, each addition off by at most 2^-24 of the magnitudes, and so were the norm's and the rotation's few steps; the
+ * angle is a product in f32 too, which at position 129 is off by some 129 * 2^-22. */
+static void check_rows(sp_device *device) {
+    enum { COUNT = 130 };
+    int32_t tokens[COUNT];
+    test_tokens(rig.tiny, 2, tokens, COUNT);
+    sp_session *session = test_session_create(rig.tiny, device, COUNT, 1);
+    test_session_append(session, tokens, COUNT, SP_LOGITS_NONE);
+    for (uint32_t position = 0; position < COUNT; position++) {
+        for (uint32_t which = 0; which < 2; which++) {
+            double expected[TINY_HEAD], magnitudes[TINY_HEAD];
+            expect_row(tokens[position], which, position, expected, magnitudes);
+            const uint8_t *row = test_kv_row(session, test_kv_shape(rig.tiny), 0, which, 0, position);
+            for (uint32_t i = 0; i < TINY_HEAD; i++) {
+                double allowed = fabs(expected[i]) * F16_STEP / 2 + magnitudes[i] * (80 * 0x1p-24 + position * 0x1p-22);
+                assert_true(fabs(half_at(row, i) - expected[i]) <= allowed);
+            }
+        }
+    }
+    sp_session_destroy(session);
+}
+
+static void test_row_offsets(void **state) {
+    (void)state;
+    check_rows(rig.reference);
+    check_rows(rig.cpu);
+    sp_device *vulkan = test_rig_vulkan(rig.tiny);
+    if (!vulkan) {
+        skip();
+    }
+    check_rows(vulkan);
+    sp_model_unload(rig.tiny, vulkan);
+    sp_device_close(vulkan);
+}
+
+/* How far two sessions' rows of a layer are apart, as a share of the first one's: root mean squares. */
+static double layer_distance(const sp_session *a, const sp_session *b, const spi_kv_shape *shape, uint32_t layer) {
+    double squares = 0, all = 0;
+    for (uint32_t which = 0; which < 2; which++) {
+        for (uint32_t head = 0; head < shape->kv_heads; head++) {
+            for (uint32_t position = 0; position < sp_session_token_count(a); position++) {
+                const uint8_t *left = test_kv_row(a, shape, layer, which, head, position);
+                const uint8_t *right = test_kv_row(b, shape, layer, which, head, position);
+                for (uint32_t i = 0; i < shape->head_dim; i++) {
+                    double x = half_at(left, i), distance = x - half_at(right, i);
+                    squares += distance * distance;
+                    all += x * x;
+                }
+            }
+        }
+    }
+    assert_true(all > 0);
+    return sqrt(squares / all);
+}
+
+/* With F32 weights both devices compute in f32, and rows differ where a number lay between two f16: by a step. If each
+ * number of a layer were off by one, and those that it was made of, in K and in V of each layer before it, by one too,
+ * a layer's rows were apart by 1 + 2 * layer steps. One wrong row among them counts for about 60. */
+static void test_blocks_agree(void **state) {
+    (void)state;
+    enum { COUNT = 150 };
+    sp_device *vulkan = test_rig_vulkan(rig.tiny);
+    if (!vulkan) {
+        skip();
+    }
+    int32_t tokens[COUNT];
+    test_tokens(rig.tiny, 3, tokens, COUNT);
+    sp_session *a = test_session_create(rig.tiny, rig.cpu, COUNT, 1);
+    sp_session *b = test_session_create(rig.tiny, vulkan, COUNT, 1);
+    test_session_append(a, tokens, COUNT, SP_LOGITS_NONE);
+    test_session_append(b, tokens, COUNT, SP_LOGITS_NONE);
+    for (uint32_t layer = 0; layer < test_kv_shape(rig.tiny)->layers; layer++) {
+        assert_true(layer_distance(a, b, test_kv_shape(rig.tiny), layer) <= (1 + 2 * layer) * F16_STEP);
+    }
+    sp_session_destroy(b);
+    sp_session_destroy(a);
+    sp_model_unload(rig.tiny, vulkan);
+    sp_device_close(vulkan);
+}
+
+/* With Q8_0 weights the cpu device rounds what it multiplies to 8 bits and Vulkan does not. A block of 32 numbers has
+ * steps of its largest / 127, so errors of that / sqrt(12), and its largest is at most sqrt(32) times its root mean
+ * square: a product is off by at most the share `once` of itself. Errors of different products are independent and add
+ * as squares: one product makes K or V, and four stand behind each other in every layer before. */
+static void assert_blocks_near(const sp_session *a, const sp_session *b) {
+    const double once = sqrt(32) / 127 / sqrt(12);
+    for (uint32_t layer = 0; layer < test_kv_shape(rig.demo)->layers; layer++) {
+        assert_true(layer_distance(a, b, test_kv_shape(rig.demo), layer) <= once * sqrt(1 + 4.0 * layer));
+    }
+}
+
+static int32_t pick(sp_session *session) {
+    sp_sampler *sampler = NULL;
+    sp_error error = {0};
+    int32_t token = -1;
+    TEST_OK(sp_sampler_create(NULL, &sampler, &error), error);
+    TEST_OK(sp_session_sample(session, sampler, &token, &error), error);
+    sp_sampler_destroy(sampler);
+    return token;
+}
+
+/* Goes on greedily on three sessions to the end of the answer; they must say the same. The logits of the third are not
+ * asked for the first token: they are those of another text. Returns the length of what was said. */
+static size_t answer(sp_session *const sessions[3], char *text, size_t capacity) {
+    enum { SAID_MAX = 24 };
+    const sp_tokenizer *tokenizer = sp_model_tokenizer(rig.demo, NULL);
+    int32_t said[SAID_MAX];
+    size_t count = 0, bytes = 0;
+    sp_error error = {0};
+    while (count < SAID_MAX) {
+        int32_t token = pick(sessions[0]);
+        assert_int_equal(pick(sessions[1]), token);
+        if (count) {
+            assert_int_equal(pick(sessions[2]), token);
+        }
+        if (sp_tokenizer_is_end(tokenizer, token)) {
+            break;
+        }
+        said[count++] = token;
+        for (int i = 0; i < 3; i++) {
+            test_session_append(sessions[i], &token, 1, SP_LOGITS_LAST);
+        }
+    }
+    TEST_OK(sp_tokenizer_decode(tokenizer, said, count, 0, text, capacity - 1, &bytes, &error), error);
+    text[bytes] = 0;
+    return count;
+}
+
+/* A conversation goes on on another device over the first one's blocks. The session there has seen other tokens: only
+ * the blocks, once they are copied, can make it say the same. */
+static void test_move(void **state) {
+    (void)state;
+    static const char text[] = "<|start_header_id|>user<|end_header_id|>\n\nMy name is Ada and my boat is green."
+                               "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nNice to meet you, Ada! Your "
+                               "boat is green.<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nWhat colour is my "
+                               "boat?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n";
+    enum { CONTEXT = 128 };
+    int32_t prompt[CONTEXT], other[CONTEXT];
+    size_t count = 0;
+    char said[256];
+    sp_error error = {0};
+    sp_device *vulkan = test_rig_vulkan(rig.demo);
+    if (!vulkan) {
+        skip();
+    }
+    TEST_OK(sp_tokenizer_encode(sp_model_tokenizer(rig.demo, &error), text, sizeof text - 1,
+                                SP_ENCODE_SPECIAL | SP_ENCODE_PARSE_SPECIAL, prompt, CONTEXT, &count, &error),
+            error);
+    test_tokens(rig.demo, 4, other, (uint32_t)count);
+    sp_session *sessions[3];
+    for (int i = 0; i < 3; i++) {
+        sessions[i] = test_session_create(rig.demo, i ? vulkan : rig.cpu, CONTEXT, 1);
+        test_session_append(sessions[i], i == 2 ? other : prompt, (uint32_t)count, SP_LOGITS_LAST);
+    }
+    assert_blocks_near(sessions[0], sessions[1]);
+    sp_session_view from, to;
+    sp_session_get_view(sessions[0], &from);
+    sp_session_get_view(sessions[2], &to);
+    assert_int_equal(from.kv_bytes, to.kv_bytes);
+    memcpy(sp_region_base(sp_session_region(sessions[2])) + to.kv_offset,
+           sp_region_base(sp_session_region(sessions[0])) + from.kv_offset, from.kv_bytes);
+    assert_true(answer(sessions, said, sizeof said) > 3);
+    assert_non_null(strstr(said, "green"));
+    for (int i = 0; i < 3; i++) {
+        sp_session_destroy(sessions[i]);
+    }
+    sp_model_unload(rig.demo, vulkan);
+    sp_device_close(vulkan);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_row_offsets),
+        cmocka_unit_test(test_blocks_agree),
+        cmocka_unit_test(test_move),
+    };
+    return cmocka_run_group_tests(tests, open_rig, close_rig);
+}
