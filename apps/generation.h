@@ -25,7 +25,7 @@ typedef struct spi_generation {
         {"top-p", 0, SPI_OPTION_REAL_WORD, "X", "keep the likeliest up to a probability of X", &(set).top_p},          \
         {"min-p", 0, SPI_OPTION_REAL_WORD, "X", "keep those X times as likely as the likeliest", &(set).min_p},        \
         {"repeat-penalty", 0, SPI_OPTION_REAL_WORD, "X", "above 1: fewer repetitions", &(set).repeat_penalty},         \
-        {"seed", 0, SPI_OPTION_COUNT_WORD, "N", "the same seed gives the same text", &(set).seed}, {                   \
+        {"seed", 0, SPI_OPTION_LONG_WORD, "N", "the same seed gives the same text", &(set).seed}, {                    \
         "stats", 0, SPI_OPTION_FLAG, NULL, "tokens/s, time to the first token, cost of the boundary", &(set).stats     \
     }
 

@@ -12,7 +12,7 @@
 
 #include "base/memory.h"
 
-enum { OPTIONS_MAX = 40, HELP_COLUMN = 28, LONG_BASE = 256, OPTION_HELP = 'h' };
+enum { WORD_MAX = 1 << 20, OPTIONS_MAX = 40, HELP_COLUMN = 28, LONG_BASE = 256, OPTION_HELP = 'h' };
 
 static void print_line(const char *format, va_list arguments, const char *end) {
     char line[1024];
@@ -138,6 +138,7 @@ static const char *kind_words(spi_option_kind kind) {
     case SPI_OPTION_SIZE: return "a size like 512M or 4G";
     case SPI_OPTION_REAL:
     case SPI_OPTION_REAL_WORD: return "a number that is not negative";
+    case SPI_OPTION_COUNT_WORD: return "a whole number up to 1048576";
     default: return "a whole number that is not negative";
     }
 }
@@ -162,7 +163,8 @@ static int store(const spi_command *command, const spi_option *option, const cha
     case SPI_OPTION_SIZE: good = spi_parse_size(text, option->target); break;
     case SPI_OPTION_REAL: good = parse_real(text, option->target); break;
     case SPI_OPTION_COUNT_WORD:
-        good = parse_number(text, UINT32_MAX, &number);
+    case SPI_OPTION_LONG_WORD:
+        good = parse_number(text, option->kind == SPI_OPTION_COUNT_WORD ? WORD_MAX : UINT64_MAX, &number);
         *(const char **)option->target = text;
         break;
     case SPI_OPTION_REAL_WORD:

@@ -36,7 +36,8 @@ typedef enum spi_option_kind {
     SPI_OPTION_LONG,       /* uint64_t */
     SPI_OPTION_SIZE,       /* uint64_t of bytes: 512M, 4G */
     SPI_OPTION_REAL,       /* float, finite, not negative */
-    SPI_OPTION_COUNT_WORD, /* const char *: checked to be a COUNT and kept as it is, to be handed to a guest */
+    SPI_OPTION_COUNT_WORD, /* const char *: checked, at most 2^20, and kept as it is, to be handed to a guest */
+    SPI_OPTION_LONG_WORD,
     SPI_OPTION_REAL_WORD,
 } spi_option_kind;
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The errors that a user will make: one line each that says what to do, and an exit code.
 # (A Wasmtime of another version is in tests/unit/test_guest_version.c.)
+set -euo pipefail
 . "$SAMEPAGE_SOURCE_DIR/tests/e2e/common.sh"
 head -c 100000 $model >"$work/short.gguf"
 echo "not a model at all" >"$work/text.gguf"

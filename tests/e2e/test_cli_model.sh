@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # The main path: links, chat that remembers, complete, logits, tokenize, bench, on every device there is.
+set -euo pipefail
 . "$SAMEPAGE_SOURCE_DIR/tests/e2e/common.sh"
 
 json=$("$SAMEPAGE" doctor --json)
