@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# The command line itself: help, versions, options and operands, and what reading text and writing JSON must get right.
+set -euo pipefail
+. "$SAMEPAGE_SOURCE_DIR/tests/e2e/common.sh"
+
+# Every command that --help lists has a --help with an example that begins with its name.
+commands=$("$SAMEPAGE" --help | sed -n '/^commands:/,/^$/s/^  \([a-z]*\) .*/\1/p')
+[ "$(wc -w <<<"$commands")" = 8 ] || fail "not 8 commands: $commands"
+for command in $commands; do
+    "$SAMEPAGE" "$command" --help >"$work/out" || fail "$command --help"
+    grep -q "^usage: samepage $command " "$work/out" || fail "no usage of $command"
+    grep -q "^  samepage $command" "$work/out" || fail "no example of $command"
+    "$SAMEPAGE" help "$command" | cmp -s - "$work/out" || fail "help $command is not $command --help"
+done
+tools/make_cli_docs.sh "$SAMEPAGE" | cmp - docs/cli.md || fail "docs/cli.md is not what --help prints: tools/make_cli_docs.sh"
+"$SAMEPAGE" --version | grep -Eq '^samepage [0-9]+\.[0-9]+\.[0-9]+ \(Wasmtime [0-9.]+\)$' || fail "version"
+got=0
+"$SAMEPAGE" >/dev/null 2>"$work/err" || got=$?
+[ $got = 2 ] && grep -q '^usage:' "$work/err" || fail "no command at all"
+"$SAMEPAGE" --help >/dev/full 2>"$work/err" && fail "a full disk goes unnoticed"
+grep -q 'cannot write' "$work/err" || fail "a full disk is not told"
+
+# Values
+expect 2 "takes a whole number up to" "$SAMEPAGE" complete -m $model -p x -n many
+expect 2 "takes a whole number" "$SAMEPAGE" complete -m $model -p x -t -1
+expect 2 "takes a number" "$SAMEPAGE" chat -m $model --temp warm
+expect 2 "takes a size like 512M" "$SAMEPAGE" run "$guests/example_matmul.wasm" --memory-max 3X
+expect 2 "takes no value" "$SAMEPAGE" doctor --json=yes
+expect 2 "KEY=VALUE" "$SAMEPAGE" run "$guests/example_matmul.wasm" --env LANG
+expect 1 "HOST::GUEST" "$SAMEPAGE" run "$guests/example_matmul.wasm" --dir ::/data
+expect 1 "not a folder" "$SAMEPAGE" run "$guests/example_matmul.wasm" --dir "$work/err::/data"
+expect 2 "behind --" "$SAMEPAGE" run "$guests/example_matmul.wasm" argument
+expect 2 "which guest" "$SAMEPAGE" run
+expect 2 "either --tokens or --text" "$SAMEPAGE" logits -m $model -o "$work/x"
+expect 2 "where to" "$SAMEPAGE" logits -m $model --tokens 1
+expect 1 "not a list of token ids" "$SAMEPAGE" logits -m $model --tokens 1,x -o "$work/x"
+expect 1 "cannot write" "$SAMEPAGE" logits -m $model --tokens 1 -o "$work/no/such/folder"
+expect 2 "leave nothing to do" "$SAMEPAGE" bench -m $model -p 0 -n 0
+expect 2 "model info FILE" "$SAMEPAGE" model
+expect 1 "needs a device" "$SAMEPAGE" run "$guests/chat.wasm" -m $model -d none
+
+# Arguments behind -- are the guest's, even where they look like ours; -m names models.
+"$SAMEPAGE" run -m "demo=$model" "$guests/complete.wasm" -d cpu -- -p "What is 3 plus 4?" --chat -n 12 --json >"$work/out"
+check "$(cat "$work/out")" '"7" in j["text"] and j["prompt_tokens"] > 0'
+"$SAMEPAGE" run "$guests/complete.wasm" -d cpu -m "$model" -- --help >/dev/null 2>"$work/err" && fail "--help was ours"
+grep -q 'no such option: --help' "$work/err" || fail "the guest did not get --help"
+
+# Text: ids, pieces and bytes that are no UTF-8 in JSON.
+check "$(printf 'a\xff\xe2\x82b' | "$SAMEPAGE" tokenize -m $model --pieces --json)" \
+    'j["count"] == len(j["tokens"]) == len(j["pieces"]) and j["pieces"][0] == "a" and "\ufffd" in "".join(j["pieces"])'
+ids=$("$SAMEPAGE" tokenize -m $model -p "Hello there" | tr ' ' ,)
+"$SAMEPAGE" logits -m $model -d cpu --tokens "$ids" -o - >"$work/ids"
+"$SAMEPAGE" logits -m $model -d cpu --text "Hello there" -o "$work/text" --json >"$work/out"
+cmp "$work/ids" "$work/text" || fail "ids and text differ"
+check "$(cat "$work/out")" 'j["vocab"] == 3072 and j["tokens"] == 2'
+plain=$("$SAMEPAGE" tokenize -m $model -p "<|eot_id|>" | wc -w)
+special=$("$SAMEPAGE" tokenize -m $model -p "<|eot_id|>" --parse-special | wc -w)
+[ "$special" = 1 ] && [ "$plain" -gt 1 ] || fail "special tokens in text: $plain, $special"
+
+# The same seed gives the same text; another model file's facts are there as JSON.
+one=$("$SAMEPAGE" complete -m $model -d cpu --chat -p "Tell me a story." --temp 1 --seed 7 -n 30)
+two=$("$SAMEPAGE" complete -m $model -d cpu --chat -p "Tell me a story." --temp 1 --seed 7 -n 30)
+[ "$one" = "$two" ] || fail "seed 7 gave two texts"
+check "$("$SAMEPAGE" model info $model --json --metadata)" 'j["vocab"] == 3072 and j["metadata"]["general.architecture"] == "llama"'
+check "$("$SAMEPAGE" bench -m $model -d cpu -t 1 -p 0 -n 4 -r 2 --boundary --json)" \
+    'j["boundary"]["host_calls_per_token"] >= 2 and j["boundary"]["guest_us_per_token"] > 0 and j["rows"][0]["through"] == "guest"'
+echo "options: ok"
