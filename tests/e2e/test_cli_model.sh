@@ -6,7 +6,11 @@ set -euo pipefail
 json=$("$SAMEPAGE" doctor --json)
 check "$json" 'len(j["devices"]) >= 1 and all(d["matmul_elements"] == 16384 and d["matmul_wrong"] == 0 for d in j["devices"])'
 check "$json" 'all(d["copied_bytes"] == 0 and d["link"] in ("shared", "mapped") for d in j["devices"])'
-check "$json" 'all(d["rss_delta_bytes"] < 1 << 20 for d in j["devices"])'
+if grep -q __asan_init "$SAMEPAGE"; then
+    echo "not checked: resident memory, which is the sanitizer's own in this build"
+else
+    check "$json" 'all(d["rss_delta_bytes"] < 1 << 20 for d in j["devices"])'
+fi
 
 for device in $(devices); do
     answers=$(printf '%s\n' "My name is Ada and my boat is green." "What is 7 plus 5?" "What colour is my boat?" \
