@@ -29,8 +29,9 @@ GREEDY_TOKENS = 200  # at least, in all
 ANSWER_TOKENS_MAX = 64
 FLASH = ("auto", "off")
 
-# One conversation of the kind that the model was made for; what it says in all of it is more than 200 tokens. (Where the
-# model has no opinion, as in a story, every rounding of the activations is another text, and nothing can be compared.)
+# One conversation of the kind that the model was made for; what it says in all of it is more than 200 tokens. (Where
+# the model has no opinion, as in a story, every rounding of the activations is another text, and nothing can be
+# compared.)
 TURNS = (
     "Hello! My name is Ada and my boat is green.",
     "What is Samepage?",
