@@ -107,8 +107,9 @@ typedef struct spi_tape {
 
 typedef struct spi_link spi_link; /* a region as a device reaches it: device/backend.h */
 
-/* One session's rows in a run. Blocks and logits lie in the linked region; both offsets are multiples of 64. The KV
- * range covers at least position_first + row_count tokens, rounded up to blocks; the logits range out_count rows. */
+/* One session's rows in a run. Blocks and logits lie in the linked region: kv_offset is a multiple of 64, logits_offset
+ * only of 4, since a run may go on behind rows of an earlier one. The KV range covers at least position_first + row_count
+ * tokens, rounded up to blocks; the logits range out_count rows. */
 typedef struct spi_segment {
     spi_link *link;
     uint64_t kv_offset;     /* bytes from the region's base to the session's first block */
