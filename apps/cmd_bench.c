@@ -291,11 +291,11 @@ static int run(const spi_command *command, int argc, char **argv) {
     if (result >= 0) {
         return result;
     }
-    if (operands.count || operands.rest_count) {
-        return spi_usage_error(command, "'%s' is not an option", operands.count ? operands.items[0] : operands.rest[0]);
+    if ((result = spi_refuse_operands(command, &operands, "")) >= 0) {
+        return result;
     }
-    if (!set.common.model) {
-        return spi_usage_error(command, "which model? give -m FILE");
+    if ((result = spi_require_model(command, &set.common)) >= 0) {
+        return result;
     }
     result = plan(command, &set, &all);
     return result >= 0 ? result : bench(&set, &all);

@@ -259,8 +259,8 @@ static int run(const spi_command *command, int argc, char **argv) {
     if (result >= 0) {
         return result;
     }
-    if (operands.count || operands.rest_count) {
-        return spi_usage_error(command, "'%s' is not an option", operands.count ? operands.items[0] : operands.rest[0]);
+    if ((result = spi_refuse_operands(command, &operands, "")) >= 0) {
+        return result;
     }
     return doctor(&set);
 }

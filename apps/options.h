@@ -106,4 +106,9 @@ bool spi_parse_size(const char *text, uint64_t *bytes);
 /* "1,2,3" (spaces are allowed) to an array that the caller frees with spi_free; NULL with *count 0 if it is not one. */
 int32_t *spi_parse_ids(const char *text, uint32_t *count);
 
+/* What most commands check next: no operands (hint goes behind "'WORD' is not an option"), and a model. Both return -1 if
+ * the command shall go on, else what to exit with. */
+int spi_refuse_operands(const spi_command *command, const spi_operands *operands, const char *hint);
+int spi_require_model(const spi_command *command, const spi_common *common);
+
 #endif
