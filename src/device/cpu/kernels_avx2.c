@@ -5,12 +5,8 @@
  * offset of 8 is in the activations' bias, from which the 16-bit sums start, and eight steps of them cannot leave
  * 16 bits (the bias included: at most 8 * 16 * 127). May include: device, os, base.
  */
-#include "device/cpu/attention_body.h"
-#include "device/cpu/float_body.h"
-#include "device/cpu/gemm_body.h"
 #include "device/cpu/kernels.h"
 #include "device/cpu/quant_body.h"
-#include "device/cpu/rows_body.h"
 
 #define QUANT_TOKENS 4u
 
@@ -98,46 +94,10 @@ static void pack_q8_0(void *packed, const void *source, uint32_t rows, uint32_t 
     quant_pack_q8_0(packed, source, rows, cols, group_first, group_count, 0);
 }
 
-static const spi_cpu_type types[] = {
-    {.type = SP_F32, .form = SPI_FORM_F32, .group_rows = FLOAT_ROWS, .product = float_product_f32},
-    {.type = SP_F16, .form = SPI_FORM_F32, .group_rows = FLOAT_ROWS, .product = float_product_f16},
-    {.type = SP_BF16, .form = SPI_FORM_F32, .group_rows = FLOAT_ROWS, .product = float_product_bf16},
-    {.type = SP_Q8_0,
-     .form = SPI_FORM_I8,
-     .group_rows = QUANT_ROWS,
-     .packed_bytes = quant_bytes_q8_0,
-     .pack = pack_q8_0,
-     .product = quant_product_q8_0},
-    {.type = SP_Q4_0,
-     .form = SPI_FORM_I8,
-     .group_rows = QUANT_ROWS,
-     .packed_bytes = quant_bytes_q4_0,
-     .pack = quant_pack_q4_0,
-     .product = quant_product_q4_0},
-};
+#include "device/cpu/table_body.h"
 
 static bool available(const spi_cpu_features *features) {
     return features->avx2_fma_f16c;
 }
 
-const spi_cpu_kernels spi_cpu_kernels_avx2 = {
-    .name = "avx2",
-    .available = available,
-    .types = types,
-    .type_count = sizeof types / sizeof types[0],
-    .token_tile_max = QUANT_TOKENS,
-    .quantise = quantise,
-    .norm = rows_norm,
-    .rotate = rows_rotate,
-    .gate = rows_gate,
-    .add = rows_add,
-    .cap = rows_cap,
-    .to_f16 = rows_to_f16,
-    .attention_rows = 16,
-    .attention_scratch_bytes = attention_scratch_bytes,
-    .attention = attention,
-    .gemm_rows = GEMM_ROWS,
-    .gemm_cols = GEMM_COLS,
-    .gemm_scratch_bytes = sizeof(gemm_scratch),
-    .gemm = gemm,
-};
+const spi_cpu_kernels spi_cpu_kernels_avx2 = {.name = "avx2", .available = available, KERNELS_OF_THIS_WIDTH};

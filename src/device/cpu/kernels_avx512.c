@@ -1,16 +1,12 @@
-/* device/cpu/kernels_avx2.c - the table for AVX-512 with VNNI. Reached only after a check at run time.
+/* device/cpu/kernels_avx512.c - the table for AVX-512 with VNNI. Reached only after a check at run time.
  *
  * vpdpbusd multiplies unsigned weights with signed activations and adds four products to 32 bits, without saturation.
  * 8-bit weights are packed with their sign bit flipped, that is with 128 added; nibbles carry an offset of 8. The sums
  * start from minus the offset times the activations' sum: that is the bias, -8 times the sum, or 16 times as much.
  * May include: device, os, base.
  */
-#include "device/cpu/attention_body.h"
-#include "device/cpu/float_body.h"
-#include "device/cpu/gemm_body.h"
 #include "device/cpu/kernels.h"
 #include "device/cpu/quant_body.h"
-#include "device/cpu/rows_body.h"
 
 #define QUANT_TOKENS 8u
 
@@ -98,46 +94,10 @@ static void pack_q8_0(void *packed, const void *source, uint32_t rows, uint32_t 
     quant_pack_q8_0(packed, source, rows, cols, group_first, group_count, 0x80);
 }
 
-static const spi_cpu_type types[] = {
-    {.type = SP_F32, .form = SPI_FORM_F32, .group_rows = FLOAT_ROWS, .product = float_product_f32},
-    {.type = SP_F16, .form = SPI_FORM_F32, .group_rows = FLOAT_ROWS, .product = float_product_f16},
-    {.type = SP_BF16, .form = SPI_FORM_F32, .group_rows = FLOAT_ROWS, .product = float_product_bf16},
-    {.type = SP_Q8_0,
-     .form = SPI_FORM_I8,
-     .group_rows = QUANT_ROWS,
-     .packed_bytes = quant_bytes_q8_0,
-     .pack = pack_q8_0,
-     .product = quant_product_q8_0},
-    {.type = SP_Q4_0,
-     .form = SPI_FORM_I8,
-     .group_rows = QUANT_ROWS,
-     .packed_bytes = quant_bytes_q4_0,
-     .pack = quant_pack_q4_0,
-     .product = quant_product_q4_0},
-};
+#include "device/cpu/table_body.h"
 
 static bool available(const spi_cpu_features *features) {
     return features->avx512_vnni;
 }
 
-const spi_cpu_kernels spi_cpu_kernels_avx512 = {
-    .name = "avx512",
-    .available = available,
-    .types = types,
-    .type_count = sizeof types / sizeof types[0],
-    .token_tile_max = QUANT_TOKENS,
-    .quantise = quantise,
-    .norm = rows_norm,
-    .rotate = rows_rotate,
-    .gate = rows_gate,
-    .add = rows_add,
-    .cap = rows_cap,
-    .to_f16 = rows_to_f16,
-    .attention_rows = 16,
-    .attention_scratch_bytes = attention_scratch_bytes,
-    .attention = attention,
-    .gemm_rows = GEMM_ROWS,
-    .gemm_cols = GEMM_COLS,
-    .gemm_scratch_bytes = sizeof(gemm_scratch),
-    .gemm = gemm,
-};
+const spi_cpu_kernels spi_cpu_kernels_avx512 = {.name = "avx512", .available = available, KERNELS_OF_THIS_WIDTH};
