@@ -51,6 +51,11 @@ typedef struct spi_backend {
     sp_status (*extend)(void *context, spi_link *link, sp_error *error);
     void (*unlink)(void *context, spi_link *link); /* waits until the device has let go */
 
+    /* The host wrote bytes of a linked range that kernels will read: blocks that were restored, or that a guest edited.
+     * A device that keeps a copy of them takes them over before its next run. NULL where kernels read the region
+     * itself. */
+    sp_status (*host_wrote)(void *context, spi_link *link, uint64_t offset, uint64_t bytes, sp_error *error);
+
     /* Makes weights usable on the device; they stay mapped until unload. progress may be NULL. Types or shapes that the
      * backend lacks are SP_UNSUPPORTED and named. */
     sp_status (*load)(void *context, const spi_weights *weights, spi_progress progress, void *progress_env,
@@ -79,5 +84,10 @@ typedef struct spi_backend {
 /* For src/model and src/session, which run tapes on an opened device without knowing its backend. */
 const spi_backend *spi_device_backend(const sp_device *device, void **context);
 spi_link *spi_device_find_link(sp_device *device, const sp_region *region); /* NULL: not linked */
+
+/* To be called by whoever writes blocks into a region from the host's side, after it did and before the next run. The
+ * region is linked and the range lies in what is. link.c */
+sp_status spi_device_host_wrote(sp_device *device, const sp_region *region, uint64_t offset, uint64_t bytes,
+                                sp_error *error);
 
 #endif

@@ -25,6 +25,17 @@ spi_link *spi_device_find_link(sp_device *device, const sp_region *region) {
     return linked ? linked->link : NULL;
 }
 
+sp_status spi_device_host_wrote(sp_device *device, const sp_region *region, uint64_t offset, uint64_t bytes,
+                                sp_error *error) {
+    spi_linked *linked = find(device, region);
+    sp_error local = {0};
+    assert(linked && offset <= linked->link->linked_bytes && bytes <= linked->link->linked_bytes - offset);
+    if (!bytes || !device->backend->host_wrote) {
+        return SP_OK;
+    }
+    return device->backend->host_wrote(device->context, linked->link, offset, bytes, error ? error : &local);
+}
+
 /* True if the two ranges share a byte. */
 static bool overlap(const uint8_t *a, size_t a_bytes, const uint8_t *b, size_t b_bytes) {
     return a < b + b_bytes && b < a + a_bytes;
