@@ -126,9 +126,6 @@ sp_status spi_cpu_pick_kernels(const char *isa, const spi_cpu_kernels **kernels,
 /* The table's own entry for the type, or the reference's; never NULL for a type in samepage/dtype.h. */
 const spi_cpu_type *spi_cpu_find_type(const spi_cpu_kernels *kernels, sp_dtype type);
 
-/* Elements [first, first + count) of a row in f32; both are multiples of the type's block. dequant.c */
-void spi_cpu_dequantise(sp_dtype type, const void *row, uint32_t first, uint32_t count, float *out);
-
 /* The reference's, for shapes that a fast kernel does not take. reference_attention.c */
 void spi_cpu_attention_reference(const spi_cpu_attention *args);
 size_t spi_cpu_attention_scratch_reference(uint32_t row_count, uint32_t group, uint32_t head_dim);
