@@ -47,7 +47,8 @@ static void rope(const pass *p, uint32_t buffer, uint32_t heads) {
                                         .rope_dims = hp->rope_dims,
                                         .rope_pairs = hp->family->rope_pairs,
                                         .rope_base = hp->rope_base,
-                                        .rope_freq_scale = hp->rope_freq_scale});
+                                        .rope_freq_scale = hp->rope_freq_scale,
+                                        .scale = 1});
 }
 
 static void attention(const pass *p, uint32_t layer) {
