@@ -176,7 +176,7 @@ sp_status spi_recorder_run(spi_recorder *recorder, const spi_gguf *gguf, const s
         fail_no_memory(recorder);
     } else {
         find_vocab(recorder);
-        spi_record_llama(recorder);
+        spi_record_pass(recorder);
         refuse_unused(recorder);
     }
     sp_status status = recorder->status;

@@ -11,7 +11,8 @@
  *   6 s but for one in 10^8; the scale's own rounding is in the term above. Half of the cases have activations that such
  *   rounding leaves as they are: there the first term is all that is allowed.
  * - Elementwise functions: a few u of the result, and |u'| u for a rounded argument u' of exp.
- * EMBED scales one exact value: 2 u. ADD is one rounding, KV_STORE and GATHER are exact: bound 0.
+ * EMBED scales one exact value: 2 u. ADD is two roundings, one where the scale is 1 and then the same as here: bound 0;
+ * KV_STORE and GATHER are exact.
  */
 #include <float.h>
 #include <math.h>
@@ -155,10 +156,11 @@ static void expect_rope(const ops_bench *bench, uint32_t row, double *values, do
             bool halves = test->rope_pairs == SPI_ROPE_HALVES;
             uint32_t a = head * test->head_dim + (halves ? i : 2 * i), b = halves ? a + half : a + 1;
             double p = (double)x[a], q = (double)x[b];
-            values[a] = p * cos(angle) - q * sin(angle);
-            values[b] = p * sin(angle) + q * cos(angle);
-            /* Cosine and sine are rounded once, the products and the sum once each. */
-            bounds[a] = bounds[b] = 4 * U * (fabs(p) + fabs(q));
+            double scale = (double)test->scale;
+            values[a] = scale * (p * cos(angle) - q * sin(angle));
+            values[b] = scale * (p * sin(angle) + q * cos(angle));
+            /* Scaled cosine and sine are rounded once, the products and the sum once each. */
+            bounds[a] = bounds[b] = 4 * U * scale * (fabs(p) + fabs(q));
         }
     }
 }
@@ -262,8 +264,13 @@ static void expect_row(const ops_bench *bench, const decoded *matrix, uint32_t r
     case SPI_OP_GATE: expect_gate(bench, row, values, bounds); break;
     case SPI_OP_ADD:
         for (uint32_t i = 0; i < test->cols; i++) {
-            values[i] = (double)(input(bench, 0, row)[i] + input(bench, 1, row)[i]);
-            bounds[i] = 0;
+            double term = (double)input(bench, 0, row)[i] * (double)test->scale;
+            values[i] = (double)input(bench, 1, row)[i] + term;
+            bounds[i] = U * (fabs(term) + fabs(values[i]));
+            if (test->scale == 1) {
+                values[i] = (double)(float)values[i];
+                bounds[i] = 0;
+            }
         }
         break;
     case SPI_OP_GATHER:

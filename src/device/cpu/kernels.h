@@ -102,7 +102,8 @@ typedef struct spi_cpu_kernels {
     void (*rotate)(float *head, const float *cosines, const float *sines, uint32_t pair_count, spi_rope_pairs pairs);
     void (*gate)(float *dst, const float *src, const float *src1, uint32_t count, spi_act act);
     void (*add)(float *dst, const float *src, uint32_t count);
-    void (*cap)(float *x, uint32_t count, float scale, float softcap); /* softcap 0: only the scale */
+    void (*add_scaled)(float *dst, const float *src, uint32_t count, float scale); /* rounded at most twice */
+    void (*cap)(float *x, uint32_t count, float scale, float softcap);             /* softcap 0: only the scale */
     void (*to_f16)(uint16_t *dst, const float *src, uint32_t count);
 
     uint32_t attention_rows; /* of one item of work, when `group` is 1; fewer with more heads, at least 1 */

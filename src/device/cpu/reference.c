@@ -48,6 +48,12 @@ static void add(float *dst, const float *src, uint32_t count) {
     }
 }
 
+static void add_scaled(float *dst, const float *src, uint32_t count, float scale) {
+    for (uint32_t i = 0; i < count; i++) {
+        dst[i] = (float)(dst[i] + (double)src[i] * scale);
+    }
+}
+
 static void cap(float *x, uint32_t count, float scale, float softcap) {
     for (uint32_t i = 0; i < count; i++) {
         double value = (double)x[i] * scale;
@@ -142,6 +148,7 @@ const spi_cpu_kernels spi_cpu_kernels_reference = {
     .rotate = rotate,
     .gate = gate,
     .add = add,
+    .add_scaled = add_scaled,
     .cap = cap,
     .to_f16 = to_f16,
     .attention_rows = 4,

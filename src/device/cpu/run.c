@@ -59,7 +59,7 @@ static void piece(const step_share *share, uint32_t row, uint32_t column, uint32
     if (op->kind == SPI_OP_GATE) {
         kernels->gate(dst, src, row_of(share, op->src1, row) + column, count, op->act);
     } else if (op->kind == SPI_OP_ADD) {
-        kernels->add(dst, src, count);
+        kernels->add_scaled(dst, src, count, op->scale);
     } else {
         memcpy(dst, src, count * sizeof *dst);
     }
@@ -215,9 +215,9 @@ static void fill_angles(const spi_program *program, uint32_t thread, uint32_t th
         const spi_angles *angles = &program->angles[a];
         for (uint64_t row = first; row < end; row++) {
             for (uint32_t i = 0; i < angles->pairs; i++) {
-                double angle = program->rows[row].position * angles->frequencies[i];
-                angles->cosines[row * angles->pairs + i] = (float)cos(angle);
-                angles->sines[row * angles->pairs + i] = (float)sin(angle);
+                double angle = program->rows[row].position * angles->frequencies[i], scale = angles->op->scale;
+                angles->cosines[row * angles->pairs + i] = (float)(scale * cos(angle));
+                angles->sines[row * angles->pairs + i] = (float)(scale * sin(angle));
             }
         }
     }
