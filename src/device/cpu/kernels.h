@@ -102,7 +102,8 @@ typedef struct spi_cpu_kernels {
     void (*rotate)(float *head, const float *cosines, const float *sines, uint32_t pair_count, spi_rope_pairs pairs);
     void (*gate)(float *dst, const float *src, const float *src1, uint32_t count, spi_act act);
     void (*add)(float *dst, const float *src, uint32_t count);
-    void (*cap)(float *x, uint32_t count, float scale, float softcap); /* softcap 0: only the scale */
+    void (*add_scaled)(float *dst, const float *src, uint32_t count, float scale); /* rounded at most twice */
+    void (*cap)(float *x, uint32_t count, float scale, float softcap);             /* softcap 0: only the scale */
     void (*to_f16)(uint16_t *dst, const float *src, uint32_t count);
 
     uint32_t attention_rows; /* of one item of work, when `group` is 1; fewer with more heads, at least 1 */
@@ -125,9 +126,6 @@ sp_status spi_cpu_pick_kernels(const char *isa, const spi_cpu_kernels **kernels,
 
 /* The table's own entry for the type, or the reference's; never NULL for a type in samepage/dtype.h. */
 const spi_cpu_type *spi_cpu_find_type(const spi_cpu_kernels *kernels, sp_dtype type);
-
-/* Elements [first, first + count) of a row in f32; both are multiples of the type's block. dequant.c */
-void spi_cpu_dequantise(sp_dtype type, const void *row, uint32_t first, uint32_t count, float *out);
 
 /* The reference's, for shapes that a fast kernel does not take. reference_attention.c */
 void spi_cpu_attention_reference(const spi_cpu_attention *args);

@@ -12,9 +12,9 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "device/cpu/blocks.h"
 #include "device/cpu/kernels.h"
 #include "device/cpu/vector.h"
+#include "dtype/blocks.h"
 
 #define QUANT_ROWS   V_WIDTH
 #define QUANT_BLOCKS 4u

@@ -200,6 +200,7 @@ typedef struct spi_vk_rotation {
     uint32_t pairs;
     uint32_t word; /* of the table */
     double *frequencies;
+    double scale;
 } spi_vk_rotation;
 
 /* Rows (or outputs) that are next to each other and whose memory is bound by one window. A session longer than a window
