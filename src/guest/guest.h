@@ -8,7 +8,8 @@
  *     memory.c     linear memory over a region    ranges.c     what the host reserved of it and gave back
  *     scheduler.c  whose turn it is               jobs.c       what guests wait for, computed together
  *     wasi.c       arguments, folders, output     wasi_clock.c time, sleep and exit
- *     trap.c       Wasmtime's errors as ours
+ *     trap.c       Wasmtime's errors as ours      rewrite.c  exports for all state of a module
+ *     state.c      all state of a guest, out and in
  *
  * May include: session, model, device, region, os, base.
  */
@@ -17,9 +18,11 @@
 
 #include <stdatomic.h>
 
+#include "base/digest.h"
 #include "guest/host.h"
 #include "guest/list.h"
 #include "guest/ranges.h"
+#include "guest/rewrite.h"
 #include "guest/wasmtime.h"
 #include "os/thread.h"
 #include "samepage/guest.h"
@@ -79,6 +82,9 @@ struct sp_module {
     char *name;
     uint8_t *wasm; /* kept to be compared with, and to be compiled again for fuel */
     size_t wasm_bytes;
+    spi_rewrite rewrite;  /* what is compiled, with all state exported; empty: not durable, and wasm is compiled */
+    sp_error not_durable; /* why */
+    spi_digest hash;      /* of wasm */
     uint32_t open_count, guest_count;
     sp_module_origin origin;
     spi_code code[SPI_VARIANT_COUNT];
