@@ -136,7 +136,7 @@ struct sp_guest {
     bool has_memory; /* memory may be used: once the instance exists or its start function called */
     sp_region *region;
     bool is_linked;
-    uint64_t memory_bytes_max;
+    uint64_t memory_bytes_max, memory_bytes_first; /* first: of a guest that is restored; 0: its module's minimum */
     spi_ranges ranges;
     spi_host *host;
 
@@ -159,7 +159,12 @@ struct sp_guest {
     sp_device *device;
     sp_guest_model *models; /* names are copies */
     uint32_t model_count, handle_count_max, deadline_ms;
-    spi_output *output; /* NULL: the process's own streams */
+    char **arguments, **environment; /* as they were given, for snapshots */
+    uint32_t argument_count, environment_count;
+    const struct spi_session_cache *cache; /* of every session; NULL: none */
+    spi_ranges written;                    /* ranges that a device wrote to outside of sessions, since asked last */
+    bool is_written_all;                   /* there was no memory for the list */
+    spi_output *output;                    /* NULL: the process's own streams */
 
     int exit_code;
     int64_t result;
@@ -170,6 +175,10 @@ struct sp_guest {
 
 /* An interrupt stops one computation at most; the guest hears of it once. */
 typedef enum spi_interrupt { SPI_INTERRUPT_NONE, SPI_INTERRUPT_NEW, SPI_INTERRUPT_USED } spi_interrupt;
+
+/* guest.c: a guest whose memory is as large as given from the start; 0: as its module has it. */
+sp_status spi_guest_create(sp_module *module, const sp_guest_options *options, uint64_t memory_bytes, sp_guest **guest,
+                           sp_error *error);
 
 /* engine.c */
 sp_status spi_engine_create(const sp_engine_options *options, const spi_engine_hooks *hooks, sp_engine **engine,
