@@ -154,6 +154,8 @@ struct sp_guest {
     sp_guest_model *models; /* names are copies */
     uint32_t model_count, handle_count_max, deadline_ms;
     spi_output *output; /* NULL: the process's own streams */
+    const sp_guest_mail *mail;
+    void *mail_env;
 
     int exit_code;
     int64_t result;
