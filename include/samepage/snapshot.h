@@ -40,29 +40,7 @@ extern "C" {
 typedef struct sp_snapshot sp_snapshot;
 typedef struct sp_tracker sp_tracker;
 
-#define SP_SNAPSHOT_ID_BYTES   16
-#define SP_SNAPSHOT_HASH_BYTES 32
-
-/* ---- who is who ---- */
-
-/* SP_OK if all state of the module's instances can be saved; else SP_UNSUPPORTED and the reason: it has a start
- * function, passive segments, imported or exported state that a snapshot cannot reach. Plain guests of it work. */
-SP_EXPORT sp_status sp_module_check_durable(const sp_module *module, sp_error *error);
-
-/* BLAKE2b-256 of the module's bytes, as given to sp_module_open. */
-SP_EXPORT void sp_module_get_hash(const sp_module *module, uint8_t hash[SP_SNAPSHOT_HASH_BYTES]);
-
-/* Computed at the first call from the file's header, all metadata and tensor descriptions, its size, and for each tensor
- * its first, last and some dozen pages between them: milliseconds, and kept with the model. A file that differs in a few
- * weights only, inside of pages that are not looked at, has the same one: what finds that is the full form. */
-typedef struct sp_fingerprint {
-    uint8_t weights[16]; /* differs between quantisations */
-    uint8_t family[16];  /* architecture, name, shape and vocabulary: the same for all quantisations of a model */
-} sp_fingerprint;
-SP_EXPORT sp_status sp_model_get_fingerprint(sp_model *model, sp_fingerprint *fingerprint, sp_error *error);
-
-/* Over every byte of the file: seconds for large ones. Not kept. */
-SP_EXPORT void sp_model_get_full_fingerprint(const sp_model *model, uint8_t fingerprint[16]);
+#define SP_SNAPSHOT_ID_BYTES 16
 
 /* ---- capture and restore ---- */
 
@@ -183,7 +161,7 @@ typedef struct sp_snapshot_info {
     bool is_delta;
     uint8_t id[SP_SNAPSHOT_ID_BYTES];     /* of the state, the same wherever the snapshot lies */
     uint8_t parent[SP_SNAPSHOT_ID_BYTES]; /* of a delta: what it is applied to */
-    uint8_t module_hash[SP_SNAPSHOT_HASH_BYTES];
+    uint8_t module_hash[SP_MODULE_HASH_BYTES];
     char module_name[96];
     char made_by[32];      /* version of samepage */
     uint64_t byte_count;   /* of the file, not encrypted */
