@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,33 +118,101 @@ static sp_status write_all(int file, const char *data, size_t bytes) {
     return SP_OK;
 }
 
-sp_status spi_file_write(const char *path, const void *data, size_t bytes, bool sync, sp_error *error) {
-    size_t length = strlen(path);
-    char *temporary = spi_alloc(length + 8, 1);
-    if (!temporary) {
+struct spi_file_writer {
+    int file;
+    char *path, *temporary;
+};
+
+static sp_status fail_writing(const spi_file_writer *writer, sp_error *error) {
+    return spi_fail(error, SP_IO, "cannot write %s: %s", writer->path, strerror(errno));
+}
+
+static void free_writer(spi_file_writer *writer) {
+    spi_free(writer->path);
+    spi_free(writer->temporary);
+    spi_free(writer);
+}
+
+/* A name beside the path that nothing has. mkostemp's files are the owner's alone whatever the umask is. */
+static int open_temporary(const char *path, char *temporary, size_t capacity, int mode) {
+    static atomic_uint counter;
+    int file;
+    do {
+        unsigned number = atomic_fetch_add(&counter, 1);
+        snprintf(temporary, capacity, "%s.%ld-%u.part", path, (long)getpid(), number);
+        file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    } while (file < 0 && errno == EEXIST);
+    return file;
+}
+
+sp_status spi_file_writer_open(const char *path, bool is_private, spi_file_writer **out, sp_error *error) {
+    size_t length = strlen(path), capacity = length + 48;
+    *out = NULL;
+    spi_file_writer *writer = spi_alloc(1, sizeof *writer);
+    if (!writer || !(writer->path = spi_copy_string(path, length)) || !(writer->temporary = spi_alloc(capacity, 1))) {
+        if (writer) {
+            free_writer(writer);
+        }
         return spi_fail(error, SP_NO_MEMORY, "no memory to write %s", path);
     }
-    memcpy(temporary, path, length);
-    memcpy(temporary + length, ".XXXXXX", 8);
-    int file = mkostemp(temporary, O_CLOEXEC);
-    sp_status status = file < 0 ? SP_IO : write_all(file, data, bytes);
-    if (!status && sync && fsync(file)) {
-        status = SP_IO;
+    writer->file = open_temporary(path, writer->temporary, capacity, is_private ? 0600 : 0666);
+    if (writer->file < 0) {
+        sp_status status = fail_writing(writer, error);
+        free_writer(writer);
+        return status;
     }
-    if (file >= 0 && close(file) && !status) {
-        status = SP_IO;
+    *out = writer;
+    return SP_OK;
+}
+
+sp_status spi_file_writer_put(spi_file_writer *writer, const void *data, size_t bytes, sp_error *error) {
+    return write_all(writer->file, data, bytes) ? fail_writing(writer, error) : SP_OK;
+}
+
+sp_status spi_file_writer_commit(spi_file_writer *writer, bool sync, sp_error *error) {
+    sp_status status = SP_OK;
+    if (sync && fsync(writer->file)) {
+        status = fail_writing(writer, error);
     }
-    if (!status && rename(temporary, path)) {
-        status = SP_IO;
+    if (close(writer->file) && !status) {
+        status = fail_writing(writer, error);
+    }
+    if (!status && rename(writer->temporary, writer->path)) {
+        status = fail_writing(writer, error);
     }
     if (status) {
-        spi_fail(error, status, "cannot write %s: %s", path, strerror(errno));
-        if (file >= 0) {
-            unlink(temporary);
-        }
+        unlink(writer->temporary);
     }
-    spi_free(temporary);
+    free_writer(writer);
     return status;
+}
+
+void spi_file_writer_abort(spi_file_writer *writer) {
+    if (writer) {
+        close(writer->file);
+        unlink(writer->temporary);
+        free_writer(writer);
+    }
+}
+
+sp_status spi_file_write(const char *path, const void *data, size_t bytes, bool sync, sp_error *error) {
+    spi_file_writer *writer;
+    sp_status status = spi_file_writer_open(path, true, &writer, error);
+    if (status) {
+        return status;
+    }
+    status = spi_file_writer_put(writer, data, bytes, error);
+    if (status) {
+        spi_file_writer_abort(writer);
+        return status;
+    }
+    return spi_file_writer_commit(writer, sync, error);
+}
+
+bool spi_file_same(const char *one, const char *other) {
+    struct stat first, second;
+    return !stat(one, &first) && !stat(other, &second) && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
 }
 
 sp_status spi_folder_create(const char *path, sp_error *error) {

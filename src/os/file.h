@@ -26,6 +26,18 @@ sp_status spi_file_read(const char *path, size_t bytes_max, void **data, size_t 
 /* Writes to a temporary name in the same folder, syncs if asked, and renames: readers see the old file or the new. */
 sp_status spi_file_write(const char *path, const void *data, size_t bytes, bool sync, sp_error *error);
 
+/* The same for what does not fit into memory: bytes are written in their order to the temporary name, and nothing is seen
+ * under the path before commit. is_private: only the owner may read it; otherwise as the umask says. Both ways of ending free the writer; abort removes what was written. Errors are SP_IO
+ * with the path and the reason. */
+typedef struct spi_file_writer spi_file_writer;
+sp_status spi_file_writer_open(const char *path, bool is_private, spi_file_writer **writer, sp_error *error);
+sp_status spi_file_writer_put(spi_file_writer *writer, const void *data, size_t bytes, sp_error *error);
+sp_status spi_file_writer_commit(spi_file_writer *writer, bool sync, sp_error *error);
+void spi_file_writer_abort(spi_file_writer *writer); /* NULL is allowed */
+
+/* Whether both paths lead to one file, by whatever names; false if one of them leads nowhere. */
+bool spi_file_same(const char *one, const char *other);
+
 /* Makes a folder and those above it, mode 0700 for new ones. */
 sp_status spi_folder_create(const char *path, sp_error *error);
 
