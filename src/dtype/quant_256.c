@@ -96,7 +96,7 @@ void spi_encode_q3_k(const float *x, void *to) {
     uint8_t levels[SPI_SUPER_BLOCK];
     float scales[16];
     for (uint32_t s = 0; s < 16; s++) {
-        scales[s] = spi_search_one_by_one(x + 16 * s, 16, 4, levels + 16 * s);
+        scales[s] = spi_search_one_by_one(x + 16 * s, 4, levels + 16 * s);
     }
     float scale = farthest(scales), inverse = scale != 0 ? -32.0f / scale : 0;
     memset(block->scales, 0, sizeof block->scales);
@@ -184,7 +184,7 @@ void spi_encode_q6_k(const float *x, void *to) {
     uint8_t levels[SPI_SUPER_BLOCK];
     float scales[16];
     for (uint32_t s = 0; s < 16; s++) {
-        scales[s] = spi_search_symmetric(x + 16 * s, 16, 32, levels + 16 * s);
+        scales[s] = spi_search_symmetric(x + 16 * s, 32, levels + 16 * s);
     }
     float scale = farthest(scales);
     if (fabsf(scale) < SPI_GROUP_LEAST) {

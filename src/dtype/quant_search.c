@@ -6,15 +6,19 @@
 
 #include "base/half.h"
 
-int spi_nearest(float value) {
+static inline int nearest(float value) {
     /* Adding 1.5 * 2^23 leaves the whole number in the low bits. */
     uint32_t bits = spi_f32_to_bits(value + 12582912.0f);
     return (int)(bits & 0x007fffffu) - 0x00400000;
 }
 
-static float farthest(const float *x, uint32_t count, float *largest) {
+int spi_nearest(float value) {
+    return nearest(value);
+}
+
+static float farthest(const float x[SPI_GROUP], float *largest) {
     float value = *largest = 0;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < SPI_GROUP; i++) {
         if (fabsf(x[i]) > *largest) {
             *largest = fabsf(x[i]);
             value = x[i];
@@ -27,38 +31,47 @@ typedef struct sums {
     float lx, l2; /* of w * x * level and w * level^2 */
 } sums;
 
-/* The sums for a scale's inverse; levels, if asked for, are stored with `half` added. */
-static sums sums_at(const float *x, uint32_t count, int half, float inverse, uint8_t *levels) {
+/* The sums for a scale's inverse. The terms are found side by side, and then added in their order. */
+static sums sums_at(const float x[SPI_GROUP], int half, float inverse) {
+    float lx[SPI_GROUP], l2[SPI_GROUP];
+    for (uint32_t i = 0; i < SPI_GROUP; i++) {
+        float weight = x[i] * x[i], l = (float)spi_clamp(nearest(inverse * x[i]), -half, half - 1);
+        lx[i] = weight * x[i] * l;
+        l2[i] = weight * l * l;
+    }
     sums of = {0};
-    for (uint32_t i = 0; i < count; i++) {
-        int level = spi_clamp(spi_nearest(inverse * x[i]), -half, half - 1);
-        if (levels) {
-            levels[i] = (uint8_t)(level + half);
-        }
-        float weight = x[i] * x[i], l = (float)level;
-        of.lx += weight * x[i] * l;
-        of.l2 += weight * l * l;
+    for (uint32_t i = 0; i < SPI_GROUP; i++) {
+        of.lx += lx[i];
+        of.l2 += l2[i];
     }
     return of;
 }
 
-float spi_search_symmetric(const float *x, uint32_t count, int half, uint8_t *levels) {
-    float largest, max = farthest(x, count, &largest);
+static void symmetric_levels(const float x[SPI_GROUP], int half, float inverse, uint8_t levels[SPI_GROUP]) {
+    for (uint32_t i = 0; i < SPI_GROUP; i++) {
+        levels[i] = (uint8_t)(spi_clamp(nearest(inverse * x[i]), -half, half - 1) + half);
+    }
+}
+
+float spi_search_symmetric(const float x[SPI_GROUP], int half, uint8_t levels[SPI_GROUP]) {
+    float largest, max = farthest(x, &largest);
     if (largest < SPI_GROUP_LEAST) {
-        memset(levels, 0, count);
+        memset(levels, 0, SPI_GROUP);
         return 0;
     }
-    sums of = sums_at(x, count, half, (float)-half / max, levels);
+    float found = (float)-half / max;
+    sums of = sums_at(x, half, found);
     float scale = of.l2 != 0 ? of.lx / of.l2 : 0, best = scale * of.lx;
     for (int i = -9; i <= 9; i++) {
         float inverse = -((float)half + 0.1f * (float)i) / max;
-        of = i ? sums_at(x, count, half, inverse, NULL) : (sums){0};
+        of = i ? sums_at(x, half, inverse) : (sums){0};
         if (of.l2 > 0 && of.lx * of.lx > best * of.l2) {
-            sums_at(x, count, half, inverse, levels);
+            found = inverse;
             scale = of.lx / of.l2;
             best = scale * of.lx;
         }
     }
+    symmetric_levels(x, half, found, levels);
     return scale;
 }
 
@@ -70,7 +83,7 @@ static bool improve(float x, int half, int8_t *level, sums *of) {
         return false;
     }
     other.l2 = of->l2 - weight * l * l;
-    int moved = spi_clamp(spi_nearest(x * other.l2 / other.lx), -half, half - 1);
+    int moved = spi_clamp(nearest(x * other.l2 / other.lx), -half, half - 1);
     if (moved == *level) {
         return false;
     }
@@ -84,17 +97,18 @@ static bool improve(float x, int half, int8_t *level, sums *of) {
     return true;
 }
 
-float spi_search_one_by_one(const float *x, uint32_t count, int half, uint8_t *levels) {
-    float largest, max = farthest(x, count, &largest);
+float spi_search_one_by_one(const float x[SPI_GROUP], int half, uint8_t levels[SPI_GROUP]) {
+    float largest, max = farthest(x, &largest);
     if (largest < SPI_GROUP_LEAST) {
-        memset(levels, 0, count);
+        memset(levels, 0, SPI_GROUP);
         return 0;
     }
-    sums of = sums_at(x, count, half, (float)-half / max, levels);
+    sums of = sums_at(x, half, (float)-half / max);
+    symmetric_levels(x, half, (float)-half / max, levels);
     bool changed = true;
     for (int round = 0; round < 5 && changed; round++) {
         changed = false;
-        for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t i = 0; i < SPI_GROUP; i++) {
             int8_t level = (int8_t)(levels[i] - half);
             if (improve(x[i], half, &level, &of)) {
                 levels[i] = (uint8_t)(level + half);
@@ -109,38 +123,52 @@ typedef struct line { /* x ~ scale * level + min */
     float scale, min;
 } line;
 
-static float error_of(const spi_search *how, const float *x, const float *weights, const uint8_t *levels, line fit) {
-    float error = 0;
-    for (uint32_t i = 0; i < how->count; i++) {
-        float difference = fit.scale * (float)levels[i] + fit.min - x[i];
-        difference = how->absolute ? fabsf(difference) : difference * difference;
-        error += weights[i] * difference;
+/* The values of a sub-block; `count` is a constant wherever these functions are expanded, so that their loops run in
+ * vectors. Sums are added in the order of the values. */
+typedef struct group {
+    const float *x, *weights;
+    float sum_w, sum_x; /* of weights, and of weights * x */
+} group;
+
+#define SPECIAL static inline __attribute__((always_inline))
+
+SPECIAL float error_of(const group *of, const uint32_t count, const float levels[32], line fit, bool absolute) {
+    float terms[32], error = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        float difference = fit.scale * levels[i] + fit.min - of->x[i];
+        terms[i] = of->weights[i] * (absolute ? fabsf(difference) : difference * difference);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        error += terms[i];
     }
     return error;
 }
 
-static void levels_at(const spi_search *how, const float *x, float inverse, float min, uint8_t *levels) {
-    for (uint32_t i = 0; i < how->count; i++) {
-        levels[i] = (uint8_t)spi_clamp(spi_nearest(inverse * (x[i] - min)), 0, how->most);
+SPECIAL void levels_at(const group *of, const uint32_t count, float inverse, float min, int most, float levels[32]) {
+    for (uint32_t i = 0; i < count; i++) {
+        levels[i] = (float)spi_clamp(nearest(inverse * (of->x[i] - min)), 0, most);
     }
 }
 
 /* The weighted least squares of x over levels, with a minimum that is not above zero; false: there is none. */
-static bool fit_line(const spi_search *how, const float *x, const float *weights, const uint8_t *levels, float sum_w,
-                     float sum_x, line *fit) {
-    float sum_l = 0, sum_l2 = 0, sum_xl = 0;
-    for (uint32_t i = 0; i < how->count; i++) {
-        float w = weights[i], l = (float)levels[i];
-        sum_l += w * l;
-        sum_l2 += w * l * l;
-        sum_xl += w * l * x[i];
+SPECIAL bool fit_line(const group *of, const uint32_t count, const float levels[32], line *fit) {
+    float l[32], l2[32], xl[32], sum_l = 0, sum_l2 = 0, sum_xl = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        l[i] = of->weights[i] * levels[i];
+        l2[i] = l[i] * levels[i];
+        xl[i] = l[i] * of->x[i];
     }
-    float determinant = sum_w * sum_l2 - sum_l * sum_l;
+    for (uint32_t i = 0; i < count; i++) {
+        sum_l += l[i];
+        sum_l2 += l2[i];
+        sum_xl += xl[i];
+    }
+    float determinant = of->sum_w * sum_l2 - sum_l * sum_l;
     if (!(determinant > 0)) {
         return false;
     }
-    fit->scale = (sum_w * sum_xl - sum_x * sum_l) / determinant;
-    fit->min = (sum_l2 * sum_x - sum_l * sum_xl) / determinant;
+    fit->scale = (of->sum_w * sum_xl - of->sum_x * sum_l) / determinant;
+    fit->min = (sum_l2 * of->sum_x - sum_l * sum_xl) / determinant;
     if (fit->min > 0) {
         fit->min = 0;
         fit->scale = sum_xl / sum_l2;
@@ -148,40 +176,50 @@ static bool fit_line(const spi_search *how, const float *x, const float *weights
     return true;
 }
 
-float spi_search_offset(const spi_search *how, const float *x, const float *weights, uint8_t *levels, float *minimum) {
-    float min = x[0], max = x[0], sum_w = weights[0], sum_x = sum_w * x[0];
-    for (uint32_t i = 1; i < how->count; i++) {
+SPECIAL float search_offset(const spi_search *how, const uint32_t count, const float *x, const float *weights,
+                            uint8_t *levels, float *minimum) {
+    group of = {.x = x, .weights = weights, .sum_w = weights[0], .sum_x = weights[0] * x[0]};
+    float min = x[0], max = x[0], found[32];
+    for (uint32_t i = 1; i < count; i++) {
         min = x[i] < min ? x[i] : min;
         max = x[i] > max ? x[i] : max;
-        sum_w += weights[i];
-        sum_x += weights[i] * x[i];
+        of.sum_w += weights[i];
+        of.sum_x += weights[i] * x[i];
     }
     min = min > 0 ? 0 : min;
     if (max == min) {
-        memset(levels, 0, how->count);
+        memset(levels, 0, count);
         *minimum = -min;
         return 0;
     }
     float inverse = (float)how->most / (max - min);
     line best = {.scale = 1 / inverse, .min = min};
-    levels_at(how, x, inverse, min, levels);
-    float best_error = error_of(how, x, weights, levels, best);
+    levels_at(&of, count, inverse, min, how->most, found);
+    float best_error = error_of(&of, count, found, best, how->absolute);
     for (int i = 0; i <= how->steps; i++) {
-        uint8_t tried[32];
+        float tried[32];
         line fit;
-        /* The levels are those of the best minimum so far over the whole range. */
+        /* What is tried depends on the best minimum so far. */
         inverse = (how->first + how->step * (float)i + (float)how->most) / (max - best.min);
-        levels_at(how, x, inverse, best.min, tried);
-        if (!fit_line(how, x, weights, tried, sum_w, sum_x, &fit)) {
+        levels_at(&of, count, inverse, best.min, how->most, tried);
+        if (!fit_line(&of, count, tried, &fit)) {
             continue;
         }
-        float error = error_of(how, x, weights, tried, fit);
+        float error = error_of(&of, count, tried, fit, how->absolute);
         if (error < best_error) {
-            memcpy(levels, tried, how->count);
+            memcpy(found, tried, count * sizeof *found);
             best_error = error;
             best = fit;
         }
     }
+    for (uint32_t i = 0; i < count; i++) {
+        levels[i] = (uint8_t)found[i];
+    }
     *minimum = -best.min;
     return best.scale;
+}
+
+float spi_search_offset(const spi_search *how, const float *x, const float *weights, uint8_t *levels, float *minimum) {
+    return how->count == 32 ? search_offset(how, 32, x, weights, levels, minimum)
+                            : search_offset(how, 16, x, weights, levels, minimum);
 }

@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define SPI_GROUP 16u /* values of a sub-block without a minimum */
+
 /* A sub-block with less than this is zero. */
 #define SPI_GROUP_LEAST 1e-15f
 
@@ -20,14 +22,14 @@ static inline int spi_clamp(int value, int least, int most) {
 
 /* x ~ scale * (levels - half), levels 0 .. 2 * half - 1. Errors are weighed by x^2. Levels of a group that is all zero
  * are 0. Returns the scale, of any sign. */
-float spi_search_symmetric(const float *x, uint32_t count, int half, uint8_t *levels);
+float spi_search_symmetric(const float x[SPI_GROUP], int half, uint8_t levels[SPI_GROUP]);
 
 /* The same by changing one level at a time, from the scale that fits the range: for Q3_K. */
-float spi_search_one_by_one(const float *x, uint32_t count, int half, uint8_t *levels);
+float spi_search_one_by_one(const float x[SPI_GROUP], int half, uint8_t levels[SPI_GROUP]);
 
 /* x ~ scale * levels - minimum, levels 0 .. most. */
 typedef struct spi_search {
-    uint32_t count; /* at most 32 */
+    uint32_t count; /* 16 or 32 */
     int most;
     float first, step; /* scales tried: (first + step * i + most) / range for i = 0 .. steps */
     int steps;
