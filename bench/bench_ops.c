@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "bench_peaks.h"
 #include "bench_shape.h"
 #include "device/bandwidth.h"
 #include "ops/ops_cases.h"
@@ -108,9 +109,9 @@ static bool wants_type(const bench_options *options, sp_dtype type) {
 }
 
 static int bench_products(const ops_device *on, const bench_options *options, sp_error *error) {
-    static const uint32_t rows[] = {1, 4, 16, 128};
+    static const uint32_t rows[] = {1, 2, 4, 8, 16, 128};
     for (uint32_t t = 0; t < sizeof all_types / sizeof all_types[0]; t++) {
-        for (uint32_t i = 0; i < 4 && wants_type(options, all_types[t]); i++) {
+        for (uint32_t i = 0; i < 6 && wants_type(options, all_types[t]); i++) {
             ops_case test = plain_case(SPI_OP_MATMUL, rows[i], 0);
             test.type = all_types[t];
             test.rows = 8192;
@@ -270,10 +271,14 @@ int main(int count, char **words) {
     sp_device_info info;
     sp_device_get_info(on.device, &info);
     double read = spi_cpu_read_bandwidth(options.threads);
+    bench_peaks peaks = bench_measure_peaks(info.isa, info.thread_count);
     printf(options.json ? "{\"device\": \"%s\", \"description\": \"%s\", \"isa\": \"%s\", \"threads\": %u, "
-                          "\"read_gb_per_s\": %.2f, \"results\": [\n  "
-                        : "%s (%s), %s, %u threads; best read bandwidth %.2f GB/s\n",
-           info.name, info.description, info.isa, info.thread_count, read);
+                          "\"read_gb_per_s\": %.2f, \"fma_gflops\": %.1f, \"int8_gops\": %.1f, "
+                          "\"amx_bf16_gflops\": %.1f, \"results\": [\n  "
+                        : "%s (%s), %s, %u threads; best read bandwidth %.2f GB/s; peaks: FMA %.1f GFLOP/s, bytes %.1f "
+                          "GOP/s, AMX bf16 %.1f GFLOP/s\n",
+           info.name, info.description, info.isa, info.thread_count, read, peaks.fma_gflops, peaks.int8_gops,
+           peaks.amx_bf16_gflops);
     int failed = 0;
     if (!options.only || !strcmp(options.only, "ops")) {
         failed = bench_products(&on, &options, &error) || bench_others(&on, &options, &error);
