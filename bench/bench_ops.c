@@ -11,7 +11,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "bench_peaks.h"
 #include "bench_shape.h"
 #include "device/bandwidth.h"
 #include "ops/ops_cases.h"
@@ -271,14 +270,10 @@ int main(int count, char **words) {
     sp_device_info info;
     sp_device_get_info(on.device, &info);
     double read = spi_cpu_read_bandwidth(options.threads);
-    bench_peaks peaks = bench_measure_peaks(info.isa, info.thread_count);
     printf(options.json ? "{\"device\": \"%s\", \"description\": \"%s\", \"isa\": \"%s\", \"threads\": %u, "
-                          "\"read_gb_per_s\": %.2f, \"fma_gflops\": %.1f, \"int8_gops\": %.1f, "
-                          "\"amx_bf16_gflops\": %.1f, \"results\": [\n  "
-                        : "%s (%s), %s, %u threads; best read bandwidth %.2f GB/s; peaks: FMA %.1f GFLOP/s, bytes %.1f "
-                          "GOP/s, AMX bf16 %.1f GFLOP/s\n",
-           info.name, info.description, info.isa, info.thread_count, read, peaks.fma_gflops, peaks.int8_gops,
-           peaks.amx_bf16_gflops);
+                          "\"read_gb_per_s\": %.2f, \"results\": [\n  "
+                        : "%s (%s), %s, %u threads; best read bandwidth %.2f GB/s\n",
+           info.name, info.description, info.isa, info.thread_count, read);
     int failed = 0;
     if (!options.only || !strcmp(options.only, "ops")) {
         failed = bench_products(&on, &options, &error) || bench_others(&on, &options, &error);
