@@ -21,6 +21,7 @@ const spi_weights *spi_model_weights(const sp_model *model);
  * rows of both are never in one run, and blocks that one wrote mean nothing to the other. The second one is made by
  * spi_model_prepare, for the first session that needs it: SP_NO_MEMORY, SP_UNSUPPORTED. */
 spi_program *spi_model_program(const sp_model *model, const sp_device *device, uint32_t context_max);
+bool spi_model_is_long(const sp_model *model, uint32_t context_max);
 sp_status spi_model_prepare(sp_model *model, const sp_device *device, uint32_t context_max, sp_error *error);
 
 /* Sessions count themselves, so that unloading under one is caught as the programmer's error that it is. */

@@ -10,23 +10,25 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAYERS = ["base", "os", "region", "device", "gguf", "tokenizer", "sampler", "model", "session", "guest", "apps"]
+LAYERS = ["base", "dtype", "os", "region", "device", "gguf", "tokenizer", "sampler", "model", "session", "guest", "snapshot", "apps"]
 ALLOWED = {
     "base": set(),
+    "dtype": {"base"},
     "os": {"base"},
     "region": {"base", "os"},
-    "device": {"base", "os", "region"},
+    "device": {"base", "dtype", "os", "region"},
     "gguf": {"base", "os"},
     "tokenizer": {"base", "os", "gguf"},
     "sampler": {"base", "os"},
-    "model": {"base", "os", "region", "device", "gguf", "tokenizer", "sampler"},
+    "model": {"base", "dtype", "os", "region", "device", "gguf", "tokenizer", "sampler"},
     "session": {"base", "os", "region", "device", "model", "sampler"},
     "guest": {"base", "os", "region", "device", "model", "session", "sampler", "tokenizer"},
+    "snapshot": {"base", "os", "region", "device", "model", "session", "guest", "sampler"},
     "apps": set(LAYERS),
 }
 PUBLIC = {  # which layer a public header belongs to
     "export": "base", "status": "base", "version": "base", "dtype": "base", "region": "region", "device": "device", "model": "model",
-    "tokenizer": "tokenizer", "sampler": "sampler", "session": "session", "guest": "guest",
+    "tokenizer": "tokenizer", "sampler": "sampler", "session": "session", "guest": "guest", "store": "snapshot", "snapshot": "snapshot",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 LINES_MAX = 800

@@ -59,7 +59,8 @@ static void draw_segments(ops_case *test, ops_random *random) {
 static void draw_weight(ops_case *test, ops_random *random) {
     uint32_t block = sp_dtype_block_elements(test->type);
     static const uint32_t cols[] = {1, 2, 3, 4, 5, 7, 8, 11, 16, 17, 32, 33, 64};
-    test->cols = block * cols[ops_below(random, sizeof cols / sizeof cols[0])];
+    test->cols = block == 256 ? block * PICK(random, 1, 1, 2, 3, 4, 5, 7)
+                              : block * cols[ops_below(random, sizeof cols / sizeof cols[0])];
     if (block == 1) {
         test->cols *= PICK(random, 1, 2, 8, 16, 24);
     }
