@@ -71,10 +71,11 @@ sp_status spi_keys_number(const spi_keys *keys, const char *suffix, double fallb
 
 static bool says_nothing(const spi_gguf_value *value) {
     double number;
+    uint64_t whole;
     bool flag;
     spi_gguf_string text;
-    return (spi_gguf_as_f64(value, &number) && number == 0) || (spi_gguf_as_bool(value, &flag) && !flag) ||
-           (spi_gguf_as_string(value, &text) && !text.bytes);
+    return (spi_gguf_as_f64(value, &number) && number == 0) || (spi_gguf_as_u64(value, &whole) && !whole) ||
+           (spi_gguf_as_bool(value, &flag) && !flag) || (spi_gguf_as_string(value, &text) && !text.bytes);
 }
 
 static bool is_harmless(const char *suffix, size_t bytes) {
