@@ -35,7 +35,8 @@ static const spi_cpu_type types[] = {
     .types = types, .type_count = sizeof types / sizeof types[0], .token_tile_max = QUANT_TOKENS,                      \
     .quantise = quantise, .norm = rows_norm, .rotate = rows_rotate, .gate = rows_gate, .add = rows_add,                \
     .add_scaled = rows_add_scaled, .cap = rows_cap, .to_f16 = rows_to_f16, .attention_rows = 16,                       \
-    .attention_scratch_bytes = attention_scratch_bytes, .attention = attention, .gemm_rows = GEMM_ROWS,                \
+    .attention_scratch_bytes = attention_scratch_bytes, .attention = attention, .attention_part = attention_part,      \
+    .attention_combine = attention_combine, .attention_columns = V_WIDTH, .gemm_rows = GEMM_ROWS,                      \
     .gemm_cols = GEMM_COLS, .gemm_scratch_bytes = sizeof(gemm_scratch), .gemm = gemm
 
 #endif
