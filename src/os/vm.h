@@ -35,8 +35,11 @@ void spi_vm_close(int file);
 /* Puts a private copy-on-write view of the file over reserved pages. */
 sp_status spi_vm_map_file(void *address, size_t bytes, int file, size_t file_offset);
 
-/* True if every page of the range is mapped with at least this access: reads /proc/self/maps; for strict checks before
- * linking and for tests, not for hot paths. True where the system cannot tell. */
+/* Puts fresh pages of zeros in the place of whatever lies there. */
+sp_status spi_vm_map_zeros(void *address, size_t bytes);
+
+/* True if every page of the range is mapped with at least this access: asks /proc/self/maps, in one call a mapping
+ * where the kernel can (Linux 6.11), else by reading all of it; for strict checks before linking and for tests. True where the system cannot tell. */
 bool spi_vm_has_access(const void *address, size_t bytes, bool writable);
 
 /* Gives the whole pages inside of a range back to the system. Only for read-only mappings of files: what is read next

@@ -54,7 +54,6 @@ void ops_describe(const ops_case *test, char *text, size_t capacity);
 
 typedef struct ops_device {
     sp_device *device;
-    uint64_t types;  /* that it takes, a bit set of 1 << sp_dtype; 0: all */
     bool exact_acts; /* products of quantised types take activations as they are, not rounded to 8 bits */
 } ops_device;
 

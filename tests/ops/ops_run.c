@@ -237,10 +237,11 @@ static sp_status build_regions(ops_bench *bench, ops_random *random, sp_error *e
 sp_status ops_reset(ops_bench *bench, sp_error *error) {
     void *context;
     const spi_backend *backend = spi_device_backend(bench->on->device, &context);
-    for (uint32_t i = 0; i < bench->test.region_count; i++) {
-        memcpy(sp_region_base(bench->regions[i]), bench->before[i], bench->region_bytes);
-    }
     sp_status status = SP_OK;
+    for (uint32_t i = 0; i < bench->test.region_count && !status; i++) {
+        memcpy(sp_region_base(bench->regions[i]), bench->before[i], bench->region_bytes);
+        status = spi_device_host_wrote(bench->on->device, bench->regions[i], 0, bench->region_bytes, error);
+    }
     for (uint32_t i = 0; i < bench->tape.buffer_count && !status; i++) {
         status = backend->write_buffer(context, bench->program, i, bench->tape.rows_max, bench->inputs[i], error);
     }

@@ -11,7 +11,6 @@
 /* Barely more than the largest KV block of a case. */
 #define SMALL_WINDOW_BYTES ((uint64_t)400 << 10)
 #define DEVICES_MAX        8u
-#define TYPES              (1ull << SP_F32 | 1ull << SP_F16 | 1ull << SP_BF16 | 1ull << SP_Q8_0 | 1ull << SP_Q4_0)
 
 /* NULL: there is no such device. */
 static sp_device *open_vulkan(uint32_t index) {
@@ -33,7 +32,7 @@ static sp_device *open_vulkan(uint32_t index) {
 static void run_suite(const spi_vk_limits *limits, const char *what) {
     for (uint32_t i = 0; i < DEVICES_MAX; i++) {
         spi_vk_test_limits(limits);
-        ops_device on = {.device = open_vulkan(i), .exact_acts = true, .types = TYPES};
+        ops_device on = {.device = open_vulkan(i), .exact_acts = true};
         spi_vk_test_limits(NULL);
         if (!on.device) {
             if (!i) {

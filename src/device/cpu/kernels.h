@@ -25,11 +25,12 @@ typedef enum spi_cpu_form {
 
 /* SPI_FORM_I8. Tokens stand in tiles of a table's token_tile_max, then of the powers of two below it (so 7 tokens with
  * a tile of 4 are 4 + 2 + 1). A tile is [columns / 32] blocks, each
- *     int8 q[8][tokens][4], f32 scale[tokens], int32 bias[tokens]
- * where q[i][t] holds columns 4i .. 4i+3 of token t. The meaning of bias is the table's own affair. A block takes 40
- * bytes a token, so the tile that starts at token t lies at t * (columns / 32) * 40 bytes. */
+ *     int8 q[8][tokens][4], f32 scale[tokens], sum[tokens], last_sum[tokens], int32 bias[tokens], last_bias[tokens]
+ * where q[i][t] holds columns 4i .. 4i+3 of token t, and the sums are the scale times those of all 32 values and of the
+ * last 16. The meaning of the biases is the table's own affair. A block takes 52 bytes a token, so the tile that starts
+ * at token t lies at t * (columns / 32) * 52 bytes. */
 #define SPI_I8_COLUMNS     32u
-#define SPI_I8_TOKEN_BYTES 40u
+#define SPI_I8_TOKEN_BYTES 52u
 
 static inline uint32_t spi_i8_tile_tokens(uint32_t tokens_left, uint32_t tile_max) {
     uint32_t tile = tile_max;
@@ -50,6 +51,7 @@ typedef struct spi_cpu_product {
     bool ahead; /* ask for weights a page ahead: spi_cpu_features.intel */
     float *out; /* with room for row_count rounded up to group_rows; aligned to 64 bytes */
     size_t out_stride;
+    void *scratch; /* spi_cpu_kernels.product_scratch_bytes, aligned to 64 bytes */
 } spi_cpu_product;
 
 typedef struct spi_cpu_type {
@@ -57,9 +59,9 @@ typedef struct spi_cpu_type {
     spi_cpu_form form;
     uint32_t group_rows; /* rows that one call computes together; a thread's share is a multiple of it */
     /* NULL: the weights are used in place. Packing computes groups group_first .. of group_rows rows each; the last
-     * one may be short and is padded with zeros. */
-    size_t (*packed_bytes)(uint32_t rows, uint32_t cols);
-    void (*pack)(void *packed, const void *source, uint32_t rows, uint32_t cols, uint32_t group_first,
+     * one may be short. */
+    size_t (*packed_bytes)(sp_dtype type, uint32_t rows, uint32_t cols);
+    void (*pack)(sp_dtype type, void *packed, const void *source, uint32_t rows, uint32_t cols, uint32_t group_first,
                  uint32_t group_count);
     void (*product)(const spi_cpu_product *args);
 } spi_cpu_type;
@@ -103,6 +105,7 @@ typedef struct spi_cpu_kernels {
     const spi_cpu_type *types;
     uint32_t type_count;
     uint32_t token_tile_max; /* a power of two */
+    size_t product_scratch_bytes;
     /* Writes blocks [0, block_count) of one token into its place in a tile. NULL if no type has this form. */
     void (*quantise)(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
 
