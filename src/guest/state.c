@@ -13,6 +13,10 @@
 #include "guest/guest.h"
 #include "guest/imports.h"
 
+_Static_assert((int)SPI_SLOT_SAMPLER == (int)SPI_HANDLE_SAMPLER && (int)SPI_SLOT_MODEL == (int)SPI_HANDLE_MODEL &&
+                   (int)SPI_SLOT_SESSION == (int)SPI_HANDLE_SESSION,
+               "handles keep their kinds");
+
 typedef struct known {
     const void *raw;
     uint32_t function; /* index + 1 */
@@ -430,6 +434,15 @@ spi_ranges spi_state_take_written(sp_guest *guest, bool *all) {
     guest->written = (spi_ranges){0};
     guest->is_written_all = false;
     return taken;
+}
+
+uint64_t spi_module_memory_bytes(const sp_module *module) {
+    return module->memory_pages_min * SPI_WASM_PAGE_BYTES;
+}
+
+const sp_guest_model *spi_guest_models(const sp_guest *guest, uint32_t *count) {
+    *count = guest->model_count;
+    return guest->models;
 }
 
 const char *spi_module_name(const sp_module *module) {

@@ -80,6 +80,17 @@ sp_status spi_vm_map_file(void *address, size_t bytes, int file, size_t file_off
     return mapped == MAP_FAILED ? SP_NO_MEMORY : SP_OK;
 }
 
+void *spi_vm_map_shared(int file, size_t bytes) {
+    void *mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    return mapped == MAP_FAILED ? NULL : mapped;
+}
+
+void spi_vm_unmap(void *address, size_t bytes) {
+    if (bytes) {
+        munmap(address, bytes);
+    }
+}
+
 sp_status spi_vm_map_zeros(void *address, size_t bytes) {
     void *mapped =
         mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);

@@ -35,6 +35,10 @@ void spi_vm_close(int file);
 /* Puts a private copy-on-write view of the file over reserved pages. */
 sp_status spi_vm_map_file(void *address, size_t bytes, int file, size_t file_offset);
 
+/* A shared view of the whole file somewhere, to write it by; NULL: no room. And the end of any view. */
+void *spi_vm_map_shared(int file, size_t bytes);
+void spi_vm_unmap(void *address, size_t bytes);
+
 /* Puts fresh pages of zeros in the place of whatever lies there. */
 sp_status spi_vm_map_zeros(void *address, size_t bytes);
 

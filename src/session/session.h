@@ -39,7 +39,8 @@ struct sp_session {
     uint32_t logits_rows;           /* valid rows, from row 0 */
     const spi_session_cache *cache; /* NULL: none */
     void *cache_data;
-    bool is_mapped; /* pages of its KV range belong to files */
+    bool is_mapped;  /* pages of its KV range belong to files */
+    bool is_foreign; /* its blocks came from a stranger: no cache takes them in */
 };
 
 /* Makes an empty session's tokens these, whose blocks and logits the caller has put in place or is about to. Tokens and
