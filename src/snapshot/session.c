@@ -19,7 +19,7 @@ void spi_tell(sp_notice notice, void *env, const char *format, ...) {
     }
 }
 
-/* All full blocks lie in the snapshot: mapped out of its file, or copied. */
+/* The first full blocks lie in the snapshot: mapped out of its file, or copied. */
 static sp_status place_inside(spi_restoring *all, const spi_saved_session *saved, sp_session *session, uint32_t full,
                               sp_error *error) {
     const sp_snapshot *snapshot = all->snapshot;
@@ -28,9 +28,11 @@ static sp_status place_inside(spi_restoring *all, const spi_saved_session *saved
     if (mapped) {
         status = spi_session_map_blocks(session, 0, full, snapshot->file, saved->blocks_offset, error);
     } else {
-        memcpy(spi_session_block(session, 0), saved->blocks, saved->blocks_bytes);
+        memcpy(spi_session_block(session, 0), saved->blocks, full * spi_kv_block_bytes_of(session));
     }
-    status = status ? status : spi_session_host_wrote(session, session->layout.kv_offset, saved->blocks_bytes, error);
+    status = status ? status
+                    : spi_session_host_wrote(session, session->layout.kv_offset, full * spi_kv_block_bytes_of(session),
+                                             error);
     *(mapped ? &all->report.mapped_tokens : &all->report.copied_tokens) += full * SPI_BLOCK_TOKENS;
     session->is_foreign = session->is_foreign || (!snapshot->is_own && all->options->foreign);
     return status;
@@ -44,18 +46,21 @@ static sp_status place_blocks(spi_restoring *all, const spi_saved_session *saved
     if (!full) {
         return SP_OK;
     }
-    if (saved->blocks && is_usable && saved->blocks_bytes == full * spi_kv_block_bytes_of(session)) {
-        *found = full * SPI_BLOCK_TOKENS;
-        return place_inside(all, saved, session, full, error);
+    uint64_t inside = saved->blocks && is_usable ? saved->blocks_bytes / spi_kv_block_bytes_of(session) : 0;
+    sp_status status = SP_OK;
+    if (inside) {
+        inside = inside < full ? inside : full;
+        *found = (uint32_t)inside * SPI_BLOCK_TOKENS;
+        status = place_inside(all, saved, session, (uint32_t)inside, error);
     }
-    if (!session->cache) {
-        return SP_OK;
+    if (status || !session->cache || inside == full) {
+        return status;
     }
-    uint32_t count = session->token_count;
-    session->token_count = 0;
-    sp_status status = session->cache->find(session->cache->env, session, full * SPI_BLOCK_TOKENS, found, error);
+    uint32_t count = session->token_count, before = *found;
+    session->token_count = before;
+    status = session->cache->find(session->cache->env, session, full * SPI_BLOCK_TOKENS, found, error);
     session->token_count = count;
-    *(spi_session_can_map(session) ? &all->report.mapped_tokens : &all->report.copied_tokens) += *found;
+    *(spi_session_can_map(session) ? &all->report.mapped_tokens : &all->report.copied_tokens) += *found - before;
     return status;
 }
 

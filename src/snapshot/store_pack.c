@@ -74,6 +74,18 @@ static void add_pack(sp_store *store, spi_pack *pack) {
     pack->used_ns = spi_clock_ns();
 }
 
+/* Blocks that were decrypted into memory are still there, encrypted, in the folder. */
+static void find_sealed(sp_store *store) {
+    spi_pack_record record;
+    for (spi_pack *pack = store->packs; pack; pack = pack->next) {
+        for (uint32_t slot = 0; pack->name[0] && slot < pack->count && !spi_store_use(store, pack); slot++) {
+            if (!spi_pack_read_record(pack, slot, &record)) {
+                (void)spi_store_insert(store, &record.name, pack, slot, false);
+            }
+        }
+    }
+}
+
 void spi_store_drop_pack(sp_store *store, spi_pack *pack, bool remove) {
     spi_pack **place = &store->packs;
     while (*place != pack) {
@@ -83,6 +95,9 @@ void spi_store_drop_pack(sp_store *store, spi_pack *pack, bool remove) {
     store->pack_count--;
     store->open_files -= pack->file >= 0;
     spi_store_forget_pack(store, pack);
+    if (remove && !pack->name[0] && store->has_key) {
+        find_sealed(store);
+    }
     if (remove && pack->name[0]) {
         char path[4200];
         spi_pack_path(store->folder, pack->name, ".kv", path, sizeof path);
