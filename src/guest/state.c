@@ -436,8 +436,10 @@ spi_ranges spi_state_take_written(sp_guest *guest, bool *all) {
     return taken;
 }
 
-uint64_t spi_module_memory_bytes(const sp_module *module) {
-    return module->memory_pages_min * SPI_WASM_PAGE_BYTES;
+uint64_t spi_module_data_end(const sp_module *module) {
+    uint64_t all = module->memory_pages_min * SPI_WASM_PAGE_BYTES;
+    uint64_t end = (module->rewrite.data_end < all ? module->rewrite.data_end + 4095 : all) / 4096 * 4096;
+    return end < all ? end : all;
 }
 
 const sp_guest_model *spi_guest_models(const sp_guest *guest, uint32_t *count) {

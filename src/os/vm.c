@@ -91,13 +91,15 @@ void spi_vm_unmap(void *address, size_t bytes) {
     }
 }
 
-sp_status spi_vm_map_zeros(void *address, size_t bytes) {
+sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge) {
     void *mapped =
         mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) {
         return SP_NO_MEMORY;
     }
-    madvise(address, bytes, MADV_HUGEPAGE);
+    if (huge) {
+        madvise(address, bytes, MADV_HUGEPAGE);
+    }
     return SP_OK;
 }
 

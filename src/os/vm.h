@@ -40,7 +40,7 @@ void *spi_vm_map_shared(int file, size_t bytes);
 void spi_vm_unmap(void *address, size_t bytes);
 
 /* Puts fresh pages of zeros in the place of whatever lies there. */
-sp_status spi_vm_map_zeros(void *address, size_t bytes);
+sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge);
 
 /* True if every page of the range is mapped with at least this access: asks /proc/self/maps, in one call a mapping
  * where the kernel can (Linux 6.11), else by reading all of it; for strict checks before linking and for tests. True where the system cannot tell. */

@@ -168,7 +168,7 @@ static sp_status make_guest(spi_restoring *all, sp_module *module, const sp_gues
                             sp_guest **guest, sp_error *error) {
     sp_status status = find_models(all, options, state, error);
     status = status ? status : spi_state_create_guest(module, options, state, guest, error);
-    status = status ? status : fill_memory(all->snapshot, *guest, spi_module_memory_bytes(module), error);
+    status = status ? status : fill_memory(all->snapshot, *guest, spi_module_data_end(module), error);
     if (!status && all->options->store) {
         status = sp_store_attach_guest(all->options->store, *guest, error);
     }

@@ -4,6 +4,7 @@
  * begin(context, sampled)  opens the model, a session and a sampler (greedy, or sampled with penalties); 0 or a status
  * tell(seed, count)        appends count tokens that follow from seed; the number of tokens then, or a status
  * next()                   chooses a token, appends it, and keeps it in a list; the token, or a status
+ * pick()                   chooses a token, and no more: the token, or a status
  * sum()                    a hash of the list and of all else that it knows
  * touch(page, value)       writes to a page of a large array
  * peek(page)               and reads it
@@ -18,6 +19,7 @@
 EXPORT(begin) int32_t begin(int32_t context, int32_t sampled);
 EXPORT(tell) int32_t tell(uint32_t seed, int32_t count);
 EXPORT(next) int32_t next(void);
+EXPORT(pick) int32_t pick(void);
 EXPORT(sum) int32_t sum(void);
 EXPORT(touch) int32_t touch(uint32_t page, int32_t value);
 EXPORT(peek) int32_t peek(uint32_t page);
@@ -85,6 +87,10 @@ int32_t next(void) {
     mixers[1] = kept;
     int32_t status = sp_session_append(session, &token, 1, SP_LOGITS_LAST);
     return status < 0 ? status : token;
+}
+
+int32_t pick(void) {
+    return sp_session_sample(session, sampler);
 }
 
 int32_t sum(void) {
