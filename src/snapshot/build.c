@@ -2,12 +2,14 @@
 #include "snapshot/snapshot.h"
 
 #include <string.h>
+#include <sys/uio.h>
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "os/vm.h"
 
 #define MAPPABLE_BYTES_MIN ((size_t)64 << 10)
+#define GATHER_COUNT       512
 
 static void add(spi_builder *builder, spi_built_section section) {
     if (builder->no_memory || !SPI_RESERVE(builder->sections, builder->count, builder->capacity)) {
@@ -104,31 +106,75 @@ static bool put(const image *to, uint64_t offset, const void *from, uint64_t byt
     return spi_vm_file_write(to->file, from, (size_t)bytes, offset) == SP_OK;
 }
 
-static void hash_zeros(spi_hasher *hasher, uint64_t bytes) {
-    static const uint8_t zeros[16384];
-    for (; bytes; bytes -= bytes < sizeof zeros ? bytes : sizeof zeros) {
-        spi_hash_add(hasher, zeros, bytes < sizeof zeros ? (size_t)bytes : sizeof zeros);
+static const uint8_t zeros[16384];
+
+/* Parts on their way into the image, many in one call of the system. */
+typedef struct gather {
+    const image *to;
+    spi_hasher *hasher; /* NULL: nobody will look at the checksum */
+    uint64_t at;
+    struct iovec parts[GATHER_COUNT];
+    uint32_t count;
+    bool is_full; /* there is no memory */
+} gather;
+
+static void flush(gather *all) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < all->count; i++) {
+        if (all->to->file < 0) {
+            memcpy(all->to->data + all->at + bytes, all->parts[i].iov_base, all->parts[i].iov_len);
+        }
+        bytes += all->parts[i].iov_len;
+    }
+    if (all->to->file >= 0 && spi_vm_file_gather(all->to->file, all->parts, all->count, bytes, all->at)) {
+        all->is_full = true;
+    }
+    all->at += bytes;
+    all->count = 0;
+}
+
+/* Zeros that take a page or more are left out of a file of memory, where what nobody wrote is zero. */
+static bool skip_zeros(gather *all, uint64_t bytes) {
+    if (all->to->file < 0 || bytes < SPI_SECTION_PAGE_ALIGN) {
+        return false;
+    }
+    for (uint64_t left = bytes; all->hasher && left; left -= left < sizeof zeros ? left : sizeof zeros) {
+        spi_hash_add(all->hasher, zeros, left < sizeof zeros ? (size_t)left : sizeof zeros);
+    }
+    flush(all);
+    all->at += bytes;
+    return true;
+}
+
+static void add_part(gather *all, const void *from, uint64_t bytes) {
+    if (all->hasher) {
+        /* Hashed where it comes from: to read what was just written would touch every page once more. */
+        spi_hash_add(all->hasher, from, (size_t)bytes);
+    }
+    all->parts[all->count++] = (struct iovec){(void *)(uintptr_t)from, (size_t)bytes};
+    if (all->count == GATHER_COUNT) {
+        flush(all);
     }
 }
 
-/* Hashed where they come from: to read what was just written would touch every page once more. */
-static bool fill_parts(const spi_built_section *item, const image *to, spi_hash *hash) {
+static bool fill_parts(const spi_built_section *item, const image *to, bool hashed, spi_hash *hash) {
     spi_hasher hasher;
-    uint64_t at = 0;
+    gather all = {.to = to, .hasher = hashed ? &hasher : NULL, .at = item->section.offset};
+    uint64_t done = 0;
     spi_hash_begin(&hasher);
-    for (uint32_t i = 0; at < item->section.bytes; i++) {
+    for (uint32_t i = 0; done < item->section.bytes && !all.is_full; i++) {
         spi_part part = item->parts(item->env, i);
-        if (!part.from) {
-            hash_zeros(&hasher, part.bytes);
-        } else if (put(to, item->section.offset + at, part.from, part.bytes)) {
-            spi_hash_add(&hasher, part.from, part.bytes);
-        } else {
-            return false;
+        uint64_t left = !part.from && skip_zeros(&all, part.bytes) ? 0 : part.bytes;
+        while (left) {
+            uint64_t take = !part.from && left > sizeof zeros ? sizeof zeros : left;
+            add_part(&all, part.from ? part.from : zeros, take);
+            left -= take;
         }
-        at += part.bytes;
+        done += part.bytes;
     }
-    *hash = spi_hash_end(&hasher);
-    return true;
+    flush(&all);
+    *hash = hashed ? spi_hash_end(&hasher) : (spi_hash){0};
+    return !all.is_full;
 }
 
 static bool fill(spi_builder *builder, const image *to) {
@@ -137,10 +183,10 @@ static bool fill(spi_builder *builder, const image *to) {
         spi_built_section *item = &builder->sections[i];
         spi_snapshot_section *section = &item->section;
         if (item->parts) {
-            room = fill_parts(item, to, &section->hash);
+            room = fill_parts(item, to, !builder->unhashed, &section->hash);
         } else {
             room = !section->bytes || put(to, section->offset, item->from, section->bytes);
-            section->hash = spi_hash_bytes(section->bytes ? item->from : NULL, section->bytes, 0);
+            section->hash = builder->unhashed ? (spi_hash){0} : spi_hash_bytes(item->from, section->bytes, 0);
         }
     }
     return room;

@@ -136,7 +136,7 @@ static void add_cache(const spi_capture *capture, spi_builder *builder, spi_tail
 }
 
 sp_status spi_capture_build(spi_capture *capture, const uint8_t *parent, sp_snapshot **snapshot, sp_error *error) {
-    spi_builder builder = {0};
+    spi_builder builder = {.unhashed = capture->is_private};
     const sp_capture_options *options = capture->options;
     spi_tail *tails = spi_alloc(capture->session_count, sizeof *tails);
     *snapshot = NULL;
@@ -160,17 +160,28 @@ sp_status spi_capture_build(spi_capture *capture, const uint8_t *parent, sp_snap
     return status;
 }
 
-sp_status sp_guest_capture(sp_guest *guest, const sp_capture_options *options, sp_snapshot **snapshot,
-                           sp_error *error) {
+static sp_status capture_whole(sp_guest *guest, const sp_capture_options *options, bool is_private,
+                               sp_snapshot **snapshot, sp_error *error) {
     spi_capture capture;
     *snapshot = NULL;
     sp_status status = spi_capture_begin(&capture, guest, options, error);
     if (status) {
         return status;
     }
+    capture.is_private = is_private;
     status = spi_capture_take_blocks(&capture, error);
     status = status ? status : spi_pages_not_zero(capture.memory, &capture.heap, &capture.runs, error);
     status = status ? status : spi_capture_build(&capture, NULL, snapshot, error);
     spi_capture_end(&capture);
     return status;
+}
+
+sp_status sp_guest_capture(sp_guest *guest, const sp_capture_options *options, sp_snapshot **snapshot,
+                           sp_error *error) {
+    return capture_whole(guest, options, false, snapshot, error);
+}
+
+sp_status spi_capture_private(sp_guest *guest, const sp_capture_options *options, sp_snapshot **snapshot,
+                              sp_error *error) {
+    return capture_whole(guest, options, true, snapshot, error);
 }

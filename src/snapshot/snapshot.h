@@ -81,6 +81,7 @@ typedef struct spi_builder {
     spi_built_section *sections;
     size_t count, capacity;
     bool no_memory;
+    bool unhashed;  /* the image never leaves this process: no checksums */
     uint32_t align; /* of sections that can be mapped: a page, but in a delta */
 } spi_builder;
 
