@@ -63,6 +63,14 @@ SP_EXPORT sp_status sp_module_compile_file(const char *in_path, const char *out_
 typedef enum sp_module_origin { SP_MODULE_COMPILED, SP_MODULE_CACHED } sp_module_origin;
 SP_EXPORT sp_module_origin sp_module_get_origin(const sp_module *module);
 
+/* SP_OK if all state of the module's instances can be saved (snapshot.h); else SP_UNSUPPORTED and the reason: it has a
+ * start function, passive segments, or references that a snapshot cannot reach. Its guests run all the same. */
+SP_EXPORT sp_status sp_module_check_durable(const sp_module *module, sp_error *error);
+
+/* BLAKE2b-256 (RFC 7693) of the module's bytes, as they were opened. */
+#define SP_MODULE_HASH_BYTES 32
+SP_EXPORT void sp_module_get_hash(const sp_module *module, uint8_t hash[SP_MODULE_HASH_BYTES]);
+
 typedef struct sp_guest_folder {
     const char *host_path, *guest_path;
     bool writable;

@@ -49,6 +49,9 @@ bool spi_guest_take_interrupt(sp_guest *guest); /* true once after sp_guest_inte
 sp_status spi_guest_reserve(sp_guest *guest, uint64_t bytes, uint64_t align_bytes, uint64_t *offset, sp_error *error);
 void spi_guest_release(sp_guest *guest, uint64_t offset, uint64_t bytes);
 
+/* To be called with every session that an import opens. It joins the guest's cache. SP_NO_MEMORY. */
+sp_status spi_guest_session_opened(sp_guest *guest, sp_session *session, sp_error *error);
+
 /* The imports' own state, made by spi_host_create with the guest and destroyed with it, before its region. */
 struct spi_host *spi_guest_host(sp_guest *guest);
 

@@ -3,12 +3,14 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "gguf/gguf.h"
+#include "model/fingerprint.h"
 #include "model/hparams.h"
 #include "model/recorder.h"
 #include "tokenizer/tokenizer.h"
@@ -31,6 +33,9 @@ struct sp_model {
     sp_tokenizer *tokenizer;
     sp_error tokenizer_error; /* why there is none */
     loaded *loads;
+    pthread_mutex_t fingerprint_lock; /* readers may be many */
+    sp_fingerprint fingerprint;
+    bool has_fingerprint;
 };
 
 static void fill_text(const spi_gguf *gguf, const char *key, const char *fallback, char *out, size_t capacity) {
@@ -144,6 +149,7 @@ sp_status sp_model_open(const char *path, sp_model **out, sp_error *error) {
     if (!model) {
         return spi_fail(error, SP_NO_MEMORY, "no memory to open %s", path);
     }
+    pthread_mutex_init(&model->fingerprint_lock, NULL);
     spi_hparams hparams;
     sp_status status = spi_gguf_open(path, &model->gguf, error);
     bool named = status != SP_OK; /* the reader's messages have the path already */
@@ -178,6 +184,7 @@ void sp_model_close(sp_model *model) {
     spi_tokenizer_destroy(model->tokenizer);
     spi_recorder_free(&model->recorder);
     spi_gguf_close(model->gguf);
+    pthread_mutex_destroy(&model->fingerprint_lock);
     spi_free(model);
 }
 
@@ -238,6 +245,21 @@ void sp_model_unload(sp_model *model, sp_device *device) {
 
 void sp_model_get_info(const sp_model *model, sp_model_info *info) {
     *info = model->info;
+}
+
+void sp_model_get_fingerprint(const sp_model *model, sp_fingerprint *fingerprint) {
+    sp_model *own = (sp_model *)(uintptr_t)model; /* what is kept does not change what it is */
+    pthread_mutex_lock(&own->fingerprint_lock);
+    if (!own->has_fingerprint) {
+        spi_fingerprint_quick(own->gguf, &own->info, &own->fingerprint);
+        own->has_fingerprint = true;
+    }
+    *fingerprint = own->fingerprint;
+    pthread_mutex_unlock(&own->fingerprint_lock);
+}
+
+void sp_model_get_full_fingerprint(const sp_model *model, uint8_t fingerprint[16]) {
+    spi_fingerprint_full(model->gguf, fingerprint);
 }
 
 const sp_tokenizer *sp_model_tokenizer(const sp_model *model, sp_error *error) {

@@ -20,11 +20,25 @@ typedef struct spi_file_map {
 sp_status spi_file_map_open(const char *path, spi_file_map *map, sp_error *error);
 void spi_file_map_close(spi_file_map *map);
 
+/* The same with the file kept open, to be mapped again elsewhere; the caller closes it (spi_vm_close). */
+sp_status spi_file_map_open_keep(const char *path, spi_file_map *map, int *file, sp_error *error);
+
 /* Reads a whole file into memory from spi_alloc (with a zero byte behind it). Larger than bytes_max: SP_LIMIT. */
 sp_status spi_file_read(const char *path, size_t bytes_max, void **data, size_t *bytes, sp_error *error);
 
 /* Writes to a temporary name in the same folder, syncs if asked, and renames: readers see the old file or the new. */
 sp_status spi_file_write(const char *path, const void *data, size_t bytes, bool sync, sp_error *error);
+
+/* The same for what is made part by part: next gives the next part and its length, which is 0 at the end. Mode 0600; with
+ * sync the folder is synced, too, so that the new name survives a power cut. */
+sp_status spi_file_write_parts(const char *path, size_t (*next)(void *env, const void **part), void *env, bool sync,
+                               sp_error *error);
+
+/* Test hook: asked before every write, sync, rename and read of files that must not be lost; a nonzero errno makes the
+ * operation fail with it, and with a short write where it is a write and the hook says so by a negative one. NULL: off. */
+typedef enum spi_file_op { SPI_FILE_WRITE, SPI_FILE_SYNC, SPI_FILE_RENAME, SPI_FILE_OPEN, SPI_FILE_READ } spi_file_op;
+void spi_file_set_fault(int (*fault)(spi_file_op op));
+int spi_file_fault(spi_file_op op); /* what the hook says; 0 without one */
 
 /* Makes a folder and those above it, mode 0700 for new ones. */
 sp_status spi_folder_create(const char *path, sp_error *error);

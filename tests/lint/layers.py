@@ -10,7 +10,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAYERS = ["base", "os", "region", "device", "gguf", "tokenizer", "sampler", "model", "session", "guest", "apps"]
+LAYERS = ["base", "os", "region", "device", "gguf", "tokenizer", "sampler", "model", "session", "guest", "snapshot", "apps"]
 ALLOWED = {
     "base": set(),
     "os": {"base"},
@@ -22,11 +22,12 @@ ALLOWED = {
     "model": {"base", "os", "region", "device", "gguf", "tokenizer", "sampler"},
     "session": {"base", "os", "region", "device", "model", "sampler"},
     "guest": {"base", "os", "region", "device", "model", "session", "sampler", "tokenizer"},
+    "snapshot": {"base", "os", "region", "device", "model", "session", "guest", "sampler"},
     "apps": set(LAYERS),
 }
 PUBLIC = {  # which layer a public header belongs to
     "export": "base", "status": "base", "version": "base", "dtype": "base", "region": "region", "device": "device", "model": "model",
-    "tokenizer": "tokenizer", "sampler": "sampler", "session": "session", "guest": "guest",
+    "tokenizer": "tokenizer", "sampler": "sampler", "session": "session", "guest": "guest", "store": "snapshot", "snapshot": "snapshot",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 LINES_MAX = 800

@@ -80,6 +80,11 @@ sp_region *sp_guest_region(const sp_guest *guest) {
     return guest->region;
 }
 
+sp_status spi_guest_session_opened(sp_guest *guest, sp_session *session, sp_error *error) {
+    (void)guest, (void)session, (void)error;
+    return SP_OK;
+}
+
 struct spi_host *spi_guest_host(sp_guest *guest) {
     return guest->host;
 }
