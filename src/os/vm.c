@@ -69,20 +69,6 @@ sp_status spi_vm_file_resize(int file, size_t bytes) {
     return ftruncate(file, (off_t)bytes) ? SP_NO_MEMORY : SP_OK;
 }
 
-sp_status spi_vm_file_write(int file, const void *bytes, size_t count, uint64_t offset) {
-    for (size_t done = 0; done < count;) {
-        ssize_t put = pwrite(file, (const char *)bytes + done, count - done, (off_t)(offset + done));
-        if (put < 0 && errno == EINTR) {
-            continue;
-        }
-        if (put <= 0) {
-            return SP_NO_MEMORY;
-        }
-        done += (size_t)put;
-    }
-    return SP_OK;
-}
-
 void spi_vm_close(int file) {
     if (file >= 0) {
         close(file);

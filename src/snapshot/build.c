@@ -2,6 +2,8 @@
 #include "snapshot/snapshot.h"
 
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/memory.h"
@@ -21,10 +23,10 @@ void spi_build_add(spi_builder *builder, spi_section_kind kind, uint32_t index, 
     add(builder, (spi_built_section){.section = {.kind = kind, .index = index, .bytes = bytes}, .from = from});
 }
 
-void spi_build_parts(spi_builder *builder, spi_section_kind kind, uint32_t index, spi_parts parts, const void *env,
-                     uint64_t bytes) {
+void spi_build_fill(spi_builder *builder, spi_section_kind kind, uint32_t index, spi_fill fill, void *env,
+                    uint64_t bytes) {
     add(builder,
-        (spi_built_section){.section = {.kind = kind, .index = index, .bytes = bytes}, .parts = parts, .env = env});
+        (spi_built_section){.section = {.kind = kind, .index = index, .bytes = bytes}, .fill = fill, .env = env});
 }
 
 sp_status spi_image_create(size_t bytes, bool mappable, uint8_t **data, int *file, sp_error *error) {
@@ -56,16 +58,17 @@ static uint64_t round_up(uint64_t bytes, uint64_t step) {
     return (bytes + step - 1) / step * step;
 }
 
+static bool is_mapped(uint32_t kind) {
+    return kind == SPI_SECTION_PAGES || kind == SPI_SECTION_BLOCKS || kind == SPI_SECTION_LOGITS;
+}
+
 static size_t lay_out(spi_builder *builder) {
     uint64_t at = sizeof(spi_snapshot_header) + builder->count * sizeof(spi_snapshot_section);
-    bool was_mapped = false;
     for (size_t i = 0; i < builder->count; i++) {
         spi_snapshot_section *section = &builder->sections[i].section;
-        bool is_mapped = SPI_SECTION_IS_MAPPED(section->kind);
-        at = round_up(at, is_mapped || was_mapped ? builder->align : SPI_SECTION_SMALL_ALIGN);
+        at = round_up(at, is_mapped(section->kind) ? builder->align : SPI_SECTION_SMALL_ALIGN);
         section->offset = at;
         at += section->bytes;
-        was_mapped = is_mapped;
     }
     return (size_t)at;
 }
@@ -89,111 +92,60 @@ static void make_id(const spi_builder *builder, const uint8_t *parent, uint8_t i
     memcpy(id, &state, SP_SNAPSHOT_ID_BYTES);
 }
 
-/* An image that is being made: in a file of memory, which is written to without touching its pages, or in plain memory. */
-typedef struct image {
-    uint8_t *data;
-    size_t bytes;
-    int file;
-} image;
-
-static bool put(const image *to, uint64_t offset, const void *from, uint64_t bytes) {
-    if (to->file < 0) {
-        memcpy(to->data + offset, from, bytes);
-        return true;
-    }
-    return spi_vm_file_write(to->file, from, (size_t)bytes, offset) == SP_OK;
-}
-
-static void hash_zeros(spi_hasher *hasher, uint64_t bytes) {
-    static const uint8_t zeros[16384];
-    for (; bytes; bytes -= bytes < sizeof zeros ? bytes : sizeof zeros) {
-        spi_hash_add(hasher, zeros, bytes < sizeof zeros ? (size_t)bytes : sizeof zeros);
-    }
-}
-
-/* Hashed where they come from: to read what was just written would touch every page once more. */
-static bool fill_parts(const spi_built_section *item, const image *to, spi_hash *hash) {
-    spi_hasher hasher;
-    uint64_t at = 0;
-    spi_hash_begin(&hasher);
-    for (uint32_t i = 0; at < item->section.bytes; i++) {
-        spi_part part = item->parts(item->env, i);
-        if (!part.from) {
-            hash_zeros(&hasher, part.bytes);
-        } else if (put(to, item->section.offset + at, part.from, part.bytes)) {
-            spi_hash_add(&hasher, part.from, part.bytes);
-        } else {
-            return false;
-        }
-        at += part.bytes;
-    }
-    *hash = spi_hash_end(&hasher);
-    return true;
-}
-
-static bool fill(spi_builder *builder, const image *to) {
-    bool room = true;
-    for (size_t i = 0; i < builder->count && room; i++) {
+static void fill(spi_builder *builder, uint8_t *data) {
+    for (size_t i = 0; i < builder->count; i++) {
         spi_built_section *item = &builder->sections[i];
         spi_snapshot_section *section = &item->section;
-        if (item->parts) {
-            room = fill_parts(item, to, &section->hash);
-        } else {
-            room = !section->bytes || put(to, section->offset, item->from, section->bytes);
-            section->hash = spi_hash_bytes(section->bytes ? item->from : NULL, section->bytes, 0);
+        uint8_t *to = data + section->offset;
+        if (item->fill) {
+            item->fill(item->env, to);
+        } else if (section->bytes) {
+            memcpy(to, item->from, section->bytes);
         }
+        section->hash = spi_hash_bytes(to, section->bytes, 0);
     }
-    return room;
 }
 
-static bool put_header(const spi_builder *builder, const uint8_t *parent, const uint8_t *id, const image *to) {
-    struct {
-        spi_snapshot_header header;
-        spi_snapshot_section table[];
-    } *head = spi_alloc(1, sizeof *head + builder->count * sizeof(spi_snapshot_section));
-    if (!head) {
-        return false;
-    }
-    head->header = (spi_snapshot_header){.version = SPI_SNAPSHOT_VERSION,
-                                         .header_bytes = sizeof head->header,
-                                         .file_bytes = to->bytes,
-                                         .section_count = (uint32_t)builder->count,
-                                         .flags = parent ? SPI_SNAPSHOT_DELTA : 0};
-    memcpy(head->header.magic, SPI_SNAPSHOT_MAGIC, sizeof head->header.magic);
+static void put_header(const spi_builder *builder, size_t bytes, const uint8_t *parent, const uint8_t *id,
+                       uint8_t *data) {
+    spi_snapshot_header header = {.version = SPI_SNAPSHOT_VERSION,
+                                  .header_bytes = sizeof header,
+                                  .file_bytes = bytes,
+                                  .section_count = (uint32_t)builder->count,
+                                  .flags = parent ? SPI_SNAPSHOT_DELTA : 0};
+    memcpy(header.magic, SPI_SNAPSHOT_MAGIC, sizeof header.magic);
     if (parent) {
-        memcpy(head->header.parent, parent, sizeof head->header.parent);
+        memcpy(header.parent, parent, sizeof header.parent);
     }
     if (id) {
-        memcpy(head->header.id, id, sizeof head->header.id);
+        memcpy(header.id, id, sizeof header.id);
     } else {
-        make_id(builder, parent, head->header.id);
+        make_id(builder, parent, header.id);
     }
+    uint8_t *table = data + sizeof header;
     for (size_t i = 0; i < builder->count; i++) {
-        head->table[i] = builder->sections[i].section;
+        memcpy(table + i * sizeof(spi_snapshot_section), &builder->sections[i].section, sizeof(spi_snapshot_section));
     }
-    size_t table_bytes = builder->count * sizeof(spi_snapshot_section);
-    head->header.hash = spi_snapshot_header_hash(&head->header, head->table, table_bytes);
-    bool room = put(to, 0, head, sizeof *head + table_bytes);
-    spi_free(head);
-    return room;
+    header.hash = spi_snapshot_header_hash(&header, table, builder->count * sizeof(spi_snapshot_section));
+    memcpy(data, &header, sizeof header);
 }
 
 sp_status spi_build_finish(spi_builder *builder, const uint8_t *parent, const uint8_t *id, sp_snapshot **snapshot,
                            sp_error *error) {
-    image to = {.file = -1};
+    uint8_t *data = NULL;
+    int file = -1;
     *snapshot = NULL;
     builder->align = parent ? SPI_SECTION_SMALL_ALIGN : SPI_SECTION_PAGE_ALIGN;
     sp_status status = builder->no_memory ? spi_fail(error, SP_NO_MEMORY, "no memory for a snapshot") : SP_OK;
-    to.bytes = status ? 0 : lay_out(builder);
-    bool mappable = !parent && to.bytes >= MAPPABLE_BYTES_MIN;
-    status = status ? status : spi_image_create(to.bytes, mappable, &to.data, &to.file, error);
-    if (!status && (!fill(builder, &to) || !put_header(builder, parent, id, &to))) {
-        spi_image_free(to.data, to.bytes, to.file);
-        status = spi_fail(error, SP_NO_MEMORY, "no memory for a snapshot of %zu bytes", to.bytes);
+    size_t bytes = status ? 0 : lay_out(builder);
+    status = status ? status : spi_image_create(bytes, !parent && bytes >= MAPPABLE_BYTES_MIN, &data, &file, error);
+    if (!status) {
+        fill(builder, data);
+        put_header(builder, bytes, parent, id, data);
     }
     spi_free(builder->sections);
     *builder = (spi_builder){0};
-    status = status ? status : spi_snapshot_take(to.data, to.bytes, to.file, "the snapshot", false, snapshot, error);
+    status = status ? status : spi_snapshot_take(data, bytes, file, "the snapshot", false, snapshot, error);
     if (!status) {
         (*snapshot)->is_own = true;
     }
