@@ -206,7 +206,7 @@ sp_status spi_port_call(spi_port *port, const cJSON *request, const void *body, 
         int code = (int)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(a.end, "end"));
         status = code < 0 ? (sp_status)code : SP_OK;
         if (status) {
-            spi_fail(error, status, "%s", spi_head_text(a.end, "message", sp_status_text(status)));
+            spi_fail(error, status, "%s", spi_head_text(a.end, "error", sp_status_text(status)));
         }
     }
     if (end) {

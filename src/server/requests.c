@@ -42,7 +42,7 @@ static void answer_end(spi_call *call, cJSON *head, sp_status status, const char
     if (head) {
         cJSON_AddNumberToObject(head, "end", status);
         if (status) {
-            cJSON_AddStringToObject(head, "message", message && *message ? message : sp_status_text(status));
+            cJSON_AddStringToObject(head, "error", message && *message ? message : sp_status_text(status));
         }
     }
     spi_list_remove(&call->node);

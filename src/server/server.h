@@ -1,7 +1,7 @@
 /* server/server.h - actors for many who ask: requests by whatever way they come, answered as things happen.
  *
  *     request {"op": ...} + body ──> requests.c ──> sp_actors
- *     answers {"event": ...} + body, ... the last one {"end": status, "message": ...}
+ *     answers {"event": ...} + body, ... the last one {"end": status, "error": ...}
  *
  * requests.c knows requests and answers, and nothing of how they travel; socket.c brings them over a Unix socket, local.c
  * out of the same process. HTTP can be a third. docs/actors.md lists the requests.
