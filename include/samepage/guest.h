@@ -63,10 +63,38 @@ SP_EXPORT sp_status sp_module_compile_file(const char *in_path, const char *out_
 typedef enum sp_module_origin { SP_MODULE_COMPILED, SP_MODULE_CACHED } sp_module_origin;
 SP_EXPORT sp_module_origin sp_module_get_origin(const sp_module *module);
 
+/* SP_OK if all state of the module's instances can be saved (snapshot.h); else SP_UNSUPPORTED and the reason: it has a
+ * start function, passive segments, or references that a snapshot cannot reach. Its guests run all the same. */
+SP_EXPORT sp_status sp_module_check_durable(const sp_module *module, sp_error *error);
+
+/* BLAKE2b-256 (RFC 7693) of the module's bytes, as they were opened. */
+#define SP_MODULE_HASH_BYTES 32
+SP_EXPORT void sp_module_get_hash(const sp_module *module, uint8_t hash[SP_MODULE_HASH_BYTES]);
+
 typedef struct sp_guest_folder {
     const char *host_path, *guest_path;
     bool writable;
 } sp_guest_folder;
+
+/* What a guest that is an actor asks whoever keeps it (actor.h), through the imports of sdk/imports.def's group "Actors".
+ * Functions run on the engine's thread and must not call functions of the engine. Texts are the guest's: any bytes. */
+typedef struct sp_guest_message {
+    uint64_t id, reply_to;
+    uint64_t time_ms;
+    uint32_t kind, attempt;
+    const char *text, *sender; /* sender: zero-terminated, "" for none */
+    uint32_t text_bytes;
+} sp_guest_message;
+
+typedef struct sp_guest_mail {
+    const char *(*self)(void *env);
+    const sp_guest_message *(*current)(void *env); /* NULL: none is being handled */
+    sp_status (*reply)(void *env, const char *text, uint32_t text_bytes, sp_error *error);
+    sp_status (*send)(void *env, const char *name, const char *text, uint32_t text_bytes, uint64_t *id,
+                      sp_error *error);
+    sp_status (*sleep_until)(void *env, int64_t time_ms, const char *note, uint32_t note_bytes, sp_error *error);
+    int64_t (*time_ms)(void *env);
+} sp_guest_mail;
 
 /* A model that the guest may open under this name. Names are the guest's whole view of the file system of models. */
 typedef struct sp_guest_model {
@@ -94,6 +122,9 @@ typedef struct sp_guest_options {
     sp_device *device; /* on which its sessions and matmuls run; NULL: it has none, and such calls fail */
     const sp_guest_model *models;
     uint32_t model_count;
+
+    const sp_guest_mail *mail; /* NULL: it is no actor; else it and what mail_env points to outlive the guest */
+    void *mail_env;
 
     uint64_t memory_bytes_max; /* 0: 4 GiB */
     uint64_t fuel;             /* instructions, roughly; 0: no limit */

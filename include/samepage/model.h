@@ -57,6 +57,18 @@ SP_EXPORT void sp_model_unload(sp_model *model, sp_device *device);
 
 SP_EXPORT void sp_model_get_info(const sp_model *model, sp_model_info *info);
 
+/* Who a model is. Computed at the first call from the file's header, all metadata and tensor descriptions, its size and,
+ * of each tensor, its first, its last and some pages between them: milliseconds, and kept with the model. A file that
+ * differs only in weights inside of pages that are not looked at has the same one; what finds that is the full form. */
+typedef struct sp_fingerprint {
+    uint8_t weights[16]; /* differs between quantisations */
+    uint8_t family[16];  /* architecture, name, shape and vocabulary: the same for all quantisations of a model */
+} sp_fingerprint;
+SP_EXPORT void sp_model_get_fingerprint(const sp_model *model, sp_fingerprint *fingerprint);
+
+/* Of every byte of the file: it takes as long as reading it. */
+SP_EXPORT void sp_model_get_full_fingerprint(const sp_model *model, uint8_t fingerprint[16]);
+
 /* Borrowed; NULL if the file has none that can be used, and then *error says why (error may be NULL). */
 SP_EXPORT const sp_tokenizer *sp_model_tokenizer(const sp_model *model, sp_error *error);
 

@@ -2,6 +2,7 @@
  *
  *     region ─── device ─── model ─── session        a host program can stop here
  *        └────────── engine ─── module ─── guest     and a WebAssembly guest does the same through its imports
+ *                                            └────── snapshot ─── store      what is saved, restored and shared of it
  *
  * Ownership. create and open give the caller a thing that destroy and close take back; both accept NULL. Everything
  * else borrows, until the lender is destroyed or the contract says sooner. On failure an out-pointer is NULL.
@@ -19,14 +20,18 @@
 #ifndef SAMEPAGE_SAMEPAGE_H
 #define SAMEPAGE_SAMEPAGE_H
 
+#include "samepage/actor.h"
 #include "samepage/device.h"
 #include "samepage/dtype.h"
 #include "samepage/guest.h"
 #include "samepage/model.h"
+#include "samepage/quantise.h"
 #include "samepage/region.h"
 #include "samepage/sampler.h"
 #include "samepage/session.h"
+#include "samepage/snapshot.h"
 #include "samepage/status.h"
+#include "samepage/store.h"
 #include "samepage/tokenizer.h"
 #include "samepage/version.h"
 

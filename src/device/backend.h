@@ -6,6 +6,8 @@
 #ifndef SPI_DEVICE_BACKEND_H
 #define SPI_DEVICE_BACKEND_H
 
+#include <stdbool.h>
+
 #include "device/tape.h"
 #include "samepage/device.h"
 
@@ -83,7 +85,10 @@ typedef struct spi_backend {
 
 /* For src/model and src/session, which run tapes on an opened device without knowing its backend. */
 const spi_backend *spi_device_backend(const sp_device *device, void **context);
-spi_link *spi_device_find_link(sp_device *device, const sp_region *region); /* NULL: not linked */
+spi_link *spi_device_find_link(sp_device *device, const sp_region *region); /* NULL: not linked, or lost: see link.c */
+
+/* True if the device links memory of this backing. */
+bool spi_device_takes(const sp_device *device, sp_backing backing);
 
 /* To be called by whoever writes blocks into a region from the host's side, after it did and before the next run. The
  * region is linked and the range lies in what is. link.c */

@@ -7,7 +7,8 @@
 
 /* One linked region: the backend's view, who hears of its growth, and how often it was asked for. */
 typedef struct spi_linked {
-    spi_link *link;
+    spi_link *link; /* NULL: let go of while pages change, or for good if the device would not take them again */
+    sp_region *region;
     sp_device *device;
     spi_region_watcher watcher;
     uint32_t references;

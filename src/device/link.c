@@ -14,7 +14,7 @@
 
 static spi_linked *find(const sp_device *device, const sp_region *region) {
     spi_linked *linked = device->links;
-    while (linked && linked->link->region != region) {
+    while (linked && linked->region != region) {
         linked = linked->next;
     }
     return linked;
@@ -25,14 +25,24 @@ spi_link *spi_device_find_link(sp_device *device, const sp_region *region) {
     return linked ? linked->link : NULL;
 }
 
+bool spi_device_takes(const sp_device *device, sp_backing backing) {
+    spi_link_rules rules = {0};
+    device->backend->rules(device->context, &rules);
+    return rules.backings >> backing & 1;
+}
+
 sp_status spi_device_host_wrote(sp_device *device, const sp_region *region, uint64_t offset, uint64_t bytes,
                                 sp_error *error) {
     spi_linked *linked = find(device, region);
     sp_error local = {0};
-    assert(linked && offset <= linked->link->linked_bytes && bytes <= linked->link->linked_bytes - offset);
+    assert(linked);
     if (!bytes || !device->backend->host_wrote) {
         return SP_OK;
     }
+    if (!linked->link) {
+        return spi_fail(error, SP_DEVICE_LOST, "%s has lost its link to the region", device->backend->name);
+    }
+    assert(offset <= linked->link->linked_bytes && bytes <= linked->link->linked_bytes - offset);
     return device->backend->host_wrote(device->context, linked->link, offset, bytes, error ? error : &local);
 }
 
@@ -66,8 +76,8 @@ static sp_status check_rules(const sp_device *device, const sp_region *region, s
                         name, bytes, (const void *)base);
     }
     for (const spi_linked *other = device->links; other; other = other->next) {
-        if (other->link->region != region &&
-            overlap(base, bytes, sp_region_base(other->link->region), (size_t)other->link->linked_bytes)) {
+        if (other->region != region && other->link &&
+            overlap(base, bytes, sp_region_base(other->region), (size_t)other->link->linked_bytes)) {
             return spi_fail(error, SP_LINK_REFUSED, "%s has linked a range that overlaps %zu bytes at %p", name, bytes,
                             (const void *)base);
         }
@@ -75,12 +85,47 @@ static sp_status check_rules(const sp_device *device, const sp_region *region, s
     return SP_OK;
 }
 
-/* The region's own word that it has grown. Its tail is open while this runs. */
+/* The region is about to change pages: the device waits for what it does and lets go of all of it. */
+static void on_changing(void *env, sp_region *region) {
+    spi_linked *linked = env;
+    (void)region;
+    if (linked->link) {
+        linked->device->backend->unlink(linked->device->context, linked->link);
+        linked->link = NULL;
+    }
+}
+
+/* Links what was let go of. That a device takes back memory of a backing that it takes is refused only where there is no
+ * memory for the link itself; the region then is one that it has lost, until it is linked or grown again. */
+static sp_status take_again(spi_linked *linked, sp_error *error) {
+    sp_device *device = linked->device;
+    sp_status status = check_rules(device, linked->region, error);
+    if (!status) {
+        status = device->backend->link(device->context, linked->region, &linked->link, error);
+    }
+    if (status) {
+        linked->link = NULL;
+        return status;
+    }
+    linked->link->region = linked->region;
+    linked->link->linked_bytes = sp_region_committed_bytes(linked->region);
+    return SP_OK;
+}
+
+static bool is_taken(void *env, sp_backing backing) {
+    const spi_linked *linked = env;
+    return spi_device_takes(linked->device, backing);
+}
+
+/* The region's own word that it has grown, or has changed its pages. Its tail is open while this runs. */
 static sp_status on_committed(void *env, sp_region *region, sp_error *error) {
     spi_linked *linked = env;
     sp_device *device = linked->device;
     sp_error local = {0};
     error = error ? error : &local;
+    if (!linked->link) {
+        return take_again(linked, error);
+    }
     if (linked->link->linked_bytes >= sp_region_committed_bytes(region)) {
         return SP_OK;
     }
@@ -114,10 +159,12 @@ static sp_status link_new(sp_device *device, sp_region *region, sp_error *error)
         return status;
     }
     linked->device = device;
+    linked->region = region;
     linked->references = 1;
     linked->link->region = region;
     linked->link->linked_bytes = sp_region_committed_bytes(region);
-    linked->watcher = (spi_region_watcher){.committed = on_committed, .env = linked};
+    linked->watcher =
+        (spi_region_watcher){.committed = on_committed, .changing = on_changing, .takes = is_taken, .env = linked};
     linked->next = device->links;
     device->links = linked;
     spi_region_watch(region, &linked->watcher);
@@ -140,7 +187,7 @@ sp_status sp_device_link(sp_device *device, sp_region *region, sp_error *error) 
 
 void sp_device_unlink(sp_device *device, sp_region *region) {
     spi_linked **place = &device->links;
-    while (*place && (*place)->link->region != region) {
+    while (*place && (*place)->region != region) {
         place = &(*place)->next;
     }
     spi_linked *linked = *place;
@@ -150,7 +197,9 @@ void sp_device_unlink(sp_device *device, sp_region *region) {
     }
     *place = linked->next;
     spi_region_unwatch(region, &linked->watcher);
-    device->backend->unlink(device->context, linked->link);
+    if (linked->link) {
+        device->backend->unlink(device->context, linked->link);
+    }
     spi_free(linked);
 }
 

@@ -96,6 +96,11 @@ uint32_t spi_gguf_version(const spi_gguf *gguf) {
     return gguf->version;
 }
 
+const void *spi_gguf_bytes(const spi_gguf *gguf, size_t *bytes) {
+    *bytes = gguf->size;
+    return gguf->bytes;
+}
+
 size_t spi_gguf_file_bytes(const spi_gguf *gguf) {
     return gguf->size;
 }

@@ -65,6 +65,7 @@ void spi_gguf_close(spi_gguf *gguf);
 
 uint32_t spi_gguf_version(const spi_gguf *gguf);
 size_t spi_gguf_file_bytes(const spi_gguf *gguf);
+const void *spi_gguf_bytes(const spi_gguf *gguf, size_t *bytes); /* the whole file */
 uint64_t spi_gguf_value_count(const spi_gguf *gguf);
 const spi_gguf_value *spi_gguf_value_at(const spi_gguf *gguf, uint64_t index);
 uint64_t spi_gguf_tensor_count(const spi_gguf *gguf);

@@ -11,15 +11,37 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "os/clock.h"
+#include "session/session.h"
 
 #define HANDLE_COUNT_DEFAULT 64u
 #define TABLE_ELEMENTS_MAX   (1 << 20) /* 8 MiB of the host's memory for each table */
 #define TABLE_COUNT_MAX      4
 
+static sp_status copy_texts(const char *const *from, uint32_t count, char ***to, uint32_t *to_count, sp_error *error) {
+    *to = spi_alloc(count, sizeof **to);
+    for (uint32_t i = 0; i < count && *to; i++) {
+        (*to)[i] = spi_copy_string(from[i], strlen(from[i]));
+        if (!(*to)[i]) {
+            break;
+        }
+        *to_count = i + 1;
+    }
+    return *to_count == count && *to ? SP_OK : spi_fail(error, SP_NO_MEMORY, "no memory for a guest");
+}
+
+static void free_texts(char **texts, uint32_t count) {
+    for (uint32_t i = 0; i < count; i++) {
+        spi_free(texts[i]);
+    }
+    spi_free(texts);
+}
+
 static sp_status copy_options(sp_guest *guest, const sp_guest_options *options, sp_error *error) {
     uint64_t page = SPI_WASM_PAGE_BYTES, max = options->memory_bytes_max;
     guest->memory_bytes_max = max && max < SPI_MEMORY_RESERVE_BYTES ? max / page * page : SPI_MEMORY_RESERVE_BYTES;
     guest->device = options->device;
+    guest->mail = options->mail;
+    guest->mail_env = options->mail_env;
     guest->deadline_ms = options->deadline_ms;
     guest->handle_count_max = options->handle_count_max ? options->handle_count_max : HANDLE_COUNT_DEFAULT;
     guest->models = spi_alloc(options->model_count, sizeof *guest->models);
@@ -35,7 +57,11 @@ static sp_status copy_options(sp_guest *guest, const sp_guest_options *options, 
             return spi_fail(error, SP_NO_MEMORY, "no memory for a guest");
         }
     }
-    return SP_OK;
+    sp_status status =
+        copy_texts(options->arguments, options->argument_count, &guest->arguments, &guest->argument_count, error);
+    return status ? status
+                  : copy_texts(options->environment, options->environment_count, &guest->environment,
+                               &guest->environment_count, error);
 }
 
 static sp_status create_store(sp_guest *guest, const sp_guest_options *options, sp_error *error) {
@@ -62,6 +88,11 @@ static void find_memory(sp_guest *guest) {
 }
 
 sp_status sp_guest_create(sp_module *module, const sp_guest_options *options, sp_guest **out, sp_error *error) {
+    return spi_guest_create(module, options, 0, out, error);
+}
+
+sp_status spi_guest_create(sp_module *module, const sp_guest_options *options, uint64_t memory_bytes, sp_guest **out,
+                           sp_error *error) {
     static const sp_guest_options defaults;
     *out = NULL;
     options = options ? options : &defaults;
@@ -77,6 +108,7 @@ sp_status sp_guest_create(sp_module *module, const sp_guest_options *options, sp
     guest->engine = module->engine;
     guest->module = module;
     guest->variant = variant;
+    guest->memory_bytes_first = memory_bytes;
     module->guest_count++;
     spi_list_append(&guest->engine->guests, &guest->node);
     status = copy_options(guest, options, error);
@@ -108,6 +140,8 @@ void sp_guest_destroy(sp_guest *guest) {
         spi_free((void *)(uintptr_t)guest->models[i].name);
     }
     spi_free(guest->models);
+    free_texts(guest->arguments, guest->argument_count);
+    free_texts(guest->environment, guest->environment_count);
     spi_list_remove(&guest->node);
     guest->module->guest_count--;
     spi_free(guest);
@@ -180,8 +214,17 @@ const char *spi_guest_model_name(sp_guest *guest, uint32_t index) {
     return index < guest->model_count ? guest->models[index].name : NULL;
 }
 
+const sp_guest_mail *spi_guest_mail(sp_guest *guest, void **env) {
+    *env = guest->mail_env;
+    return guest->mail;
+}
+
 uint32_t spi_guest_handle_count_max(const sp_guest *guest) {
     return guest->handle_count_max;
+}
+
+sp_status spi_guest_session_opened(sp_guest *guest, sp_session *session, sp_error *error) {
+    return guest->cache ? guest->cache->join(guest->cache->env, session, error) : SP_OK;
 }
 
 spi_host *spi_guest_host(sp_guest *guest) {

@@ -8,7 +8,8 @@
  *     memory.c     linear memory over a region    ranges.c     what the host reserved of it and gave back
  *     scheduler.c  whose turn it is               jobs.c       what guests wait for, computed together
  *     wasi.c       arguments, folders, output     wasi_clock.c time, sleep and exit
- *     trap.c       Wasmtime's errors as ours
+ *     trap.c       Wasmtime's errors as ours      rewrite.c  exports for all state of a module
+ *     state.c      all state of a guest, out and in
  *
  * May include: session, model, device, region, os, base.
  */
@@ -17,9 +18,11 @@
 
 #include <stdatomic.h>
 
+#include "base/digest.h"
 #include "guest/host.h"
 #include "guest/list.h"
 #include "guest/ranges.h"
+#include "guest/rewrite.h"
 #include "guest/wasmtime.h"
 #include "os/thread.h"
 #include "samepage/guest.h"
@@ -79,6 +82,9 @@ struct sp_module {
     char *name;
     uint8_t *wasm; /* kept to be compared with, and to be compiled again for fuel */
     size_t wasm_bytes;
+    spi_rewrite rewrite;  /* what is compiled, with all state exported; empty: not durable, and wasm is compiled */
+    sp_error not_durable; /* why */
+    spi_digest hash;      /* of wasm */
     uint32_t open_count, guest_count;
     sp_module_origin origin;
     spi_code code[SPI_VARIANT_COUNT];
@@ -130,7 +136,7 @@ struct sp_guest {
     bool has_memory; /* memory may be used: once the instance exists or its start function called */
     sp_region *region;
     bool is_linked;
-    uint64_t memory_bytes_max;
+    uint64_t memory_bytes_max, memory_bytes_first; /* first: of a guest that is restored; 0: its module's minimum */
     spi_ranges ranges;
     spi_host *host;
 
@@ -153,7 +159,14 @@ struct sp_guest {
     sp_device *device;
     sp_guest_model *models; /* names are copies */
     uint32_t model_count, handle_count_max, deadline_ms;
-    spi_output *output; /* NULL: the process's own streams */
+    char **arguments, **environment; /* as they were given, for snapshots */
+    uint32_t argument_count, environment_count;
+    const struct spi_session_cache *cache; /* of every session; NULL: none */
+    spi_ranges written;                    /* ranges that a device wrote to outside of sessions, since asked last */
+    bool is_written_all;                   /* there was no memory for the list */
+    spi_output *output;                    /* NULL: the process's own streams */
+    const sp_guest_mail *mail;
+    void *mail_env;
 
     int exit_code;
     int64_t result;
@@ -164,6 +177,10 @@ struct sp_guest {
 
 /* An interrupt stops one computation at most; the guest hears of it once. */
 typedef enum spi_interrupt { SPI_INTERRUPT_NONE, SPI_INTERRUPT_NEW, SPI_INTERRUPT_USED } spi_interrupt;
+
+/* guest.c: a guest whose memory is as large as given from the start; 0: as its module has it. */
+sp_status spi_guest_create(sp_module *module, const sp_guest_options *options, uint64_t memory_bytes, sp_guest **guest,
+                           sp_error *error);
 
 /* engine.c */
 sp_status spi_engine_create(const sp_engine_options *options, const spi_engine_hooks *hooks, sp_engine **engine,

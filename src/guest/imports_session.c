@@ -51,6 +51,9 @@ int32_t spi_host_session_create(sp_guest *guest, int32_t model, uint32_t context
         return status;
     }
     status = sp_session_create(of, spi_guest_device(guest), &options, &slot->session, error);
+    if (!status && (status = spi_guest_session_opened(guest, slot->session, error))) {
+        sp_session_destroy(slot->session);
+    }
     if (status) {
         spi_guest_release(guest, options.region_offset, layout.total_bytes);
         spi_handle_close(guest, slot);

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "guest/guest.h"
+#include "guest/state.h"
 #include "os/clock.h"
 #include "session/session.h"
 
@@ -165,6 +166,8 @@ static void run_matmul(sp_guest *guest) {
     int64_t begin_ns = spi_clock_ns();
     sp_status status = guest->engine->hooks.matmul(guest->device, guest->region, &guest->job.matmul, &error);
     guest->counters.run_ns += (uint64_t)(spi_clock_ns() - begin_ns);
+    spi_state_note_written(guest, guest->job.matmul.c_offset,
+                           (uint64_t)guest->job.matmul.m * guest->job.matmul.n * sizeof(float));
     finish(guest, status, &error);
 }
 

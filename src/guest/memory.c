@@ -48,7 +48,7 @@ static wasmtime_error_t *new_memory(void *env, const wasm_memorytype_t *type, si
         return wasmtime_error_new("only the one memory that a module exports can be made");
     }
     next_guest = NULL;
-    if (minimum_bytes != sp_region_size_bytes(guest->region) || reserved_bytes > SPI_MEMORY_RESERVE_BYTES ||
+    if (minimum_bytes > sp_region_size_bytes(guest->region) || reserved_bytes > SPI_MEMORY_RESERVE_BYTES ||
         guard_bytes > SPI_MEMORY_GUARD_BYTES) {
         return wasmtime_error_new("the memory is not of the size that was foreseen");
     }
@@ -72,12 +72,24 @@ sp_status spi_memory_create(sp_guest *guest, sp_error *error) {
         return spi_fail(error, SP_UNSUPPORTED, "%s exports no memory: link it so that it exports one as \"memory\"",
                         module->name);
     }
+    if (guest->memory_bytes_first) {
+        if (guest->memory_bytes_first < size_bytes || guest->memory_bytes_first % SPI_WASM_PAGE_BYTES ||
+            guest->memory_bytes_first / SPI_WASM_PAGE_BYTES > module->memory_pages_max) {
+            return spi_fail(error, SP_BAD_FILE, "%s cannot have a memory of %llu bytes", module->name,
+                            (unsigned long long)guest->memory_bytes_first);
+        }
+        size_bytes = guest->memory_bytes_first;
+    }
     if (size_bytes > guest->memory_bytes_max) {
         return spi_fail(error, SP_LIMIT, "%s needs %llu bytes of memory from the start, and may have %llu",
                         module->name, (unsigned long long)size_bytes, (unsigned long long)guest->memory_bytes_max);
     }
-    sp_region_options options = {
-        .reserve_bytes = SPI_MEMORY_RESERVE_BYTES, .size_bytes = size_bytes, .guard_bytes = SPI_MEMORY_GUARD_BYTES};
+    /* A guest that is restored gets nearly all of its pages from its snapshot. To clear two megabytes for the few that its
+     * module writes would take longer than all the rest. */
+    sp_region_options options = {.reserve_bytes = SPI_MEMORY_RESERVE_BYTES,
+                                 .size_bytes = size_bytes,
+                                 .guard_bytes = SPI_MEMORY_GUARD_BYTES,
+                                 .small_pages = guest->memory_bytes_first != 0};
     sp_status status = sp_region_create(&options, &guest->region, error);
     if (!status && guest->device) {
         status = sp_device_link(guest->device, guest->region, error);
@@ -87,6 +99,7 @@ sp_status spi_memory_create(sp_guest *guest, sp_error *error) {
 }
 
 void spi_memory_destroy(sp_guest *guest) {
+    spi_ranges_free(&guest->written);
     spi_ranges_free(&guest->ranges);
     if (guest->is_linked) {
         sp_device_unlink(guest->device, guest->region);

@@ -15,6 +15,12 @@
 #define EXPORT_TEXT_MAX 300
 #define NAME_LENGTH_MAX 80
 
+/* An export that the rewriting added. */
+static bool is_ours(const wasm_name_t *name) {
+    static const char prefix[] = SPI_REWRITE_PREFIX;
+    return name->size >= sizeof prefix - 1 && memcmp(name->data, prefix, sizeof prefix - 1) == 0;
+}
+
 /* Notes the exports that matter: the memory, and the names of functions for messages. */
 static sp_status read_exports(sp_module *module, const wasmtime_module_t *compiled, sp_error *error) {
     wasm_exporttype_vec_t exports;
@@ -33,7 +39,7 @@ static sp_status read_exports(sp_module *module, const wasmtime_module_t *compil
             if (!wasmtime_memorytype_maximum(memory, &module->memory_pages_max)) {
                 module->memory_pages_max = UINT64_MAX;
             }
-        } else if (wasm_externtype_kind(type) == WASM_EXTERN_FUNC && !is_cut) {
+        } else if (wasm_externtype_kind(type) == WASM_EXTERN_FUNC && !is_cut && !is_ours(name)) {
             is_cut = length + name->size + 2 > EXPORT_TEXT_MAX;
             int written = is_cut ? snprintf(names + length, 6, "%s", length ? ", ..." : "...")
                                  : snprintf(names + length, EXPORT_TEXT_MAX - length, "%s%.*s", length ? ", " : "",
@@ -80,8 +86,9 @@ sp_status spi_module_want(sp_module *module, spi_variant variant, sp_error *erro
     sp_module_origin origin = SP_MODULE_COMPILED;
     wasmtime_module_t *compiled = NULL;
     if (!status) {
-        status =
-            spi_compile(engine, variant, module->name, module->wasm, module->wasm_bytes, &compiled, &origin, error);
+        const spi_rewrite *rewrite = &module->rewrite;
+        status = spi_compile(engine, variant, module->name, rewrite->wasm ? rewrite->wasm : module->wasm,
+                             rewrite->wasm ? rewrite->wasm_bytes : module->wasm_bytes, &compiled, &origin, error);
     }
     if (!status) {
         status = spi_linker_check(engine, module->name, compiled, error);
@@ -126,10 +133,18 @@ static void destroy(sp_module *module) {
         }
     }
     spi_list_remove(&module->node);
+    spi_rewrite_free(&module->rewrite);
     spi_free(module->exports);
     spi_free(module->wasm);
     spi_free(module->name);
     spi_free(module);
+}
+
+/* A module whose state cannot be reached is as good as any for guests that nobody saves; what is wrong with one that is
+ * none is said by Wasmtime. */
+static sp_status rewrite(sp_module *module) {
+    sp_status status = spi_rewrite_module(module->wasm, module->wasm_bytes, &module->rewrite, &module->not_durable);
+    return status == SP_NO_MEMORY ? status : SP_OK;
 }
 
 /* Takes wasm, which is from spi_alloc, whatever happens. */
@@ -152,9 +167,14 @@ static sp_status open_owned(sp_engine *engine, const char *name, uint8_t *wasm, 
     module->open_count = 1;
     module->wasm = wasm;
     module->wasm_bytes = wasm_bytes;
+    module->hash = spi_digest_bytes(wasm, wasm_bytes);
     module->name = spi_copy_string(name + length - keep, keep);
-    sp_status status = module->name ? spi_module_want(module, SPI_PLAIN, error)
-                                    : spi_fail(error, SP_NO_MEMORY, "no memory for the module %s", name);
+    sp_status status = module->name ? rewrite(module) : SP_NO_MEMORY;
+    if (status) {
+        spi_fail(error, status, "no memory for the module %s", name);
+    } else {
+        status = spi_module_want(module, SPI_PLAIN, error);
+    }
     if (status) {
         destroy(module);
         return status;
@@ -206,4 +226,16 @@ void sp_module_close(sp_module *module) {
 
 sp_module_origin sp_module_get_origin(const sp_module *module) {
     return module->origin;
+}
+
+sp_status sp_module_check_durable(const sp_module *module, sp_error *error) {
+    if (module->rewrite.wasm) {
+        return SP_OK;
+    }
+    return spi_fail(error, SP_UNSUPPORTED, "guests of %s cannot be saved: %s", module->name,
+                    module->not_durable.message);
+}
+
+void sp_module_get_hash(const sp_module *module, uint8_t hash[SPI_DIGEST_BYTES]) {
+    memcpy(hash, module->hash.bytes, SPI_DIGEST_BYTES);
 }

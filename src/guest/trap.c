@@ -60,7 +60,7 @@ static const char *code_text(wasmtime_trap_code_t code) {
 }
 
 /* ", in function `name` at 0x1234 of the module", or nothing where there is no trace. */
-static void tell_place(const wasm_frame_vec_t *frames, char *place, size_t capacity) {
+static void tell_place(const sp_module *module, const wasm_frame_vec_t *frames, char *place, size_t capacity) {
     place[0] = 0;
     if (!frames->size) {
         return;
@@ -68,6 +68,10 @@ static void tell_place(const wasm_frame_vec_t *frames, char *place, size_t capac
     const wasm_frame_t *frame = frames->data[0];
     const wasm_name_t *name = wasmtime_frame_func_name(frame);
     size_t offset = wasm_frame_module_offset(frame);
+    if (offset != SIZE_MAX && module->rewrite.wasm) {
+        /* Code lies behind the exports, which were made longer: people look into the module that they have. */
+        offset -= module->rewrite.wasm_bytes - module->wasm_bytes;
+    }
     if (name && name->size) {
         snprintf(place, capacity, ", in %.*s", (int)(name->size < 80 ? name->size : 80), name->data);
     } else {
@@ -90,7 +94,7 @@ static void tell_trap(sp_guest *guest, wasm_trap_t *trap) {
     char place[160], line[240];
     bool has_code = wasmtime_trap_code(trap, &code);
     wasm_trap_trace(trap, &frames);
-    tell_place(&frames, place, sizeof place);
+    tell_place(guest->module, &frames, place, sizeof place);
     wasm_frame_vec_delete(&frames);
     const char *text = has_code ? code_text(code) : NULL;
     if (!text) {

@@ -77,8 +77,15 @@ enum { WASM_EXTERN_FUNC = 0, WASM_EXTERN_GLOBAL = 1, WASM_EXTERN_TABLE = 2, WASM
 typedef uint8_t wasmtime_valkind_t;
 typedef uint8_t wasmtime_extern_kind_t;
 typedef uint8_t wasmtime_trap_code_t;
-enum { WASMTIME_I32 = 0, WASMTIME_I64 = 1, WASMTIME_F32 = 2, WASMTIME_F64 = 3 };
-enum { WASMTIME_EXTERN_FUNC = 0, WASMTIME_EXTERN_MEMORY = 3 };
+enum {
+    WASMTIME_I32 = 0,
+    WASMTIME_I64 = 1,
+    WASMTIME_F32 = 2,
+    WASMTIME_F64 = 3,
+    WASMTIME_V128 = 4,
+    WASMTIME_FUNCREF = 5
+};
+enum { WASMTIME_EXTERN_FUNC = 0, WASMTIME_EXTERN_GLOBAL = 1, WASMTIME_EXTERN_TABLE = 2, WASMTIME_EXTERN_MEMORY = 3 };
 enum wasmtime_trap_code_enum {
     WASMTIME_TRAP_CODE_STACK_OVERFLOW = 0,
     WASMTIME_TRAP_CODE_MEMORY_OUT_OF_BOUNDS = 1,
@@ -107,6 +114,19 @@ typedef struct wasmtime_memory {
     } outer;
     uint32_t inner_b;
 } wasmtime_memory_t;
+
+typedef struct wasmtime_table {
+    struct {
+        uint64_t store_id;
+        uint32_t inner_a;
+    } outer;
+    uint32_t inner_b;
+} wasmtime_table_t;
+
+typedef struct wasmtime_global {
+    uint64_t store_id;
+    uint32_t inner_a, inner_b, inner_c;
+} wasmtime_global_t;
 
 typedef struct wasmtime_instance {
     uint64_t store_id;
@@ -147,8 +167,9 @@ typedef union wasmtime_val_raw {
 
 typedef union wasmtime_extern_union {
     wasmtime_func_t func;
+    wasmtime_global_t global;
+    wasmtime_table_t table;
     wasmtime_memory_t memory;
-    spi_wasmtime_reference other;
 } wasmtime_extern_union_t;
 
 typedef struct wasmtime_extern {
@@ -332,6 +353,20 @@ uint64_t wasmtime_memory_size(const wasmtime_context_t *context, const wasmtime_
 wasmtime_error_t *wasmtime_memory_grow(wasmtime_context_t *context, const wasmtime_memory_t *memory, uint64_t pages,
                                        uint64_t *previous_pages);
 
+/* Globals, and tables of functions: a function of no store (store_id 0) is the null reference. What a function is as a raw
+ * pointer is the same for the same function of an instance. */
+void wasmtime_global_get(wasmtime_context_t *context, const wasmtime_global_t *global, wasmtime_val_t *value);
+wasmtime_error_t *wasmtime_global_set(wasmtime_context_t *context, const wasmtime_global_t *global,
+                                      const wasmtime_val_t *value);
+bool wasmtime_table_get(wasmtime_context_t *context, const wasmtime_table_t *table, uint64_t index,
+                        wasmtime_val_t *value);
+wasmtime_error_t *wasmtime_table_set(wasmtime_context_t *context, const wasmtime_table_t *table, uint64_t index,
+                                     const wasmtime_val_t *value);
+uint64_t wasmtime_table_size(const wasmtime_context_t *context, const wasmtime_table_t *table);
+wasmtime_error_t *wasmtime_table_grow(wasmtime_context_t *context, const wasmtime_table_t *table, uint64_t elements,
+                                      const wasmtime_val_t *value, uint64_t *previous_elements);
+void *wasmtime_func_to_raw(wasmtime_context_t *context, const wasmtime_func_t *function);
+
 /* WASI preview 1. The setters copy what they are given; false: not UTF-8, or the folder cannot be opened. */
 wasi_config_t *wasi_config_new(void);
 void wasi_config_delete(wasi_config_t *config);
@@ -352,6 +387,8 @@ bool wasi_config_preopen_dir(wasi_config_t *config, const char *host_path, const
 _Static_assert(sizeof(wasm_byte_vec_t) == 16 && sizeof(wasm_frame_vec_t) == 16, "vectors");
 _Static_assert(sizeof(wasmtime_func_t) == 16 && sizeof(wasmtime_instance_t) == 16, "handles");
 _Static_assert(sizeof(wasmtime_memory_t) == 24 && _Alignof(wasmtime_memory_t) == 8, "memory");
+_Static_assert(sizeof(wasmtime_table_t) == 24 && sizeof(wasmtime_global_t) == 24, "tables and globals");
+_Static_assert(WASMTIME_V128 == 4 && WASMTIME_FUNCREF == 5 && WASMTIME_EXTERN_TABLE == 2, "codes");
 _Static_assert(sizeof(wasmtime_val_t) == 32 && offsetof(wasmtime_val_t, of) == 8, "values");
 _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && _Alignof(wasmtime_val_raw_t) == 8, "raw values");
 _Static_assert(sizeof(wasmtime_extern_t) == 32 && offsetof(wasmtime_extern_t, of) == 8, "exports");

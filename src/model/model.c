@@ -3,12 +3,14 @@
 
 #include <assert.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "base/memory.h"
 #include "gguf/gguf.h"
+#include "model/fingerprint.h"
 #include "model/hparams.h"
 #include "model/recorder.h"
 #include "tokenizer/tokenizer.h"
@@ -17,7 +19,7 @@
 typedef struct loaded {
     sp_device *device;
     spi_store *store;
-    spi_program *program;
+    spi_program *program, *long_program;
     uint32_t sessions;
     struct loaded *next;
 } loaded;
@@ -26,11 +28,15 @@ struct sp_model {
     spi_gguf *gguf;
     spi_recorder recorder;
     spi_weights weights;
-    spi_tape tape;
+    spi_tape tape, long_tape;
+    spi_op *long_ops; /* of long_tape; NULL: the model has one tape for every context */
     sp_model_info info;
     sp_tokenizer *tokenizer;
     sp_error tokenizer_error; /* why there is none */
     loaded *loads;
+    pthread_mutex_t fingerprint_lock; /* readers may be many */
+    sp_fingerprint fingerprint;
+    bool has_fingerprint;
 };
 
 static void fill_text(const spi_gguf *gguf, const char *key, const char *fallback, char *out, size_t capacity) {
@@ -121,6 +127,28 @@ static void fill_tape(sp_model *model) {
     };
 }
 
+/* The same pass with the other list of factors. */
+static sp_status fill_long_tape(sp_model *model, sp_error *error) {
+    const spi_recorder *recorder = &model->recorder;
+    if (recorder->factors_long == SPI_NONE) {
+        return SP_OK;
+    }
+    model->long_ops = spi_alloc(recorder->op_count, sizeof *model->long_ops);
+    if (!model->long_ops) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory for the model's index");
+    }
+    for (size_t i = 0; i < recorder->op_count; i++) {
+        spi_op *op = &model->long_ops[i];
+        *op = recorder->ops[i];
+        if (op->kind == SPI_OP_ROPE && op->weight == recorder->factors_short) {
+            op->weight = recorder->factors_long;
+        }
+    }
+    model->long_tape = model->tape;
+    model->long_tape.ops = model->long_ops;
+    return spi_tape_check(&model->long_tape, &model->weights, error);
+}
+
 /* A model without a usable tokenizer still computes logits of token ids, so that is not a reason to refuse it; but one
  * whose tokenizer makes ids that the model does not have is damaged. */
 static sp_status open_tokenizer(sp_model *model, sp_error *error) {
@@ -144,6 +172,7 @@ sp_status sp_model_open(const char *path, sp_model **out, sp_error *error) {
     if (!model) {
         return spi_fail(error, SP_NO_MEMORY, "no memory to open %s", path);
     }
+    pthread_mutex_init(&model->fingerprint_lock, NULL);
     spi_hparams hparams;
     sp_status status = spi_gguf_open(path, &model->gguf, error);
     bool named = status != SP_OK; /* the reader's messages have the path already */
@@ -152,6 +181,7 @@ sp_status sp_model_open(const char *path, sp_model **out, sp_error *error) {
     if (!status) {
         fill_tape(model);
         status = spi_tape_check(&model->tape, &model->weights, error);
+        status = status ? status : fill_long_tape(model, error);
     }
     if (!status) {
         status = fill_info(model, path, error);
@@ -176,8 +206,10 @@ void sp_model_close(sp_model *model) {
         sp_model_unload(model, model->loads->device);
     }
     spi_tokenizer_destroy(model->tokenizer);
+    spi_free(model->long_ops);
     spi_recorder_free(&model->recorder);
     spi_gguf_close(model->gguf);
+    pthread_mutex_destroy(&model->fingerprint_lock);
     spi_free(model);
 }
 
@@ -232,12 +264,30 @@ void sp_model_unload(sp_model *model, sp_device *device) {
     void *context;
     const spi_backend *backend = spi_device_backend(device, &context);
     backend->discard(context, load->program);
+    if (load->long_program) {
+        backend->discard(context, load->long_program);
+    }
     backend->unload(context, load->store);
     spi_free(load);
 }
 
 void sp_model_get_info(const sp_model *model, sp_model_info *info) {
     *info = model->info;
+}
+
+void sp_model_get_fingerprint(const sp_model *model, sp_fingerprint *fingerprint) {
+    sp_model *own = (sp_model *)(uintptr_t)model; /* what is kept does not change what it is */
+    pthread_mutex_lock(&own->fingerprint_lock);
+    if (!own->has_fingerprint) {
+        spi_fingerprint_quick(own->gguf, &own->info, &own->fingerprint);
+        own->has_fingerprint = true;
+    }
+    *fingerprint = own->fingerprint;
+    pthread_mutex_unlock(&own->fingerprint_lock);
+}
+
+void sp_model_get_full_fingerprint(const sp_model *model, uint8_t fingerprint[16]) {
+    spi_fingerprint_full(model->gguf, fingerprint);
 }
 
 const sp_tokenizer *sp_model_tokenizer(const sp_model *model, sp_error *error) {
@@ -255,9 +305,23 @@ const spi_weights *spi_model_weights(const sp_model *model) {
     return &model->weights;
 }
 
-spi_program *spi_model_program(const sp_model *model, const sp_device *device) {
+bool spi_model_is_long(const sp_model *model, uint32_t context_max) {
+    return model->long_ops && context_max > model->recorder.hparams.original_context;
+}
+
+spi_program *spi_model_program(const sp_model *model, const sp_device *device, uint32_t context_max) {
     const loaded *load = find_load(model, device);
-    return load ? load->program : NULL;
+    return !load ? NULL : spi_model_is_long(model, context_max) ? load->long_program : load->program;
+}
+
+sp_status spi_model_prepare(sp_model *model, const sp_device *device, uint32_t context_max, sp_error *error) {
+    loaded *load = find_load(model, device);
+    if (!spi_model_is_long(model, context_max) || load->long_program) {
+        return SP_OK;
+    }
+    void *context;
+    const spi_backend *backend = spi_device_backend(load->device, &context);
+    return backend->prepare(context, load->store, &model->long_tape, &load->long_program, error);
 }
 
 void spi_model_retain(sp_model *model, const sp_device *device) {

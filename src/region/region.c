@@ -14,7 +14,9 @@ struct sp_region {
     size_t size_bytes, committed_bytes, reserved_bytes;
     size_t announced_bytes; /* committed, and every watcher took it */
     sp_backing backing;
-    int file; /* SP_BACKING_SHAREABLE */
+    bool small_pages;
+    bool has_file_pages; /* pieces of it are views of other files */
+    int file;            /* SP_BACKING_SHAREABLE */
     void *mapping;
     size_t mapping_bytes;
     spi_region_watcher *watchers;
@@ -38,7 +40,7 @@ static size_t next_commitment(const sp_region *region, size_t size_bytes) {
 static sp_status commit(sp_region *region, size_t committed_bytes) {
     size_t from = region->committed_bytes, more = committed_bytes - from;
     if (region->backing == SP_BACKING_ANONYMOUS) {
-        return spi_vm_commit(region->base + from, more, true);
+        return spi_vm_commit(region->base + from, more, !region->small_pages);
     }
     sp_status status = spi_vm_file_resize(region->file, committed_bytes);
     return status ? status : spi_vm_map_file(region->base + from, more, region->file, from);
@@ -141,6 +143,7 @@ sp_status sp_region_create(const sp_region_options *options, sp_region **out, sp
     }
     region->reserved_bytes = round_up(reserve, SP_REGION_ALIGN_BYTES);
     region->backing = options->backing;
+    region->small_pages = options->small_pages;
     region->file = -1;
     sp_status status = set_up(region, options, error);
     if (status) {
@@ -181,6 +184,51 @@ bool spi_region_is_watched(const sp_region *region) {
     return region->watchers != NULL;
 }
 
+static sp_status check_pieces(const sp_region *region, const spi_region_piece *pieces, uint32_t count,
+                              sp_error *error) {
+    size_t page = spi_vm_page_bytes();
+    bool has_files = false;
+    for (uint32_t i = 0; i < count; i++) {
+        const spi_region_piece *piece = &pieces[i];
+        assert(piece->bytes && piece->offset % page == 0 && piece->bytes % page == 0 && piece->file_offset % page == 0);
+        assert(piece->offset <= region->size_bytes && piece->bytes <= region->size_bytes - piece->offset);
+        (void)piece, (void)page;
+        has_files = has_files || piece->file >= 0;
+    }
+    for (const spi_region_watcher *watcher = region->watchers; watcher && has_files; watcher = watcher->next) {
+        if (!watcher->takes || !watcher->takes(watcher->env, SP_BACKING_SHAREABLE)) {
+            return spi_fail(error, SP_LINK_REFUSED, "a device that is linked to the region takes no pages of files");
+        }
+    }
+    return SP_OK;
+}
+
+sp_status spi_region_remap(sp_region *region, const spi_region_piece *pieces, uint32_t piece_count, sp_error *error) {
+    sp_status status = check_pieces(region, pieces, piece_count, error);
+    if (status) {
+        return status;
+    }
+    for (spi_region_watcher *watcher = region->watchers; watcher; watcher = watcher->next) {
+        watcher->changing(watcher->env, region);
+    }
+    for (uint32_t i = 0; i < piece_count && !status; i++) {
+        const spi_region_piece *piece = &pieces[i];
+        uint8_t *at = region->base + piece->offset;
+        status = piece->file < 0 ? spi_vm_map_zeros(at, piece->bytes, !region->small_pages)
+                                 : spi_vm_map_file(at, piece->bytes, piece->file, piece->file_offset);
+        region->has_file_pages = region->has_file_pages || piece->file >= 0;
+    }
+    if (status) {
+        spi_fail(error, status, "the system has no room for more mappings: see vm.max_map_count");
+    }
+    sp_status taken = announce(region, error);
+    sp_status closed = region->watchers ? spi_region_close_tail(region) : SP_OK;
+    if (!taken && closed) {
+        taken = spi_fail(error, closed, "the system cannot protect more ranges of memory");
+    }
+    return status ? status : taken;
+}
+
 uint8_t *sp_region_base(const sp_region *region) {
     return region->base;
 }
@@ -198,7 +246,7 @@ size_t sp_region_reserved_bytes(const sp_region *region) {
 }
 
 sp_backing sp_region_backing(const sp_region *region) {
-    return region->backing;
+    return region->has_file_pages ? SP_BACKING_SHAREABLE : region->backing;
 }
 
 const char *sp_backing_name(sp_backing backing) {

@@ -19,6 +19,7 @@
 #include "base/memory.h"
 #include "sampler/chain.h"
 #include "sampler/random.h"
+#include "sampler/state.h"
 
 #define PENALTY_LAST_DEFAULT 64
 #define PENALTY_LAST_MAX     4096
@@ -254,4 +255,38 @@ int32_t sp_sampler_pick(sp_sampler *sampler, const float *logits, uint32_t vocab
         }
     }
     return draw(sampler, sampler->choices, spi_chain_keep(&sampler->options, sampler->choices, count, some));
+}
+
+void spi_sampler_save(const sp_sampler *sampler, spi_sampler_state *state) {
+    *state = (spi_sampler_state){.options = sampler->options, .window_count = sampler->window_count};
+    memcpy(state->random, sampler->random.state, sizeof state->random);
+}
+
+void spi_sampler_save_window(const sp_sampler *sampler, int32_t *window) {
+    uint32_t size = (uint32_t)sampler->options.penalty_last, count = sampler->window_count;
+    uint32_t first = count == size ? sampler->window_next : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        window[i] = sampler->window[(first + i) % size];
+    }
+}
+
+sp_status spi_sampler_restore(const spi_sampler_state *state, const int32_t *window, sp_sampler **sampler,
+                              sp_error *error) {
+    sp_status status = sp_sampler_create(&state->options, sampler, error);
+    if (status) {
+        return status;
+    }
+    sp_sampler *made = *sampler;
+    uint32_t most = made->has_penalties ? (uint32_t)made->options.penalty_last : 0;
+    if (state->window_count > most) {
+        sp_sampler_destroy(made);
+        *sampler = NULL;
+        return spi_fail(error, SP_INVALID, "a sampler's window of %u tokens is larger than %u", state->window_count,
+                        most);
+    }
+    for (uint32_t i = 0; i < state->window_count; i++) {
+        sp_sampler_accept(made, window[i]);
+    }
+    memcpy(made->random.state, state->random, sizeof state->random);
+    return SP_OK;
 }

@@ -10,11 +10,13 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "model/model.h"
+#include "os/clock.h"
 
 typedef struct work {
     sp_append *part;
     uint32_t start;  /* tokens before this batch */
-    uint32_t done;   /* of the part's tokens, computed */
+    uint32_t done;   /* of the part's tokens, computed or found */
+    uint32_t found;  /* of them, without computing */
     uint32_t in_run; /* of them, in the run being made */
 } work;
 
@@ -118,17 +120,27 @@ static void add_segment(batch *all, spi_run *run, work *item) {
     item->in_run = rows;
 }
 
-/* One pass over the next tokens of the parts that have some left. */
+/* One pass over the next tokens of the parts that have some left, and the same program as the first of them. */
 static void run_once(batch *all) {
     spi_run run = {.tokens = all->tokens, .segments = all->segments};
+    spi_program *program = NULL;
     for (uint32_t i = 0; i < all->count && run.row_count < all->row_max; i++) {
-        if (all->works[i].done < all->works[i].part->token_count) {
+        const sp_append *part = all->works[i].part;
+        spi_program *own = spi_model_program(all->model, all->device, part->session->context_max);
+        if (all->works[i].done < part->token_count && (!program || own == program)) {
+            program = own;
             add_segment(all, &run, &all->works[i]);
         }
     }
     void *context;
     const spi_backend *backend = spi_device_backend(all->device, &context);
-    all->status = backend->run(context, spi_model_program(all->model, all->device), &run, all->error);
+    for (uint32_t i = 0; i < run.segment_count; i++) {
+        if (!run.segments[i].link) {
+            all->status = spi_fail(all->error, SP_DEVICE_LOST, "the device has lost its link to a session's memory");
+            return;
+        }
+    }
+    all->status = backend->run(context, program, &run, all->error);
     for (uint32_t i = 0; i < all->count && !all->status; i++) {
         work *item = &all->works[i];
         item->done += item->in_run;
@@ -164,7 +176,7 @@ static void settle(batch *all, sp_status failure) {
         work *item = &all->works[i];
         if (undo) {
             item->part->session->token_count = item->start;
-            item->done = 0;
+            item->done = item->found = 0;
         }
         bool whole = item->done == item->part->token_count && !undo;
         item->part->status = whole ? SP_OK : failure;
@@ -172,10 +184,48 @@ static void settle(batch *all, sp_status failure) {
     }
 }
 
+/* Blocks that somebody has computed before need not be computed again. Whoever asks for logits gets its last token
+ * computed, since no block has them; who asks for those of all tokens gets all computed. */
+static void find_blocks(batch *all) {
+    for (uint32_t i = 0; i < all->count && !all->status; i++) {
+        work *item = &all->works[i];
+        sp_session *session = item->part->session;
+        uint32_t count = item->part->token_count, found = item->start;
+        if (!session->cache || !count || item->part->logits == SP_LOGITS_ALL) {
+            continue;
+        }
+        uint32_t limit = item->start + count - (item->part->logits == SP_LOGITS_LAST);
+        all->status = session->cache->find(session->cache->env, session, limit, &found, all->error);
+        if (!all->status && found > item->start) {
+            item->done = found - item->start;
+            item->found = item->done;
+            session->token_count = found;
+        }
+    }
+}
+
+static void tell_caches(const batch *all, int64_t ns) {
+    uint64_t computed = 0;
+    for (uint32_t i = 0; i < all->count; i++) {
+        computed += all->works[i].done - all->works[i].found;
+    }
+    for (uint32_t i = 0; i < all->count; i++) {
+        const work *item = &all->works[i];
+        sp_session *session = item->part->session;
+        if (session->cache && item->done > item->found) {
+            uint32_t own = item->done - item->found;
+            session->cache->grown(session->cache->env, session, item->start, own,
+                                  (int64_t)((double)ns * own / (double)computed));
+        }
+    }
+}
+
 static void run_all(batch *all, sp_cancelled cancelled, void *cancelled_env) {
     sp_status refused = all->status; /* of parts that were not let in: the others still run */
     sp_error why = *all->error;
     all->status = SP_OK;
+    find_blocks(all);
+    int64_t begin_ns = spi_clock_ns();
     for (bool first = true; !all->status && !is_done(all); first = false) {
         if (!first && cancelled && cancelled(cancelled_env)) {
             all->status = spi_fail(all->error, SP_CANCELLED, "the computation was cancelled");
@@ -184,6 +234,7 @@ static void run_all(batch *all, sp_cancelled cancelled, void *cancelled_env) {
         }
     }
     settle(all, all->status);
+    tell_caches(all, spi_clock_ns() - begin_ns);
     if (!all->status && refused) {
         all->status = refused;
         *all->error = why;

@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "model/model.h"
+#include "os/vm.h"
+#include "region/region.h"
 
 #define CONTEXT_DEFAULT_MAX 8192u
 #define CONTEXT_LIMIT       (1u << 20)
@@ -69,7 +71,7 @@ sp_status sp_session_create(sp_model *model, sp_device *device, const sp_session
     *out = NULL;
     static const sp_session_options defaults;
     options = options ? options : &defaults;
-    if (!spi_model_program(model, device)) {
+    if (!spi_model_program(model, device, 0)) {
         return spi_fail(error, SP_INVALID, "the model is not loaded on this device: call sp_model_load first");
     }
     sp_session *session = spi_alloc(1, sizeof *session);
@@ -85,6 +87,7 @@ sp_status sp_session_create(sp_model *model, sp_device *device, const sp_session
     session->context_max = options->context_max ? options->context_max : standard;
     session->logits_rows_max = options->logits_rows_max ? options->logits_rows_max : 1;
     sp_status status = sp_session_plan(model, session->context_max, session->logits_rows_max, &session->layout, error);
+    status = status ? status : spi_model_prepare(model, device, session->context_max, error);
     status = status ? status : place(session, options, error);
     if (!status && !(session->tokens = spi_alloc(session->context_max, sizeof *session->tokens))) {
         status = spi_fail(error, SP_NO_MEMORY, "no memory for the tokens of a session");
@@ -103,9 +106,21 @@ sp_status sp_session_create(sp_model *model, sp_device *device, const sp_session
     return SP_OK;
 }
 
+static uint64_t block_bytes(const sp_session *session) {
+    return spi_model_tape(session->model)->kv.block_bytes;
+}
+
 void sp_session_destroy(sp_session *session) {
     if (!session) {
         return;
+    }
+    if (session->cache) {
+        session->cache->gone(session->cache->env, session);
+    }
+    if (session->is_mapped && !session->owns_region) {
+        /* What others share must not stay in a guest's memory when the session has ended, and its pages not with it. A
+         * system that has no memory for that leaves them to the next session, which writes to copies. */
+        (void)spi_session_map(session, 0, session->layout.total_bytes, -1, 0, NULL);
     }
     if (session->retained) {
         spi_model_release(session->model, session->device);
@@ -177,4 +192,46 @@ sp_status sp_session_sample(sp_session *session, sp_sampler *sampler, int32_t *t
     *token = sp_sampler_pick(sampler, logits, session->vocab);
     sp_sampler_accept(sampler, *token);
     return SP_OK;
+}
+
+sp_status spi_session_put(sp_session *session, const int32_t *tokens, uint32_t token_count, uint32_t logits_rows,
+                          sp_error *error) {
+    if (token_count > session->context_max) {
+        return spi_fail(error, SP_CONTEXT_FULL, "%u tokens do not fit into a context of %u", token_count,
+                        session->context_max);
+    }
+    if (logits_rows > session->logits_rows_max || logits_rows > token_count) {
+        return spi_fail(error, SP_LIMIT, "%u rows of logits are more than the session has room for", logits_rows);
+    }
+    for (uint32_t i = 0; i < token_count; i++) {
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= session->vocab) {
+            return spi_fail(error, SP_INVALID, "token %u is %d, not in 0..%u", i, tokens[i], session->vocab - 1);
+        }
+    }
+    if (token_count) {
+        memmove(session->tokens, tokens, token_count * sizeof *tokens);
+    }
+    session->token_count = token_count;
+    session->logits_rows = logits_rows;
+    return SP_OK;
+}
+
+bool spi_session_can_map(const sp_session *session) {
+    return spi_device_takes(session->device, SP_BACKING_SHAREABLE) && block_bytes(session) % spi_vm_page_bytes() == 0;
+}
+
+sp_status spi_session_map(sp_session *session, uint64_t offset, uint64_t bytes, int file, uint64_t file_offset,
+                          sp_error *error) {
+    spi_region_piece piece = {
+        .offset = session->offset + offset, .bytes = bytes, .file = file, .file_offset = file_offset};
+    session->is_mapped = session->is_mapped || file >= 0;
+    return spi_region_remap(session->region, &piece, 1, error);
+}
+
+sp_status spi_session_host_wrote(sp_session *session, uint64_t offset, uint64_t bytes, sp_error *error) {
+    return spi_device_host_wrote(session->device, session->region, session->offset + offset, bytes, error);
+}
+
+uint8_t *spi_session_block(const sp_session *session, uint32_t block) {
+    return sp_region_base(session->region) + session->offset + session->layout.kv_offset + block * block_bytes(session);
 }

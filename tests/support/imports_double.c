@@ -65,6 +65,11 @@ uint32_t spi_guest_handle_count_max(const sp_guest *guest) {
     return guest->handle_count_max;
 }
 
+const sp_guest_mail *spi_guest_mail(sp_guest *guest, void **env) {
+    *env = guest->mail_env;
+    return guest->mail;
+}
+
 bool spi_guest_take_interrupt(sp_guest *guest) {
     bool was = guest->interrupted;
     guest->interrupted = false;
@@ -73,6 +78,11 @@ bool spi_guest_take_interrupt(sp_guest *guest) {
 
 sp_region *sp_guest_region(const sp_guest *guest) {
     return guest->region;
+}
+
+sp_status spi_guest_session_opened(sp_guest *guest, sp_session *session, sp_error *error) {
+    (void)guest, (void)session, (void)error;
+    return SP_OK;
 }
 
 struct spi_host *spi_guest_host(sp_guest *guest) {

@@ -39,9 +39,19 @@ static sp_module_origin open_anew(const char *folder, const char *compiler, uint
     return origin;
 }
 
+/* What is compiled and cached is the module with all of its state exported. */
+static void path_of_module(const char *folder, spi_variant variant, const wasm_byte_vec_t *wasm, char *path,
+                           size_t capacity) {
+    spi_rewrite rewrite;
+    sp_error error = {0};
+    TEST_OK(spi_rewrite_module(wasm->data, wasm->size, &rewrite, &error), error);
+    assert_true(spi_cache_path(folder, spi_config_key(variant), rewrite.wasm, rewrite.wasm_bytes, path, capacity));
+    spi_rewrite_free(&rewrite);
+}
+
 static void path_of(const char *folder, spi_variant variant, char *path, size_t capacity) {
     wasm_byte_vec_t wasm = test_wasm(answer);
-    assert_true(spi_cache_path(folder, spi_config_key(variant), wasm.data, wasm.size, path, capacity));
+    path_of_module(folder, variant, &wasm, path, capacity);
     wasm_byte_vec_delete(&wasm);
 }
 
@@ -143,7 +153,7 @@ static void the_content_decides_and_not_the_name(void **state) {
     sp_module *module;
     TEST_OK(sp_module_open_bytes(engine, "other", other.data, other.size, &module, &error), error);
     sp_engine_destroy(engine);
-    assert_true(spi_cache_path(folder, spi_config_key(SPI_PLAIN), other.data, other.size, path, sizeof path));
+    path_of_module(folder, SPI_PLAIN, &other, path, sizeof path);
     TEST_OK(spi_file_read(path, SIZE_MAX, &data, &bytes, &error), error);
     wasm_byte_vec_delete(&other);
     path_of(folder, SPI_PLAIN, path, sizeof path);

@@ -1,0 +1,94 @@
+/* model/fingerprint.c - who a model is.
+ *
+ * XXH3-128 tells files apart that nobody made to be mistaken for each other; a model is its owner's own file. The quick
+ * form reads all of the header (names, shapes, offsets, metadata, vocabulary) and SAMPLES pages of every tensor: two
+ * conversions, quantisations or fine-tunes of a model differ in nearly every page, so that what it can miss is a file
+ * that was changed by hand or by a failing disk in a few places between the samples. The full form finds those.
+ */
+#include "model/fingerprint.h"
+
+#include <string.h>
+
+#include "base/hash.h"
+
+#define SAMPLES      16u
+#define SAMPLE_BYTES 4096u
+
+/* A chain of hashes: each is seeded by the one before it. */
+static void mix(spi_hash *state, const void *bytes, size_t count) {
+    spi_hash next = spi_hash_bytes(bytes, count, state->low ^ (uint64_t)count);
+    uint64_t pair[4] = {state->low, state->high, next.low, next.high};
+    *state = spi_hash_bytes(pair, sizeof pair, 0);
+}
+
+static void mix_tensor(spi_hash *state, const spi_gguf_tensor *tensor) {
+    const uint8_t *data = tensor->data;
+    if (!data) {
+        return;
+    }
+    if (tensor->bytes <= (uint64_t)SAMPLES * SAMPLE_BYTES) {
+        mix(state, data, tensor->bytes);
+        return;
+    }
+    uint64_t room = tensor->bytes - SAMPLE_BYTES;
+    for (uint64_t i = 0; i < SAMPLES; i++) {
+        mix(state, data + room * i / (SAMPLES - 1), SAMPLE_BYTES);
+    }
+}
+
+/* Where the first tensor's data begin: all before it is the header. */
+static size_t header_bytes(const spi_gguf *gguf, const uint8_t *file, size_t bytes) {
+    size_t end = bytes;
+    for (uint64_t i = 0; i < spi_gguf_tensor_count(gguf); i++) {
+        const uint8_t *data = spi_gguf_tensor_at(gguf, i)->data;
+        if (data && (size_t)(data - file) < end) {
+            end = (size_t)(data - file);
+        }
+    }
+    return end;
+}
+
+/* What all quantisations of a model have in common. Merges and scores are left out: they decide how text becomes tokens,
+ * not what a token means. */
+static spi_hash family(const spi_gguf *gguf, const sp_model_info *info) {
+    spi_hash state = {0};
+    uint32_t shape[] = {info->layers,   info->embedding, info->feed_forward, info->heads,
+                        info->kv_heads, info->head_dim,  info->vocab};
+    mix(&state, info->architecture, strlen(info->architecture));
+    mix(&state, info->name, strlen(info->name));
+    mix(&state, shape, sizeof shape);
+    spi_gguf_iterator tokens;
+    spi_gguf_string token;
+    const spi_gguf_value *list = spi_gguf_find(gguf, "tokenizer.ggml.tokens");
+    if (list && spi_gguf_strings(list, &tokens)) {
+        while (spi_gguf_next(&tokens, &token)) {
+            mix(&state, token.text, token.bytes);
+        }
+    }
+    return state;
+}
+
+static void put(spi_hash hash, uint8_t out[16]) {
+    memcpy(out, &hash.low, 8);
+    memcpy(out + 8, &hash.high, 8);
+}
+
+void spi_fingerprint_quick(const spi_gguf *gguf, const sp_model_info *info, sp_fingerprint *fingerprint) {
+    size_t bytes = 0;
+    const uint8_t *file = spi_gguf_bytes(gguf, &bytes);
+    uint64_t facts[2] = {bytes, spi_gguf_tensor_count(gguf)};
+    spi_hash state = {0};
+    mix(&state, facts, sizeof facts);
+    mix(&state, file, header_bytes(gguf, file, bytes));
+    for (uint64_t i = 0; i < spi_gguf_tensor_count(gguf); i++) {
+        mix_tensor(&state, spi_gguf_tensor_at(gguf, i));
+    }
+    put(state, fingerprint->weights);
+    put(family(gguf, info), fingerprint->family);
+}
+
+void spi_fingerprint_full(const spi_gguf *gguf, uint8_t fingerprint[16]) {
+    size_t bytes = 0;
+    const uint8_t *file = spi_gguf_bytes(gguf, &bytes);
+    put(spi_hash_bytes(file, bytes, 0), fingerprint);
+}
