@@ -33,7 +33,8 @@
 typedef void spi_cpu_product_kernel(const spi_cpu_product *args);
 #define X(type, name) extern spi_cpu_product_kernel spi_product_##name##_avx2, spi_product_##name##_avx512;
 SPI_SMALL_QUANTS(X)
-SPI_SUPER_QUANTS(X) SPI_FLOATS(X)
+SPI_SUPER_QUANTS(X)
+SPI_FLOATS(X)
 #undef X
 
 /* Tokens of the largest tile of SPI_FORM_I8: their sums are kept in registers. */
@@ -43,7 +44,7 @@ SPI_SUPER_QUANTS(X) SPI_FLOATS(X)
 /* Rows that float products take at once. */
 #define SPI_FLOAT_ROWS 4u
 
-    void spi_quantise_avx2(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
+void spi_quantise_avx2(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
 void spi_quantise_avx512(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
 
 #endif
