@@ -1,4 +1,4 @@
-/* apps/guests/embedded.h - the modules that are built into the program: "chat", "complete", "bench", "doctor". */
+/* apps/guests/embedded.h - the modules that are built into the program: "chat", "complete", "bench", "doctor", "agent". */
 #ifndef APPS_GUESTS_EMBEDDED_H
 #define APPS_GUESTS_EMBEDDED_H
 

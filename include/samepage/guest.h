@@ -76,6 +76,26 @@ typedef struct sp_guest_folder {
     bool writable;
 } sp_guest_folder;
 
+/* What a guest that is an actor asks whoever keeps it (actor.h), through the imports of sdk/imports.def's group "Actors".
+ * Functions run on the engine's thread and must not call functions of the engine. Texts are the guest's: any bytes. */
+typedef struct sp_guest_message {
+    uint64_t id, reply_to;
+    uint64_t time_ms;
+    uint32_t kind, attempt;
+    const char *text, *sender; /* sender: zero-terminated, "" for none */
+    uint32_t text_bytes;
+} sp_guest_message;
+
+typedef struct sp_guest_mail {
+    const char *(*self)(void *env);
+    const sp_guest_message *(*current)(void *env); /* NULL: none is being handled */
+    sp_status (*reply)(void *env, const char *text, uint32_t text_bytes, sp_error *error);
+    sp_status (*send)(void *env, const char *name, const char *text, uint32_t text_bytes, uint64_t *id,
+                      sp_error *error);
+    sp_status (*sleep_until)(void *env, int64_t time_ms, const char *note, uint32_t note_bytes, sp_error *error);
+    int64_t (*time_ms)(void *env);
+} sp_guest_mail;
+
 /* A model that the guest may open under this name. Names are the guest's whole view of the file system of models. */
 typedef struct sp_guest_model {
     const char *name;
@@ -102,6 +122,9 @@ typedef struct sp_guest_options {
     sp_device *device; /* on which its sessions and matmuls run; NULL: it has none, and such calls fail */
     const sp_guest_model *models;
     uint32_t model_count;
+
+    const sp_guest_mail *mail; /* NULL: it is no actor; else it and what mail_env points to outlive the guest */
+    void *mail_env;
 
     uint64_t memory_bytes_max; /* 0: 4 GiB */
     uint64_t fuel;             /* instructions, roughly; 0: no limit */

@@ -40,6 +40,8 @@ static sp_status copy_options(sp_guest *guest, const sp_guest_options *options, 
     uint64_t page = SPI_WASM_PAGE_BYTES, max = options->memory_bytes_max;
     guest->memory_bytes_max = max && max < SPI_MEMORY_RESERVE_BYTES ? max / page * page : SPI_MEMORY_RESERVE_BYTES;
     guest->device = options->device;
+    guest->mail = options->mail;
+    guest->mail_env = options->mail_env;
     guest->deadline_ms = options->deadline_ms;
     guest->handle_count_max = options->handle_count_max ? options->handle_count_max : HANDLE_COUNT_DEFAULT;
     guest->models = spi_alloc(options->model_count, sizeof *guest->models);
@@ -210,6 +212,11 @@ sp_model *spi_guest_model(sp_guest *guest, const char *name, uint32_t name_bytes
 
 const char *spi_guest_model_name(sp_guest *guest, uint32_t index) {
     return index < guest->model_count ? guest->models[index].name : NULL;
+}
+
+const sp_guest_mail *spi_guest_mail(sp_guest *guest, void **env) {
+    *env = guest->mail_env;
+    return guest->mail;
 }
 
 uint32_t spi_guest_handle_count_max(const sp_guest *guest) {

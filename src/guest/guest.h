@@ -165,6 +165,8 @@ struct sp_guest {
     spi_ranges written;                    /* ranges that a device wrote to outside of sessions, since asked last */
     bool is_written_all;                   /* there was no memory for the list */
     spi_output *output;                    /* NULL: the process's own streams */
+    const sp_guest_mail *mail;
+    void *mail_env;
 
     int exit_code;
     int64_t result;

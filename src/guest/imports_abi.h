@@ -71,6 +71,17 @@ typedef struct spi_abi_sampler_options {
 } spi_abi_sampler_options;
 _Static_assert(sizeof(spi_abi_sampler_options) == 48, "the structs have no holes");
 
+typedef struct spi_abi_actor_message {
+    uint64_t id; /* Its number; larger than that of any earlier message. */
+    uint64_t time_ms; /* When it was sent, in milliseconds since 1970 (UTC). */
+    uint64_t reply_to; /* Of kinds 2 and 4: the number that `actor_send` gave for the message that this is about; else 0. */
+    uint32_t kind; /* 0 from outside, 1 from an actor, 2 an actor's reply, 3 a timer that this actor set, 4 a message that this actor sent could not be handled, and the text says why. */
+    uint32_t bytes; /* Length of its text. */
+    uint32_t sender_bytes; /* Length of the name of the actor that it is from; 0 for kinds 0 and 3. */
+    uint32_t attempt; /* 1, and one more for each time that handling it has failed. */
+} spi_abi_actor_message;
+_Static_assert(sizeof(spi_abi_actor_message) == 40, "the structs have no holes");
+
 int32_t spi_host_abi_version(sp_guest *guest);
 int32_t spi_host_error_message(sp_guest *guest, spi_output text);
 int64_t spi_host_clock_ns(sp_guest *guest);
@@ -103,5 +114,13 @@ int32_t spi_host_sampler_pick(sp_guest *guest, int32_t sampler, spi_input logits
 int32_t spi_host_session_sample(sp_guest *guest, int32_t session, int32_t sampler);
 int32_t spi_host_sampler_destroy(sp_guest *guest, int32_t sampler);
 int32_t spi_host_matmul(sp_guest *guest, uint32_t a, uint32_t b, uint32_t c, uint32_t m, uint32_t n, uint32_t k, int32_t type, spi_job *job);
+int32_t spi_host_actor_self(sp_guest *guest, spi_output text);
+int32_t spi_host_actor_message(sp_guest *guest, spi_output message);
+int32_t spi_host_actor_read(sp_guest *guest, uint32_t offset, spi_output text);
+int32_t spi_host_actor_sender(sp_guest *guest, spi_output text);
+int32_t spi_host_actor_reply(sp_guest *guest, spi_input text);
+int64_t spi_host_actor_send(sp_guest *guest, spi_input name, spi_input text);
+int32_t spi_host_actor_sleep_until(sp_guest *guest, int64_t time_ms, spi_input note);
+int64_t spi_host_actor_time_ms(sp_guest *guest);
 
 #endif

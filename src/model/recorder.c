@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/memory.h"
+#include "dtype/names.h"
 
 #define NAME_BYTES_MAX 96
 
@@ -45,9 +46,9 @@ static const spi_gguf_tensor *take(spi_recorder *recorder, const char *name, uin
     }
     if (!tensor->data) {
         recorder->status = spi_fail(recorder->error, SP_UNSUPPORTED,
-                                    "the tensor %s has the weight type %u, which is not supported yet "
-                                    "(supported: F32, F16, BF16, Q8_0, Q4_0)",
-                                    name, tensor->type);
+                                    "the tensor %s has the weight type %s (number %u), which is not supported "
+                                    "(supported:%s)",
+                                    name, spi_dtype_text(tensor->type), tensor->type, spi_dtype_supported);
         return NULL;
     }
     recorder->used[tensor - spi_gguf_tensor_at(recorder->gguf, 0)] = true;
@@ -175,7 +176,7 @@ sp_status spi_recorder_run(spi_recorder *recorder, const spi_gguf *gguf, const s
         fail_no_memory(recorder);
     } else {
         find_vocab(recorder);
-        spi_record_llama(recorder);
+        spi_record_pass(recorder);
         refuse_unused(recorder);
     }
     sp_status status = recorder->status;

@@ -39,7 +39,7 @@ uint32_t spi_record_vector(spi_recorder *recorder, const char *format, uint32_t 
 uint32_t spi_record_buffer(spi_recorder *recorder, const char *name, uint32_t width);
 void spi_record_op(spi_recorder *recorder, spi_op op);
 
-/* model/llama.c */
-void spi_record_llama(spi_recorder *recorder);
+/* model/pass.c */
+void spi_record_pass(spi_recorder *recorder);
 
 #endif

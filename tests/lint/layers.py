@@ -10,16 +10,17 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAYERS = ["base", "os", "region", "device", "gguf", "tokenizer", "sampler", "model", "session", "guest", "snapshot", "apps"]
+LAYERS = ["base", "dtype", "os", "region", "device", "gguf", "tokenizer", "sampler", "model", "session", "guest", "snapshot", "apps"]
 ALLOWED = {
     "base": set(),
+    "dtype": {"base"},
     "os": {"base"},
     "region": {"base", "os"},
-    "device": {"base", "os", "region"},
+    "device": {"base", "dtype", "os", "region"},
     "gguf": {"base", "os"},
     "tokenizer": {"base", "os", "gguf"},
     "sampler": {"base", "os"},
-    "model": {"base", "os", "region", "device", "gguf", "tokenizer", "sampler"},
+    "model": {"base", "dtype", "os", "region", "device", "gguf", "tokenizer", "sampler"},
     "session": {"base", "os", "region", "device", "model", "sampler"},
     "guest": {"base", "os", "region", "device", "model", "session", "sampler", "tokenizer"},
     "snapshot": {"base", "os", "region", "device", "model", "session", "guest", "sampler"},

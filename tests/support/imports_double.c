@@ -65,6 +65,11 @@ uint32_t spi_guest_handle_count_max(const sp_guest *guest) {
     return guest->handle_count_max;
 }
 
+const sp_guest_mail *spi_guest_mail(sp_guest *guest, void **env) {
+    *env = guest->mail_env;
+    return guest->mail;
+}
+
 bool spi_guest_take_interrupt(sp_guest *guest) {
     bool was = guest->interrupted;
     guest->interrupted = false;

@@ -33,6 +33,8 @@ struct sp_guest {
     sp_model *model;   /* NULL: none; its name is "toy" */
     uint32_t handle_count_max;
     bool interrupted;
+    const sp_guest_mail *mail;
+    void *mail_env;
     sp_guest_counters counters;
     double_range ranges[16]; /* reserved at present; bytes 0: free */
     uint32_t range_count;    /* of them, not free */

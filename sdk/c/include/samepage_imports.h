@@ -263,4 +263,55 @@ SP_IMPORT("sampler_destroy") int32_t sp_import_sampler_destroy(sp_handle sampler
  * Fails with SP_NO_DEVICE, SP_INVALID, SP_LIMIT, SP_BAD_POINTER, SP_DEVICE_LOST. */
 SP_IMPORT("matmul") int32_t sp_import_matmul(const void *a, const void *b, void *c, uint32_t m, uint32_t n, uint32_t k, int32_t type);
 
+/* ---- Actors ---- */
+
+typedef struct sp_actor_message {
+    uint64_t id; /* Its number; larger than that of any earlier message. */
+    uint64_t time_ms; /* When it was sent, in milliseconds since 1970 (UTC). */
+    uint64_t reply_to; /* Of kinds 2 and 4: the number that `actor_send` gave for the message that this is about; else 0. */
+    uint32_t kind; /* 0 from outside, 1 from an actor, 2 an actor's reply, 3 a timer that this actor set, 4 a message that this actor sent could not be handled, and the text says why. */
+    uint32_t bytes; /* Length of its text. */
+    uint32_t sender_bytes; /* Length of the name of the actor that it is from; 0 for kinds 0 and 3. */
+    uint32_t attempt; /* 1, and one more for each time that handling it has failed. */
+} sp_actor_message;
+_Static_assert(sizeof(sp_actor_message) == 40, "the structs have no holes");
+
+/* The length of this actor's name.
+ * Fails with SP_UNSUPPORTED, SP_BAD_POINTER. */
+SP_IMPORT("actor_self") int32_t sp_import_actor_self(char *text, uint32_t capacity);
+
+/* Facts about the message that is being handled.
+ * Fails with SP_UNSUPPORTED, SP_INVALID, SP_BAD_POINTER. */
+SP_IMPORT("actor_message") int32_t sp_import_actor_message(sp_actor_message *message, uint32_t bytes);
+
+/* Copies the message's text from offset on and returns how many bytes were copied.
+ * offset: of the first byte that is wanted; at most the length.
+ * Fails with SP_UNSUPPORTED, SP_INVALID, SP_BAD_POINTER. */
+SP_IMPORT("actor_read") int32_t sp_import_actor_read(uint32_t offset, char *text, uint32_t capacity);
+
+/* The length of the name of the actor that the message is from; 0 for kinds 0 and 3.
+ * Fails with SP_UNSUPPORTED, SP_INVALID, SP_BAD_POINTER. */
+SP_IMPORT("actor_sender") int32_t sp_import_actor_sender(char *text, uint32_t capacity);
+
+/* Adds to the reply. Whoever waits outside sees the piece at once, and is told if it must be taken back. A sender that is an actor gets the whole as one message of kind 2. To kinds 2, 3 and 4 nobody waits for a reply: it is kept in the log.
+ * text: a piece of the reply; pieces are joined. At most 1 MiB in all.
+ * Fails with SP_UNSUPPORTED, SP_INVALID, SP_LIMIT, SP_BAD_POINTER, SP_NO_MEMORY. */
+SP_IMPORT("actor_reply") int32_t sp_import_actor_reply(const char *text, uint32_t text_bytes);
+
+/* The number of a message, which is sent once this one is handled. At most 1,024 for one message.
+ * name: of an actor that exists, at most 64 bytes; may be this one.
+ * text: at most 1 MiB.
+ * Fails with SP_UNSUPPORTED, SP_INVALID, SP_NOT_FOUND, SP_LIMIT, SP_BAD_POINTER, SP_NO_MEMORY. */
+SP_IMPORT("actor_send") int64_t sp_import_actor_send(const char *name, uint32_t name_bytes, const char *text, uint32_t text_bytes);
+
+/* Sets a timer: a message of kind 3 then arrives, whether the actor is in memory or not. There is one timer for each note, and at most 64 are set or forgotten for one message.
+ * time_ms: milliseconds since 1970 (UTC); one that has passed is at once; 0 forgets the timer.
+ * note: at most 255 bytes; becomes the text of the message.
+ * Fails with SP_UNSUPPORTED, SP_INVALID, SP_LIMIT, SP_BAD_POINTER, SP_NO_MEMORY. */
+SP_IMPORT("actor_sleep_until") int32_t sp_import_actor_sleep_until(int64_t time_ms, const char *note, uint32_t note_bytes);
+
+/* Milliseconds since 1970 (UTC), by the host's clock, which may be set back.
+ * Fails with SP_UNSUPPORTED. */
+SP_IMPORT("actor_time_ms") int64_t sp_import_actor_time_ms(void);
+
 #endif

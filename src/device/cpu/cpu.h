@@ -50,7 +50,7 @@ typedef struct spi_step {
     uint32_t row_group; /* ATTENTION: rows of an item */
 } spi_step;
 
-/* Cosines and sines of a run's positions: [rows_max][pairs] each, filled when a run begins. ROPE ops of all layers with
+/* Cosines and sines of a run's positions, times the op's scale: [rows_max][pairs] each, filled when a run begins. ROPE ops of all layers with
  * the same numbers share one. */
 typedef struct spi_angles {
     const spi_op *op;    /* the first that uses it */

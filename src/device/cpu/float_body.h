@@ -2,16 +2,16 @@
  *
  * Lanes run along a row. One token: a row at a time in four chains, so that each thread reads one stream, which memory
  * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers, each weight widened once for them.
- * Included by kernels_avx2.c and kernels_avx512.c.
+ * Included by float_avx2.c and float_avx512.c.
  */
 #ifndef SPI_DEVICE_CPU_FLOAT_BODY_H
 #define SPI_DEVICE_CPU_FLOAT_BODY_H
 
 #include "base/half.h"
-#include "device/cpu/kernels.h"
+#include "device/cpu/products.h"
 #include "device/cpu/vector.h"
 
-#define FLOAT_ROWS 4u
+#define FLOAT_ROWS SPI_FLOAT_ROWS
 #if defined(__AVX512F__)
 #define FLOAT_TOKENS 6u /* 24 sums of 32 registers */
 #else
@@ -154,18 +154,6 @@ SPI_INLINE void float_product(sp_dtype type, const spi_cpu_product *args) {
             float_tile_any(type, &tile, row_count, tokens);
         }
     }
-}
-
-static void float_product_f32(const spi_cpu_product *args) {
-    float_product(SP_F32, args);
-}
-
-static void float_product_f16(const spi_cpu_product *args) {
-    float_product(SP_F16, args);
-}
-
-static void float_product_bf16(const spi_cpu_product *args) {
-    float_product(SP_BF16, args);
 }
 
 #endif

@@ -33,10 +33,15 @@ static uint32_t tile_rows(const spi_cpu_type *type, uint32_t tokens) {
     return rows ? rows : type->group_rows;
 }
 
+/* Of the largest tile; a multiple of cache lines. */
+static size_t sums_bytes(uint32_t group_rows) {
+    size_t least = (size_t)TOKENS_MAX * round_up(group_rows, STRIDE_UNIT);
+    return (least > OUT_TILE_FLOATS ? least : OUT_TILE_FLOATS) * sizeof(float);
+}
+
 size_t spi_cpu_product_scratch_bytes(const spi_program *program, const spi_op *op) {
     uint32_t group = program->store->matrices[op->weight].type->group_rows;
-    size_t least = (size_t)TOKENS_MAX * round_up(group, STRIDE_UNIT);
-    return (least > OUT_TILE_FLOATS ? least : OUT_TILE_FLOATS) * sizeof(float);
+    return sums_bytes(group) + program->cpu->kernels->product_scratch_bytes;
 }
 
 /* Sums of one token for rows first .. to where the op wants them. */
@@ -84,7 +89,8 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
     uint64_t first, end;
     spi_pool_share(tensor->rows, type->group_rows, thread, thread_count, &first, &end);
     uint32_t block = block_tokens(type, tensor->cols, tokens), rows = tile_rows(type, block);
-    float *sums = (float *)(void *)(program->scratch + thread * program->scratch_bytes);
+    uint8_t *scratch = program->scratch + thread * program->scratch_bytes;
+    float *sums = (float *)(void *)scratch;
     for (uint32_t token = 0; token < tokens; token += block) {
         uint32_t count = tokens - token < block ? tokens - token : block;
         for (uint32_t row = (uint32_t)first; row < end; row += rows) {
@@ -98,7 +104,8 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
                                     .token_count = count,
                                     .ahead = spi_cpu_get_features()->intel,
                                     .out = sums,
-                                    .out_stride = round_up(rows, STRIDE_UNIT)};
+                                    .out_stride = round_up(rows, STRIDE_UNIT),
+                                    .scratch = scratch + sums_bytes(type->group_rows)};
             type->product(&args);
             for (uint32_t t = 0; t < count; t++) {
                 finish(program, op, token + t, row, args.row_count, sums + t * args.out_stride);

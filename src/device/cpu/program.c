@@ -84,7 +84,7 @@ static bool place_quantise(builder *build, const spi_op *op) {
 
 static bool same_angles(const spi_op *a, const spi_op *b) {
     return a->rope_dims == b->rope_dims && a->rope_base == b->rope_base && a->rope_freq_scale == b->rope_freq_scale &&
-           a->weight == b->weight;
+           a->scale == b->scale && a->weight == b->weight;
 }
 
 /* Finds or makes the table of angles of a ROPE op; false: no memory. */

@@ -1,13 +1,14 @@
 /* device/cpu/run.c - executing a prepared tape: one job for all threads, with a barrier after each phase.
  *
  * Every value is computed by one thread in an order that does not depend on how many threads there are, so results are
- * the same bits for any number of them. May include: device, region, os, base.
+ * the same bits for any number of them. May include: device, region, dtype, os, base.
  */
 #include <assert.h>
 #include <math.h>
 #include <string.h>
 
 #include "device/cpu/cpu.h"
+#include "dtype/dequant.h"
 
 /* Elementwise work is shared out in pieces of so many columns: a multiple of every type's block. */
 #define PIECE_COLUMNS 256u
@@ -38,7 +39,7 @@ static void embed(const step_share *share, uint32_t row, uint32_t column, uint32
     assert(token < tensor->rows);
     const uint8_t *weights = (const uint8_t *)tensor->data + tensor->bytes / tensor->rows * token;
     float *dst = row_of(share, op->dst, row) + column;
-    spi_cpu_dequantise(tensor->type, weights, column, count, dst);
+    spi_dequantise(tensor->type, weights, column, count, dst);
     if (op->scale != 1) {
         share->program->cpu->kernels->cap(dst, count, op->scale, 0);
     }
@@ -58,7 +59,7 @@ static void piece(const step_share *share, uint32_t row, uint32_t column, uint32
     if (op->kind == SPI_OP_GATE) {
         kernels->gate(dst, src, row_of(share, op->src1, row) + column, count, op->act);
     } else if (op->kind == SPI_OP_ADD) {
-        kernels->add(dst, src, count);
+        kernels->add_scaled(dst, src, count, op->scale);
     } else {
         memcpy(dst, src, count * sizeof *dst);
     }
@@ -214,9 +215,9 @@ static void fill_angles(const spi_program *program, uint32_t thread, uint32_t th
         const spi_angles *angles = &program->angles[a];
         for (uint64_t row = first; row < end; row++) {
             for (uint32_t i = 0; i < angles->pairs; i++) {
-                double angle = program->rows[row].position * angles->frequencies[i];
-                angles->cosines[row * angles->pairs + i] = (float)cos(angle);
-                angles->sines[row * angles->pairs + i] = (float)sin(angle);
+                double angle = program->rows[row].position * angles->frequencies[i], scale = angles->op->scale;
+                angles->cosines[row * angles->pairs + i] = (float)(scale * cos(angle));
+                angles->sines[row * angles->pairs + i] = (float)(scale * sin(angle));
             }
         }
     }

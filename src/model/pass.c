@@ -1,4 +1,4 @@
-/* model/llama.c - the forward pass of the Llama family (arXiv:2302.13971, arXiv:2407.21783), written once for all
+/* model/pass.c - the forward pass of the Llama family (arXiv:2302.13971, arXiv:2407.21783), written once for all
  * devices: pre-norm blocks of grouped-query attention with rotary positions and a gated feed-forward network. */
 #include "model/recorder.h"
 
@@ -47,7 +47,8 @@ static void rope(const pass *p, uint32_t buffer, uint32_t heads) {
                                         .rope_dims = hp->rope_dims,
                                         .rope_pairs = hp->family->rope_pairs,
                                         .rope_base = hp->rope_base,
-                                        .rope_freq_scale = hp->rope_freq_scale});
+                                        .rope_freq_scale = hp->rope_freq_scale,
+                                        .scale = 1});
 }
 
 static void attention(const pass *p, uint32_t layer) {
@@ -120,7 +121,7 @@ static void make_buffers(pass *p) {
     p->out_attended = spi_record_buffer(p->recorder, "out_attended", q_width);
 }
 
-void spi_record_llama(spi_recorder *recorder) {
+void spi_record_pass(spi_recorder *recorder) {
     const spi_hparams *hp = &recorder->hparams;
     pass p = {.recorder = recorder, .hp = hp};
     if (recorder->status) {
