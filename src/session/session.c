@@ -71,7 +71,7 @@ sp_status sp_session_create(sp_model *model, sp_device *device, const sp_session
     *out = NULL;
     static const sp_session_options defaults;
     options = options ? options : &defaults;
-    if (!spi_model_program(model, device)) {
+    if (!spi_model_program(model, device, 0)) {
         return spi_fail(error, SP_INVALID, "the model is not loaded on this device: call sp_model_load first");
     }
     sp_session *session = spi_alloc(1, sizeof *session);
@@ -87,6 +87,7 @@ sp_status sp_session_create(sp_model *model, sp_device *device, const sp_session
     session->context_max = options->context_max ? options->context_max : standard;
     session->logits_rows_max = options->logits_rows_max ? options->logits_rows_max : 1;
     sp_status status = sp_session_plan(model, session->context_max, session->logits_rows_max, &session->layout, error);
+    status = status ? status : spi_model_prepare(model, device, session->context_max, error);
     status = status ? status : place(session, options, error);
     if (!status && !(session->tokens = spi_alloc(session->context_max, sizeof *session->tokens))) {
         status = spi_fail(error, SP_NO_MEMORY, "no memory for the tokens of a session");
