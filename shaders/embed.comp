@@ -1,6 +1,6 @@
 // embed.comp - dst[r][:] = weight[token of r][:] * scale. An invocation takes one unit of a row; rows whose token is in
 // another piece of the weight are left to that piece's dispatch.
-// variants: embed_f32=-DTYPE=0 embed_f16=-DTYPE=1 embed_bf16=-DTYPE=2 embed_q8_0=-DTYPE=3 embed_q4_0=-DTYPE=4
+// types: embed=
 #version 450
 #extension GL_GOOGLE_include_directive : require
 layout(local_size_x = 64) in;
@@ -25,15 +25,16 @@ void main() {
     }
     uint tile = weight_row / p.tile_rows, lane = weight_row % p.tile_rows;
     uvec4 unit = units[(tile * p.row_units + unit_index) * p.tile_rows + lane];
-    float scale = p.scale;
-#if SCALED
-    uint block = unit_index / BLOCK_UNITS, steps = p.row_units / (BLOCK_UNITS * STEP_BLOCKS);
-    vec2 pair = unpackHalf2x16(scales[(tile * steps + block / 2u) * p.tile_rows + lane]);
-    float block_scale = (block & 1u) == 0u ? pair.x : pair.y;
-#else
-    float block_scale = 1.0;
-#endif
+    uint step = unit_index / STEP_UNITS, u = unit_index % STEP_UNITS;
+    uint words_at = (tile * (p.row_units / STEP_UNITS) + step) * WORDS * p.tile_rows + lane;
+    begin_step(words_at, p.tile_rows);
+    begin_unit(words_at, p.tile_rows, u);
     for (uint part = 0u; part < UNIT_PARTS; part++) {
-        dst[row * p.dst_stride / 4u + unit_index * UNIT_PARTS + part] = unit_part(unit, part) * block_scale * scale;
+        vec4 w = unit_part(unit, part);
+#if SCALED > 0
+        vec2 scale = sub_scale(u, part / SUB_PARTS);
+        w = fma(w, vec4(scale.x), vec4(scale.y));
+#endif
+        dst[row * p.dst_stride / 4u + unit_index * UNIT_PARTS + part] = w * p.scale;
     }
 }

@@ -2,7 +2,7 @@
 //
 // An invocation has one row of weights: neighbours read neighbouring 16 bytes, all read the same x, and nobody has to
 // reduce anything. Where the hardware wants more invocations, SLICES of a row's steps are summed apart and then together.
-// variants: matmul_1_f32=-DROWS=1,-DTYPE=0 matmul_1_f16=-DROWS=1,-DTYPE=1 matmul_1_bf16=-DROWS=1,-DTYPE=2 matmul_1_q8_0=-DROWS=1,-DTYPE=3 matmul_1_q4_0=-DROWS=1,-DTYPE=4 matmul_4_f32=-DROWS=4,-DTYPE=0 matmul_4_f16=-DROWS=4,-DTYPE=1 matmul_4_bf16=-DROWS=4,-DTYPE=2 matmul_4_q8_0=-DROWS=4,-DTYPE=3 matmul_4_q4_0=-DROWS=4,-DTYPE=4 matmul_8_f32=-DROWS=8,-DTYPE=0 matmul_8_f16=-DROWS=8,-DTYPE=1 matmul_8_bf16=-DROWS=8,-DTYPE=2 matmul_8_q8_0=-DROWS=8,-DTYPE=3 matmul_8_q4_0=-DROWS=8,-DTYPE=4
+// types: matmul_1=-DROWS=1 matmul_4=-DROWS=4 matmul_8=-DROWS=8
 #version 450
 #extension GL_GOOGLE_include_directive : require
 layout(constant_id = 0) const uint SLICES = 1;
@@ -60,31 +60,36 @@ void main() {
         sums[r] = 0.0;
     }
     for (uint step = slice; step < p.steps; step += SLICES) {
-#if SCALED
-        vec2 scale = unpackHalf2x16(scales[(tile * p.steps + step) * p.tile_rows + tile_lane]);
+        uint words_at = (tile * p.steps + step) * WORDS * p.tile_rows + tile_lane;
+        begin_step(words_at, p.tile_rows);
+        for (uint u = 0u; u < STEP_UNITS; u++) {
+            uint unit_index = step * STEP_UNITS + u;
+            begin_unit(words_at, p.tile_rows, u);
+            uvec4 unit = units[(tile * p.steps * STEP_UNITS + unit_index) * p.tile_rows + tile_lane];
+            for (uint sub = 0u; sub < UNIT_SUBS; sub++) {
+                float part_sums[ROWS];
+                for (uint r = 0u; r < uint(ROWS); r++) {
+                    part_sums[r] = 0.0;
+                }
+#if SCALED > 0
+                vec2 scale = sub_scale(u, sub);
 #endif
-        for (uint block = 0u; block < STEP_BLOCKS; block++) {
-            uint unit_first = (step * STEP_BLOCKS + block) * BLOCK_UNITS;
-            float part_sums[ROWS];
-            for (uint r = 0u; r < uint(ROWS); r++) {
-                part_sums[r] = 0.0;
-            }
-            for (uint u = 0u; u < BLOCK_UNITS; u++) {
-                uint unit_index = unit_first + u;
-                uvec4 unit = units[(tile * p.steps * STEP_BLOCKS * BLOCK_UNITS + unit_index) * p.tile_rows + tile_lane];
-                for (uint part = 0u; part < UNIT_PARTS; part++) {
+                for (uint part = sub * SUB_PARTS; part < (sub + 1u) * SUB_PARTS; part++) {
                     vec4 w = unit_part(unit, part);
+#if SCALED > 1
+                    w = fma(w, vec4(scale.x), vec4(scale.y));
+#endif
                     for (uint r = 0u; r < uint(ROWS); r++) {
                         part_sums[r] = dot_by_fma(w, x[x_at[r] + unit_index * UNIT_PARTS + part], part_sums[r]);
                     }
                 }
-            }
-            for (uint r = 0u; r < uint(ROWS); r++) {
-#if SCALED
-                sums[r] = fma(block == 0u ? scale.x : scale.y, part_sums[r], sums[r]);
+                for (uint r = 0u; r < uint(ROWS); r++) {
+#if SCALED == 1
+                    sums[r] = fma(scale.x, part_sums[r], sums[r]);
 #else
-                sums[r] += part_sums[r];
+                    sums[r] += part_sums[r];
 #endif
+                }
             }
         }
     }

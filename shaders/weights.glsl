@@ -1,30 +1,57 @@
-// weights.glsl - taking apart the units in which weights are stored: 16 bytes of one row. src/device/vulkan/repack.c
-// makes them. TYPE: 0 F32, 1 F16, 2 BF16, 3 Q8_0, 4 Q4_0.
-#if TYPE == 0
-const uint UNIT_PARTS = 1u, BLOCK_UNITS = 1u, STEP_BLOCKS = 1u;
-#elif TYPE == 1 || TYPE == 2
-const uint UNIT_PARTS = 2u, BLOCK_UNITS = 1u, STEP_BLOCKS = 1u;
-#elif TYPE == 3
-const uint UNIT_PARTS = 4u, BLOCK_UNITS = 2u, STEP_BLOCKS = 2u;
-#else
-const uint UNIT_PARTS = 8u, BLOCK_UNITS = 1u, STEP_BLOCKS = 2u;
-#endif
-#define SCALED (TYPE >= 3)
+// weights.glsl - taking apart weights as src/device/vulkan/repack.c lays them out.
+//
+// A step is what a kernel takes of a row at once: STEP_UNITS units of 16 bytes with the elements' low bits in the order of
+// the row, and WORDS words with scales and high bits. A unit has UNIT_PARTS parts of four elements and UNIT_SUBS scales.
+// TYPE is a spi_vk_type. Defined for it, besides those numbers: SCALED (0: values as they are, 1: times a scale, 2: and
+// plus a minimum), begin_step, begin_unit, unit_part and, where SCALED, sub_scale.
+#define F32 0
+#define F16 1
+#define BF16 2
+#define Q8_0 3
+#define Q4_0 4
+#define Q4_1 5
+#define Q5_0 6
+#define Q5_1 7
+#define IQ4_NL 8
+#define MXFP4 9
+#define Q2_K 10
+#define Q3_K 11
+#define Q4_K 12
+#define Q5_K 13
+#define Q6_K 14
+#define IQ4_XS 15
 
-// The part-th four elements of a unit, without their scale.
-vec4 unit_part(uvec4 unit, uint part) {
-#if TYPE == 0
-    return uintBitsToFloat(unit);
-#elif TYPE == 1
-    return vec4(unpackHalf2x16(unit[2u * part]), unpackHalf2x16(unit[2u * part + 1u]));
-#elif TYPE == 2
-    uint low = unit[2u * part], high = unit[2u * part + 1u];
-    return uintBitsToFloat(uvec4(low << 16, low & 0xffff0000u, high << 16, high & 0xffff0000u));
-#elif TYPE == 3
-    int word = int(unit[part]);
-    return vec4(ivec4(word << 24, word << 16, word << 8, word) >> 24);
+uint step_head;    // the step's first word: f16 scales, or exponents
+uvec4 step_scales; // of sub-blocks, as the file has them
+uvec2 unit_high;   // the high bits of a unit
+
+// The four values at a shift of a word.
+uvec4 four_of(uint word, uint shift, uint bits) {
+    return (uvec4(word >> shift) >> (uvec4(0u, 1u, 2u, 3u) * bits)) & ((1u << bits) - 1u);
+}
+
+#if TYPE == IQ4_NL || TYPE == IQ4_XS
+const float VALUES[16] = float[](-127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0,
+                                 69.0, 89.0, 113.0);
+#elif TYPE == MXFP4
+const float VALUES[16] = float[](0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0,
+                                 -12.0);
+#endif
+
+vec4 values_of(uvec4 n) {
+#if TYPE == IQ4_NL || TYPE == IQ4_XS || TYPE == MXFP4
+    return vec4(VALUES[n.x], VALUES[n.y], VALUES[n.z], VALUES[n.w]);
 #else
-    uint word = unit[part / 2u] >> (16u * (part & 1u));
-    return vec4(ivec4((uvec4(word) >> uvec4(0u, 4u, 8u, 12u)) & 15u) - 8);
+    return vec4(n);
 #endif
 }
+
+#if TYPE <= BF16
+#include "weights_plain.glsl"
+#elif TYPE <= MXFP4
+#include "weights_32.glsl"
+#else
+#include "weights_256.glsl"
+#endif
+
+const uint SUB_PARTS = UNIT_PARTS / UNIT_SUBS;

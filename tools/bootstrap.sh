@@ -2,7 +2,8 @@
 # Installs what samepage is built with and does nothing where it is there already: Debian packages, and the Wasmtime
 # library out of its PyPI wheel, checked by hash, into .deps/. Needs root or sudo only if a package is missing.
 # With --headers also Wasmtime's official C headers, out of a crate (needs cargo): a test then holds our declarations
-# of them against those.
+# of them against those. With --cuda also NVIDIA's compiler, out of PyPI wheels, for -DSAMEPAGE_CUDA=ON on a machine
+# that has no CUDA toolkit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -60,6 +61,22 @@ if [ "${1:-}" = --headers ] && [ ! -f .deps/wasmtime/include/wasmtime.h ]; then
     sed 's/^#cmakedefine \(.*\)/#define \1/' "$headers/$name/include/wasmtime/conf.h.in" >"$headers/$name/include/wasmtime/conf.h"
     mkdir -p .deps/wasmtime
     mv "$headers/$name/include" .deps/wasmtime/include
+fi
+
+if [ "${1:-}" = --cuda ] && ! cmp -s tools/cuda.txt .deps/cuda/packages.txt; then
+    echo "bootstrap: fetching the CUDA compiler"
+    wheels=$(mktemp -d)
+    trap 'rm -rf "$wheels" "${work:-}"' EXIT
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --require-hashes -r tools/cuda.txt -d "$wheels"
+    for wheel in "$wheels"/*.whl; do
+        unzip -q -o "$wheel" 'nvidia/cu13/*' -d "$wheels"
+    done
+    rm -rf .deps/cuda
+    mkdir -p .deps
+    mv "$wheels/nvidia/cu13" .deps/cuda
+    chmod +x .deps/cuda/bin/* .deps/cuda/nvvm/bin/*
+    cp tools/cuda.txt .deps/cuda/packages.txt
 fi
 
 # numpy and gguf, for the tests that hold our numbers against an evaluation in double.

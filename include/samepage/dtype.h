@@ -20,8 +20,19 @@ extern "C" {
     X(SP_F32, 0, "F32", 1, 4)                                                                                          \
     X(SP_F16, 1, "F16", 1, 2)                                                                                          \
     X(SP_Q4_0, 2, "Q4_0", 32, 18)                                                                                      \
+    X(SP_Q4_1, 3, "Q4_1", 32, 20)                                                                                      \
+    X(SP_Q5_0, 6, "Q5_0", 32, 22)                                                                                      \
+    X(SP_Q5_1, 7, "Q5_1", 32, 24)                                                                                      \
     X(SP_Q8_0, 8, "Q8_0", 32, 34)                                                                                      \
-    X(SP_BF16, 30, "BF16", 1, 2)
+    X(SP_Q2_K, 10, "Q2_K", 256, 84)                                                                                    \
+    X(SP_Q3_K, 11, "Q3_K", 256, 110)                                                                                   \
+    X(SP_Q4_K, 12, "Q4_K", 256, 144)                                                                                   \
+    X(SP_Q5_K, 13, "Q5_K", 256, 176)                                                                                   \
+    X(SP_Q6_K, 14, "Q6_K", 256, 210)                                                                                   \
+    X(SP_IQ4_NL, 20, "IQ4_NL", 32, 18)                                                                                 \
+    X(SP_IQ4_XS, 23, "IQ4_XS", 256, 136)                                                                               \
+    X(SP_BF16, 30, "BF16", 1, 2)                                                                                       \
+    X(SP_MXFP4, 39, "MXFP4", 32, 17)
 
 typedef enum sp_dtype {
 #define X(name, value, text, elements, bytes) name = value,

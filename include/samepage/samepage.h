@@ -25,6 +25,7 @@
 #include "samepage/dtype.h"
 #include "samepage/guest.h"
 #include "samepage/model.h"
+#include "samepage/quantise.h"
 #include "samepage/region.h"
 #include "samepage/sampler.h"
 #include "samepage/session.h"

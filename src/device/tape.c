@@ -115,6 +115,11 @@ static sp_status check_gate(const checker *check) {
     return SP_OK;
 }
 
+/* Scaling by 0 is a scale that nobody set. */
+static bool is_scale(float scale) {
+    return isfinite(scale) && scale != 0;
+}
+
 /* ADD and GATHER. */
 static sp_status check_copy(const checker *check) {
     uint32_t columns = width(check, check->op->dst);
@@ -125,6 +130,12 @@ static sp_status check_copy(const checker *check) {
 }
 
 static sp_status check_op(const checker *check) {
+    bool scales = check->op->kind == SPI_OP_EMBED || check->op->kind == SPI_OP_ROPE ||
+                  check->op->kind == SPI_OP_ATTENTION || check->op->kind == SPI_OP_ADD ||
+                  check->op->kind == SPI_OP_HEAD;
+    if (scales && !is_scale(check->op->scale)) {
+        return bad(check, "the scale is no usable number");
+    }
     switch (check->op->kind) {
     case SPI_OP_EMBED: return check_embed(check);
     case SPI_OP_NORM: return check_norm(check);

@@ -19,7 +19,9 @@
 #include "samepage/status.h"
 
 /* A weight: [rows][cols], row-major as GGUF stores it (cols is GGUF's ne[0]); a vector has rows == 1.
- * data points into the mapped model file, aligned to 32 bytes, read-only, and lives as long as the weights. */
+ * data points into the mapped model file, read-only, and lives as long as the weights. A tensor may be some rows of a
+ * larger one in the file (q, k and v out of one matrix): then it begins where its first row does, and no alignment is to
+ * be counted on but that of its elements or of a block's scales; else it is aligned to 32 bytes. */
 typedef struct spi_tensor {
     const char *name;
     sp_dtype type;
@@ -54,11 +56,11 @@ typedef enum spi_op_kind {
     SPI_OP_NORM,     /* dst[r] = src * weight / sqrt(mean(src^2) + eps), over each `group` columns by themselves;
                          weight has `group` elements, f32 */
     SPI_OP_MATMUL,   /* dst[r][o] = (accumulate ? dst[r][o] : 0) + bias[o] + sum_k weight[o][k] * src[r][k] */
-    SPI_OP_ROPE,     /* in place on dst: rotates the first rope_dims of each head by the row's position */
+    SPI_OP_ROPE,     /* in place on dst: rotates the first rope_dims of each head by the row's position, times scale */
     SPI_OP_KV_STORE, /* f16 rows of src (k) and src1 (v) to the session's blocks, layer `layer`, at the row's position*/
     SPI_OP_ATTENTION, /* dst[r] = softmax(scale * q k^T) v over positions 0..position of r; q = src */
     SPI_OP_GATE,      /* dst[r][i] = act(src[r][i]) * src1[r][i] */
-    SPI_OP_ADD,       /* dst[r][i] += src[r][i] */
+    SPI_OP_ADD,       /* dst[r][i] += scale * src[r][i] */
     SPI_OP_GATHER,    /* dst[i] = src[row of the i-th wanted output]: after it, rows are outputs */
     SPI_OP_HEAD,      /* a MATMUL whose output rows go to the segments' logits in their regions, times scale */
     SPI_OP_KIND_COUNT
@@ -85,7 +87,7 @@ typedef struct spi_op {
     spi_rope_pairs rope_pairs;
     float rope_base, rope_freq_scale;
     float eps;     /* NORM */
-    float scale;   /* EMBED, ATTENTION, HEAD; 1 where nothing is to be scaled */
+    float scale;   /* EMBED, ROPE, ATTENTION, ADD, HEAD; 1 where nothing is to be scaled, never 0 */
     float softcap; /* ATTENTION, HEAD: x = cap * tanh(x / cap) before softmax, or on the logits; 0 means none*/
 } spi_op;
 

@@ -347,6 +347,11 @@ sp_status spi_state_create_guest(sp_module *module, const sp_guest_options *opti
     status = status ? status : spi_guest_create(module, &chosen, state->memory_bytes, out, error);
     status = status ? status : set_globals(*out, state, error);
     status = status ? status : set_tables(*out, state, error);
+    if (!status && state->has_fuel && (!options || !options->fuel)) {
+        /* Making the instance used a little of it. */
+        wasmtime_error_t *failure = wasmtime_context_set_fuel((*out)->context, state->fuel);
+        status = failure ? spi_wasmtime_fail(error, SP_INTERNAL, "cannot set a guest's fuel", failure) : SP_OK;
+    }
     if (!status) {
         sp_guest *guest = *out;
         guest->is_initialized = state->is_initialized;

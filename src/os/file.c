@@ -1,9 +1,8 @@
-/* os/file.c - files on POSIX systems. See file.h. */
+/* os/file.c - files and folders on POSIX systems, but for writing: file_write.c. See file.h. */
 #include "os/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,26 +28,6 @@ static sp_status open_regular(const char *path, int *file, size_t *bytes, sp_err
     }
     *bytes = (size_t)stat.st_size;
     return SP_OK;
-}
-
-static _Atomic(int (*)(spi_file_op op)) fault_hook;
-
-void spi_file_set_fault(int (*fault)(spi_file_op op)) {
-    atomic_store(&fault_hook, fault);
-}
-
-int spi_file_fault(spi_file_op op) {
-    int (*fault)(spi_file_op op) = atomic_load_explicit(&fault_hook, memory_order_relaxed);
-    return fault ? fault(op) : 0;
-}
-
-/* Sets errno if the hook wants a failure. */
-static bool fails(spi_file_op op) {
-    int fault = spi_file_fault(op);
-    if (fault) {
-        errno = fault < 0 ? -fault : fault;
-    }
-    return fault != 0;
 }
 
 sp_status spi_file_map_open(const char *path, spi_file_map *map, sp_error *error) {
@@ -135,117 +114,10 @@ done:
     return status;
 }
 
-static sp_status write_all(int file, const char *data, size_t bytes) {
-    size_t done = 0;
-    while (done < bytes) {
-        int fault = spi_file_fault(SPI_FILE_WRITE);
-        if (fault > 0) {
-            errno = fault;
-            return SP_IO;
-        }
-        size_t take = fault < 0 && bytes - done > 1 ? (bytes - done) / 2 : bytes - done;
-        ssize_t put = write(file, data + done, take);
-        if (put < 0 && errno == EINTR) {
-            continue;
-        }
-        if (put <= 0) {
-            return SP_IO;
-        }
-        done += (size_t)put;
-        if (fault < 0) {
-            errno = -fault;
-            return SP_IO;
-        }
-    }
-    return SP_OK;
-}
-
-/* The new name of a file is safe when its folder is. */
-static sp_status sync_folder_of(const char *path) {
-    char folder[4096];
-    const char *slash = strrchr(path, '/');
-    size_t length = slash ? (size_t)(slash - path) : 1;
-    if (length >= sizeof folder) {
-        errno = ENAMETOOLONG;
-        return SP_IO;
-    }
-    memcpy(folder, slash ? path : ".", length);
-    folder[length] = 0;
-    int file = fails(SPI_FILE_OPEN) ? -1 : open(length ? folder : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (file < 0) {
-        return SP_IO;
-    }
-    sp_status status = fails(SPI_FILE_SYNC) || fsync(file) ? SP_IO : SP_OK;
-    close(file);
-    return status;
-}
-
-static sp_status write_parts(int file, size_t (*next)(void *env, const void **part), void *env) {
-    const void *part;
-    size_t bytes;
-    sp_status status = SP_OK;
-    while (!status && (bytes = next(env, &part)) > 0) {
-        status = write_all(file, part, bytes);
-    }
-    return status;
-}
-
-static sp_status write_file(const char *path, size_t (*next)(void *env, const void **part), void *env, bool sync,
-                            bool sync_folder, sp_error *error) {
-    size_t length = strlen(path);
-    char *temporary = spi_alloc(length + 8, 1);
-    if (!temporary) {
-        return spi_fail(error, SP_NO_MEMORY, "no memory to write %s", path);
-    }
-    memcpy(temporary, path, length);
-    memcpy(temporary + length, ".XXXXXX", 8);
-    int file = fails(SPI_FILE_OPEN) ? -1 : mkostemp(temporary, O_CLOEXEC);
-    sp_status status = file < 0 ? SP_IO : write_parts(file, next, env);
-    if (!status && sync && (fails(SPI_FILE_SYNC) || fsync(file))) {
-        status = SP_IO;
-    }
-    if (file >= 0 && close(file) && !status) {
-        status = SP_IO;
-    }
-    if (!status && (fails(SPI_FILE_RENAME) || rename(temporary, path))) {
-        status = SP_IO;
-    }
-    int reason = errno;
-    if (status && file >= 0) {
-        unlink(temporary);
-    }
-    if (!status && sync_folder) {
-        status = sync_folder_of(path);
-        reason = errno;
-    }
-    if (status) {
-        spi_fail(error, status, "cannot write %s: %s", path, strerror(reason));
-    }
-    spi_free(temporary);
-    return status;
-}
-
-typedef struct single {
-    const void *data;
-    size_t bytes;
-} single;
-
-static size_t next_single(void *env, const void **part) {
-    single *all = env;
-    size_t bytes = all->bytes;
-    *part = all->data;
-    all->bytes = 0;
-    return bytes;
-}
-
-sp_status spi_file_write(const char *path, const void *data, size_t bytes, bool sync, sp_error *error) {
-    single all = {data, bytes};
-    return write_file(path, next_single, &all, sync, false, error);
-}
-
-sp_status spi_file_write_parts(const char *path, size_t (*next)(void *env, const void **part), void *env, bool sync,
-                               sp_error *error) {
-    return write_file(path, next, env, sync, sync, error);
+bool spi_file_same(const char *one, const char *other) {
+    struct stat first, second;
+    return !stat(one, &first) && !stat(other, &second) && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
 }
 
 sp_status spi_folder_create(const char *path, sp_error *error) {

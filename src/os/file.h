@@ -29,6 +29,19 @@ sp_status spi_file_read(const char *path, size_t bytes_max, void **data, size_t 
 /* Writes to a temporary name in the same folder, syncs if asked, and renames: readers see the old file or the new. */
 sp_status spi_file_write(const char *path, const void *data, size_t bytes, bool sync, sp_error *error);
 
+/* The same for what does not fit into memory: bytes are written in their order to the temporary name, and nothing is seen
+ * under the path before commit. is_private: only the owner may read it; otherwise as the umask says. With sync the file
+ * and its folder are on disk when commit returns, so that the new name survives a power cut. Both ways of ending free the
+ * writer; abort removes what was written. Errors are SP_IO with the path and the reason. */
+typedef struct spi_file_writer spi_file_writer;
+sp_status spi_file_writer_open(const char *path, bool is_private, spi_file_writer **writer, sp_error *error);
+sp_status spi_file_writer_put(spi_file_writer *writer, const void *data, size_t bytes, sp_error *error);
+sp_status spi_file_writer_commit(spi_file_writer *writer, bool sync, sp_error *error);
+void spi_file_writer_abort(spi_file_writer *writer); /* NULL is allowed */
+
+/* Whether both paths lead to one file, by whatever names; false if one of them leads nowhere. */
+bool spi_file_same(const char *one, const char *other);
+
 /* The same for what is made part by part: next gives the next part and its length, which is 0 at the end. Mode 0600; with
  * sync the folder is synced, too, so that the new name survives a power cut. */
 sp_status spi_file_write_parts(const char *path, size_t (*next)(void *env, const void **part), void *env, bool sync,

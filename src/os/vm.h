@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "samepage/status.h"
 
@@ -30,6 +31,9 @@ sp_status spi_vm_protect(void *address, size_t bytes, bool readable, bool writab
  * is closed with spi_vm_close. */
 sp_status spi_vm_file_create(size_t bytes, int *file);
 sp_status spi_vm_file_resize(int file, size_t bytes);
+sp_status spi_vm_file_write(int file, const void *bytes, size_t count, uint64_t offset);
+struct iovec;
+sp_status spi_vm_file_gather(int file, const struct iovec *parts, uint32_t count, uint64_t bytes, uint64_t offset);
 void spi_vm_close(int file);
 
 /* Puts a private copy-on-write view of the file over reserved pages. */

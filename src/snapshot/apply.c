@@ -73,11 +73,9 @@ static void merge_pages(merged *to, const sp_snapshot *base, const sp_snapshot *
     }
 }
 
-static void fill_pages(void *env, uint8_t *to) {
+static spi_part page_part(const void *env, uint32_t i) {
     const merged *all = env;
-    for (size_t i = 0; i < all->count; i++) {
-        memcpy(to + i * PAGE, all->from[i], PAGE);
-    }
+    return (spi_part){all->from[i], PAGE};
 }
 
 static const spi_saved_session *find_session(const sp_snapshot *base, uint32_t slot, uint32_t generation) {
@@ -172,7 +170,7 @@ static sp_status build(merged *all, const sp_snapshot *base, const sp_snapshot *
     builder.no_memory = writer.no_memory || all->no_memory;
     spi_build_add(&builder, SPI_SECTION_STATE, 0, writer.data, writer.count);
     spi_build_add(&builder, SPI_SECTION_PAGE_INDEX, 0, all->runs.items, all->runs.count * sizeof(spi_page_run));
-    spi_build_fill(&builder, SPI_SECTION_PAGES, 0, fill_pages, all, all->runs.bytes);
+    spi_build_parts(&builder, SPI_SECTION_PAGES, 0, page_part, all, all->runs.bytes);
     add_sessions(&builder, sessions, delta->session_count);
     if (wasm) {
         spi_build_add(&builder, SPI_SECTION_MODULE, 0, wasm, wasm_bytes);

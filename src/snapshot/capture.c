@@ -9,29 +9,10 @@
 
 #define EXTRA_BYTES_MAX ((size_t)16 << 20)
 
-/* A session's parts in an image, as sections are filled by callbacks. */
-typedef struct part {
-    const sp_session *session;
-    uint32_t first, rows; /* block; rows of a tail */
-    uint64_t bytes;
-} part;
-
-static void fill_pages(void *env, uint8_t *to) {
+static spi_part page_part(const void *env, uint32_t i) {
     const spi_capture *capture = env;
-    for (size_t i = 0; i < capture->runs.count; i++) {
-        memcpy(to, capture->memory + capture->runs.items[i].offset, capture->runs.items[i].bytes);
-        to += capture->runs.items[i].bytes;
-    }
-}
-
-static void fill_blocks(void *env, uint8_t *to) {
-    const part *blocks = env;
-    memcpy(to, spi_session_block(blocks->session, 0), blocks->bytes);
-}
-
-static void fill_tail(void *env, uint8_t *to) {
-    const part *tail = env;
-    spi_kv_tail_out(tail->session, tail->first, tail->rows, to);
+    const spi_page_run *run = &capture->runs.items[i];
+    return (spi_part){capture->memory + run->offset, run->bytes};
 }
 
 static sp_status no_memory(sp_error *error) {
@@ -110,7 +91,7 @@ static void add_state(spi_capture *capture, spi_builder *builder) {
     builder->no_memory = builder->no_memory || capture->written.no_memory;
     spi_build_add(builder, SPI_SECTION_STATE, 0, capture->written.data, capture->written.count);
     spi_build_add(builder, SPI_SECTION_PAGE_INDEX, 0, capture->runs.items, capture->runs.count * sizeof(spi_page_run));
-    spi_build_fill(builder, SPI_SECTION_PAGES, 0, fill_pages, capture, capture->runs.bytes);
+    spi_build_parts(builder, SPI_SECTION_PAGES, 0, page_part, capture, capture->runs.bytes);
     for (uint32_t i = 0; i < capture->session_count; i++) {
         const spi_saved_session *session = &capture->sessions[i];
         if (session->token_count) {
@@ -120,7 +101,7 @@ static void add_state(spi_capture *capture, spi_builder *builder) {
     }
 }
 
-static void add_cache(const spi_capture *capture, spi_builder *builder, part *parts) {
+static void add_cache(const spi_capture *capture, spi_builder *builder, spi_tail *tails) {
     for (uint32_t i = 0; i < capture->session_count; i++) {
         const spi_saved_session *session = &capture->sessions[i];
         if (session->names && session->block_count) {
@@ -132,19 +113,17 @@ static void add_cache(const spi_capture *capture, spi_builder *builder, part *pa
         const sp_session *session = session_at(capture, i);
         uint32_t full = session->token_count / SPI_BLOCK_TOKENS;
         if (full && !(capture->sessions[i].block_count == full && !capture->options->inside)) {
-            part *blocks = &parts[(size_t)i * 2];
-            *blocks = (part){.session = session, .bytes = full * spi_kv_block_bytes_of(session)};
-            spi_build_fill(builder, SPI_SECTION_BLOCKS, capture->sessions[i].slot, fill_blocks, blocks, blocks->bytes);
+            spi_build_add(builder, SPI_SECTION_BLOCKS, capture->sessions[i].slot, spi_session_block(session, 0),
+                          full * spi_kv_block_bytes_of(session));
         }
     }
     for (uint32_t i = 0; i < capture->session_count; i++) {
         const sp_session *session = session_at(capture, i);
         uint32_t rows = session->token_count % SPI_BLOCK_TOKENS;
         if (rows) {
-            part *tail = &parts[(size_t)i * 2 + 1];
-            *tail = (part){.session = session, .first = session->token_count / SPI_BLOCK_TOKENS, .rows = rows};
-            spi_build_fill(builder, SPI_SECTION_TAIL, capture->sessions[i].slot, fill_tail, tail,
-                           spi_kv_tail_bytes(session, rows));
+            tails[i] = (spi_tail){.session = session, .block = session->token_count / SPI_BLOCK_TOKENS, .rows = rows};
+            spi_build_parts(builder, SPI_SECTION_TAIL, capture->sessions[i].slot, spi_kv_tail_part, &tails[i],
+                            spi_kv_block_bytes_of(session));
         }
     }
     for (uint32_t i = 0; i < capture->session_count; i++) {
@@ -157,16 +136,16 @@ static void add_cache(const spi_capture *capture, spi_builder *builder, part *pa
 }
 
 sp_status spi_capture_build(spi_capture *capture, const uint8_t *parent, sp_snapshot **snapshot, sp_error *error) {
-    spi_builder builder = {0};
+    spi_builder builder = {.unhashed = capture->is_private};
     const sp_capture_options *options = capture->options;
-    part *parts = spi_alloc((size_t)capture->session_count * 2, sizeof *parts);
+    spi_tail *tails = spi_alloc(capture->session_count, sizeof *tails);
     *snapshot = NULL;
-    if (!parts) {
+    if (!tails) {
         return no_memory(error);
     }
     add_state(capture, &builder);
     if (!parent && !options->without_cache) {
-        add_cache(capture, &builder, parts);
+        add_cache(capture, &builder, tails);
     }
     if (!parent && !options->without_module) {
         size_t bytes;
@@ -177,21 +156,32 @@ sp_status spi_capture_build(spi_capture *capture, const uint8_t *parent, sp_snap
         spi_build_add(&builder, SPI_SECTION_EXTRA, 0, options->extra, options->extra_bytes);
     }
     sp_status status = spi_build_finish(&builder, parent, NULL, snapshot, error);
-    spi_free(parts);
+    spi_free(tails);
     return status;
 }
 
-sp_status sp_guest_capture(sp_guest *guest, const sp_capture_options *options, sp_snapshot **snapshot,
-                           sp_error *error) {
+static sp_status capture_whole(sp_guest *guest, const sp_capture_options *options, bool is_private,
+                               sp_snapshot **snapshot, sp_error *error) {
     spi_capture capture;
     *snapshot = NULL;
     sp_status status = spi_capture_begin(&capture, guest, options, error);
     if (status) {
         return status;
     }
+    capture.is_private = is_private;
     status = spi_capture_take_blocks(&capture, error);
     status = status ? status : spi_pages_not_zero(capture.memory, &capture.heap, &capture.runs, error);
     status = status ? status : spi_capture_build(&capture, NULL, snapshot, error);
     spi_capture_end(&capture);
     return status;
+}
+
+sp_status sp_guest_capture(sp_guest *guest, const sp_capture_options *options, sp_snapshot **snapshot,
+                           sp_error *error) {
+    return capture_whole(guest, options, false, snapshot, error);
+}
+
+sp_status spi_capture_private(sp_guest *guest, const sp_capture_options *options, sp_snapshot **snapshot,
+                              sp_error *error) {
+    return capture_whole(guest, options, true, snapshot, error);
 }

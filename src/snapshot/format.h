@@ -27,12 +27,17 @@ typedef enum spi_section_kind {
     SPI_SECTION_TOKENS,      /* i32 each; index: the handle's slot, here and below */
     SPI_SECTION_BLOCK_NAMES, /* {32 bytes name} of each full block */
     SPI_SECTION_BLOCKS,      /* the blocks' bytes, page-aligned, all full blocks in order */
-    SPI_SECTION_TAIL,        /* rows of the block that is not full: [layer][K,V][head][rows][head_dim] */
-    SPI_SECTION_LOGITS,      /* f32 [rows][vocab] */
+    SPI_SECTION_TAIL,        /* the block that is not full, zeros where it has no rows yet, page-aligned */
+    SPI_SECTION_LOGITS,      /* f32 [rows][vocab], page-aligned */
     SPI_SECTION_MODULE,      /* the module's WebAssembly */
     SPI_SECTION_EXTRA,       /* the caller's */
     SPI_SECTION_KIND_END
 } spi_section_kind;
+
+/* Those that can be mapped: in a whole snapshot they begin at a page, and so does what comes behind them. */
+#define SPI_SECTION_IS_MAPPED(kind)                                                                                    \
+    ((kind) == SPI_SECTION_PAGES || (kind) == SPI_SECTION_BLOCKS || (kind) == SPI_SECTION_TAIL ||                      \
+     (kind) == SPI_SECTION_LOGITS)
 
 /* Those whose contents make the state, and so its id; the others can be computed from them. */
 #define SPI_SECTION_IS_STATE(kind)                                                                                     \

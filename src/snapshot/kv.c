@@ -1,7 +1,4 @@
-/* snapshot/kv.c - rows of a block that is not full, out of its place and in: [layer][K,V][head][rows][head_dim] f16, the
- * block's own order without the rows that there are not yet. */
-#include <string.h>
-
+/* snapshot/kv.c - what a snapshot has to know of blocks: what their format is, and one that is not full. */
 #include "model/model.h"
 #include "snapshot/snapshot.h"
 
@@ -20,30 +17,15 @@ uint64_t spi_kv_block_bytes_of(const sp_session *session) {
     return shape_of(session)->block_bytes;
 }
 
-uint64_t spi_kv_tail_bytes(const sp_session *session, uint32_t rows) {
-    const spi_kv_shape *shape = shape_of(session);
-    return (uint64_t)shape->layers * 2 * shape->kv_heads * rows * shape->head_dim * 2;
-}
-
-static void copy_rows(const sp_session *session, uint32_t block, uint32_t rows, uint8_t *packed, bool out) {
-    const spi_kv_shape *shape = shape_of(session);
-    size_t bytes = (size_t)rows * shape->head_dim * 2;
-    uint8_t *first = spi_session_block(session, 0);
-    for (uint32_t layer = 0; layer < shape->layers; layer++) {
-        for (uint32_t which = 0; which < 2; which++) {
-            for (uint32_t head = 0; head < shape->kv_heads; head++) {
-                uint8_t *place = first + spi_kv_row_offset(shape, layer, which, head, block * SPI_BLOCK_TOKENS);
-                memcpy(out ? packed : place, out ? place : packed, bytes);
-                packed += bytes;
-            }
-        }
+/* Head by head: its rows, and what the block has room for behind them; then the padding at the block's end. */
+spi_part spi_kv_tail_part(const void *env, uint32_t i) {
+    const spi_tail *tail = env;
+    const spi_kv_shape *shape = shape_of(tail->session);
+    uint64_t row = (uint64_t)shape->head_dim * 2, head = row * SPI_BLOCK_TOKENS, used = row * tail->rows;
+    uint64_t heads = (uint64_t)shape->layers * 2 * shape->kv_heads;
+    if (i / 2 == heads) {
+        return (spi_part){.bytes = shape->block_bytes - heads * head};
     }
-}
-
-void spi_kv_tail_out(const sp_session *session, uint32_t block, uint32_t rows, uint8_t *to) {
-    copy_rows(session, block, rows, to, true);
-}
-
-void spi_kv_tail_in(sp_session *session, uint32_t block, uint32_t rows, const uint8_t *from) {
-    copy_rows(session, block, rows, (uint8_t *)(uintptr_t)from, false);
+    return i % 2 ? (spi_part){.bytes = head - used}
+                 : (spi_part){spi_session_block(tail->session, tail->block) + i / 2 * head, used};
 }

@@ -19,8 +19,7 @@ const char *spi_section_name(uint32_t kind) {
 }
 
 static uint64_t alignment(uint32_t kind, bool is_delta) {
-    bool is_mapped = kind == SPI_SECTION_PAGES || kind == SPI_SECTION_BLOCKS || kind == SPI_SECTION_LOGITS;
-    return is_mapped && !is_delta ? SPI_SECTION_PAGE_ALIGN : SPI_SECTION_SMALL_ALIGN;
+    return SPI_SECTION_IS_MAPPED(kind) && !is_delta ? SPI_SECTION_PAGE_ALIGN : SPI_SECTION_SMALL_ALIGN;
 }
 
 spi_hash spi_snapshot_header_hash(const spi_snapshot_header *header, const void *table, size_t table_bytes) {

@@ -224,6 +224,17 @@ sp_status spi_pack_read(const spi_pack *pack, uint32_t slot, void *bytes, size_t
     return read_at(pack->file, bytes, byte_count, spi_pack_offset(pack, slot)) ? SP_OK : SP_IO;
 }
 
+uint32_t spi_pack_slots_there(const spi_pack *pack) {
+    struct stat info;
+    if (pack->file < 0 || fstat(pack->file, &info) || (uint64_t)info.st_size <= pack->header.data_offset) {
+        return 0;
+    }
+    uint64_t bytes = (uint64_t)info.st_size - pack->header.data_offset, block = pack->header.block_bytes;
+    uint64_t slots = bytes / pack->header.slot_bytes;
+    slots += bytes % pack->header.slot_bytes >= block; /* the last one may lack its padding */
+    return slots < pack->header.capacity ? (uint32_t)slots : pack->header.capacity;
+}
+
 bool spi_pack_is_named(const spi_pack *pack) {
     struct stat info;
     return !pack->name[0] || (pack->file >= 0 && !fstat(pack->file, &info) && info.st_nlink > 0);

@@ -71,6 +71,9 @@ sp_status spi_pack_append(spi_pack *pack, const spi_pack_record *record, const v
                           sp_error *error);
 sp_status spi_pack_read(const spi_pack *pack, uint32_t slot, void *bytes, size_t byte_count);
 sp_status spi_pack_read_record(const spi_pack *pack, uint32_t slot, spi_pack_record *record);
+
+/* How many slots lie inside of the file as it is: a record may have survived a power cut and its block not. */
+uint32_t spi_pack_slots_there(const spi_pack *pack);
 uint64_t spi_pack_offset(const spi_pack *pack, uint32_t slot);
 
 /* Whether its file still has a name: others may have evicted it. */

@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "os/clock.h"
 #include "region/region.h"
-#include "snapshot/snapshot.h"
+#include "snapshot/capture.h"
 
 /* Shorter runs of pages are copied: a mapping costs about what copying so much does, and the kernel's list of mappings is
  * not endless. */
@@ -219,7 +219,7 @@ sp_status sp_guest_fork(sp_guest *guest, sp_store *store, const sp_guest_options
     const sp_restore_options restore = {.store = store};
     sp_snapshot *snapshot;
     *fork = NULL;
-    sp_status status = sp_guest_capture(guest, &capture, &snapshot, error);
+    sp_status status = spi_capture_private(guest, &capture, &snapshot, error);
     if (!status) {
         options.device = spi_guest_device(guest);
         options.models = spi_guest_models(guest, &options.model_count);

@@ -19,22 +19,31 @@ void spi_tell(sp_notice notice, void *env, const char *format, ...) {
     }
 }
 
-/* The first full blocks lie in the snapshot: mapped out of its file, or copied. */
+/* Bytes of the snapshot at a place of the session, whose start they are given from: mapped out of its file, or copied.
+ * Whole pages are mapped, so that what is behind the bytes is the session's to spoil, too. */
+static sp_status place(spi_restoring *all, sp_session *session, uint64_t offset, const void *from, uint64_t file_offset,
+                       uint64_t bytes, bool *is_mapped, sp_error *error) {
+    const sp_snapshot *snapshot = all->snapshot;
+    uint64_t whole = (bytes + SPI_SECTION_PAGE_ALIGN - 1) / SPI_SECTION_PAGE_ALIGN * SPI_SECTION_PAGE_ALIGN;
+    sp_status status = SP_OK;
+    *is_mapped = snapshot->file >= 0 && spi_session_can_map(session) && offset % SPI_SECTION_PAGE_ALIGN == 0 &&
+                 offset + whole <= session->layout.total_bytes;
+    if (*is_mapped) {
+        status = spi_session_map(session, offset, whole, snapshot->file, file_offset, error);
+    } else {
+        memcpy(sp_region_base(session->region) + session->offset + offset, from, bytes);
+    }
+    session->is_foreign = session->is_foreign || (!snapshot->is_own && all->options->foreign);
+    return status ? status : spi_session_host_wrote(session, offset, bytes, error);
+}
+
+/* The first full blocks lie in the snapshot. */
 static sp_status place_inside(spi_restoring *all, const spi_saved_session *saved, sp_session *session, uint32_t full,
                               sp_error *error) {
-    const sp_snapshot *snapshot = all->snapshot;
-    sp_status status = SP_OK;
-    bool mapped = snapshot->file >= 0 && spi_session_can_map(session);
-    if (mapped) {
-        status = spi_session_map_blocks(session, 0, full, snapshot->file, saved->blocks_offset, error);
-    } else {
-        memcpy(spi_session_block(session, 0), saved->blocks, full * spi_kv_block_bytes_of(session));
-    }
-    status = status ? status
-                    : spi_session_host_wrote(session, session->layout.kv_offset, full * spi_kv_block_bytes_of(session),
-                                             error);
-    *(mapped ? &all->report.mapped_tokens : &all->report.copied_tokens) += full * SPI_BLOCK_TOKENS;
-    session->is_foreign = session->is_foreign || (!snapshot->is_own && all->options->foreign);
+    bool is_mapped;
+    sp_status status = place(all, session, session->layout.kv_offset, saved->blocks, saved->blocks_offset,
+                             full * spi_kv_block_bytes_of(session), &is_mapped, error);
+    *(is_mapped ? &all->report.mapped_tokens : &all->report.copied_tokens) += full * SPI_BLOCK_TOKENS;
     return status;
 }
 
@@ -67,20 +76,24 @@ static sp_status place_blocks(spi_restoring *all, const spi_saved_session *saved
 static sp_status place_tail(spi_restoring *all, const spi_saved_session *saved, sp_session *session, sp_error *error) {
     uint32_t rows = session->token_count % SPI_BLOCK_TOKENS, block = session->token_count / SPI_BLOCK_TOKENS;
     uint64_t bytes = spi_kv_block_bytes_of(session);
-    spi_kv_tail_in(session, block, rows, saved->tail);
-    all->report.copied_tokens += rows;
-    session->is_foreign = session->is_foreign || (!all->snapshot->is_own && all->options->foreign);
-    return spi_session_host_wrote(session, session->layout.kv_offset + block * bytes, bytes, error);
+    bool is_mapped;
+    sp_status status = place(all, session, session->layout.kv_offset + block * bytes, saved->tail, saved->tail_offset,
+                             bytes, &is_mapped, error);
+    *(is_mapped ? &all->report.mapped_tokens : &all->report.copied_tokens) += rows;
+    return status;
 }
 
-static bool put_logits(const spi_saved_session *saved, sp_session *session, uint32_t rows) {
+static sp_status place_logits(spi_restoring *all, const spi_saved_session *saved, sp_session *session, uint32_t rows,
+                              bool *is_there, sp_error *error) {
     uint64_t bytes = (uint64_t)rows * session->vocab * sizeof(float);
-    if (!rows || !saved->logits || saved->logits_bytes != bytes) {
-        return false;
+    bool is_mapped;
+    *is_there = rows && saved->logits && saved->logits_bytes == bytes && rows <= session->logits_rows_max;
+    if (!*is_there) {
+        return SP_OK;
     }
     session->logits_rows = rows;
-    memcpy(sp_session_logits(session, 0), saved->logits, bytes);
-    return true;
+    return place(all, session, session->layout.logits_offset, saved->logits, saved->logits_offset, bytes, &is_mapped,
+                 error);
 }
 
 /* Computes what no block had, and the last token again if it is only its logits that are missing. */
@@ -123,12 +136,15 @@ sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved
     int64_t begin_ns = spi_clock_ns();
     status = place_blocks(all, saved, session, is_usable, &found, error);
     uint32_t tail = count % SPI_BLOCK_TOKENS;
-    bool has_tail = is_usable && tail && saved->tail && saved->tail_bytes == spi_kv_tail_bytes(session, tail);
+    bool has_tail = is_usable && tail && saved->tail && saved->tail_bytes == spi_kv_block_bytes_of(session);
     if (!status && found == count - tail && has_tail) {
         status = place_tail(all, saved, session, error);
         found = count;
     }
-    bool has_logits = !status && found == count && is_same && put_logits(saved, session, rows);
+    bool has_logits = false;
+    if (!status && found == count && is_same) {
+        status = place_logits(all, saved, session, rows, &has_logits, error);
+    }
     all->report.blocks_ns += (uint64_t)(spi_clock_ns() - begin_ns);
     all->report.logits_are_restored = all->report.logits_are_restored && (has_logits || !rows);
     status = status ? status : compute(all, session, count, found, rows && !has_logits, error);

@@ -35,7 +35,8 @@ typedef struct spi_saved_session {
     const spi_digest *names;
     const uint8_t *blocks, *tail; /* NULL: not inside */
     const float *logits;
-    uint64_t blocks_offset, blocks_bytes, tail_bytes, logits_bytes; /* blocks: in the file */
+    uint64_t blocks_offset, tail_offset, logits_offset; /* in the file */
+    uint64_t blocks_bytes, tail_bytes, logits_bytes;
 } spi_saved_session;
 
 struct sp_snapshot {
@@ -61,26 +62,32 @@ struct sp_snapshot {
 
 /* ---- build.c: an image out of sections ---- */
 
-/* Writes the section's bytes; to is zeroed. */
-typedef void (*spi_fill)(void *env, uint8_t *to);
+/* The section's bytes in parts: the i-th, in order; from NULL: so many zeros. They stay as they are until the image is
+ * made. */
+typedef struct spi_part {
+    const void *from;
+    uint64_t bytes;
+} spi_part;
+typedef spi_part (*spi_parts)(const void *env, uint32_t i);
 
 typedef struct spi_built_section {
     spi_snapshot_section section;
     const void *from; /* or: */
-    spi_fill fill;
-    void *env;
+    spi_parts parts;
+    const void *env;
 } spi_built_section;
 
 typedef struct spi_builder {
     spi_built_section *sections;
     size_t count, capacity;
     bool no_memory;
+    bool unhashed;  /* the image never leaves this process: no checksums */
     uint32_t align; /* of sections that can be mapped: a page, but in a delta */
 } spi_builder;
 
 void spi_build_add(spi_builder *builder, spi_section_kind kind, uint32_t index, const void *from, uint64_t bytes);
-void spi_build_fill(spi_builder *builder, spi_section_kind kind, uint32_t index, spi_fill fill, void *env,
-                    uint64_t bytes);
+void spi_build_parts(spi_builder *builder, spi_section_kind kind, uint32_t index, spi_parts parts, const void *env,
+                     uint64_t bytes);
 
 /* Lays out, copies and hashes. parent: NULL, or a delta's; id: NULL, or the one that is known. Frees the builder's list,
  * whatever happens. The snapshot is indexed like one from a file. */
@@ -119,7 +126,7 @@ spi_hash spi_snapshot_header_hash(const spi_snapshot_header *header, const void 
 const char *spi_section_name(uint32_t kind);
 const spi_snapshot_section *spi_snapshot_find(const sp_snapshot *snapshot, spi_section_kind kind, uint32_t index);
 
-/* Memory for an image, that can be mapped into guests: file >= 0; small ones are plain memory. */
+/* Zeroed memory for an image. mappable: into guests, file >= 0, where the system has that. */
 sp_status spi_image_create(size_t bytes, bool mappable, uint8_t **data, int *file, sp_error *error);
 void spi_image_free(const uint8_t *data, size_t bytes, int file);
 
@@ -144,9 +151,13 @@ void spi_runs_free(spi_runs *runs);
 
 uint64_t spi_kv_format(const sp_model *model);
 uint64_t spi_kv_block_bytes_of(const sp_session *session);
-uint64_t spi_kv_tail_bytes(const sp_session *session, uint32_t rows);
-void spi_kv_tail_out(const sp_session *session, uint32_t block, uint32_t rows, uint8_t *to);
-void spi_kv_tail_in(sp_session *session, uint32_t block, uint32_t rows, const uint8_t *from);
+
+/* A block with its first rows only: env of spi_kv_tail_part, whose parts are a block's bytes in order. */
+typedef struct spi_tail {
+    const sp_session *session;
+    uint32_t block, rows;
+} spi_tail;
+spi_part spi_kv_tail_part(const void *tail, uint32_t i);
 
 /* ---- store.c ---- */
 

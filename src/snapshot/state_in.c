@@ -249,10 +249,12 @@ static void find_sections(reader *from, sp_snapshot *snapshot, spi_saved_session
     }
     if (tail) {
         session->tail = snapshot->data + tail->offset;
+        session->tail_offset = tail->offset;
         session->tail_bytes = tail->bytes;
     }
     if (logits) {
         session->logits = (const float *)(const void *)(snapshot->data + logits->offset);
+        session->logits_offset = logits->offset;
         session->logits_bytes = logits->bytes;
     }
 }

@@ -156,37 +156,56 @@ static sp_status decrypt_entry(sp_store *store, spi_entry *entry) {
     return status;
 }
 
-/* Reads a block for its checksum only, in the first use of it in this process. */
-static sp_status verify_entry(sp_store *store, spi_entry *entry) {
-    if (entry->pack->header.flags & SPI_PACK_SEALED) {
-        return decrypt_entry(store, entry);
-    }
-    if (entry->is_verified || store->unverified) {
-        return spi_store_use(store, entry->pack);
-    }
-    uint8_t *bytes = spi_alloc((size_t)entry->pack->header.block_bytes, 1);
-    sp_status status = bytes ? spi_store_read(store, entry, bytes, NULL) : SP_NO_MEMORY;
-    spi_free(bytes);
-    return status;
-}
-
 /* ---- finding ---- */
 
-/* Blocks first .. first + count, which lie one behind the other in a pack. */
-static sp_status place_run(sp_store *store, sp_session *session, uint32_t first, uint32_t count, spi_entry *entry,
-                           sp_error *error) {
+/* Checks a block where it was put, in its first use in this process; what was mapped has then been touched for the next
+ * run, too. False: it is damaged. */
+static bool check_block(sp_store *store, spi_attached *attached, const sp_session *session, uint32_t block) {
+    spi_entry *entry = spi_store_find(store, &attached->names[block]);
+    spi_pack_record record;
+    if (!entry || entry->is_verified || store->unverified) {
+        return entry != NULL;
+    }
+    int64_t begin_ns = spi_clock_ns();
+    size_t bytes = (size_t)entry->pack->header.block_bytes;
+    spi_hash hash = spi_hash_bytes(spi_session_block(session, block), bytes, 0);
+    if (spi_pack_read_record(entry->pack, entry->slot, &record) || memcmp(&hash, record.check, sizeof hash) != 0) {
+        drop_damaged(store, entry);
+        return false;
+    }
+    store->read_ns_per_byte = blend(store->read_ns_per_byte, (double)(spi_clock_ns() - begin_ns) / (double)bytes);
+    entry->is_verified = true;
+    return true;
+}
+
+/* Puts blocks first .. first + count, which lie one behind the other in a pack, into the session; *good is how many of
+ * them are whole. */
+static sp_status place_run(sp_store *store, spi_attached *attached, sp_session *session, uint32_t first, uint32_t count,
+                           uint32_t *good, sp_error *error) {
+    const spi_entry *entry = spi_store_find(store, &attached->names[first]);
     const spi_pack *pack = entry->pack;
     uint64_t bytes = pack->header.block_bytes;
-    if (spi_session_can_map(session) && pack->header.slot_bytes == bytes) {
-        store->stats.mapped_blocks += count;
-        return spi_session_map_blocks(session, first, count, pack->file, spi_pack_offset(pack, entry->slot), error);
-    }
-    store->stats.copied_blocks += count;
+    uint32_t slot = entry->slot;
     sp_status status = SP_OK;
-    for (uint32_t i = 0; i < count && !status; i++) {
-        status = spi_pack_read(pack, entry->slot + i, spi_session_block(session, first + i), (size_t)bytes);
+    bool can_map = spi_session_can_map(session) && pack->header.slot_bytes == bytes;
+    *good = 0;
+    if (can_map) {
+        status = spi_session_map(session, session->layout.kv_offset + first * bytes, count * bytes, pack->file,
+                                 spi_pack_offset(pack, slot), error);
     }
-    return status ? spi_fail(error, status, "a block cannot be read") : SP_OK;
+    while (*good < count && !status) {
+        uint8_t *to = spi_session_block(session, first + *good);
+        if (!can_map && spi_pack_read(pack, slot + *good, to, (size_t)bytes)) {
+            drop_damaged(store, spi_store_find(store, &attached->names[first + *good]));
+            break;
+        }
+        if (!check_block(store, attached, session, first + *good)) {
+            break;
+        }
+        ++*good;
+    }
+    *(can_map ? &store->stats.mapped_blocks : &store->stats.copied_blocks) += *good;
+    return status;
 }
 
 /* How many blocks from `first` on are there, checked, in one run of slots. */
@@ -207,14 +226,25 @@ static uint32_t find_run(sp_store *store, spi_attached *attached, uint32_t first
     return count;
 }
 
-/* Checks a run; what is damaged ends it. */
-static uint32_t check_run(sp_store *store, spi_attached *attached, uint32_t first, uint32_t count, spi_entry **entry) {
+/* Opens a run's pack, or decrypts its blocks; how many of them lie one behind the other then. */
+static uint32_t ready_run(sp_store *store, spi_attached *attached, uint32_t first, uint32_t count) {
     const spi_pack *pack = NULL;
-    uint32_t slot = 0;
+    uint32_t slot = 0, there = 0;
     for (uint32_t i = 0; i < count; i++) {
         spi_entry *next = spi_store_find(store, &attached->names[first + i]);
-        sp_status status = next ? verify_entry(store, next) : SP_NOT_FOUND;
+        sp_status status = SP_NOT_FOUND;
+        if (next && next->pack->header.flags & SPI_PACK_SEALED) {
+            status = decrypt_entry(store, next);
+        } else if (next) {
+            status = spi_store_use(store, next->pack);
+        }
         next = spi_store_find(store, &attached->names[first + i]); /* decrypting moves things */
+        if (!status && next && (!i || next->pack != pack)) {
+            there = spi_pack_slots_there(next->pack);
+        }
+        if (!status && next && next->slot >= there) {
+            status = SP_BAD_FILE;
+        }
         if (status || !next) {
             if (status != SP_NO_MEMORY && next) {
                 drop_damaged(store, next);
@@ -226,7 +256,6 @@ static uint32_t check_run(sp_store *store, spi_attached *attached, uint32_t firs
         }
         pack = next->pack;
         slot = i ? slot : next->slot;
-        *entry = i ? *entry : next;
     }
     return count;
 }
@@ -247,11 +276,13 @@ static sp_status find_blocks(sp_store *store, spi_attached *attached, sp_session
         if (!run || should_compute(store, session, run, unread, spi_kv_block_bytes_of(session))) {
             break;
         }
-        run = check_run(store, attached, at, run, &entry);
+        run = ready_run(store, attached, at, run);
+        uint32_t good = 0;
         if (run) {
-            status = place_run(store, session, at, run, spi_store_find(store, &attached->names[at]), error);
-            at += status ? 0 : run;
-        } else if (!spi_store_find(store, &attached->names[at])) {
+            status = place_run(store, attached, session, at, run, &good, error);
+        }
+        at += good;
+        if (!good) {
             break;
         }
     }

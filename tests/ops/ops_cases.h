@@ -54,7 +54,7 @@ void ops_describe(const ops_case *test, char *text, size_t capacity);
 
 typedef struct ops_device {
     sp_device *device;
-    bool exact_acts; /* products of Q8_0 and Q4_0 take activations as they are, not rounded to 8 bits */
+    bool exact_acts; /* products of quantised types take activations as they are, not rounded to 8 bits */
 } ops_device;
 
 /* A case as it stands on a device. */
@@ -94,7 +94,10 @@ typedef struct ops_result {
 /* After ops_run. Without `evaluate` only the hash is filled: evaluating is the slow part. */
 sp_status ops_compare(ops_bench *bench, bool evaluate, ops_result *result);
 
-/* The value of an element of a weight in double, decoded from the format's definition. ops_expect.c */
+/* The bytes of a weight: small scales, any quants. ops_weights.c */
+void ops_fill_weight(spi_tensor *tensor, ops_random *random);
+
+/* The value of an element of a weight in double, decoded from the format's definition. ops_weights.c */
 double ops_weight(const spi_tensor *tensor, uint32_t row, uint32_t col);
 double ops_from_half(uint16_t half);
 

@@ -5,13 +5,14 @@
  * - A sum of n products in f32, in whatever order: the roundings are independent, so with overwhelming probability the
  *   error stays below c * sqrt(n) * u * sum |a_i b_i| for a small c (Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019).
  *   Here (4 sqrt(n) + 8) u sum |a_i b_i|.
- * - Weights of Q8_0 and Q4_0: a device may round activations to 8 bits, by blocks of 32 with the scale
+ * - Quantised weights: a device may round activations to 8 bits, by blocks of 32 with the scale
  *   d = max |x| / 127. Each is then off by something uniform in [-d/2, d/2], of variance d^2 / 12, so the sum's error has
  *   the standard deviation s = sqrt(sum over blocks of d^2/12 sum w^2). A sum of bounded independent errors lies within
  *   6 s but for one in 10^8; the scale's own rounding is in the term above. Half of the cases have activations that such
  *   rounding leaves as they are: there the first term is all that is allowed.
  * - Elementwise functions: a few u of the result, and |u'| u for a rounded argument u' of exp.
- * EMBED scales one exact value: 2 u. ADD is one rounding, KV_STORE and GATHER are exact: bound 0.
+ * EMBED scales one exact value: 2 u. ADD is two roundings, one where the scale is 1 and then the same as here: bound 0;
+ * KV_STORE and GATHER are exact.
  */
 #include <float.h>
 #include <math.h>
@@ -39,31 +40,6 @@ double ops_from_half(uint16_t half) {
 
 static uint16_t load_u16(const uint8_t *bytes) {
     return (uint16_t)(bytes[0] | bytes[1] << 8);
-}
-
-/* The formats as they are defined at github.com/ggml-org/ggml (ggml-common.h): see samepage/dtype.h. */
-double ops_weight(const spi_tensor *tensor, uint32_t row, uint32_t col) {
-    const uint8_t *bytes = (const uint8_t *)tensor->data + tensor->bytes / tensor->rows * row;
-    float value;
-    switch (tensor->type) {
-    case SP_F32: memcpy(&value, bytes + (size_t)col * 4, 4); return value;
-    case SP_F16: return ops_from_half(load_u16(bytes + (size_t)col * 2));
-    case SP_BF16: {
-        uint32_t bits = (uint32_t)load_u16(bytes + (size_t)col * 2) << 16;
-        memcpy(&value, &bits, 4);
-        return value;
-    }
-    case SP_Q8_0: {
-        const uint8_t *block = bytes + (size_t)(col / 32) * 34;
-        return ops_from_half(load_u16(block)) * (int8_t)block[2 + col % 32];
-    }
-    case SP_Q4_0: {
-        const uint8_t *block = bytes + (size_t)(col / 32) * 18;
-        int nibble = col % 32 < 16 ? block[2 + col % 32] & 15 : block[2 + col % 32 - 16] >> 4;
-        return ops_from_half(load_u16(block)) * (nibble - 8);
-    }
-    }
-    return NAN;
 }
 
 static double sum_bound(double count, double magnitude) {
@@ -100,7 +76,7 @@ static void expect_product(const ops_bench *bench, const decoded *matrix, uint32
     const spi_op *op = &bench->ops[bench->tape.op_count - 1];
     const float *x = input(bench, 0, row);
     uint32_t cols = matrix->tensor->cols;
-    bool rounded = sp_dtype_block_elements(matrix->tensor->type) == 32 && !bench->on->exact_acts && !bench->test.grid;
+    bool rounded = sp_dtype_block_elements(matrix->tensor->type) > 1 && !bench->on->exact_acts && !bench->test.grid;
     for (uint32_t r = 0; r < matrix->tensor->rows; r++) {
         const double *w = matrix->weights + (size_t)r * cols;
         double sum = 0, magnitude = 0, variance = 0;
@@ -180,10 +156,11 @@ static void expect_rope(const ops_bench *bench, uint32_t row, double *values, do
             bool halves = test->rope_pairs == SPI_ROPE_HALVES;
             uint32_t a = head * test->head_dim + (halves ? i : 2 * i), b = halves ? a + half : a + 1;
             double p = (double)x[a], q = (double)x[b];
-            values[a] = p * cos(angle) - q * sin(angle);
-            values[b] = p * sin(angle) + q * cos(angle);
-            /* Cosine and sine are rounded once, the products and the sum once each. */
-            bounds[a] = bounds[b] = 4 * U * (fabs(p) + fabs(q));
+            double scale = (double)test->scale;
+            values[a] = scale * (p * cos(angle) - q * sin(angle));
+            values[b] = scale * (p * sin(angle) + q * cos(angle));
+            /* Scaled cosine and sine are rounded once, the products and the sum once each. */
+            bounds[a] = bounds[b] = 4 * U * scale * (fabs(p) + fabs(q));
         }
     }
 }
@@ -287,8 +264,13 @@ static void expect_row(const ops_bench *bench, const decoded *matrix, uint32_t r
     case SPI_OP_GATE: expect_gate(bench, row, values, bounds); break;
     case SPI_OP_ADD:
         for (uint32_t i = 0; i < test->cols; i++) {
-            values[i] = (double)(input(bench, 0, row)[i] + input(bench, 1, row)[i]);
-            bounds[i] = 0;
+            double term = (double)input(bench, 0, row)[i] * (double)test->scale;
+            values[i] = (double)input(bench, 1, row)[i] + term;
+            bounds[i] = U * (fabs(term) + fabs(values[i]));
+            if (test->scale == 1) {
+                values[i] = (double)(float)values[i];
+                bounds[i] = 0;
+            }
         }
         break;
     case SPI_OP_GATHER:

@@ -59,7 +59,8 @@ static void draw_segments(ops_case *test, ops_random *random) {
 static void draw_weight(ops_case *test, ops_random *random) {
     uint32_t block = sp_dtype_block_elements(test->type);
     static const uint32_t cols[] = {1, 2, 3, 4, 5, 7, 8, 11, 16, 17, 32, 33, 64};
-    test->cols = block * cols[ops_below(random, sizeof cols / sizeof cols[0])];
+    test->cols = block == 256 ? block * PICK(random, 1, 1, 2, 3, 4, 5, 7)
+                              : block * cols[ops_below(random, sizeof cols / sizeof cols[0])];
     if (block == 1) {
         test->cols *= PICK(random, 1, 2, 8, 16, 24);
     }
@@ -70,9 +71,14 @@ static void draw_heads(ops_case *test, ops_random *random) {
     test->kv_heads = PICK(random, 1, 1, 2, 3, 4);
     test->heads = test->kv_heads * PICK(random, 1, 2, 3, 4, 5, 8);
     test->head_dim = PICK(random, 2, 6, 8, 16, 24, 40, 64, 64, 80, 96, 128);
+    if (ops_below(random, 8) == 0) { /* the widest that models have; few of them, so that blocks stay small */
+        test->head_dim = 256;
+        test->kv_heads = 1;
+        test->heads = PICK(random, 1, 2, 4);
+    }
     test->layers = ops_between(random, 1, 3);
     test->layer = ops_below(random, test->layers);
-    test->window = ops_below(random, 3) == 0 ? PICK(random, 1, 2, 5, 63, 64, 65, 100) : 0;
+    test->window = ops_below(random, 3) == 0 ? PICK(random, 1, 2, 5, 63, 64, 65, 100, 128, 200) : 0;
     test->softcap = ops_below(random, 3) == 0 ? 20 : 0;
     test->rope_dims = coin(random) ? test->head_dim : 2 * ops_between(random, 1, test->head_dim / 2);
     test->rope_pairs = coin(random) ? SPI_ROPE_ADJACENT : SPI_ROPE_HALVES;

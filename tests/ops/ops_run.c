@@ -2,35 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/half.h"
 #include "ops/ops_cases.h"
 
 #define KV_GAP_BYTES 64 /* sessions start where blocks do not: any multiple of 64 is allowed */
-
-/* A weight's bytes. Scales stay small numbers; the quantised values are any bytes, those that no encoder writes as
- * well. */
-static void fill_weight(spi_tensor *tensor, ops_random *random) {
-    uint8_t *bytes = (uint8_t *)(uintptr_t)tensor->data;
-    uint32_t block_bytes = sp_dtype_block_bytes(tensor->type);
-    for (uint64_t at = 0; at < tensor->bytes; at += block_bytes) {
-        float value = (float)ops_uniform(random);
-        uint16_t half = spi_f32_to_f16(value), brain = spi_f32_to_bf16(value);
-        switch (tensor->type) {
-        case SP_F32: memcpy(bytes + at, &value, 4); break;
-        case SP_F16: memcpy(bytes + at, &half, 2); break;
-        case SP_BF16: memcpy(bytes + at, &brain, 2); break;
-        case SP_Q8_0:
-        case SP_Q4_0:
-            half = spi_f32_to_f16(value / (tensor->type == SP_Q8_0 ? 128 : 8));
-            memcpy(bytes + at, &half, 2);
-            for (uint32_t i = 2; i < block_bytes; i += 8) {
-                uint64_t eight = ops_next(random);
-                memcpy(bytes + at + i, &eight, block_bytes - i < 8 ? block_bytes - i : 8);
-            }
-            break;
-        }
-    }
-}
 
 static bool add_tensor(ops_bench *bench, sp_dtype type, uint32_t rows, uint32_t cols, ops_random *random) {
     spi_tensor *tensor = &bench->tensors[bench->tensor_count];
@@ -41,7 +15,7 @@ static bool add_tensor(ops_bench *bench, sp_dtype type, uint32_t rows, uint32_t 
         return false;
     }
     bench->tensor_count++;
-    fill_weight(tensor, random);
+    ops_fill_weight(tensor, random);
     return true;
 }
 
@@ -263,10 +237,11 @@ static sp_status build_regions(ops_bench *bench, ops_random *random, sp_error *e
 sp_status ops_reset(ops_bench *bench, sp_error *error) {
     void *context;
     const spi_backend *backend = spi_device_backend(bench->on->device, &context);
-    for (uint32_t i = 0; i < bench->test.region_count; i++) {
-        memcpy(sp_region_base(bench->regions[i]), bench->before[i], bench->region_bytes);
-    }
     sp_status status = SP_OK;
+    for (uint32_t i = 0; i < bench->test.region_count && !status; i++) {
+        memcpy(sp_region_base(bench->regions[i]), bench->before[i], bench->region_bytes);
+        status = spi_device_host_wrote(bench->on->device, bench->regions[i], 0, bench->region_bytes, error);
+    }
     for (uint32_t i = 0; i < bench->tape.buffer_count && !status; i++) {
         status = backend->write_buffer(context, bench->program, i, bench->tape.rows_max, bench->inputs[i], error);
     }

@@ -9,7 +9,7 @@
 #include "support/support.h"
 
 #define CASES_PER_OP   24u
-#define CASES_PER_TYPE 24u
+#define CASES_PER_TYPE 16u
 
 static void run_case(const char *label, const ops_device *on, const ops_case *test, bool evaluate, ops_result *result) {
     sp_error error = {0};

@@ -9,6 +9,8 @@
 #include "support/gguf_writer.h"
 #include "support/support.h"
 
+#define EXOTIC 16 /* IQ2_XXS: a type that is not in samepage/dtype.h */
+
 /* A file with a value of every type and three tensors, one of them of a type that only ggml knows. */
 static test_gguf good_file(uint32_t version, uint32_t alignment) {
     static const uint16_t u16 = 65535;
@@ -49,7 +51,7 @@ static test_gguf good_file(uint32_t version, uint32_t alignment) {
     uint64_t third = second + (2 * 34 + alignment - 1) / alignment * alignment;
     test_gguf_tensor(&file, "norm", 1, (uint64_t[]){64}, SP_F32, 0);
     test_gguf_tensor(&file, "weight", 2, (uint64_t[]){32, 2}, SP_Q8_0, second);
-    test_gguf_tensor(&file, "exotic", 1, (uint64_t[]){256}, 14, third);
+    test_gguf_tensor(&file, "exotic", 1, (uint64_t[]){256}, EXOTIC, third);
     test_gguf_pad(&file, alignment);
     for (uint64_t i = 0; i < third + 64; i++) {
         unsigned char byte = (unsigned char)i;
@@ -125,7 +127,7 @@ static void check_tensors(const spi_gguf *gguf, const unsigned char *bytes, uint
     assert_true((const unsigned char *)weight->data >= (const unsigned char *)norm->data + 256);
     assert_null(exotic->data);
     assert_int_equal(exotic->bytes, 0);
-    assert_int_equal(exotic->type, 14);
+    assert_int_equal(exotic->type, EXOTIC);
     assert_null(spi_gguf_find_tensor(gguf, "norm2"));
     assert_int_equal(spi_gguf_tensor_count(gguf), 3);
     assert_ptr_equal(spi_gguf_tensor_at(gguf, 1), weight);
@@ -376,13 +378,13 @@ static void data_too_short(test_gguf *f) {
     two_tensors(f, "second", 1, (uint64_t[]){17}, SP_F32, 64);
 }
 static void unknown_type_outside(test_gguf *f) {
-    two_tensors(f, "second", 1, (uint64_t[]){256}, 12, 128);
+    two_tensors(f, "second", 1, (uint64_t[]){256}, EXOTIC, 128);
 }
 static void overlap(test_gguf *f) {
     two_tensors(f, "second", 1, (uint64_t[]){16}, SP_F32, 32);
 }
 static void same_place(test_gguf *f) {
-    two_tensors(f, "second", 1, (uint64_t[]){256}, 12, 0);
+    two_tensors(f, "second", 1, (uint64_t[]){256}, EXOTIC, 0);
 }
 
 static const damage damages[] = {
@@ -420,6 +422,45 @@ static const damage damages[] = {
     {"overlap", overlap, SP_BAD_FILE, {"\"first\"", "\"second\"", "overlap at offset 32"}},
     {"same_place", same_place, SP_BAD_FILE, {"\"first\"", "\"second\"", "overlap at offset 0"}},
 };
+
+/* Of each type: whole blocks open and have their bytes, half a block is refused by the type's name, and so is one byte
+ * less than the tensor has. */
+static void every_type_is_measured(void **state) {
+    (void)state;
+    static const struct {
+        sp_dtype type;
+        uint32_t elements, bytes;
+    } types[] = {
+#define X(name, value, text, elements, bytes) {name, elements, bytes},
+        SP_DTYPE_LIST(X)
+#undef X
+    };
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        for (uint64_t wrong = 0; wrong < 3; wrong++) {
+            test_gguf file = {0};
+            uint64_t columns = 3 * types[i].elements - (wrong == 1 ? types[i].elements / 2 : 0);
+            uint64_t bytes = 2 * 3 * types[i].bytes - (wrong == 2);
+            test_gguf_header(&file, 3, 1, 0);
+            test_gguf_tensor(&file, "one", 2, (uint64_t[]){columns, 2}, types[i].type, 0);
+            test_gguf_pad(&file, 32);
+            for (uint64_t k = 0; k < bytes; k++) {
+                test_gguf_bytes(&file, "", 1);
+            }
+            sp_error error = {0};
+            spi_gguf *gguf;
+            sp_status status = spi_gguf_parse(file.bytes, file.count, "file.gguf", &gguf, &error);
+            if (wrong == 0 || (wrong == 1 && types[i].elements == 1)) {
+                TEST_OK(status, error);
+                assert_int_equal(spi_gguf_tensor_at(gguf, 0)->bytes, bytes);
+                spi_gguf_close(gguf);
+            } else {
+                assert_int_equal(status, SP_BAD_FILE);
+                assert_non_null(strstr(error.message, wrong == 1 ? sp_dtype_name(types[i].type) : "file ends"));
+            }
+            test_gguf_free(&file);
+        }
+    }
+}
 
 static void every_damage_is_named(void **state) {
     (void)state;
@@ -489,6 +530,7 @@ int main(void) {
         cmocka_unit_test(a_file_opens_from_disk),
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(every_changed_byte_is_survived),
+        cmocka_unit_test(every_type_is_measured),
         cmocka_unit_test(every_damage_is_named),
         cmocka_unit_test(the_corpus_opens),
         cmocka_unit_test(names_are_printable),

@@ -108,7 +108,7 @@ static void unknown_tensor(bench *it) {
     set_u32(it, "llama.block_count", 1);
 }
 static void unsupported_type(bench *it) {
-    behind(it, "blk.1.ffn_down.weight")[4 + 2 * 8] = 14; /* Q6_K */
+    behind(it, "blk.1.ffn_down.weight")[4 + 2 * 8] = 16; /* IQ2_XXS */
 }
 static void quantised_vector(bench *it) {
     behind(it, "blk.0.ffn_norm.weight")[4 + 8] = SP_Q8_0;
@@ -134,7 +134,7 @@ static const damage damages[] = {
     {missing_embedding, SP_BAD_FILE, {"token_embd.weight", "missing"}},
     {wrong_shape, SP_BAD_FILE, {"blk.0.attn_v.weight", "64 x 32, not 32 x 64"}},
     {unknown_tensor, SP_UNSUPPORTED, {"blk.1.attn_norm.weight", "does not use"}},
-    {unsupported_type, SP_UNSUPPORTED, {"blk.1.ffn_down.weight", "type 14"}},
+    {unsupported_type, SP_UNSUPPORTED, {"blk.1.ffn_down.weight has the weight type IQ2_XXS", "IQ4_XS"}},
     {quantised_vector, SP_UNSUPPORTED, {"blk.0.ffn_norm.weight", "Q8_0"}},
     {small_embedding, SP_BAD_FILE, {"tokenizer has 259", "258"}},
     {far_tensor, SP_BAD_FILE, {"output_norm.weight", "ends"}},

@@ -25,11 +25,12 @@ typedef enum spi_cpu_form {
 
 /* SPI_FORM_I8. Tokens stand in tiles of a table's token_tile_max, then of the powers of two below it (so 7 tokens with
  * a tile of 4 are 4 + 2 + 1). A tile is [columns / 32] blocks, each
- *     int8 q[8][tokens][4], f32 scale[tokens], int32 bias[tokens]
- * where q[i][t] holds columns 4i .. 4i+3 of token t. The meaning of bias is the table's own affair. A block takes 40
- * bytes a token, so the tile that starts at token t lies at t * (columns / 32) * 40 bytes. */
+ *     int8 q[8][tokens][4], f32 scale[tokens], sum[tokens], last_sum[tokens], int32 bias[tokens], last_bias[tokens]
+ * where q[i][t] holds columns 4i .. 4i+3 of token t, and the sums are the scale times those of all 32 values and of the
+ * last 16. The meaning of the biases is the table's own affair. A block takes 52 bytes a token, so the tile that starts
+ * at token t lies at t * (columns / 32) * 52 bytes. */
 #define SPI_I8_COLUMNS     32u
-#define SPI_I8_TOKEN_BYTES 40u
+#define SPI_I8_TOKEN_BYTES 52u
 
 static inline uint32_t spi_i8_tile_tokens(uint32_t tokens_left, uint32_t tile_max) {
     uint32_t tile = tile_max;
@@ -50,6 +51,7 @@ typedef struct spi_cpu_product {
     bool ahead; /* ask for weights a page ahead: spi_cpu_features.intel */
     float *out; /* with room for row_count rounded up to group_rows; aligned to 64 bytes */
     size_t out_stride;
+    void *scratch; /* spi_cpu_kernels.product_scratch_bytes, aligned to 64 bytes */
 } spi_cpu_product;
 
 typedef struct spi_cpu_type {
@@ -57,14 +59,21 @@ typedef struct spi_cpu_type {
     spi_cpu_form form;
     uint32_t group_rows; /* rows that one call computes together; a thread's share is a multiple of it */
     /* NULL: the weights are used in place. Packing computes groups group_first .. of group_rows rows each; the last
-     * one may be short and is padded with zeros. */
-    size_t (*packed_bytes)(uint32_t rows, uint32_t cols);
-    void (*pack)(void *packed, const void *source, uint32_t rows, uint32_t cols, uint32_t group_first,
+     * one may be short. */
+    size_t (*packed_bytes)(sp_dtype type, uint32_t rows, uint32_t cols);
+    void (*pack)(sp_dtype type, void *packed, const void *source, uint32_t rows, uint32_t cols, uint32_t group_first,
                  uint32_t group_count);
     void (*product)(const spi_cpu_product *args);
 } spi_cpu_type;
 
-/* Attention of neighbouring rows of one session, for the query heads that share one KV head. */
+/* Attention of neighbouring rows of one session, for the query heads that share one KV head. Its tokens are taken in
+ * chunks, always the same ones, so that several threads can share a long context: a part computes a record for each query
+ * from one chunk, and the records of all chunks are merged in their order. Attention to all of them at once does the
+ * same. */
+#define SPI_ATTENTION_CHUNK         256u /* tokens; a multiple of a block's */
+#define SPI_ATTENTION_QUERIES       4u   /* a chunk has records for a multiple of so many queries */
+#define SPI_ATTENTION_RECORD_FLOATS 16u  /* of a record, beside head_dim */
+
 typedef struct spi_cpu_attention {
     const spi_kv_shape *kv;
     const uint8_t *blocks; /* the session's first block; whatever these bytes are, no address depends on them */
@@ -73,8 +82,10 @@ typedef struct spi_cpu_attention {
     float scale, softcap;
     const float *q; /* row 0, first head of the group */
     float *dst;
-    size_t row_stride; /* floats, of q and dst */
-    void *scratch;     /* spi_cpu_kernels.attention_scratch_bytes */
+    size_t row_stride;                 /* floats, of q and dst */
+    uint32_t chunk_first, chunk_count; /* all that any row sees; for a part, the one that it computes */
+    float *records;                    /* a part's, or those of all parts, one chunk behind the other; else NULL */
+    void *scratch;                     /* spi_cpu_kernels.attention_scratch_bytes */
 } spi_cpu_attention;
 
 /* A block of the guests' c = a * b: rows row_first .. and columns col_first .. of c. */
@@ -94,6 +105,7 @@ typedef struct spi_cpu_kernels {
     const spi_cpu_type *types;
     uint32_t type_count;
     uint32_t token_tile_max; /* a power of two */
+    size_t product_scratch_bytes;
     /* Writes blocks [0, block_count) of one token into its place in a tile. NULL if no type has this form. */
     void (*quantise)(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
 
@@ -102,12 +114,17 @@ typedef struct spi_cpu_kernels {
     void (*rotate)(float *head, const float *cosines, const float *sines, uint32_t pair_count, spi_rope_pairs pairs);
     void (*gate)(float *dst, const float *src, const float *src1, uint32_t count, spi_act act);
     void (*add)(float *dst, const float *src, uint32_t count);
-    void (*cap)(float *x, uint32_t count, float scale, float softcap); /* softcap 0: only the scale */
+    void (*add_scaled)(float *dst, const float *src, uint32_t count, float scale); /* rounded at most twice */
+    void (*cap)(float *x, uint32_t count, float scale, float softcap);             /* softcap 0: only the scale */
     void (*to_f16)(uint16_t *dst, const float *src, uint32_t count);
 
     uint32_t attention_rows; /* of one item of work, when `group` is 1; fewer with more heads, at least 1 */
     size_t (*attention_scratch_bytes)(uint32_t row_count, uint32_t group, uint32_t head_dim);
     void (*attention)(const spi_cpu_attention *args);
+    /* In parts, for a head_dim that is a multiple of attention_columns; NULL and 0 where there are none. */
+    void (*attention_part)(const spi_cpu_attention *args);
+    void (*attention_combine)(const spi_cpu_attention *args);
+    uint32_t attention_columns;
 
     uint32_t gemm_rows, gemm_cols; /* of one item of work */
     size_t gemm_scratch_bytes;
@@ -125,9 +142,6 @@ sp_status spi_cpu_pick_kernels(const char *isa, const spi_cpu_kernels **kernels,
 
 /* The table's own entry for the type, or the reference's; never NULL for a type in samepage/dtype.h. */
 const spi_cpu_type *spi_cpu_find_type(const spi_cpu_kernels *kernels, sp_dtype type);
-
-/* Elements [first, first + count) of a row in f32; both are multiples of the type's block. dequant.c */
-void spi_cpu_dequantise(sp_dtype type, const void *row, uint32_t first, uint32_t count, float *out);
 
 /* The reference's, for shapes that a fast kernel does not take. reference_attention.c */
 void spi_cpu_attention_reference(const spi_cpu_attention *args);

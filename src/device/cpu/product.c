@@ -1,6 +1,6 @@
 /* device/cpu/product.c - sharing out a product of weights and rows, and what happens to sums on their way to their place.
  *
- * Each thread takes a contiguous run of the matrix's rows, always the same one, and takes it in tiles: so many tokens
+ * A part is a contiguous run of the matrix's rows, and is taken in tiles: so many tokens
  * that their activations stay in the second-level cache, so many rows that their sums stay in the first. Weights are
  * read once for each block of tokens. May include: device, os, base.
  */
@@ -11,6 +11,8 @@
 #define TOKENS_UNIT     24u /* a multiple of what any kernel takes at once */
 #define OUT_TILE_FLOATS 8192u
 #define OUT_ROWS_MAX    2048u
+#define PART_ROWS       256u
+#define PARTS_MAX       16u
 #define STRIDE_UNIT     16u /* floats: rows of the tile start on cache lines */
 
 static uint32_t round_up(uint32_t value, uint32_t unit) {
@@ -33,10 +35,15 @@ static uint32_t tile_rows(const spi_cpu_type *type, uint32_t tokens) {
     return rows ? rows : type->group_rows;
 }
 
+/* Of the largest tile; a multiple of cache lines. */
+static size_t sums_bytes(uint32_t group_rows) {
+    size_t least = (size_t)TOKENS_MAX * round_up(group_rows, STRIDE_UNIT);
+    return (least > OUT_TILE_FLOATS ? least : OUT_TILE_FLOATS) * sizeof(float);
+}
+
 size_t spi_cpu_product_scratch_bytes(const spi_program *program, const spi_op *op) {
     uint32_t group = program->store->matrices[op->weight].type->group_rows;
-    size_t least = (size_t)TOKENS_MAX * round_up(group, STRIDE_UNIT);
-    return (least > OUT_TILE_FLOATS ? least : OUT_TILE_FLOATS) * sizeof(float);
+    return sums_bytes(group) + program->cpu->kernels->product_scratch_bytes;
 }
 
 /* Sums of one token for rows first .. to where the op wants them. */
@@ -75,16 +82,23 @@ static const void *first_act(const spi_program *program, const spi_step *step, c
     return program->buffers[step->buffer] + (size_t)token * cols;
 }
 
-void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t tokens, uint32_t thread,
-                           uint32_t thread_count) {
+/* So large that beginning one costs nothing, so many that threads can help each other. */
+uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uint32_t owner_count) {
+    uint32_t parts = program->store->tensors[op->weight].rows / owner_count / PART_ROWS;
+    return parts < 1 ? 1 : parts > PARTS_MAX ? PARTS_MAX : parts;
+}
+
+void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t tokens, uint32_t part,
+                           uint32_t part_count, uint32_t thread) {
     const spi_op *op = step->op;
     const spi_tensor *tensor = &program->store->tensors[op->weight];
     const spi_cpu_matrix *matrix = &program->store->matrices[op->weight];
     const spi_cpu_type *type = matrix->type;
     uint64_t first, end;
-    spi_pool_share(tensor->rows, type->group_rows, thread, thread_count, &first, &end);
+    spi_pool_share(tensor->rows, type->group_rows, part, part_count, &first, &end);
     uint32_t block = block_tokens(type, tensor->cols, tokens), rows = tile_rows(type, block);
-    float *sums = (float *)(void *)(program->scratch + thread * program->scratch_bytes);
+    uint8_t *scratch = program->scratch + thread * program->scratch_bytes;
+    float *sums = (float *)(void *)scratch;
     for (uint32_t token = 0; token < tokens; token += block) {
         uint32_t count = tokens - token < block ? tokens - token : block;
         for (uint32_t row = (uint32_t)first; row < end; row += rows) {
@@ -98,7 +112,8 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
                                     .token_count = count,
                                     .ahead = spi_cpu_get_features()->intel,
                                     .out = sums,
-                                    .out_stride = round_up(rows, STRIDE_UNIT)};
+                                    .out_stride = round_up(rows, STRIDE_UNIT),
+                                    .scratch = scratch + sums_bytes(type->group_rows)};
             type->product(&args);
             for (uint32_t t = 0; t < count; t++) {
                 finish(program, op, token + t, row, args.row_count, sums + t * args.out_stride);

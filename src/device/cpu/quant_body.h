@@ -1,178 +1,218 @@
-/* device/cpu/quant_body.h - what quantised kernels of both widths share: rounding activations to 8 bits, and interleaving
- * the rows of weights. Included by kernels_avx2.c and kernels_avx512.c.
+/* device/cpu/quant_body.h - products with packed weights: an instance for each type and width.
  *
- * Packed weights: QUANT_ROWS rows side by side. 32-bit lane r of a vector holds four neighbouring columns of row r, so a
- * broadcast of four activations meets as many rows at once and sums need no folding. Four blocks of 32 columns stand
- * together, their scales first: then every vector lies on its own alignment, and a thread reads one stream.
- * Measured against row-wise kernels: 0.88-0.90 of the memory's bandwidth in place of 0.3-0.77.
+ * One token, or a few: weights are used as they come, since memory is what it waits for. More: a piece of weights is expanded
+ * once and multiplied with all tiles of tokens (tile.h), while what comes next is asked for.
+ * May include: device, dtype, os, base.
  */
 #ifndef SPI_DEVICE_CPU_QUANT_BODY_H
 #define SPI_DEVICE_CPU_QUANT_BODY_H
 
-#include <stdbool.h>
-#include <string.h>
+#include "device/cpu/codes_body.h"
+#include "device/cpu/dot_body.h"
+#include "device/cpu/products.h"
+#include "device/cpu/tile.h"
 
-#include "device/cpu/blocks.h"
-#include "device/cpu/kernels.h"
-#include "device/cpu/vector.h"
-
-#define QUANT_ROWS   V_WIDTH
-#define QUANT_BLOCKS 4u
-#define QUANT_STEPS  8u /* of four columns, in a block */
-
-typedef struct packed_q8_0 {
-    uint16_t d[QUANT_BLOCKS][QUANT_ROWS];
-    uint8_t q[QUANT_BLOCKS][QUANT_STEPS][QUANT_ROWS * 4];
-} packed_q8_0;
-
-typedef struct packed_q4_0 {
-    uint16_t d[QUANT_BLOCKS][QUANT_ROWS];
-    uint8_t q[QUANT_BLOCKS][QUANT_STEPS / 2][QUANT_ROWS * 4];
-} packed_q4_0;
-
-static size_t quant_quads(uint32_t cols) {
-    return (cols / SPI_QUANT_BLOCK + QUANT_BLOCKS - 1) / QUANT_BLOCKS;
-}
-
-static size_t quant_groups(uint32_t rows) {
-    return (rows + QUANT_ROWS - 1) / QUANT_ROWS;
-}
-
-static size_t quant_bytes_q8_0(uint32_t rows, uint32_t cols) {
-    return quant_groups(rows) * quant_quads(cols) * sizeof(packed_q8_0);
-}
-
-static size_t quant_bytes_q4_0(uint32_t rows, uint32_t cols) {
-    return quant_groups(rows) * quant_quads(cols) * sizeof(packed_q4_0);
-}
-
-/* Values are stored with `flip` (see the product kernels); padding has the scale 0. */
-static void quant_pack_q8_0(void *packed, const void *source, uint32_t rows, uint32_t cols, uint32_t group_first,
-                            uint32_t group_count, uint8_t flip) {
-    size_t blocks = cols / SPI_QUANT_BLOCK, quads = quant_quads(cols);
-    for (uint32_t group = group_first; group < group_first + group_count; group++) {
-        packed_q8_0 *to = (packed_q8_0 *)packed + group * quads;
-        for (size_t b = 0; b < quads * QUANT_BLOCKS; b++) {
-            for (uint32_t r = 0; r < QUANT_ROWS; r++) {
-                uint32_t row = group * QUANT_ROWS + r;
-                spi_q8_0 zero = {0};
-                const spi_q8_0 *from = row < rows && b < blocks ? (const spi_q8_0 *)source + row * blocks + b : &zero;
-                to[b / QUANT_BLOCKS].d[b % QUANT_BLOCKS][r] = from->d;
-                for (uint32_t i = 0; i < QUANT_STEPS; i++) {
-                    uint32_t four;
-                    memcpy(&four, from->q + i * 4, 4);
-                    four ^= flip * 0x01010101u;
-                    memcpy(to[b / QUANT_BLOCKS].q[b % QUANT_BLOCKS][i] + r * 4, &four, 4);
-                }
-            }
-        }
-    }
-}
-
-static void quant_pack_q4_0(void *packed, const void *source, uint32_t rows, uint32_t cols, uint32_t group_first,
-                            uint32_t group_count) {
-    size_t blocks = cols / SPI_QUANT_BLOCK, quads = quant_quads(cols);
-    for (uint32_t group = group_first; group < group_first + group_count; group++) {
-        packed_q4_0 *to = (packed_q4_0 *)packed + group * quads;
-        for (size_t b = 0; b < quads * QUANT_BLOCKS; b++) {
-            for (uint32_t r = 0; r < QUANT_ROWS; r++) {
-                uint32_t row = group * QUANT_ROWS + r;
-                spi_q4_0 zero = {0};
-                const spi_q4_0 *from = row < rows && b < blocks ? (const spi_q4_0 *)source + row * blocks + b : &zero;
-                to[b / QUANT_BLOCKS].d[b % QUANT_BLOCKS][r] = from->d;
-                for (uint32_t i = 0; i < QUANT_STEPS / 2; i++) {
-                    memcpy(to[b / QUANT_BLOCKS].q[b % QUANT_BLOCKS][i] + r * 4, from->q + i * 4, 4);
-                }
-            }
-        }
-    }
-}
-
-/* -8 times sums of the 32 values, so that kernels can take nibbles and bytes as unsigned. AVX2 sums in 16 bits: the low
- * half is that of columns 0, 1 of each four, the high half that of columns 2, 3. */
-SPI_INLINE int32_t quant_bias(__m256i q) {
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
-    __m128i sum = _mm_add_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
-    sum = _mm_add_epi16(sum, _mm_shuffle_epi32(sum, 0x4e));
-    sum = _mm_add_epi16(sum, _mm_shuffle_epi32(sum, 0xb1));
+#define QUANT_FEW_TOKENS 4u
+#define QUANT_ROWS       (SPI_PACKED_SETS * V_WIDTH) /* of a group */
 #if defined(__AVX512F__)
-    sum = _mm_madd_epi16(sum, _mm_set1_epi16(-8));
+#define QUANT_TILE        spi_tile_avx512
+#define QUANT_TILE_TOKENS SPI_TILE_TOKENS_AVX512
 #else
-    sum = _mm_mullo_epi16(sum, _mm_set1_epi16(-8));
+#define QUANT_TILE        spi_tile_avx2
+#define QUANT_TILE_TOKENS SPI_TILE_TOKENS_AVX2
 #endif
-    return _mm_cvtsi128_si32(sum);
-}
 
-SPI_INLINE __m256 quant_abs(__m256 x) {
-    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
-}
+/* Totals of a few tokens. */
+typedef struct quant_totals {
+    vf of[QUANT_FEW_TOKENS];
+} quant_totals;
 
-/* The scale that fits best to x, now that it is rounded to q: <x, q> / <q, q>. It takes the part of the rounding error
- * that lies along q away, 1.5 % of all on average, for a tenth of a product's cost with the smallest of matrices. */
-SPI_INLINE float quant_fit(const __m256 x[4], const __m256i q[4]) {
-    __m256 xq = _mm256_setzero_ps(), qq = _mm256_setzero_ps();
-    for (uint32_t i = 0; i < 4; i++) {
-        __m256 value = _mm256_cvtepi32_ps(q[i]);
-        xq = _mm256_fmadd_ps(x[i], value, xq);
-        qq = _mm256_fmadd_ps(value, value, qq);
+/* Sums stay in registers from one step to the next: see TILE_KEEP. */
+#define QUANT_KEEP(s) __asm__ volatile("" : VI_REGISTER(s) : : "memory")
+
+SPI_INLINE void quant_block(sp_dtype type, const codes_unit *open, const uint8_t *unit, const uint32_t b,
+                            const uint8_t *act, const uint32_t tokens, const bool ahead, quant_totals *totals) {
+    const bool halves = codes_has_halves(type), are_signed = codes_are_signed(type);
+    const size_t block_bytes = spi_packed_block_bytes(type, V_WIDTH);
+    const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH) + b * block_bytes;
+    for (uint32_t at = 0; ahead && at < block_bytes; at += 64) {
+        v_ahead(block + at);
     }
-    __m256 both = _mm256_hadd_ps(xq, qq);
-    both = _mm256_hadd_ps(both, both);
-    __m128 sums = _mm_add_ps(_mm256_castps256_ps128(both), _mm256_extractf128_ps(both, 1));
-    return _mm_cvtss_f32(_mm_div_ss(sums, _mm_movehdup_ps(sums)));
-}
-
-/* Rounds to nearest with the scale max / 127, so nothing can leave int8, and then fits the scale anew. */
-static void quantise(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count) {
-    for (uint32_t b = 0; b < block_count; b++, src += SPI_I8_COLUMNS, tile += SPI_I8_TOKEN_BYTES * tile_tokens) {
-        const __m256 x[4] = {_mm256_loadu_ps(src), _mm256_loadu_ps(src + 8), _mm256_loadu_ps(src + 16),
-                             _mm256_loadu_ps(src + 24)};
-        __m256 most = _mm256_max_ps(_mm256_max_ps(quant_abs(x[0]), quant_abs(x[1])),
-                                    _mm256_max_ps(quant_abs(x[2]), quant_abs(x[3])));
-        __m128 four = _mm_max_ps(_mm256_castps256_ps128(most), _mm256_extractf128_ps(most, 1));
-        four = _mm_max_ps(four, _mm_movehl_ps(four, four));
-        float largest = _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
-        /* A block of numbers so small that the inverse overflows is a block of zeros. */
-        bool zero = !(largest > 0x1p-120f);
-        __m256 inverse = _mm256_set1_ps(zero ? 0 : 127 / largest);
-        __m256i i[4];
-        for (uint32_t k = 0; k < 4; k++) {
-            i[k] = _mm256_cvtps_epi32(_mm256_mul_ps(x[k], inverse));
+    const codes_scales scales = codes_block_scales(type, open, unit, b);
+    for (uint32_t h = 0; h < (halves ? 2 : 1); h++) {
+        const uint32_t first = h * 4, end = halves ? first + 4 : SPI_PACKED_STEPS;
+        vi s[QUANT_FEW_TOKENS];
+        for (uint32_t t = 0; t < tokens; t++) {
+            s[t] = codes_offset(type) ? dot_begin(act, tokens, t, halves, h, codes_offset(type)) : vi_set32(0);
         }
-        float scale = zero ? 0 : quant_fit(x, i);
-        __m256i q = _mm256_packs_epi16(_mm256_packs_epi32(i[0], i[1]), _mm256_packs_epi32(i[2], i[3]));
-        q = _mm256_permutevar8x32_epi32(q, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-        int32_t bias = quant_bias(q);
-        if (tile_tokens == 1) {
-            _mm256_storeu_si256((__m256i *)(void *)tile, q);
-        } else {
-            uint8_t bytes[SPI_I8_COLUMNS];
-            _mm256_storeu_si256((__m256i *)(void *)bytes, q);
-            for (uint32_t step = 0; step < QUANT_STEPS; step++) {
-                memcpy(tile + (step * tile_tokens + token) * 4, bytes + step * 4, 4);
+#pragma GCC unroll 8
+        for (uint32_t i = first; i < end; i++) {
+            const vi codes = codes_step(type, block, i);
+#pragma GCC unroll 4
+            for (uint32_t t = 0; t < tokens; t++) {
+                s[t] = dot_step(are_signed, s[t], codes, vi_four(acts_step(act, tokens, i, t)));
+                if (tokens > 1) {
+                    QUANT_KEEP(s[t]);
+                }
             }
         }
-        memcpy(tile + SPI_I8_COLUMNS * tile_tokens + 4 * token, &scale, 4);
-        memcpy(tile + (SPI_I8_COLUMNS + 4) * tile_tokens + 4 * token, &bias, 4);
+        for (uint32_t t = 0; t < tokens; t++) {
+            totals->of[t] = dot_end(are_signed, s[t], scales.scale[h], act, tokens, t, totals->of[t]);
+        }
+    }
+    for (uint32_t h = 0; codes_has_min(type) && h < (halves ? 2 : 1); h++) {
+        for (uint32_t t = 0; t < tokens; t++) {
+            totals->of[t] = dot_add_min(scales.min[h], act, tokens, t, halves, h, totals->of[t]);
+        }
     }
 }
 
-/* Where the parts of a block of a tile lie. */
-SPI_INLINE const uint8_t *quant_act(const uint8_t *block, uint32_t tokens, uint32_t step, uint32_t token) {
-    return block + (step * tokens + token) * 4;
+/* The first `blocks` blocks of a unit, or all. */
+SPI_INLINE void quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, const uint8_t *act,
+                           const uint32_t tokens, const bool ahead, quant_totals *totals) {
+    const codes_unit open = codes_open(type, unit);
+    for (uint32_t at = 0; ahead && at < spi_packed_blocks_offset(type, V_WIDTH); at += 64) {
+        v_ahead(unit + at);
+    }
+#pragma GCC unroll 8
+    for (uint32_t b = 0; b < spi_packed_unit_blocks(type); b++) {
+        if (b == blocks) {
+            break;
+        }
+        quant_block(type, &open, unit, b, act + b * SPI_I8_TOKEN_BYTES * tokens, tokens, ahead, totals);
+    }
 }
-SPI_INLINE float quant_scale(const uint8_t *block, uint32_t tokens, uint32_t token) {
-    float scale;
-    memcpy(&scale, block + SPI_I8_COLUMNS * tokens + 4 * token, 4);
-    return scale;
+
+/* One tile of a few tokens, with weights as they come. */
+SPI_INLINE void quant_few_tokens(sp_dtype type, const spi_cpu_product *args, const uint32_t tokens, const bool ahead) {
+    const uint32_t blocks = args->cols / SPI_PACKED_COLUMNS, unit_blocks = spi_packed_unit_blocks(type);
+    const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH);
+    const size_t group_bytes = spi_packed_units(type, args->cols) * SPI_PACKED_SETS * unit_bytes;
+    const uint8_t *unit = (const uint8_t *)args->weights + args->row_first / QUANT_ROWS * group_bytes;
+    for (uint32_t r = 0; r < args->row_count; r += QUANT_ROWS) {
+        quant_totals totals[SPI_PACKED_SETS];
+        for (uint32_t t = 0; t < tokens; t++) {
+            totals[0].of[t] = totals[1].of[t] = v_zero();
+        }
+        const uint8_t *act = args->acts;
+        for (uint32_t b = 0; b < blocks; b += unit_blocks, act += unit_blocks * SPI_I8_TOKEN_BYTES * tokens) {
+            for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += unit_bytes) {
+                quant_unit(type, unit, blocks - b, act, tokens, ahead, &totals[set]);
+            }
+        }
+        for (uint32_t t = 0; t < tokens; t++) {
+            float *out = args->out + t * args->out_stride + r;
+            v_store(out, totals[0].of[t]);
+            v_store(out + V_WIDTH, totals[1].of[t]);
+        }
+    }
 }
-SPI_INLINE int32_t quant_load(const uint8_t *bytes) {
-    int32_t four;
-    memcpy(&four, bytes, 4);
-    return four;
+
+SPI_INLINE spi_tile_class quant_class(sp_dtype type) {
+    return codes_are_signed(type)   ? SPI_TILE_SIGNED
+           : codes_has_halves(type) ? (codes_has_min(type) ? SPI_TILE_HALVES_MIN : SPI_TILE_HALVES)
+                                    : (codes_has_min(type) ? SPI_TILE_MIN : SPI_TILE_PLAIN);
 }
-SPI_INLINE int32_t quant_bias_of(const uint8_t *block, uint32_t tokens, uint32_t token) {
-    return quant_load(block + (SPI_I8_COLUMNS + 4) * tokens + 4 * token);
+
+/* One set of rows of a unit, into its places in expanded blocks. */
+SPI_INLINE void quant_expand_unit(sp_dtype type, const uint8_t *unit, uint32_t set, uint32_t blocks, uint8_t *to) {
+    const uint32_t halves = codes_has_halves(type) ? 2 : 1;
+    const codes_unit open = codes_open(type, unit);
+    const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH);
+#pragma GCC unroll 8
+    for (uint32_t b = 0; b < spi_packed_unit_blocks(type); b++) {
+        if (b == blocks) {
+            break;
+        }
+#pragma GCC unroll 8
+        for (uint32_t i = 0; i < SPI_PACKED_STEPS; i++) {
+            vi_store(to + (i * SPI_PACKED_SETS + set) * VI_BYTES, codes_step(type, block, i));
+        }
+        const codes_scales scales = codes_block_scales(type, &open, unit, b);
+        float *scale = (float *)(void *)(to + SPI_PACKED_STEPS * SPI_PACKED_SETS * VI_BYTES) + set * V_WIDTH;
+        float *min = scale + halves * SPI_PACKED_SETS * V_WIDTH;
+        for (uint32_t h = 0; h < halves; h++) {
+            v_store(scale + h * SPI_PACKED_SETS * V_WIDTH, scales.scale[h]);
+            if (codes_has_min(type)) {
+                v_store(min + h * SPI_PACKED_SETS * V_WIDTH, scales.min[h]);
+            }
+        }
+        block += spi_packed_block_bytes(type, V_WIDTH);
+        to += spi_tile_block_bytes(quant_class(type), V_WIDTH);
+    }
+}
+
+/* TILE_BLOCKS blocks, or what is left of them; returns what lies behind. */
+SPI_INLINE const uint8_t *quant_expand(sp_dtype type, const uint8_t *unit, uint32_t blocks, uint8_t *to) {
+    const uint32_t unit_blocks = spi_packed_unit_blocks(type);
+    for (uint32_t b = 0; b < TILE_BLOCKS && b < blocks; b += unit_blocks) {
+        for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += spi_packed_unit_bytes(type, V_WIDTH)) {
+            quant_expand_unit(type, unit, set, blocks - b, to + b * spi_tile_block_bytes(quant_class(type), V_WIDTH));
+        }
+    }
+    return unit;
+}
+
+typedef struct quant_piece {
+    uint32_t row;          /* of args->out */
+    uint32_t first, count; /* blocks of columns */
+    const uint8_t *next;   /* weights that the next piece will read */
+    size_t next_bytes;
+} quant_piece;
+
+/* A piece's expanded weights with all tokens. Memory works on the next piece meanwhile. */
+static void quant_all_tiles(spi_tile_class class, uint32_t offset, const spi_cpu_product *args,
+                            const quant_piece *piece) {
+    const uint32_t blocks = args->cols / SPI_PACKED_COLUMNS;
+    const uint32_t tiles = (args->token_count - 1) / QUANT_TILE_TOKENS + 1;
+    const size_t ask_bytes = (piece->next_bytes / 64 / tiles + 1) * 64;
+    const uint8_t *act = args->acts, *next = piece->next, *next_end = piece->next + piece->next_bytes;
+    spi_tile tile = {.weights = args->scratch,
+                     .blocks = piece->count,
+                     .offset = offset,
+                     .first = piece->first == 0,
+                     .out = args->out + piece->row,
+                     .out_stride = args->out_stride};
+    for (uint32_t t = 0; t < args->token_count; t += tile.tokens) {
+        for (const uint8_t *end = next + ask_bytes; next < end && next < next_end; next += 64) {
+            _mm_prefetch((const char *)next, _MM_HINT_T0);
+        }
+        tile.tokens = spi_i8_tile_tokens(args->token_count - t, QUANT_TILE_TOKENS);
+        tile.acts = act + (size_t)piece->first * SPI_I8_TOKEN_BYTES * tile.tokens;
+        QUANT_TILE(class, &tile);
+        act += (size_t)SPI_I8_TOKEN_BYTES * tile.tokens * blocks;
+        tile.out += tile.tokens * args->out_stride;
+    }
+}
+
+SPI_INLINE void quant_product(sp_dtype type, const spi_cpu_product *args) {
+    if (args->token_count == 1 && args->ahead) {
+        quant_few_tokens(type, args, 1, true);
+        return;
+    }
+    switch (args->token_count) {
+    case 1: quant_few_tokens(type, args, 1, false); return;
+    case 2: quant_few_tokens(type, args, 2, false); return;
+    case 4: quant_few_tokens(type, args, 4, false); return;
+    default: break;
+    }
+    const uint32_t blocks = args->cols / SPI_PACKED_COLUMNS, unit_blocks = spi_packed_unit_blocks(type);
+    const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH);
+    const size_t group_bytes = spi_packed_units(type, args->cols) * SPI_PACKED_SETS * unit_bytes;
+    const uint8_t *unit = (const uint8_t *)args->weights + args->row_first / QUANT_ROWS * group_bytes;
+    const uint8_t *end = unit + (args->row_count + QUANT_ROWS - 1) / QUANT_ROWS * group_bytes;
+    for (uint32_t r = 0; r < args->row_count; r += QUANT_ROWS) {
+        for (uint32_t b = 0; b < blocks; b += TILE_BLOCKS) {
+            unit = quant_expand(type, unit, blocks - b, args->scratch);
+            size_t next_bytes = TILE_BLOCKS / unit_blocks * SPI_PACKED_SETS * unit_bytes;
+            quant_piece piece = {.row = r,
+                                 .first = b,
+                                 .count = blocks - b < TILE_BLOCKS ? blocks - b : TILE_BLOCKS,
+                                 .next = unit,
+                                 .next_bytes = (size_t)(end - unit) < next_bytes ? (size_t)(end - unit) : next_bytes};
+            quant_all_tiles(quant_class(type), codes_offset(type), args, &piece);
+        }
+    }
 }
 
 #endif

@@ -1,11 +1,12 @@
 /* device/cpu/reference.c - every op of a row in plain C: the oracle, and what other tables borrow from.
  *
- * Written to be obviously right: one loop a formula, sums in double. May include: device, os, base.
+ * Written to be obviously right: one loop a formula, sums in double. May include: device, dtype, os, base.
  */
 #include <math.h>
 
 #include "base/half.h"
 #include "device/cpu/kernels.h"
+#include "dtype/dequant.h"
 
 static void norm(float *dst, const float *src, const float *weight, uint32_t count, float eps) {
     double squares = 0;
@@ -47,6 +48,12 @@ static void add(float *dst, const float *src, uint32_t count) {
     }
 }
 
+static void add_scaled(float *dst, const float *src, uint32_t count, float scale) {
+    for (uint32_t i = 0; i < count; i++) {
+        dst[i] = (float)(dst[i] + (double)src[i] * scale);
+    }
+}
+
 static void cap(float *x, uint32_t count, float scale, float softcap) {
     for (uint32_t i = 0; i < count; i++) {
         double value = (double)x[i] * scale;
@@ -60,28 +67,37 @@ static void to_f16(uint16_t *dst, const float *src, uint32_t count) {
     }
 }
 
-#define CHUNK 256u /* a multiple of every type's block */
+#define CHUNK  256u /* a multiple of every type's block */
+#define TOKENS 8u   /* that share one decoding of a chunk */
 
-static double dot_row(sp_dtype type, const uint8_t *row, const float *x, uint32_t cols) {
+/* Products of one row of weights with some tokens. */
+static void dot_row(sp_dtype type, const uint8_t *row, uint32_t cols, const float *acts, size_t act_stride,
+                    uint32_t token_count, double sums[TOKENS]) {
     float values[CHUNK];
-    double sum = 0;
     for (uint32_t first = 0; first < cols; first += CHUNK) {
         uint32_t count = cols - first < CHUNK ? cols - first : CHUNK;
-        spi_cpu_dequantise(type, row, first, count, values);
-        for (uint32_t i = 0; i < count; i++) {
-            sum += (double)values[i] * x[first + i];
+        spi_dequantise(type, row, first, count, values);
+        for (uint32_t t = 0; t < token_count; t++) {
+            const float *x = acts + t * act_stride + first;
+            for (uint32_t i = 0; i < count; i++) {
+                sums[t] += (double)values[i] * x[i];
+            }
         }
     }
-    return sum;
 }
 
 static void product(sp_dtype type, const spi_cpu_product *args) {
     size_t row_bytes = (size_t)(args->cols / sp_dtype_block_elements(type)) * sp_dtype_block_bytes(type);
     for (uint32_t r = 0; r < args->row_count; r++) {
         const uint8_t *row = (const uint8_t *)args->weights + (args->row_first + r) * row_bytes;
-        for (uint32_t t = 0; t < args->token_count; t++) {
-            const float *x = (const float *)args->acts + t * args->act_stride;
-            args->out[t * args->out_stride + r] = (float)dot_row(type, row, x, args->cols);
+        for (uint32_t first = 0; first < args->token_count; first += TOKENS) {
+            uint32_t count = args->token_count - first < TOKENS ? args->token_count - first : TOKENS;
+            double sums[TOKENS] = {0};
+            const float *acts = (const float *)args->acts + first * args->act_stride;
+            dot_row(type, row, args->cols, acts, args->act_stride, count, sums);
+            for (uint32_t t = 0; t < count; t++) {
+                args->out[(first + t) * args->out_stride + r] = (float)sums[t];
+            }
         }
     }
 }
@@ -132,6 +148,7 @@ const spi_cpu_kernels spi_cpu_kernels_reference = {
     .rotate = rotate,
     .gate = gate,
     .add = add,
+    .add_scaled = add_scaled,
     .cap = cap,
     .to_f16 = to_f16,
     .attention_rows = 4,

@@ -94,6 +94,17 @@ static void rows_add(float *dst, const float *src, uint32_t count) {
     }
 }
 
+static void rows_add_scaled(float *dst, const float *src, uint32_t count, float scale) {
+    uint32_t i = 0;
+    vf factor = v_set(scale);
+    for (; i + V_WIDTH <= count; i += V_WIDTH) {
+        v_store(dst + i, v_fma(v_load(src + i), factor, v_load(dst + i)));
+    }
+    for (; i < count; i++) {
+        dst[i] = fmaf(src[i], scale, dst[i]);
+    }
+}
+
 SPI_INLINE vf rows_capped(vf x, vf scale, float softcap) {
     x = v_mul(x, scale);
     return softcap != 0 ? v_mul(v_tanh(v_div(x, v_set(softcap))), v_set(softcap)) : x;

@@ -28,7 +28,7 @@ static void pack_share(void *env, uint32_t thread, uint32_t thread_count) {
     uint64_t first, end;
     spi_pool_share(job->group_end - job->group_first, 1, thread, thread_count, &first, &end);
     if (first < end) {
-        job->type->pack(job->packed, job->tensor->data, job->tensor->rows, job->tensor->cols,
+        job->type->pack(job->type->type, job->packed, job->tensor->data, job->tensor->rows, job->tensor->cols,
                         job->group_first + (uint32_t)first, (uint32_t)(end - first));
     }
 }
@@ -47,7 +47,7 @@ static void pack_tensor(packing *state, const spi_tensor *tensor, const spi_cpu_
     for (uint64_t first = 0; first < groups; first += step) {
         uint64_t end = first + step < groups ? first + step : groups;
         pack_job job = {tensor, type, packed, (uint32_t)first, (uint32_t)end};
-        spi_pool_run(state->cpu->pool, pack_share, &job);
+        spi_pool_run_parts(state->cpu->pool, pack_share, &job);
         uint64_t from = tensor->bytes * first / groups, to = tensor->bytes * end / groups;
         if (state->droppable) {
             spi_vm_drop((const uint8_t *)tensor->data + from, (size_t)(to - from));
@@ -65,7 +65,7 @@ static bool is_packed(const spi_store *store, uint32_t index) {
 
 static size_t packed_bytes(const spi_store *store, uint32_t index) {
     const spi_tensor *tensor = &store->tensors[index];
-    size_t bytes = store->matrices[index].type->packed_bytes(tensor->rows, tensor->cols);
+    size_t bytes = store->matrices[index].type->packed_bytes(tensor->type, tensor->rows, tensor->cols);
     return (bytes + SPI_CPU_CACHE_LINE_BYTES - 1) / SPI_CPU_CACHE_LINE_BYTES * SPI_CPU_CACHE_LINE_BYTES;
 }
 

@@ -210,7 +210,7 @@ static sp_status record_add(const spi_vk_recorder *r, const spi_op *op) {
     spi_vk_dispatch dispatch = {.shader = SPI_VK_add,
                                 .groups_x = groups(width(r, op->dst), LANES),
                                 .groups_y = r->rows,
-                                .push = {stride(r, op->dst), width(r, op->dst)},
+                                .push = {stride(r, op->dst), width(r, op->dst), spi_vk_float_word(op->scale)},
                                 .bindings = {[4] = scratch(r, op->src), [6] = scratch(r, op->dst)}};
     return encode(r, &dispatch);
 }

@@ -2,66 +2,7 @@
 #include "base/error.h"
 #include "device/vulkan/vulkan.h"
 
-static const uint32_t words_matmul_1_f32[] = {
-#include "matmul_1_f32.spv.h"
-};
-static const uint32_t words_matmul_1_f16[] = {
-#include "matmul_1_f16.spv.h"
-};
-static const uint32_t words_matmul_1_bf16[] = {
-#include "matmul_1_bf16.spv.h"
-};
-static const uint32_t words_matmul_1_q8_0[] = {
-#include "matmul_1_q8_0.spv.h"
-};
-static const uint32_t words_matmul_1_q4_0[] = {
-#include "matmul_1_q4_0.spv.h"
-};
-static const uint32_t words_matmul_4_f32[] = {
-#include "matmul_4_f32.spv.h"
-};
-static const uint32_t words_matmul_4_f16[] = {
-#include "matmul_4_f16.spv.h"
-};
-static const uint32_t words_matmul_4_bf16[] = {
-#include "matmul_4_bf16.spv.h"
-};
-static const uint32_t words_matmul_4_q8_0[] = {
-#include "matmul_4_q8_0.spv.h"
-};
-static const uint32_t words_matmul_4_q4_0[] = {
-#include "matmul_4_q4_0.spv.h"
-};
-static const uint32_t words_matmul_8_f32[] = {
-#include "matmul_8_f32.spv.h"
-};
-static const uint32_t words_matmul_8_f16[] = {
-#include "matmul_8_f16.spv.h"
-};
-static const uint32_t words_matmul_8_bf16[] = {
-#include "matmul_8_bf16.spv.h"
-};
-static const uint32_t words_matmul_8_q8_0[] = {
-#include "matmul_8_q8_0.spv.h"
-};
-static const uint32_t words_matmul_8_q4_0[] = {
-#include "matmul_8_q4_0.spv.h"
-};
-static const uint32_t words_embed_f32[] = {
-#include "embed_f32.spv.h"
-};
-static const uint32_t words_embed_f16[] = {
-#include "embed_f16.spv.h"
-};
-static const uint32_t words_embed_bf16[] = {
-#include "embed_bf16.spv.h"
-};
-static const uint32_t words_embed_q8_0[] = {
-#include "embed_q8_0.spv.h"
-};
-static const uint32_t words_embed_q4_0[] = {
-#include "embed_q4_0.spv.h"
-};
+#include "typed_shaders.inc"
 static const uint32_t words_norm[] = {
 #include "norm.spv.h"
 };
@@ -104,6 +45,13 @@ static const shader_words shaders[SPI_VK_SHADER_COUNT] = {
 #include "device/vulkan/shaders.def"
 #undef SHADER
 };
+
+/* A family's kernel for a type is its first one's number plus the type's. */
+_Static_assert(SPI_VK_matmul_1_iq4_xs - SPI_VK_matmul_1_f32 == (int)SPI_VK_IQ4_XS &&
+                   SPI_VK_matmul_8_q2_k - SPI_VK_matmul_8_f32 == (int)SPI_VK_Q2_K &&
+                   SPI_VK_embed_mxfp4 - SPI_VK_embed_f32 == (int)SPI_VK_MXFP4 &&
+                   SPI_VK_embed_q4_1 - SPI_VK_embed_f32 == (int)SPI_VK_Q4_1,
+               "cmake/shaders.cmake lists the types in the order of spi_vk_type");
 
 static sp_status create_set_layout(spi_vk *vk, sp_error *error) {
     VkDescriptorSetLayoutBinding bindings[SPI_VK_BINDINGS - 1];

@@ -11,7 +11,7 @@
 
 static bool same(const spi_op *a, const spi_op *b) {
     return a->weight == b->weight && a->rope_dims == b->rope_dims && a->rope_base == b->rope_base &&
-           a->rope_freq_scale == b->rope_freq_scale;
+           a->rope_freq_scale == b->rope_freq_scale && a->scale == b->scale;
 }
 
 /* The first op that rotates by the same angles; op itself if there is none before it. */
@@ -27,6 +27,7 @@ static uint32_t find_first(const spi_tape *tape, uint32_t op) {
 static bool set_up(const spi_program *program, const spi_op *op, spi_vk_rotation *rotation) {
     const float *factors = op->weight == SPI_NONE ? NULL : program->store->sources[op->weight].data;
     rotation->pairs = op->rope_dims / 2;
+    rotation->scale = (double)op->scale;
     rotation->frequencies = spi_alloc(rotation->pairs, sizeof *rotation->frequencies);
     for (uint32_t i = 0; rotation->frequencies && i < rotation->pairs; i++) {
         rotation->frequencies[i] = (double)op->rope_freq_scale *
@@ -75,8 +76,8 @@ void spi_vk_rotations_destroy(spi_program *program) {
 static void fill_row(const spi_vk_rotation *rotation, uint32_t position, float *table) {
     for (uint32_t i = 0; i < rotation->pairs; i++) {
         double angle = position * rotation->frequencies[i];
-        table[2 * i] = (float)cos(angle);
-        table[2 * i + 1] = (float)sin(angle);
+        table[2 * i] = (float)(rotation->scale * cos(angle));
+        table[2 * i + 1] = (float)(rotation->scale * sin(angle));
     }
 }
 

@@ -146,25 +146,63 @@ void spi_vk_link_remove(void *context, spi_link *link);
 sp_status spi_vk_product(void *context, spi_link *link, const sp_matmul *args, sp_error *error);
 
 /* repack.c: weights in the order in which kernels read them. Rows stand in tiles of 32 (1 for a single row); a tile is
- * [unit][row][16 bytes], so that neighbouring invocations read neighbouring bytes, and the f16 scales of the quantised
- * types lie apart as [pair of blocks][row][2]. What lies behind the last column or row is zero. */
-typedef enum spi_vk_type { SPI_VK_F32, SPI_VK_F16, SPI_VK_BF16, SPI_VK_Q8_0, SPI_VK_Q4_0 } spi_vk_type;
+ * [unit][row][16 bytes], so that neighbouring invocations read neighbouring bytes, and the scales and high bits of the
+ * quantised types lie apart as [step][word][row][4 bytes]. A step is what a kernel takes at once: one unit of a plain
+ * type, 32 to 256 elements of the others. What lies behind the last column or row is zero. The numbers are TYPE in
+ * shaders/weights.glsl, which says what a step's words are, and the order is that of cmake/shaders.cmake. */
+typedef enum spi_vk_type {
+    SPI_VK_F32,
+    SPI_VK_F16,
+    SPI_VK_BF16,
+    SPI_VK_Q8_0,
+    SPI_VK_Q4_0,
+    SPI_VK_Q4_1,
+    SPI_VK_Q5_0,
+    SPI_VK_Q5_1,
+    SPI_VK_IQ4_NL,
+    SPI_VK_MXFP4,
+    SPI_VK_Q2_K,
+    SPI_VK_Q3_K,
+    SPI_VK_Q4_K,
+    SPI_VK_Q5_K,
+    SPI_VK_Q6_K,
+    SPI_VK_IQ4_XS
+} spi_vk_type;
 
 typedef struct spi_vk_packing {
     spi_vk_type type;
     uint32_t tile_rows;
-    uint32_t steps; /* of a row: what a kernel takes at once: one unit, or the units of two blocks */
+    uint32_t steps; /* of a row */
     uint32_t units; /* of a row */
     uint64_t tile_bytes, tile_scale_bytes;
 } spi_vk_packing;
 
 #define SPI_VK_TILE_ROWS 32u
 /* A row of scratch is padded to it with zeros, so that kernels need no care at a row's end. */
-#define SPI_VK_COLUMN_PAD 64u
+#define SPI_VK_COLUMN_PAD 128u
 
 bool spi_vk_packing_of(sp_dtype type, uint32_t rows, uint32_t cols, spi_vk_packing *packing);
 void spi_vk_repack(const spi_vk_packing *packing, const spi_tensor *tensor, uint32_t tile, void *units, void *scales);
-uint32_t spi_vk_type_unit_elements(spi_vk_type type);
+
+/* repack_steps.c: one step of a quantised type taken apart. */
+#define SPI_VK_STEP_ELEMENTS_MAX 256u
+#define SPI_VK_SCALE_WORDS_MAX   5u
+
+typedef struct spi_vk_step {
+    uint8_t
+        quants[SPI_VK_STEP_ELEMENTS_MAX]; /* in the order of the row, without the offset that the kernel subtracts */
+    uint32_t words[SPI_VK_SCALE_WORDS_MAX];
+} spi_vk_step;
+
+/* How each quantised type is taken: `low` bits of an element stand in units, `high` bits in words behind the scales. */
+typedef struct spi_vk_format {
+    sp_dtype dtype;
+    uint32_t step_elements, low, high;
+    uint32_t scale_words;                                /* of a step, before the high bits */
+    void (*read)(const void *blocks, spi_vk_step *step); /* a step's blocks; NULL for plain types */
+} spi_vk_format;
+extern const spi_vk_format spi_vk_formats[]; /* by spi_vk_type */
+#define SPI_VK_TYPE_COUNT (SPI_VK_IQ4_XS + 1)
 
 /* weights.c: a tensor is cut into pieces of whole tiles that can be bound. */
 typedef struct spi_vk_piece {
@@ -200,6 +238,7 @@ typedef struct spi_vk_rotation {
     uint32_t pairs;
     uint32_t word; /* of the table */
     double *frequencies;
+    double scale;
 } spi_vk_rotation;
 
 /* Rows (or outputs) that are next to each other and whose memory is bound by one window. A session longer than a window

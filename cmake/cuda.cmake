@@ -1,0 +1,44 @@
+# src/device/cuda/kernels/NAME.cu -> build/cuda/NAME.fatbin, embedded as spi_cuda_image_NAME. A fatbin holds machine code
+# for Ampere (8.0 and later of that generation), Hopper and consumer Blackwell, and PTX, which drivers translate for cards
+# to come. nvcc is the one on PATH or that of tools/bootstrap.sh --cuda; nothing of NVIDIA's is linked.
+find_program(NVCC nvcc HINTS "${PROJECT_SOURCE_DIR}/.deps/cuda/bin" ENV CUDA_HOME PATH_SUFFIXES bin)
+if(NOT NVCC)
+  message(FATAL_ERROR "SAMEPAGE_CUDA needs nvcc: install CUDA's toolkit, or run tools/bootstrap.sh --cuda")
+endif()
+execute_process(COMMAND ${NVCC} --version OUTPUT_VARIABLE nvcc_version RESULT_VARIABLE nvcc_failed)
+string(REGEX MATCH "release ([0-9]+)\\.([0-9]+)" matched "${nvcc_version}")
+if(nvcc_failed OR NOT matched)
+  message(FATAL_ERROR "${NVCC} does not say which release it is of")
+endif()
+math(EXPR CUDA_VERSION "${CMAKE_MATCH_1} * 1000 + ${CMAKE_MATCH_2} * 10")
+set(CUDA_TARGETS -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90,code=sm_90)
+if(CUDA_VERSION GREATER_EQUAL 12080)
+  list(APPEND CUDA_TARGETS -gencode=arch=compute_120,code=sm_120)
+endif()
+list(APPEND CUDA_TARGETS -gencode=arch=compute_90,code=compute_90)
+
+file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/device/cuda/kernels/*.cu")
+set(CUDA_IMAGES)
+foreach(kernel ${CUDA_KERNELS})
+  get_filename_component(name ${kernel} NAME_WE)
+  set(fatbin "${PROJECT_BINARY_DIR}/cuda/${name}.fatbin")
+  set(image "${PROJECT_BINARY_DIR}/cuda/${name}.S")
+  # Contraction of a * b + c is the default here and wanted; nothing else is traded for speed.
+  add_custom_command(OUTPUT ${fatbin}
+    COMMAND ${CMAKE_COMMAND} -E make_directory "${PROJECT_BINARY_DIR}/cuda"
+    COMMAND ${NVCC} -fatbin -std=c++17 -O3 -Werror all-warnings ${CUDA_TARGETS}
+      -I "${PROJECT_SOURCE_DIR}/src" -I "${PROJECT_SOURCE_DIR}/include"
+      -MD -MF ${fatbin}.d -o ${fatbin} ${kernel}
+    DEPENDS ${kernel} DEPFILE ${fatbin}.d VERBATIM)
+  file(CONFIGURE OUTPUT ${image} @ONLY CONTENT [=[
+    .section .rodata
+    .balign 64
+    .globl spi_cuda_image_@name@
+    .hidden spi_cuda_image_@name@
+spi_cuda_image_@name@:
+    .incbin "@fatbin@"
+    .section .note.GNU-stack,"",%progbits
+]=])
+  set_source_files_properties(${image} PROPERTIES OBJECT_DEPENDS ${fatbin})
+  list(APPEND CUDA_IMAGES ${image})
+endforeach()

@@ -1,0 +1,51 @@
+/* device/cpu/products.h - the products of the vector tables, by type: each file of kernels defines some of them.
+ *
+ * A new type is a line here, its place in packed.h and pack.c, and its codes and scales in codes_body.h.
+ * May include: device/cpu/kernels.h.
+ */
+#ifndef SPI_DEVICE_CPU_PRODUCTS_H
+#define SPI_DEVICE_CPU_PRODUCTS_H
+
+#include "device/cpu/kernels.h"
+#include "device/cpu/packed.h"
+
+/* Blocks of 32, and blocks of 256: type, name in functions. */
+#define SPI_SMALL_QUANTS(X)                                                                                            \
+    X(SP_Q4_0, q4_0)                                                                                                   \
+    X(SP_Q4_1, q4_1)                                                                                                   \
+    X(SP_Q5_0, q5_0)                                                                                                   \
+    X(SP_Q5_1, q5_1)                                                                                                   \
+    X(SP_Q8_0, q8_0)                                                                                                   \
+    X(SP_IQ4_NL, iq4_nl)                                                                                               \
+    X(SP_MXFP4, mxfp4)
+#define SPI_SUPER_QUANTS(X)                                                                                            \
+    X(SP_Q2_K, q2_k)                                                                                                   \
+    X(SP_Q3_K, q3_k)                                                                                                   \
+    X(SP_Q4_K, q4_k)                                                                                                   \
+    X(SP_Q5_K, q5_k)                                                                                                   \
+    X(SP_Q6_K, q6_k)                                                                                                   \
+    X(SP_IQ4_XS, iq4_xs)
+#define SPI_FLOATS(X)                                                                                                  \
+    X(SP_F32, f32)                                                                                                     \
+    X(SP_F16, f16)                                                                                                     \
+    X(SP_BF16, bf16)
+
+typedef void spi_cpu_product_kernel(const spi_cpu_product *args);
+#define X(type, name) extern spi_cpu_product_kernel spi_product_##name##_avx2, spi_product_##name##_avx512;
+SPI_SMALL_QUANTS(X)
+SPI_SUPER_QUANTS(X)
+SPI_FLOATS(X)
+#undef X
+
+/* Tokens of the largest tile of SPI_FORM_I8: their sums are kept in registers. */
+#define SPI_TILE_TOKENS_AVX2   4u
+#define SPI_TILE_TOKENS_AVX512 4u
+
+/* Rows that float products take at once, and the scratch in which they widen a slice of them. */
+#define SPI_FLOAT_ROWS          8u
+#define SPI_FLOAT_SCRATCH_BYTES ((size_t)16 << 10)
+
+void spi_quantise_avx2(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
+void spi_quantise_avx512(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
+
+#endif

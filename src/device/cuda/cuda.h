@@ -1,0 +1,174 @@
+/* device/cuda/cuda.h - what the files of the CUDA backend share.
+ *
+ * The way of a run: run.c writes a run's parameters (places of KV rows and logits, rotations) into pinned memory, from
+ * which the first kernel fetches them; then one kernel for each op of the tape goes into a stream, and the host waits
+ * for the last. KV blocks lie in the card's own memory and kernels write each new row to the guest's memory as well
+ * (link.c); logits are written to the guest's memory only.
+ *
+ * Owns: everything that a context of the backend consists of. May include: region, os, base, device/backend.h.
+ */
+#ifndef SPI_DEVICE_CUDA_CUDA_H
+#define SPI_DEVICE_CUDA_CUDA_H
+
+#include "device/backend.h"
+#include "device/cuda/driver.h"
+#include "device/cuda/kernels/args.h"
+
+typedef enum spi_cu_module_name {
+#define MODULE(name) SPI_CU_MODULE_##name,
+#define KERNEL(module, name)
+#include "device/cuda/kernels.def"
+    SPI_CU_MODULE_COUNT
+} spi_cu_module_name;
+
+typedef enum spi_cu_kernel {
+#define MODULE(name)
+#define KERNEL(module, name) SPI_CU_##name,
+#include "device/cuda/kernels.def"
+    SPI_CU_KERNEL_COUNT
+} spi_cu_kernel;
+
+/* Tests change what a card would choose. */
+typedef struct spi_cu_choices {
+    bool in_place;         /* kernels read KV in the guest's memory, as on a card that shares it */
+    uint64_t window_bytes; /* of pinned memory through which weights go */
+    uint64_t page_bytes;   /* at least so much of a mirror is backed at once */
+} spi_cu_choices;
+
+typedef struct spi_cu {
+    spi_cu_driver driver;
+    const spi_cu_driver *call; /* &driver */
+    spi_cu_card card;
+    sp_device_info info;
+    spi_cu_choices choices;
+    spi_cu_context context;
+    spi_cu_stream stream;
+    spi_cu_event done;
+    spi_cu_module modules[SPI_CU_MODULE_COUNT];
+    spi_cu_function kernels[SPI_CU_KERNEL_COUNT];
+    uint64_t page_bytes; /* of mirrors */
+    uint64_t runs, copied_bytes;
+    bool lost; /* after a failure of the card nothing is sent to it any more */
+} spi_cu;
+
+/* submit.c. Every entry of the backend begins with enter: the device may be used by another thread than before. */
+sp_status spi_cu_enter(spi_cu *cu, sp_error *error);
+sp_status spi_cu_check(spi_cu *cu, spi_cu_result result, const char *what, sp_error *error);
+sp_status spi_cu_launch(spi_cu *cu, spi_cu_kernel kernel, uint32_t grid_x, uint32_t grid_y, uint32_t threads,
+                        void **arguments, sp_error *error);
+sp_status spi_cu_wait(spi_cu *cu, const char *what, sp_error *error); /* for all that was sent */
+uint32_t spi_cu_ceil(uint64_t count, uint32_t unit);
+
+/* memory.c */
+typedef struct spi_cu_buffer {
+    spi_cu_pointer address;
+    uint64_t bytes;
+} spi_cu_buffer;
+sp_status spi_cu_buffer_create(spi_cu *cu, uint64_t bytes, const char *what, spi_cu_buffer *buffer, sp_error *error);
+sp_status spi_cu_buffer_zero(spi_cu *cu, const spi_cu_buffer *buffer, sp_error *error);
+void spi_cu_buffer_destroy(spi_cu *cu, spi_cu_buffer *buffer); /* a zeroed one is allowed */
+
+typedef struct spi_cu_pinned_memory { /* the host's, at the same address for the card */
+    void *address;
+    uint64_t bytes;
+} spi_cu_pinned_memory;
+sp_status spi_cu_pinned_create(spi_cu *cu, uint64_t bytes, const char *what, spi_cu_pinned_memory *memory,
+                               sp_error *error);
+void spi_cu_pinned_destroy(spi_cu *cu, spi_cu_pinned_memory *memory);
+
+/* link.c */
+typedef struct spi_cu_range { /* in bytes from the region's base */
+    uint64_t first, bytes;
+} spi_cu_range;
+
+typedef struct spi_cu_backing { /* pages of the mirror that memory stands behind */
+    uint64_t first, bytes;
+    spi_cu_handle handle;
+} spi_cu_backing;
+
+typedef struct spi_cu_link {
+    spi_link base;
+    spi_cu_range *ranges; /* registered, side by side from the base on */
+    size_t range_count, range_capacity;
+    spi_cu_pointer mirror; /* as many addresses as the region has; the region itself where kernels work in place */
+    uint64_t mirror_bytes; /* 0: in place */
+    spi_cu_backing *backings;
+    size_t backing_count, backing_capacity;
+    uint8_t *pages; /* what each page of the mirror is: link.c */
+} spi_cu_link;
+
+/* Backs the mirror of KV blocks at [first, end), of which the bytes before `valid_end` were computed before and are
+ * taken over from the region where the mirror does not have them yet. */
+sp_status spi_cu_link_cover(spi_cu *cu, spi_link *link, uint64_t first, uint64_t end, uint64_t valid_end,
+                            sp_error *error);
+
+sp_status spi_cu_link_region(void *context, sp_region *region, spi_link **link, sp_error *error);
+sp_status spi_cu_link_extend(void *context, spi_link *link, sp_error *error);
+void spi_cu_link_remove(void *context, spi_link *link);
+sp_status spi_cu_link_host_wrote(void *context, spi_link *link, uint64_t offset, uint64_t bytes, sp_error *error);
+
+/* formats.c */
+const spi_cu_format *spi_cu_format_of(sp_dtype type); /* NULL: there are no kernels for it */
+void spi_cu_matrix_lay_out(const spi_cu_format *format, const spi_tensor *tensor, spi_cu_matrix *matrix);
+
+/* weights.c */
+struct spi_store {
+    spi_tensor *sources; /* a copy of the array; names and bytes are borrowed */
+    spi_weights weights;
+    spi_cu_matrix *matrices;
+    spi_cu_buffer slab;
+};
+sp_status spi_cu_load(void *context, const spi_weights *weights, spi_progress progress, void *progress_env,
+                      spi_store **store, sp_error *error);
+void spi_cu_unload(void *context, spi_store *store);
+
+/* rotation.c */
+typedef struct spi_cu_rotation {
+    uint32_t pairs;
+    uint64_t first_byte; /* of the table, in the parameters */
+    double scale;
+    double *frequencies;
+} spi_cu_rotation;
+
+/* A row of scratch is padded to so many floats; the padding is zero and stays so. */
+#define SPI_CU_COLUMN_PAD SPI_CU_ROW_ELEMENTS
+static inline uint32_t spi_cu_stride(uint32_t width) {
+    return (width + SPI_CU_COLUMN_PAD - 1) / SPI_CU_COLUMN_PAD * SPI_CU_COLUMN_PAD;
+}
+
+/* program.c */
+struct spi_program {
+    spi_store *store;
+    const spi_tape *tape;
+    spi_cu_buffer scratch;  /* all of the tape's buffers, f32 [rows_max][stride] */
+    uint64_t *buffer_bytes; /* where each begins in it */
+    spi_cu_pinned_memory parameters;
+    spi_cu_buffer fetched; /* the card's copy of them */
+    uint64_t outs_byte, parameter_bytes;
+    spi_cu_rotation *rotations;
+    uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
+    uint32_t rotation_count;
+};
+
+sp_status spi_cu_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **program, sp_error *error);
+void spi_cu_discard(void *context, spi_program *program);
+sp_status spi_cu_write_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, const float *data,
+                              sp_error *error);
+sp_status spi_cu_read_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, float *data,
+                             sp_error *error);
+
+sp_status spi_cu_rotations_create(spi_program *program, uint64_t first_byte, sp_error *error);
+void spi_cu_rotations_destroy(spi_program *program);
+void spi_cu_rotations_fill(const spi_program *program, const spi_run *run);
+
+/* run.c, ops.c */
+sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
+sp_status spi_cu_op(spi_cu *cu, const spi_program *program, uint32_t op_index, uint32_t rows, sp_error *error);
+
+/* product.c: the guests' matmul. */
+sp_status spi_cu_product_run(void *context, spi_link *link, const sp_matmul *args, sp_error *error);
+
+/* Test hook: for contexts that are opened from now on. Zero fields change nothing, NULL turns it off. */
+void spi_cu_test_choices(const spi_cu_choices *choices);
+
+#endif

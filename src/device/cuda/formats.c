@@ -1,0 +1,36 @@
+/* device/cuda/formats.c - the weight formats as planes: see spi_cu_format. The fields of a block are those of
+ * github.com/ggml-org/ggml, ggml-common.h. */
+#include "device/cuda/cuda.h"
+
+typedef struct known {
+    sp_dtype type;
+    spi_cu_format format;
+} known;
+
+static const known formats[] = {
+    {SP_F32, {1, 4, 1, {{0, 4}}}},
+    {SP_F16, {1, 2, 1, {{0, 2}}}},
+    {SP_BF16, {1, 2, 1, {{0, 2}}}},
+    {SP_Q8_0, {32, 34, 2, {{2, 32}, {0, 2}}}}, /* values, scale */
+    {SP_Q4_0, {32, 18, 2, {{2, 16}, {0, 2}}}},
+};
+
+const spi_cu_format *spi_cu_format_of(sp_dtype type) {
+    for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++) {
+        if (formats[i].type == type) {
+            return &formats[i].format;
+        }
+    }
+    return NULL;
+}
+
+void spi_cu_matrix_lay_out(const spi_cu_format *format, const spi_tensor *tensor, spi_cu_matrix *matrix) {
+    uint32_t elements = (tensor->cols + SPI_CU_ROW_ELEMENTS - 1) / SPI_CU_ROW_ELEMENTS * SPI_CU_ROW_ELEMENTS;
+    uint32_t blocks = elements / format->block_elements;
+    *matrix =
+        (spi_cu_matrix){.type = tensor->type, .rows = tensor->rows, .cols = tensor->cols, .groups = elements / 32};
+    for (uint32_t i = 0; i < format->plane_count; i++) {
+        matrix->plane_bytes[i] = matrix->stride;
+        matrix->stride += (blocks * format->planes[i].bytes + 15) / 16 * 16;
+    }
+}

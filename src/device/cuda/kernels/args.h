@@ -1,0 +1,72 @@
+/* device/cuda/kernels/args.h - what the host hands to kernels, in C and in CUDA C++ alike. May include: dtype.h. */
+#ifndef SPI_DEVICE_CUDA_KERNELS_ARGS_H
+#define SPI_DEVICE_CUDA_KERNELS_ARGS_H
+
+#include <stdint.h>
+
+#include "samepage/dtype.h"
+
+/* The types that there are kernels for. */
+#define SPI_CU_TYPES(X) X(SP_F32) X(SP_F16) X(SP_BF16) X(SP_Q8_0) X(SP_Q4_0)
+
+typedef unsigned long long spi_cu_address; /* in the device's address space, which holds the host's registered memory */
+
+/* How a weight lies in a file: blocks of so many elements and bytes. A block has up to three fields; on the card a row
+ * is all blocks' first fields, then all second and all third ones (planes), each from a multiple of 16 bytes on, so that
+ * neighbouring threads read neighbouring bytes and 16 at once, whatever the block's length is. */
+#define SPI_CU_PLANES 3u
+typedef struct spi_cu_format {
+    uint32_t block_elements, block_bytes, plane_count;
+    struct {
+        uint32_t first_byte, bytes; /* in a block */
+    } planes[SPI_CU_PLANES];
+} spi_cu_format;
+
+/* A weight on the card. Rows are padded with zeros to a multiple of SPI_CU_ROW_ELEMENTS. */
+#define SPI_CU_ROW_ELEMENTS 256u
+typedef struct spi_cu_matrix {
+    spi_cu_address data;
+    uint32_t type; /* sp_dtype */
+    uint32_t rows, cols;
+    uint32_t groups;                     /* of 32 elements, the padding's too */
+    uint32_t stride;                     /* bytes of a row, a multiple of 16 */
+    uint32_t plane_bytes[SPI_CU_PLANES]; /* from a row's first byte */
+} spi_cu_matrix;
+
+/* Parameters of a run: a record for each row and each output, and for each way of rotating a table [row][pair] of
+ * (cos, sin). The host computes the tables: in f32 an angle at position 100,000 is off by 0.004. */
+typedef struct spi_cu_row {
+    spi_cu_address kv;   /* the session's first block on the card */
+    spi_cu_address host; /* and in the guest's memory, to which rows are written through; 0 where it is the same */
+    uint32_t token, position;
+} spi_cu_row;
+
+typedef struct spi_cu_out {
+    spi_cu_address logits; /* in the guest's memory */
+    uint32_t row, reserved;
+} spi_cu_out;
+
+typedef struct spi_cu_kv {
+    uint64_t block_bytes, layer_bytes; /* of a block: where the layer's K begins */
+    uint32_t kv_heads, head_dim;
+} spi_cu_kv;
+
+typedef struct spi_cu_product {
+    spi_cu_matrix weight;
+    const float *x, *bias; /* bias may be NULL */
+    float *y;              /* NULL: logits, to where the outs say */
+    const spi_cu_out *outs;
+    uint32_t x_stride, y_stride, row_count, accumulate;
+    float scale, softcap; /* of logits */
+} spi_cu_product;
+
+typedef struct spi_cu_attention {
+    const float *q;
+    float *out;
+    const spi_cu_row *rows;
+    spi_cu_kv kv;
+    uint32_t stride, heads, window;
+    float scale, softcap;
+} spi_cu_attention;
+
+#endif

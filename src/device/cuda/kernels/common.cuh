@@ -1,0 +1,41 @@
+/* device/cuda/kernels/common.cuh - sums over a warp and a block. May include: nothing. */
+#ifndef SPI_DEVICE_CUDA_KERNELS_COMMON_CUH
+#define SPI_DEVICE_CUDA_KERNELS_COMMON_CUH
+
+#include <stdint.h>
+
+#define KERNEL extern "C" __global__ void
+
+__device__ __forceinline__ float warp_sum(float value) {
+#pragma unroll
+    for (int offset = 16; offset; offset >>= 1) {
+        value += __shfl_xor_sync(0xffffffffu, value, offset);
+    }
+    return value;
+}
+
+__device__ __forceinline__ float warp_max(float value) {
+#pragma unroll
+    for (int offset = 16; offset; offset >>= 1) {
+        value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, offset));
+    }
+    return value;
+}
+
+/* Every thread gets the result; `room` is shared memory for a float of each warp, free again at the next barrier. */
+template <int threads, bool largest> __device__ __forceinline__ float block_reduce(float value, float *room) {
+    value = largest ? warp_max(value) : warp_sum(value);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) {
+        room[threadIdx.x / 32] = value;
+    }
+    __syncthreads();
+    float all = room[0];
+#pragma unroll
+    for (int i = 1; i < threads / 32; i++) {
+        all = largest ? fmaxf(all, room[i]) : all + room[i];
+    }
+    return all;
+}
+
+#endif

@@ -1,0 +1,133 @@
+/* device/cuda/kernels/rows.cu - what is done to each row by itself, fetching parameters, and laying weights out. */
+#include "device/cuda/kernels/common.cuh"
+#include "device/cuda/kernels/types.cuh"
+
+#define THREADS 256
+
+/* From the host's pinned memory. */
+KERNEL fetch(uint4 *to, const uint4 *from, uint32_t count) {
+    uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < count) {
+        to[i] = from[i];
+    }
+}
+
+/* Rows as they lie in a file to rows of planes, a word of the result at a time. */
+KERNEL repack(uint8_t *to, const uint8_t *from, spi_cu_format format, spi_cu_matrix matrix, uint32_t row_count) {
+    uint32_t words = matrix.stride / 4, blocks = matrix.cols / format.block_elements;
+    uint64_t row_bytes = (uint64_t)blocks * format.block_bytes, total = (uint64_t)row_count * words;
+    for (uint64_t i = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; i < total;
+         i += (uint64_t)gridDim.x * blockDim.x) {
+        uint64_t row = i / words;
+        uint32_t at = (uint32_t)(i - row * words) * 4, plane = 0;
+        while (plane + 1 < format.plane_count && at >= matrix.plane_bytes[plane + 1]) {
+            plane++;
+        }
+        uint32_t bytes = format.planes[plane].bytes, word = 0;
+        for (uint32_t k = 0; k < 4; k++) {
+            uint32_t in_plane = at + k - matrix.plane_bytes[plane], block = in_plane / bytes;
+            if (block < blocks) {
+                uint64_t source = row * row_bytes + (uint64_t)block * format.block_bytes +
+                                  format.planes[plane].first_byte + in_plane % bytes;
+                word |= (uint32_t)from[source] << (8 * k);
+            }
+        }
+        *(uint32_t *)(to + row * matrix.stride + at) = word;
+    }
+}
+
+template <int type>
+__device__ void embed_row(const spi_cu_matrix &weight, float *dst, uint32_t stride, const spi_cu_row *rows,
+                          float scale) {
+    uint32_t column = blockIdx.x * THREADS + threadIdx.x, row = blockIdx.y;
+    if (column < weight.cols) {
+        float w[32];
+        weights<type>::load32((const uint8_t *)weight.data + (uint64_t)rows[row].token * weight.stride, weight,
+                              column / 32, w);
+        float value = 0;
+#pragma unroll
+        for (int i = 0; i < 32; i++) { /* an index that the compiler does not know would push w out of registers */
+            value = column % 32 == i ? w[i] : value;
+        }
+        dst[(uint64_t)row * stride + column] = value * scale;
+    }
+}
+#define EMBED(type)                                                                                                    \
+    KERNEL embed_##type(spi_cu_matrix weight, float *dst, uint32_t stride, const spi_cu_row *rows, float scale) {      \
+        embed_row<type>(weight, dst, stride, rows, scale);                                                             \
+    }
+SPI_CU_TYPES(EMBED)
+
+/* Block (group, row). */
+KERNEL normalise(float *dst, const float *src, const float *weight, uint32_t stride, uint32_t group, float eps) {
+    __shared__ float room[THREADS / 32];
+    uint64_t at = (uint64_t)blockIdx.y * stride + blockIdx.x * group;
+    float squares = 0;
+    for (uint32_t i = threadIdx.x; i < group; i += THREADS) {
+        squares += src[at + i] * src[at + i];
+    }
+    float factor = 1 / sqrtf(block_reduce<THREADS, false>(squares, room) / group + eps);
+    for (uint32_t i = threadIdx.x; i < group; i += THREADS) {
+        dst[at + i] = src[at + i] * factor * weight[i];
+    }
+}
+
+KERNEL rope(float *dst, const float2 *table, uint32_t stride, uint32_t heads, uint32_t head_dim, uint32_t pairs,
+            uint32_t halves) {
+    uint32_t i = blockIdx.x * blockDim.x + threadIdx.x, row = blockIdx.y;
+    if (i < heads * pairs) {
+        uint32_t head = i / pairs, pair = i % pairs;
+        float2 turn = table[(uint64_t)row * pairs + pair];
+        float *first = dst + (uint64_t)row * stride + head * head_dim + (halves ? pair : 2 * pair);
+        float *second = first + (halves ? pairs : 1);
+        float x = *first, y = *second;
+        *first = x * turn.x - y * turn.y;
+        *second = x * turn.y + y * turn.x;
+    }
+}
+
+/* To the card's blocks and to the guest's. */
+KERNEL kv_store(const float *k, const float *v, uint32_t stride, const spi_cu_row *rows, spi_cu_kv kv) {
+    uint32_t column = blockIdx.x * blockDim.x + threadIdx.x, row = blockIdx.y;
+    if (column >= kv.kv_heads * kv.head_dim) {
+        return;
+    }
+    spi_cu_row place = rows[row];
+    uint64_t head_bytes = (uint64_t)64 * kv.head_dim * 2, at = place.position / 64 * kv.block_bytes + kv.layer_bytes;
+    at += column / kv.head_dim * head_bytes + (place.position % 64 * kv.head_dim + column % kv.head_dim) * 2;
+    uint64_t value_at = at + kv.kv_heads * head_bytes;
+    __half key = __float2half_rn(k[(uint64_t)row * stride + column]);
+    __half value = __float2half_rn(v[(uint64_t)row * stride + column]);
+    *(__half *)(place.kv + at) = key;
+    *(__half *)(place.kv + value_at) = value;
+    if (place.host) {
+        *(__half *)(place.host + at) = key;
+        *(__half *)(place.host + value_at) = value;
+    }
+}
+
+/* x / (1 + e^-x), and x * (1 + tanh(u)) / 2, which is x / (1 + e^-2u) without the cancellation
+ * (arXiv:1606.08415: u = sqrt(2 / pi) * (x + 0.044715 x^3)). */
+KERNEL gate(float *dst, const float *src, const float *src1, uint32_t columns, uint32_t stride, uint32_t silu) {
+    uint32_t column = blockIdx.x * blockDim.x + threadIdx.x;
+    if (column < columns) {
+        uint64_t at = (uint64_t)blockIdx.y * stride + column;
+        float x = src[at], u = silu ? x : 1.5957691216057308f * (x + 0.044715f * x * x * x);
+        dst[at] = x / (1 + expf(-u)) * src1[at];
+    }
+}
+
+KERNEL add(float *dst, const float *src, uint32_t columns, uint32_t stride, float scale) {
+    uint32_t column = blockIdx.x * blockDim.x + threadIdx.x;
+    if (column < columns) {
+        uint64_t at = (uint64_t)blockIdx.y * stride + column;
+        dst[at] = __fadd_rn(dst[at], __fmul_rn(scale, src[at]));
+    }
+}
+
+KERNEL gather(float *dst, const float *src, const spi_cu_out *outs, uint32_t columns, uint32_t stride) {
+    uint32_t column = blockIdx.x * blockDim.x + threadIdx.x;
+    if (column < columns) {
+        dst[(uint64_t)blockIdx.y * stride + column] = src[(uint64_t)outs[blockIdx.y].row * stride + column];
+    }
+}

@@ -1,0 +1,236 @@
+/* device/cuda/link.c - regions as the card reaches them: registered memory, and a mirror of KV blocks on the card.
+ *
+ * Registered memory has the same address for kernels as for the host (asked for when the card was chosen), so logits and
+ * new KV rows are written straight to the guest. Reading over the bus is 80 times slower than from the card's memory, so
+ * blocks are read from a mirror: as many addresses of the card as the region has, at the same offsets, backed with
+ * memory only where blocks are. Kernels write each row to both. What the host writes into blocks is taken over when it
+ * says so (host_wrote), or when the blocks are first used.
+ *
+ * Each growth is registered by itself, side by side with what was registered before: kernels run across such seams,
+ * the driver's copies do not, and are split there.
+ */
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "device/cuda/cuda.h"
+
+/* A page of a mirror: without memory, the same but the host wrote to it, with memory. */
+enum { PAGE_NONE, PAGE_WRITTEN, PAGE_BACKED };
+
+static uint64_t registered_bytes(const spi_cu_link *link) {
+    const spi_cu_range *last = link->range_count ? &link->ranges[link->range_count - 1] : NULL;
+    return last ? last->first + last->bytes : 0;
+}
+
+/* Registers what was committed since. */
+static sp_status register_more(spi_cu *cu, spi_cu_link *link, sp_error *error) {
+    uint64_t first = registered_bytes(link), end = sp_region_committed_bytes(link->base.region);
+    if (first >= end) {
+        return SP_OK;
+    }
+    if (!SPI_RESERVE(link->ranges, link->range_count, link->range_capacity)) {
+        return spi_fail(error, SP_NO_MEMORY, "cuda: no memory to link a region");
+    }
+    uint8_t *address = sp_region_base(link->base.region) + first;
+    spi_cu_result result = cu->call->MemHostRegister(address, end - first, SPI_CU_HOST_PORTABLE | SPI_CU_HOST_MAPPED);
+    if (result) {
+        spi_cu_fail(error, result, "registering a region's memory");
+        return spi_fail_within(error, "linking bytes %llu to %llu of a region", (unsigned long long)first,
+                               (unsigned long long)end) == SP_NO_MEMORY
+                   ? SP_NO_MEMORY
+                   : (error->status = SP_LINK_REFUSED);
+    }
+    spi_cu_pointer seen = 0;
+    result = cu->call->MemHostGetDevicePointer(&seen, address, 0);
+    if (result || seen != (uintptr_t)address) {
+        cu->call->MemHostUnregister(address);
+        return spi_fail(error, SP_LINK_REFUSED, "cuda: the card sees a region's memory at another address (%d)",
+                        result);
+    }
+    link->ranges[link->range_count++] = (spi_cu_range){first, end - first};
+    return SP_OK;
+}
+
+static sp_status reserve_mirror(spi_cu *cu, spi_cu_link *link, sp_error *error) {
+    uint64_t reserved = sp_region_reserved_bytes(link->base.region);
+    if (cu->choices.in_place) {
+        link->mirror = (uintptr_t)sp_region_base(link->base.region);
+        return SP_OK;
+    }
+    uint64_t pages = (reserved + cu->page_bytes - 1) / cu->page_bytes;
+    link->pages = spi_alloc(pages, sizeof *link->pages);
+    if (!link->pages) {
+        return spi_fail(error, SP_NO_MEMORY, "cuda: no memory to link a region");
+    }
+    spi_cu_result result = cu->call->MemAddressReserve(&link->mirror, pages * cu->page_bytes, 0, 0, 0);
+    if (result) {
+        link->mirror = 0;
+        return spi_cu_check(cu, result, "reserving the card's addresses for a region", error);
+    }
+    link->mirror_bytes = pages * cu->page_bytes;
+    return SP_OK;
+}
+
+static void unlink_all(spi_cu *cu, spi_cu_link *link) {
+    for (size_t i = 0; i < link->backing_count; i++) {
+        cu->call->MemUnmap(link->mirror + link->backings[i].first, link->backings[i].bytes);
+        cu->call->MemRelease(link->backings[i].handle);
+    }
+    if (link->mirror_bytes) {
+        cu->call->MemAddressFree(link->mirror, link->mirror_bytes);
+    }
+    for (size_t i = link->range_count; i-- > 0;) {
+        cu->call->MemHostUnregister(sp_region_base(link->base.region) + link->ranges[i].first);
+    }
+    spi_free(link->backings);
+    spi_free(link->pages);
+    spi_free(link->ranges);
+    spi_free(link);
+}
+
+sp_status spi_cu_link_region(void *context, sp_region *region, spi_link **out, sp_error *error) {
+    spi_cu *cu = context;
+    *out = NULL;
+    sp_status status = spi_cu_enter(cu, error);
+    if (status) {
+        return status;
+    }
+    spi_cu_link *link = spi_alloc(1, sizeof *link);
+    if (!link) {
+        return spi_fail(error, SP_NO_MEMORY, "cuda: no memory to link a region");
+    }
+    link->base.region = region;
+    link->base.kind = cu->info.link;
+    status = register_more(cu, link, error);
+    status = status ? status : reserve_mirror(cu, link, error);
+    if (status) {
+        unlink_all(cu, link);
+        return status;
+    }
+    *out = &link->base;
+    return SP_OK;
+}
+
+sp_status spi_cu_link_extend(void *context, spi_link *base, sp_error *error) {
+    spi_cu *cu = context;
+    sp_status status = spi_cu_enter(cu, error);
+    return status ? status : register_more(cu, (spi_cu_link *)base, error);
+}
+
+void spi_cu_link_remove(void *context, spi_link *base) {
+    spi_cu *cu = context;
+    cu->call->CtxSetCurrent(cu->context);
+    cu->call->StreamSynchronize(cu->stream);
+    unlink_all(cu, (spi_cu_link *)base);
+}
+
+/* Copies bytes [first, end) of the region, if there are any, to the mirror, which is backed there. */
+static sp_status take_over(spi_cu *cu, const spi_cu_link *link, uint64_t first, uint64_t end, sp_error *error) {
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < link->range_count && !status; i++) {
+        const spi_cu_range *range = &link->ranges[i];
+        uint64_t low = range->first > first ? range->first : first;
+        uint64_t high = range->first + range->bytes < end ? range->first + range->bytes : end;
+        if (low < high) {
+            spi_cu_result result = cu->call->MemcpyHtoDAsync(
+                link->mirror + low, sp_region_base(link->base.region) + low, high - low, cu->stream);
+            status = spi_cu_check(cu, result, "copying blocks to the card", error);
+            cu->copied_bytes += high - low;
+        }
+    }
+    return status;
+}
+
+/* Puts memory behind whole pages [first, end), none of which has any. */
+static sp_status back(spi_cu *cu, spi_cu_link *link, uint64_t first, uint64_t end, sp_error *error) {
+    if (!SPI_RESERVE(link->backings, link->backing_count, link->backing_capacity)) {
+        return spi_fail(error, SP_NO_MEMORY, "cuda: no memory to back a session's blocks");
+    }
+    const spi_cu_location card = {SPI_CU_LOCATION_DEVICE, cu->card.device};
+    const spi_cu_allocation allocation = {.type = SPI_CU_PINNED, .location = card};
+    const spi_cu_access access = {card, SPI_CU_ACCESS_READ_WRITE};
+    spi_cu_backing backing = {first, end - first, 0};
+    spi_cu_result result = cu->call->MemCreate(&backing.handle, end - first, &allocation, 0);
+    if (result == SPI_CU_OUT_OF_MEMORY) {
+        return spi_fail(error, SP_NO_MEMORY,
+                        "cuda: no memory left on the card for %llu bytes of a session's blocks: close a session, or "
+                        "make contexts shorter",
+                        (unsigned long long)(end - first));
+    }
+    if (result) {
+        return spi_cu_check(cu, result, "allocating blocks", error);
+    }
+    bool mapped = false;
+    result = cu->call->MemMap(link->mirror + first, end - first, 0, backing.handle, 0);
+    if (!result) {
+        mapped = true;
+        result = cu->call->MemSetAccess(link->mirror + first, end - first, &access, 1);
+    }
+    if (result) {
+        if (mapped) {
+            cu->call->MemUnmap(link->mirror + first, end - first);
+        }
+        cu->call->MemRelease(backing.handle);
+        return spi_cu_check(cu, result, "mapping blocks", error);
+    }
+    link->backings[link->backing_count++] = backing;
+    return SP_OK;
+}
+
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+sp_status spi_cu_link_cover(spi_cu *cu, spi_link *base, uint64_t first, uint64_t end, uint64_t valid_end,
+                            sp_error *error) {
+    spi_cu_link *link = (spi_cu_link *)base;
+    if (!link->mirror_bytes) {
+        return SP_OK;
+    }
+    sp_status status = SP_OK;
+    uint64_t page_bytes = cu->page_bytes;
+    for (uint64_t at = first / page_bytes; at * page_bytes < end && !status;) {
+        uint64_t stop = at;
+        while (stop * page_bytes < end && link->pages[stop] != PAGE_BACKED) {
+            stop++;
+        }
+        if (stop == at) {
+            at++;
+            continue;
+        }
+        status = back(cu, link, at * page_bytes, stop * page_bytes, error);
+        /* All but what this session is about to write: a page may hold blocks of its neighbours, too. */
+        status = status ? status : take_over(cu, link, at * page_bytes, least(stop * page_bytes, valid_end), error);
+        status = status ? status : take_over(cu, link, end, stop * page_bytes, error);
+        for (uint64_t page = at; page < stop && !status; page++) {
+            if (link->pages[page] == PAGE_WRITTEN) {
+                status = take_over(cu, link, page * page_bytes, (page + 1) * page_bytes, error);
+            }
+            link->pages[page] = PAGE_BACKED;
+        }
+        at = stop;
+    }
+    return status;
+}
+
+sp_status spi_cu_link_host_wrote(void *context, spi_link *base, uint64_t offset, uint64_t bytes, sp_error *error) {
+    spi_cu *cu = context;
+    spi_cu_link *link = (spi_cu_link *)base;
+    sp_status status = spi_cu_enter(cu, error);
+    if (status || !link->mirror_bytes) {
+        return status;
+    }
+    uint64_t page_bytes = cu->page_bytes, end = offset + bytes;
+    bool sent = false;
+    for (uint64_t at = offset / page_bytes; at * page_bytes < end && !status; at++) {
+        if (link->pages[at] != PAGE_BACKED) {
+            link->pages[at] = PAGE_WRITTEN;
+        } else {
+            uint64_t from = at * page_bytes > offset ? at * page_bytes : offset;
+            status = take_over(cu, link, from, least((at + 1) * page_bytes, end), error);
+            sent = true;
+        }
+    }
+    return status || !sent ? status : spi_cu_wait(cu, "copying blocks to the card", error);
+}

@@ -1,0 +1,183 @@
+/* device/cuda/ops.c - the kernel of each op. */
+#include "base/error.h"
+#include "device/cuda/cuda.h"
+
+#define THREADS           256u
+#define ROWS_A_BLOCK      8u /* of a weight: a warp each (kernels/product.cu) */
+#define TOKENS_A_WARP     8u
+#define ATTENTION_THREADS 128u
+
+typedef struct op_view {
+    spi_cu *cu;
+    const spi_program *program;
+    const spi_op *op;
+    uint32_t index, rows;
+    sp_error *error;
+} op_view;
+
+static uint32_t width(const op_view *view, uint32_t buffer) {
+    return view->program->tape->buffers[buffer].width;
+}
+
+static spi_cu_pointer at(const op_view *view, uint32_t buffer) {
+    return view->program->scratch.address + view->program->buffer_bytes[buffer];
+}
+
+static spi_cu_pointer rows_at(const op_view *view) {
+    return view->program->fetched.address;
+}
+
+static spi_cu_pointer outs_at(const op_view *view) {
+    return view->program->fetched.address + view->program->outs_byte;
+}
+
+static spi_cu_kv kv_of(const op_view *view) {
+    const spi_kv_shape *kv = &view->program->tape->kv;
+    return (spi_cu_kv){.block_bytes = kv->block_bytes,
+                       .layer_bytes =
+                           (uint64_t)view->op->layer * 2 * kv->kv_heads * SPI_BLOCK_TOKENS * kv->head_dim * 2,
+                       .kv_heads = kv->kv_heads,
+                       .head_dim = kv->head_dim};
+}
+
+static spi_cu_kernel by_type(uint32_t type, spi_cu_kernel first, uint32_t step) {
+    static const uint32_t types[] = {
+#define TYPE(name) name,
+        SPI_CU_TYPES(TYPE)
+#undef TYPE
+    };
+    uint32_t i = 0;
+    while (types[i] != type) {
+        i++;
+    }
+    return (spi_cu_kernel)(first + i * step);
+}
+
+static sp_status embed(const op_view *view) {
+    spi_cu_matrix weight = view->program->store->matrices[view->op->weight];
+    spi_cu_pointer dst = at(view, view->op->dst), rows = rows_at(view);
+    uint32_t stride = spi_cu_stride(weight.cols);
+    float scale = view->op->scale;
+    void *arguments[] = {&weight, &dst, &stride, &rows, &scale};
+    return spi_cu_launch(view->cu, by_type(weight.type, SPI_CU_embed_SP_F32, 1), spi_cu_ceil(weight.cols, THREADS),
+                         view->rows, THREADS, arguments, view->error);
+}
+
+static sp_status norm(const op_view *view) {
+    const spi_op *op = view->op;
+    spi_cu_pointer dst = at(view, op->dst), src = at(view, op->src);
+    spi_cu_pointer weight = view->program->store->matrices[op->weight].data;
+    uint32_t columns = width(view, op->dst), stride = spi_cu_stride(columns), group = op->group;
+    float eps = op->eps;
+    void *arguments[] = {&dst, &src, &weight, &stride, &group, &eps};
+    return spi_cu_launch(view->cu, SPI_CU_normalise, columns / group, view->rows, THREADS, arguments, view->error);
+}
+
+static sp_status product(const op_view *view) {
+    const spi_op *op = view->op;
+    const spi_store *store = view->program->store;
+    spi_cu_product args = {.weight = store->matrices[op->weight],
+                           .x = (const float *)(uintptr_t)at(view, op->src),
+                           .row_count = view->rows,
+                           .x_stride = spi_cu_stride(width(view, op->src)),
+                           .scale = 1};
+    if (op->bias != SPI_NONE) {
+        args.bias = (const float *)(uintptr_t)store->matrices[op->bias].data;
+    }
+    if (op->kind == SPI_OP_HEAD) {
+        args.outs = (const spi_cu_out *)(uintptr_t)outs_at(view);
+        args.scale = op->scale;
+        args.softcap = op->softcap;
+    } else {
+        args.y = (float *)(uintptr_t)at(view, op->dst);
+        args.y_stride = spi_cu_stride(width(view, op->dst));
+        args.accumulate = op->accumulate;
+    }
+    void *arguments[] = {&args};
+    bool one = view->rows == 1;
+    return spi_cu_launch(view->cu, by_type(args.weight.type, one ? SPI_CU_product1_SP_F32 : SPI_CU_product8_SP_F32, 2),
+                         spi_cu_ceil(args.weight.rows, ROWS_A_BLOCK), one ? 1 : spi_cu_ceil(view->rows, TOKENS_A_WARP),
+                         ROWS_A_BLOCK * 32, arguments, view->error);
+}
+
+static sp_status rope(const op_view *view) {
+    const spi_op *op = view->op;
+    const spi_cu_rotation *rotation = &view->program->rotations[view->program->op_rotations[view->index]];
+    spi_cu_pointer dst = at(view, op->dst), table = view->program->fetched.address + rotation->first_byte;
+    uint32_t columns = width(view, op->dst), stride = spi_cu_stride(columns), head_dim = columns / op->heads;
+    uint32_t pairs = rotation->pairs, heads = op->heads, halves = op->rope_pairs == SPI_ROPE_HALVES;
+    void *arguments[] = {&dst, &table, &stride, &heads, &head_dim, &pairs, &halves};
+    return spi_cu_launch(view->cu, SPI_CU_rope, spi_cu_ceil((uint64_t)heads * pairs, THREADS), view->rows, THREADS,
+                         arguments, view->error);
+}
+
+static sp_status kv_store(const op_view *view) {
+    const spi_op *op = view->op;
+    spi_cu_kv kv = kv_of(view);
+    spi_cu_pointer k = at(view, op->src), v = at(view, op->src1), rows = rows_at(view);
+    uint32_t columns = width(view, op->src), stride = spi_cu_stride(columns);
+    void *arguments[] = {&k, &v, &stride, &rows, &kv};
+    return spi_cu_launch(view->cu, SPI_CU_kv_store, spi_cu_ceil(columns, THREADS), view->rows, THREADS, arguments,
+                         view->error);
+}
+
+static sp_status attention(const op_view *view) {
+    const spi_op *op = view->op;
+    spi_cu_attention args = {.q = (const float *)(uintptr_t)at(view, op->src),
+                             .out = (float *)(uintptr_t)at(view, op->dst),
+                             .rows = (const spi_cu_row *)(uintptr_t)rows_at(view),
+                             .kv = kv_of(view),
+                             .stride = spi_cu_stride(width(view, op->dst)),
+                             .heads = op->heads,
+                             .window = op->window,
+                             .scale = op->scale,
+                             .softcap = op->softcap};
+    void *arguments[] = {&args};
+    return spi_cu_launch(view->cu, SPI_CU_attention, op->heads, view->rows, ATTENTION_THREADS, arguments, view->error);
+}
+
+static sp_status gate(const op_view *view) {
+    const spi_op *op = view->op;
+    spi_cu_pointer dst = at(view, op->dst), src = at(view, op->src), src1 = at(view, op->src1);
+    uint32_t columns = width(view, op->dst), stride = spi_cu_stride(columns), silu = op->act == SPI_ACT_SILU;
+    void *arguments[] = {&dst, &src, &src1, &columns, &stride, &silu};
+    return spi_cu_launch(view->cu, SPI_CU_gate, spi_cu_ceil(columns, THREADS), view->rows, THREADS, arguments,
+                         view->error);
+}
+
+static sp_status add(const op_view *view) {
+    const spi_op *op = view->op;
+    spi_cu_pointer dst = at(view, op->dst), src = at(view, op->src);
+    uint32_t columns = width(view, op->dst), stride = spi_cu_stride(columns);
+    float scale = op->scale;
+    void *arguments[] = {&dst, &src, &columns, &stride, &scale};
+    return spi_cu_launch(view->cu, SPI_CU_add, spi_cu_ceil(columns, THREADS), view->rows, THREADS, arguments,
+                         view->error);
+}
+
+static sp_status gather(const op_view *view) {
+    const spi_op *op = view->op;
+    spi_cu_pointer dst = at(view, op->dst), src = at(view, op->src), outs = outs_at(view);
+    uint32_t columns = width(view, op->dst), stride = spi_cu_stride(columns);
+    void *arguments[] = {&dst, &src, &outs, &columns, &stride};
+    return spi_cu_launch(view->cu, SPI_CU_gather, spi_cu_ceil(columns, THREADS), view->rows, THREADS, arguments,
+                         view->error);
+}
+
+sp_status spi_cu_op(spi_cu *cu, const spi_program *program, uint32_t op_index, uint32_t rows, sp_error *error) {
+    op_view view = {cu, program, &program->tape->ops[op_index], op_index, rows, error};
+    switch (view.op->kind) {
+    case SPI_OP_EMBED: return embed(&view);
+    case SPI_OP_NORM: return norm(&view);
+    case SPI_OP_MATMUL:
+    case SPI_OP_HEAD: return product(&view);
+    case SPI_OP_ROPE: return rope(&view);
+    case SPI_OP_KV_STORE: return kv_store(&view);
+    case SPI_OP_ATTENTION: return attention(&view);
+    case SPI_OP_GATE: return gate(&view);
+    case SPI_OP_ADD: return add(&view);
+    case SPI_OP_GATHER: return gather(&view);
+    case SPI_OP_KIND_COUNT: break;
+    }
+    return spi_fail(error, SP_UNSUPPORTED, "cuda: there is no kernel for %s", spi_op_name(view.op->kind));
+}

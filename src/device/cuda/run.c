@@ -1,0 +1,77 @@
+/* device/cuda/run.c - a run: parameters, a kernel for each op, and waiting for the last of them. */
+#include <assert.h>
+
+#include "base/error.h"
+#include "device/cuda/cuda.h"
+
+#define FETCH_THREADS 256u
+
+/* Memory behind the blocks that the run reads and writes. */
+static sp_status cover(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error) {
+    uint64_t block_bytes = program->tape->kv.block_bytes;
+    sp_status status = SP_OK;
+    for (uint32_t i = 0; i < run->segment_count && !status; i++) {
+        const spi_segment *segment = &run->segments[i];
+        uint64_t blocks = spi_cu_ceil((uint64_t)segment->position_first + segment->row_count, SPI_BLOCK_TOKENS);
+        uint64_t valid = spi_cu_ceil(segment->position_first, SPI_BLOCK_TOKENS);
+        status = spi_cu_link_cover(cu, segment->link, segment->kv_offset, segment->kv_offset + blocks * block_bytes,
+                                   segment->kv_offset + valid * block_bytes, error);
+    }
+    return status;
+}
+
+static void place_rows(const spi_cu *cu, const spi_program *program, const spi_run *run) {
+    spi_cu_row *rows = program->parameters.address;
+    spi_cu_out *outs = (spi_cu_out *)(void *)((uint8_t *)program->parameters.address + program->outs_byte);
+    for (uint32_t s = 0; s < run->segment_count; s++) {
+        const spi_segment *segment = &run->segments[s];
+        const spi_cu_link *link = (const spi_cu_link *)segment->link;
+        spi_cu_address base = (uintptr_t)sp_region_base(link->base.region);
+        for (uint32_t i = 0; i < segment->row_count; i++) {
+            uint32_t row = segment->row_first + i;
+            rows[row] = (spi_cu_row){.kv = link->mirror + segment->kv_offset,
+                                     .host = link->mirror_bytes ? base + segment->kv_offset : 0,
+                                     .token = (uint32_t)run->tokens[row],
+                                     .position = segment->position_first + i};
+        }
+        for (uint32_t i = 0; i < segment->out_count; i++) {
+            outs[segment->out_first + i] = (spi_cu_out){
+                .logits = base + segment->logits_offset + (uint64_t)i * program->tape->vocab * sizeof(float),
+                .row = segment->row_first + segment->row_count - segment->out_count + i};
+        }
+    }
+    (void)cu;
+}
+
+static sp_status fetch(spi_cu *cu, const spi_program *program, sp_error *error) {
+    uint32_t count = (uint32_t)(program->parameter_bytes / 16);
+    spi_cu_pointer to = program->fetched.address, from = (uintptr_t)program->parameters.address;
+    void *arguments[] = {&to, &from, &count};
+    uint32_t grid = spi_cu_ceil(count, FETCH_THREADS);
+    return spi_cu_launch(cu, SPI_CU_fetch, grid, 1, FETCH_THREADS, arguments, error);
+}
+
+sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp_error *error) {
+    spi_cu *cu = context;
+    assert(run->row_count && run->row_count <= program->tape->rows_max && run->out_count <= run->row_count);
+    sp_status status = spi_cu_enter(cu, error);
+    status = status ? status : cover(cu, program, run, error);
+    if (status) {
+        return status;
+    }
+    place_rows(cu, program, run);
+    spi_cu_rotations_fill(program, run);
+    status = fetch(cu, program, error);
+    uint32_t rows = run->row_count;
+    for (uint32_t i = 0; i < program->tape->op_count && !status; i++) {
+        if (program->tape->ops[i].kind == SPI_OP_GATHER) {
+            rows = run->out_count;
+        }
+        status = rows ? spi_cu_op(cu, program, i, rows, error) : SP_OK;
+    }
+    cu->runs++;
+    /* Even after a failure nothing may be on its way to memory that is the caller's again. */
+    sp_error ignored;
+    sp_status waited = spi_cu_wait(cu, "running a model", status ? &ignored : error);
+    return status ? status : waited;
+}

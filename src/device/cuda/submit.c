@@ -1,0 +1,48 @@
+/* device/cuda/submit.c - handing work to the card and waiting for it. */
+#include "base/error.h"
+#include "device/cuda/cuda.h"
+#include "os/clock.h"
+
+/* A token takes less than this; what takes longer is not worth a busy processor. */
+#define SPIN_NS 3000000
+
+uint32_t spi_cu_ceil(uint64_t count, uint32_t unit) {
+    return (uint32_t)((count + unit - 1) / unit);
+}
+
+sp_status spi_cu_check(spi_cu *cu, spi_cu_result result, const char *what, sp_error *error) {
+    if (!result) {
+        return SP_OK;
+    }
+    sp_status status = spi_cu_fail(error, result, what);
+    cu->lost = cu->lost || status == SP_DEVICE_LOST;
+    return status;
+}
+
+sp_status spi_cu_enter(spi_cu *cu, sp_error *error) {
+    if (cu->lost) {
+        return spi_fail(error, SP_DEVICE_LOST, "cuda: %s was lost: close it and open it again", cu->info.name);
+    }
+    return spi_cu_check(cu, cu->call->CtxSetCurrent(cu->context), "making the card current", error);
+}
+
+sp_status spi_cu_launch(spi_cu *cu, spi_cu_kernel kernel, uint32_t grid_x, uint32_t grid_y, uint32_t threads,
+                        void **arguments, sp_error *error) {
+    spi_cu_result result =
+        cu->call->LaunchKernel(cu->kernels[kernel], grid_x, grid_y, 1, threads, 1, 1, 0, cu->stream, arguments, NULL);
+    return spi_cu_check(cu, result, "starting a kernel", error);
+}
+
+sp_status spi_cu_wait(spi_cu *cu, const char *what, sp_error *error) {
+    spi_cu_result result = cu->call->EventRecord(cu->done, cu->stream);
+    if (!result) {
+        int64_t end_ns = spi_clock_ns() + SPIN_NS;
+        do {
+            result = cu->call->EventQuery(cu->done);
+        } while (result == SPI_CU_NOT_READY && spi_clock_ns() < end_ns);
+    }
+    if (result == SPI_CU_NOT_READY) {
+        result = cu->call->EventSynchronize(cu->done);
+    }
+    return spi_cu_check(cu, result, what, error);
+}

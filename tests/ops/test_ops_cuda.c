@@ -1,0 +1,65 @@
+/* tests/ops/test_ops_cuda.c - every op on each CUDA card, against double: as the card would choose, and with KV in place
+ * as on a card that shares the host's memory, with windows so small that weights cross them in pieces. Skipped only where
+ * there is no card. */
+#include <stdio.h>
+
+#include "device/cuda/cuda.h"
+#include "ops/ops_suite.h"
+#include "support/support.h"
+
+#define DEVICES_MAX 8u
+
+/* NULL: there is no such device. */
+static sp_device *open_cuda(uint32_t index) {
+    char name[32];
+    snprintf(name, sizeof name, "cuda:%u", index);
+    sp_error error = {0};
+    sp_device *device = NULL;
+    sp_status status = sp_device_open(name, NULL, &device, &error);
+    if (status == SP_NO_DEVICE || status == SP_UNSUPPORTED) {
+        if (!index) {
+            print_message("no usable CUDA device: %s\n", error.message);
+        }
+        return NULL;
+    }
+    TEST_OK(status, error);
+    return device;
+}
+
+static void run_suite(const spi_cu_choices *choices, const char *what) {
+    for (uint32_t i = 0; i < DEVICES_MAX; i++) {
+        spi_cu_test_choices(choices);
+        ops_device on = {.device = open_cuda(i), .exact_acts = true};
+        spi_cu_test_choices(NULL);
+        if (!on.device) {
+            if (!i) {
+                skip();
+            }
+            return;
+        }
+        sp_device_info info;
+        sp_device_get_info(on.device, &info);
+        char label[64];
+        snprintf(label, sizeof label, "%s/%s", info.name, what);
+        print_message("%s: %s\n", label, info.description);
+        ops_suite(label, &on, 1);
+        ops_suite_matmul(label, on.device);
+        sp_device_close(on.device);
+    }
+}
+
+static void test_own_choices(void **state) {
+    (void)state;
+    run_suite(NULL, "own");
+}
+
+static void test_in_place(void **state) {
+    (void)state;
+    spi_cu_choices choices = {.in_place = true, .window_bytes = 4096};
+    run_suite(&choices, "in place");
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_own_choices), cmocka_unit_test(test_in_place)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
