@@ -20,6 +20,7 @@
 #ifndef SAMEPAGE_SAMEPAGE_H
 #define SAMEPAGE_SAMEPAGE_H
 
+#include "samepage/actor.h"
 #include "samepage/device.h"
 #include "samepage/dtype.h"
 #include "samepage/guest.h"

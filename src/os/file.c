@@ -1,9 +1,8 @@
-/* os/file.c - files on POSIX systems. See file.h. */
+/* os/file.c - files and folders on POSIX systems, but for writing: file_write.c. See file.h. */
 #include "os/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +32,17 @@ static sp_status open_regular(const char *path, int *file, size_t *bytes, sp_err
 
 sp_status spi_file_map_open(const char *path, spi_file_map *map, sp_error *error) {
     int file;
+    sp_status status = spi_file_map_open_keep(path, map, &file, error);
+    if (!status) {
+        close(file);
+    }
+    return status;
+}
+
+sp_status spi_file_map_open_keep(const char *path, spi_file_map *map, int *file_out, sp_error *error) {
+    int file;
     *map = (spi_file_map){0};
+    *file_out = -1;
     size_t bytes = 0;
     sp_status status = open_regular(path, &file, &bytes, error);
     if (status) {
@@ -47,9 +56,11 @@ sp_status spi_file_map_open(const char *path, spi_file_map *map, sp_error *error
                 spi_fail(error, SP_NO_ADDRESS_SPACE, "cannot map %s (%zu bytes): %s", path, bytes, strerror(errno));
         }
     }
-    close(file);
-    if (!status) {
+    if (status) {
+        close(file);
+    } else {
         *map = (spi_file_map){.data = data, .bytes = bytes};
+        *file_out = file;
     }
     return status;
 }
@@ -101,112 +112,6 @@ sp_status spi_file_read(const char *path, size_t bytes_max, void **data, size_t 
 done:
     close(file);
     return status;
-}
-
-static sp_status write_all(int file, const char *data, size_t bytes) {
-    size_t done = 0;
-    while (done < bytes) {
-        ssize_t put = write(file, data + done, bytes - done);
-        if (put < 0 && errno == EINTR) {
-            continue;
-        }
-        if (put <= 0) {
-            return SP_IO;
-        }
-        done += (size_t)put;
-    }
-    return SP_OK;
-}
-
-struct spi_file_writer {
-    int file;
-    char *path, *temporary;
-};
-
-static sp_status fail_writing(const spi_file_writer *writer, sp_error *error) {
-    return spi_fail(error, SP_IO, "cannot write %s: %s", writer->path, strerror(errno));
-}
-
-static void free_writer(spi_file_writer *writer) {
-    spi_free(writer->path);
-    spi_free(writer->temporary);
-    spi_free(writer);
-}
-
-/* A name beside the path that nothing has. mkostemp's files are the owner's alone whatever the umask is. */
-static int open_temporary(const char *path, char *temporary, size_t capacity, int mode) {
-    static atomic_uint counter;
-    int file;
-    do {
-        unsigned number = atomic_fetch_add(&counter, 1);
-        snprintf(temporary, capacity, "%s.%ld-%u.part", path, (long)getpid(), number);
-        file = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-    } while (file < 0 && errno == EEXIST);
-    return file;
-}
-
-sp_status spi_file_writer_open(const char *path, bool is_private, spi_file_writer **out, sp_error *error) {
-    size_t length = strlen(path), capacity = length + 48;
-    *out = NULL;
-    spi_file_writer *writer = spi_alloc(1, sizeof *writer);
-    if (!writer || !(writer->path = spi_copy_string(path, length)) || !(writer->temporary = spi_alloc(capacity, 1))) {
-        if (writer) {
-            free_writer(writer);
-        }
-        return spi_fail(error, SP_NO_MEMORY, "no memory to write %s", path);
-    }
-    writer->file = open_temporary(path, writer->temporary, capacity, is_private ? 0600 : 0666);
-    if (writer->file < 0) {
-        sp_status status = fail_writing(writer, error);
-        free_writer(writer);
-        return status;
-    }
-    *out = writer;
-    return SP_OK;
-}
-
-sp_status spi_file_writer_put(spi_file_writer *writer, const void *data, size_t bytes, sp_error *error) {
-    return write_all(writer->file, data, bytes) ? fail_writing(writer, error) : SP_OK;
-}
-
-sp_status spi_file_writer_commit(spi_file_writer *writer, bool sync, sp_error *error) {
-    sp_status status = SP_OK;
-    if (sync && fsync(writer->file)) {
-        status = fail_writing(writer, error);
-    }
-    if (close(writer->file) && !status) {
-        status = fail_writing(writer, error);
-    }
-    if (!status && rename(writer->temporary, writer->path)) {
-        status = fail_writing(writer, error);
-    }
-    if (status) {
-        unlink(writer->temporary);
-    }
-    free_writer(writer);
-    return status;
-}
-
-void spi_file_writer_abort(spi_file_writer *writer) {
-    if (writer) {
-        close(writer->file);
-        unlink(writer->temporary);
-        free_writer(writer);
-    }
-}
-
-sp_status spi_file_write(const char *path, const void *data, size_t bytes, bool sync, sp_error *error) {
-    spi_file_writer *writer;
-    sp_status status = spi_file_writer_open(path, true, &writer, error);
-    if (status) {
-        return status;
-    }
-    status = spi_file_writer_put(writer, data, bytes, error);
-    if (status) {
-        spi_file_writer_abort(writer);
-        return status;
-    }
-    return spi_file_writer_commit(writer, sync, error);
 }
 
 bool spi_file_same(const char *one, const char *other) {

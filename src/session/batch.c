@@ -120,11 +120,15 @@ static void add_segment(batch *all, spi_run *run, work *item) {
     item->in_run = rows;
 }
 
-/* One pass over the next tokens of the parts that have some left. */
+/* One pass over the next tokens of the parts that have some left, and the same program as the first of them. */
 static void run_once(batch *all) {
     spi_run run = {.tokens = all->tokens, .segments = all->segments};
+    spi_program *program = NULL;
     for (uint32_t i = 0; i < all->count && run.row_count < all->row_max; i++) {
-        if (all->works[i].done < all->works[i].part->token_count) {
+        const sp_append *part = all->works[i].part;
+        spi_program *own = spi_model_program(all->model, all->device, part->session->context_max);
+        if (all->works[i].done < part->token_count && (!program || own == program)) {
+            program = own;
             add_segment(all, &run, &all->works[i]);
         }
     }
@@ -136,7 +140,7 @@ static void run_once(batch *all) {
             return;
         }
     }
-    all->status = backend->run(context, spi_model_program(all->model, all->device), &run, all->error);
+    all->status = backend->run(context, program, &run, all->error);
     for (uint32_t i = 0; i < all->count && !all->status; i++) {
         work *item = &all->works[i];
         item->done += item->in_run;

@@ -103,9 +103,9 @@ def random_model(name, folder, work):
     record = {"origin": origin(engine.version()), "options": " ".join(models.options(name)), "tokens": tokens,
               "positions": stored_positions(len(tokens)), "types": {}}
     rows = []
-    for type_ in models.TYPES:
+    for type_ in models.types(name):
         path = models.make(name, type_, work)
-        truth = Model(path).logits(tokens)
+        truth = Model(path, len(tokens)).logits(tokens)
         errors, logits = measure(path, tokens, truth)
         record["vocab"] = logits.shape[1]
         record["types"][type_] = {"sha256": models.sha256(path), "errors": errors}
@@ -160,7 +160,7 @@ def main():
     parser.add_argument("--work", default=os.path.join(models.ROOT, "build", "oracle"), help="folder for the models")
     parser.add_argument("names", nargs="*", help="models of models.py, or demo (all)")
     a = parser.parse_args()
-    for name in a.names or [*models.MODELS, "demo"]:
+    for name in a.names or [*models.MODELS, *models.FAMILIES, "demo"]:
         if name == "demo":
             demo_model(a.output)
         else:

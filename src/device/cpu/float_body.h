@@ -1,7 +1,9 @@
 /* device/cpu/float_body.h - products with F32, F16 and BF16 weights, used where the file has them.
  *
  * Lanes run along a row. One token: a row at a time in four chains, so that each thread reads one stream, which memory
- * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers, each weight widened once for them.
+ * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers. With AVX2, whose tiles are small,
+ * weights are widened to f32 once for all tiles, a slice of some rows at a time.
+ * vdpbf16ps is not used: it would round activations to 8 bits, and with these in two parts it is as fast as f32.
  * Included by float_avx2.c and float_avx512.c.
  */
 #ifndef SPI_DEVICE_CPU_FLOAT_BODY_H
@@ -11,12 +13,19 @@
 #include "device/cpu/products.h"
 #include "device/cpu/vector.h"
 
-#define FLOAT_ROWS SPI_FLOAT_ROWS
+#define FLOAT_ROWS 4u
 #if defined(__AVX512F__)
 #define FLOAT_TOKENS 6u /* 24 sums of 32 registers */
+#define FLOAT_WIDENS false
 #else
 #define FLOAT_TOKENS 3u /* 12 sums of 16 registers */
+#define FLOAT_WIDENS true
 #endif
+/* Widened weights and a tile's activations fit into the first-level cache together: with 4 rows x 1024 columns, a third of
+ * the speed is gone. */
+#define FLOAT_WIDE_ROWS SPI_FLOAT_ROWS
+#define FLOAT_SLICE     512u
+_Static_assert(sizeof(float[FLOAT_WIDE_ROWS][FLOAT_SLICE]) <= SPI_FLOAT_SCRATCH_BYTES, "see products.h");
 
 /* V_WIDTH weights from element `at` on. */
 SPI_INLINE vf float_weights(sp_dtype type, const void *row, size_t at) {
@@ -60,23 +69,22 @@ SPI_INLINE float float_dot(sp_dtype type, const void *row, const float *x, uint3
 }
 
 typedef struct float_tile {
-    const uint8_t *rows; /* first row of the tile */
+    const uint8_t *rows; /* their first column of this slice */
     size_t row_bytes;
     const float *x;
     size_t x_stride;
     float *out;
     size_t out_stride;
     uint32_t cols;
+    bool first; /* out is set, not added to */
 } float_tile;
 
+/* `rows` is FLOAT_ROWS, or 1. */
 SPI_INLINE void float_tile_sums(sp_dtype type, const float_tile *tile, const uint32_t rows, const uint32_t tokens) {
-    vf sums[FLOAT_ROWS][FLOAT_TOKENS];
-#pragma GCC unroll 4
-    for (uint32_t r = 0; r < rows; r++) {
-#pragma GCC unroll 6
-        for (uint32_t t = 0; t < tokens; t++) {
-            sums[r][t] = v_zero();
-        }
+    vf sums[(FLOAT_TOKENS + 1) * FLOAT_ROWS];
+#pragma GCC unroll 24
+    for (uint32_t i = 0; i < FLOAT_TOKENS * FLOAT_ROWS; i++) {
+        sums[i] = v_zero();
     }
     uint32_t k = 0;
     for (; k + V_WIDTH <= tile->cols; k += V_WIDTH) {
@@ -90,42 +98,133 @@ SPI_INLINE void float_tile_sums(sp_dtype type, const float_tile *tile, const uin
             vf w = float_weights(type, tile->rows + r * tile->row_bytes, k);
 #pragma GCC unroll 6
             for (uint32_t t = 0; t < tokens; t++) {
-                sums[r][t] = v_fma(w, x[t], sums[r][t]);
+                sums[t * FLOAT_ROWS + r] = v_fma(w, x[t], sums[t * FLOAT_ROWS + r]);
             }
         }
     }
-#pragma GCC unroll 4
-    for (uint32_t r = 0; r < rows; r++) {
-#pragma GCC unroll 6
-        for (uint32_t t = 0; t < tokens; t++) {
-            const void *row = tile->rows + r * tile->row_bytes;
-            float rest = float_rest(type, row, tile->x + t * tile->x_stride, k, tile->cols);
-            tile->out[t * tile->out_stride + r] = v_sum(sums[r][t]) + rest;
+    float results[(FLOAT_TOKENS + 1) * FLOAT_ROWS];
+    for (uint32_t r = 0; r < FLOAT_ROWS && tokens % 2; r++) {
+        sums[tokens * FLOAT_ROWS + r] = sums[r]; /* for an even number of tokens */
+    }
+#pragma GCC unroll 3
+    for (uint32_t t = 0; t < tokens; t += 2) {
+        _mm256_storeu_ps(results + (size_t)t * FLOAT_ROWS, v_sums(sums + (size_t)t * FLOAT_ROWS));
+    }
+    for (uint32_t t = 0; t < tokens; t++) {
+        float *out = tile->out + t * tile->out_stride;
+        for (uint32_t r = 0; r < rows; r++) {
+            const float *x = tile->x + t * tile->x_stride;
+            float sum =
+                results[t * FLOAT_ROWS + r] + float_rest(type, tile->rows + r * tile->row_bytes, x, k, tile->cols);
+            out[r] = tile->first ? sum : out[r] + sum;
         }
     }
 }
 
-SPI_INLINE void float_tile_any(sp_dtype type, const float_tile *tile, uint32_t rows, uint32_t tokens) {
-    if (rows < FLOAT_ROWS) {
-        for (uint32_t r = 0; r < rows; r++) {
-            float_tile one = *tile;
-            one.rows += r * tile->row_bytes;
-            one.out += r;
-            for (uint32_t t = 0; t < tokens; t++, one.x += tile->x_stride, one.out += tile->out_stride) {
-                float_tile_sums(type, &one, 1, 1);
-            }
-        }
-        return;
-    }
+SPI_INLINE void float_tile_tokens(sp_dtype type, const float_tile *tile, const uint32_t rows, uint32_t tokens) {
     switch (tokens) {
 #if FLOAT_TOKENS > 3
-    case 6: float_tile_sums(type, tile, FLOAT_ROWS, 6); break;
-    case 5: float_tile_sums(type, tile, FLOAT_ROWS, 5); break;
-    case 4: float_tile_sums(type, tile, FLOAT_ROWS, 4); break;
+    case 6: float_tile_sums(type, tile, rows, 6); break;
+    case 5: float_tile_sums(type, tile, rows, 5); break;
+    case 4: float_tile_sums(type, tile, rows, 4); break;
 #endif
-    case 3: float_tile_sums(type, tile, FLOAT_ROWS, 3); break;
-    case 2: float_tile_sums(type, tile, FLOAT_ROWS, 2); break;
-    default: float_tile_sums(type, tile, FLOAT_ROWS, 1); break;
+    case 3: float_tile_sums(type, tile, rows, 3); break;
+    case 2: float_tile_sums(type, tile, rows, 2); break;
+    default: float_tile_sums(type, tile, rows, 1); break;
+    }
+}
+
+/* The instance that prefill with AVX2 is made of stands alone: around it, compilers have other uses for its registers. */
+static __attribute__((noinline, unused)) void float_wide_tile(const float_tile *tile) {
+    float_tile_sums(SP_F32, tile, FLOAT_ROWS, FLOAT_TOKENS);
+}
+
+/* FLOAT_ROWS rows, or a few at the matrix's end, which are taken one by one. */
+SPI_INLINE void float_tile_any(sp_dtype type, const float_tile *tile, uint32_t rows, uint32_t tokens) {
+    if (rows == FLOAT_ROWS) {
+        float_tile_tokens(type, tile, FLOAT_ROWS, tokens);
+        return;
+    }
+    float_tile one = *tile;
+    for (uint32_t r = 0; r < rows; r++, one.rows += tile->row_bytes, one.out++) {
+        float_tile_tokens(type, &one, 1, tokens);
+    }
+}
+
+SPI_INLINE void float_widen(sp_dtype type, const uint8_t *row, uint32_t count, float *out) {
+    uint32_t k = 0;
+    for (; k + V_WIDTH <= count; k += V_WIDTH) {
+        v_store(out + k, float_weights(type, row, k));
+    }
+    for (; k < count; k++) {
+        out[k] = float_weight(type, row, k);
+    }
+}
+
+typedef struct float_slice {
+    uint32_t row, rows; /* of the product's */
+    uint32_t col, cols;
+    const uint8_t *next; /* the next slice, or NULL; rows are row_bytes apart */
+    size_t row_bytes, bytes;
+} float_slice;
+
+/* Asks for a part of the next slice, so that memory works while sums are made. */
+SPI_INLINE void float_ask(const float_slice *slice, size_t part, size_t parts) {
+    size_t lines = FLOAT_WIDE_ROWS * slice->bytes / 64, end = lines * (part + 1) / parts;
+    for (size_t line = lines * part / parts; line < end && slice->next; line++) {
+        size_t at = line * 64 / slice->bytes * slice->row_bytes + line * 64 % slice->bytes;
+        _mm_prefetch((const char *)slice->next + at, _MM_HINT_T0);
+    }
+}
+
+/* A widened slice with all tokens. */
+static void float_wide_tiles(const spi_cpu_product *args, const float_slice *slice) {
+    const uint32_t tiles = (args->token_count - 1) / FLOAT_TOKENS + 1;
+    for (uint32_t i = 0; i < tiles; i++) {
+        uint32_t t = i * FLOAT_TOKENS;
+        uint32_t tokens = args->token_count - t < FLOAT_TOKENS ? args->token_count - t : FLOAT_TOKENS;
+        float_tile tile = {.rows = args->scratch,
+                           .row_bytes = FLOAT_SLICE * sizeof(float),
+                           .x = (const float *)args->acts + t * args->act_stride + slice->col,
+                           .x_stride = args->act_stride,
+                           .out = args->out + t * args->out_stride + slice->row,
+                           .out_stride = args->out_stride,
+                           .cols = slice->cols,
+                           .first = slice->col == 0};
+        float_ask(slice, i, tiles);
+        for (uint32_t r = 0; r < slice->rows; r += FLOAT_ROWS) {
+            uint32_t rows = slice->rows - r < FLOAT_ROWS ? slice->rows - r : FLOAT_ROWS;
+            if (rows == FLOAT_ROWS && tokens == FLOAT_TOKENS) {
+                float_wide_tile(&tile);
+            } else {
+                float_tile_any(SP_F32, &tile, rows, tokens);
+            }
+            tile.rows += FLOAT_ROWS * tile.row_bytes;
+            tile.out += FLOAT_ROWS;
+        }
+    }
+}
+
+SPI_INLINE void float_wide_product(sp_dtype type, const spi_cpu_product *args) {
+    const size_t bytes = type == SP_F32 ? 4 : 2, row_bytes = args->cols * bytes;
+    const uint8_t *from = (const uint8_t *)args->weights + args->row_first * row_bytes;
+    float_slice slice = {.row_bytes = row_bytes, .bytes = FLOAT_SLICE * bytes};
+    for (uint32_t row = 0; row < args->row_count; row += FLOAT_WIDE_ROWS, from += FLOAT_WIDE_ROWS * row_bytes) {
+        uint32_t rows_left = args->row_count - row;
+        slice.row = row;
+        slice.rows = rows_left < FLOAT_WIDE_ROWS ? rows_left : FLOAT_WIDE_ROWS;
+        for (uint32_t k = 0; k < args->cols; k += FLOAT_SLICE) {
+            slice.col = k;
+            slice.cols = args->cols - k < FLOAT_SLICE ? args->cols - k : FLOAT_SLICE;
+            for (uint32_t r = 0; r < slice.rows; r++) {
+                float_widen(type, from + r * row_bytes + k * bytes, slice.cols,
+                            (float *)args->scratch + (size_t)r * FLOAT_SLICE);
+            }
+            bool last = k + FLOAT_SLICE >= args->cols;
+            bool full = rows_left >= (last ? 2 : 1) * FLOAT_WIDE_ROWS && args->cols % FLOAT_SLICE == 0;
+            slice.next = !full ? NULL : last ? from + FLOAT_WIDE_ROWS * row_bytes : from + (k + FLOAT_SLICE) * bytes;
+            float_wide_tiles(args, &slice);
+        }
     }
 }
 
@@ -140,6 +239,10 @@ SPI_INLINE void float_product(sp_dtype type, const spi_cpu_product *args) {
         }
         return;
     }
+    if (FLOAT_WIDENS && args->token_count > FLOAT_TOKENS) {
+        float_wide_product(type, args);
+        return;
+    }
     for (uint32_t r = 0; r < args->row_count; r += FLOAT_ROWS) {
         uint32_t row_count = args->row_count - r < FLOAT_ROWS ? args->row_count - r : FLOAT_ROWS;
         for (uint32_t t = 0; t < args->token_count; t += FLOAT_TOKENS) {
@@ -150,7 +253,8 @@ SPI_INLINE void float_product(sp_dtype type, const spi_cpu_product *args) {
                                .x_stride = args->act_stride,
                                .out = args->out + t * args->out_stride + r,
                                .out_stride = args->out_stride,
-                               .cols = args->cols};
+                               .cols = args->cols,
+                               .first = true};
             float_tile_any(type, &tile, row_count, tokens);
         }
     }

@@ -33,17 +33,19 @@
 typedef void spi_cpu_product_kernel(const spi_cpu_product *args);
 #define X(type, name) extern spi_cpu_product_kernel spi_product_##name##_avx2, spi_product_##name##_avx512;
 SPI_SMALL_QUANTS(X)
-SPI_SUPER_QUANTS(X) SPI_FLOATS(X)
+SPI_SUPER_QUANTS(X)
+SPI_FLOATS(X)
 #undef X
 
 /* Tokens of the largest tile of SPI_FORM_I8: their sums are kept in registers. */
 #define SPI_TILE_TOKENS_AVX2   4u
-#define SPI_TILE_TOKENS_AVX512 8u
+#define SPI_TILE_TOKENS_AVX512 4u
 
-/* Rows that float products take at once. */
-#define SPI_FLOAT_ROWS 4u
+/* Rows that float products take at once, and the scratch in which they widen a slice of them. */
+#define SPI_FLOAT_ROWS          8u
+#define SPI_FLOAT_SCRATCH_BYTES ((size_t)16 << 10)
 
-    void spi_quantise_avx2(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
+void spi_quantise_avx2(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
 void spi_quantise_avx512(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
 
 #endif

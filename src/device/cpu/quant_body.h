@@ -1,6 +1,6 @@
 /* device/cpu/quant_body.h - products with packed weights: an instance for each type and width.
  *
- * One token: weights are used as they come, since memory is what it waits for. Several: a piece of weights is expanded
+ * One token, or a few: weights are used as they come, since memory is what it waits for. More: a piece of weights is expanded
  * once and multiplied with all tiles of tokens (tile.h), while what comes next is asked for.
  * May include: device, dtype, os, base.
  */
@@ -12,7 +12,8 @@
 #include "device/cpu/products.h"
 #include "device/cpu/tile.h"
 
-#define QUANT_ROWS (SPI_PACKED_SETS * V_WIDTH) /* of a group */
+#define QUANT_FEW_TOKENS 4u
+#define QUANT_ROWS       (SPI_PACKED_SETS * V_WIDTH) /* of a group */
 #if defined(__AVX512F__)
 #define QUANT_TILE        spi_tile_avx512
 #define QUANT_TILE_TOKENS SPI_TILE_TOKENS_AVX512
@@ -21,8 +22,16 @@
 #define QUANT_TILE_TOKENS SPI_TILE_TOKENS_AVX2
 #endif
 
-SPI_INLINE vf quant_block(sp_dtype type, const codes_unit *open, const uint8_t *unit, const uint32_t b,
-                          const uint8_t *act, const bool ahead, vf total) {
+/* Totals of a few tokens. */
+typedef struct quant_totals {
+    vf of[QUANT_FEW_TOKENS];
+} quant_totals;
+
+/* Sums stay in registers from one step to the next: see TILE_KEEP. */
+#define QUANT_KEEP(s) __asm__ volatile("" : VI_REGISTER(s) : : "memory")
+
+SPI_INLINE void quant_block(sp_dtype type, const codes_unit *open, const uint8_t *unit, const uint32_t b,
+                            const uint8_t *act, const uint32_t tokens, const bool ahead, quant_totals *totals) {
     const bool halves = codes_has_halves(type), are_signed = codes_are_signed(type);
     const size_t block_bytes = spi_packed_block_bytes(type, V_WIDTH);
     const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH) + b * block_bytes;
@@ -32,25 +41,35 @@ SPI_INLINE vf quant_block(sp_dtype type, const codes_unit *open, const uint8_t *
     const codes_scales scales = codes_block_scales(type, open, unit, b);
     for (uint32_t h = 0; h < (halves ? 2 : 1); h++) {
         const uint32_t first = h * 4, end = halves ? first + 4 : SPI_PACKED_STEPS;
-        vi s = vi_set32(0);
-        if (codes_offset(type)) {
-            s = dot_begin(act, 1, 0, halves, h, codes_offset(type));
+        vi s[QUANT_FEW_TOKENS];
+        for (uint32_t t = 0; t < tokens; t++) {
+            s[t] = codes_offset(type) ? dot_begin(act, tokens, t, halves, h, codes_offset(type)) : vi_set32(0);
         }
 #pragma GCC unroll 8
         for (uint32_t i = first; i < end; i++) {
-            s = dot_step(are_signed, s, codes_step(type, block, i), vi_four(acts_step(act, 1, i, 0)));
+            const vi codes = codes_step(type, block, i);
+#pragma GCC unroll 4
+            for (uint32_t t = 0; t < tokens; t++) {
+                s[t] = dot_step(are_signed, s[t], codes, vi_four(acts_step(act, tokens, i, t)));
+                if (tokens > 1) {
+                    QUANT_KEEP(s[t]);
+                }
+            }
         }
-        total = dot_end(are_signed, s, scales.scale[h], act, 1, 0, total);
+        for (uint32_t t = 0; t < tokens; t++) {
+            totals->of[t] = dot_end(are_signed, s[t], scales.scale[h], act, tokens, t, totals->of[t]);
+        }
     }
     for (uint32_t h = 0; codes_has_min(type) && h < (halves ? 2 : 1); h++) {
-        total = dot_add_min(scales.min[h], act, 1, 0, halves, h, total);
+        for (uint32_t t = 0; t < tokens; t++) {
+            totals->of[t] = dot_add_min(scales.min[h], act, tokens, t, halves, h, totals->of[t]);
+        }
     }
-    return total;
 }
 
 /* The first `blocks` blocks of a unit, or all. */
-SPI_INLINE vf quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, const uint8_t *act, const bool ahead,
-                         vf total) {
+SPI_INLINE void quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, const uint8_t *act,
+                           const uint32_t tokens, const bool ahead, quant_totals *totals) {
     const codes_unit open = codes_open(type, unit);
     for (uint32_t at = 0; ahead && at < spi_packed_blocks_offset(type, V_WIDTH); at += 64) {
         v_ahead(unit + at);
@@ -60,26 +79,32 @@ SPI_INLINE vf quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, co
         if (b == blocks) {
             break;
         }
-        total = quant_block(type, &open, unit, b, act + b * SPI_I8_TOKEN_BYTES, ahead, total);
+        quant_block(type, &open, unit, b, act + b * SPI_I8_TOKEN_BYTES * tokens, tokens, ahead, totals);
     }
-    return total;
 }
 
-SPI_INLINE void quant_one_token(sp_dtype type, const spi_cpu_product *args, const bool ahead) {
+/* One tile of a few tokens, with weights as they come. */
+SPI_INLINE void quant_few_tokens(sp_dtype type, const spi_cpu_product *args, const uint32_t tokens, const bool ahead) {
     const uint32_t blocks = args->cols / SPI_PACKED_COLUMNS, unit_blocks = spi_packed_unit_blocks(type);
     const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH);
     const size_t group_bytes = spi_packed_units(type, args->cols) * SPI_PACKED_SETS * unit_bytes;
     const uint8_t *unit = (const uint8_t *)args->weights + args->row_first / QUANT_ROWS * group_bytes;
     for (uint32_t r = 0; r < args->row_count; r += QUANT_ROWS) {
-        vf totals[SPI_PACKED_SETS] = {v_zero(), v_zero()};
+        quant_totals totals[SPI_PACKED_SETS];
+        for (uint32_t t = 0; t < tokens; t++) {
+            totals[0].of[t] = totals[1].of[t] = v_zero();
+        }
         const uint8_t *act = args->acts;
-        for (uint32_t b = 0; b < blocks; b += unit_blocks, act += unit_blocks * SPI_I8_TOKEN_BYTES) {
+        for (uint32_t b = 0; b < blocks; b += unit_blocks, act += unit_blocks * SPI_I8_TOKEN_BYTES * tokens) {
             for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += unit_bytes) {
-                totals[set] = quant_unit(type, unit, blocks - b, act, ahead, totals[set]);
+                quant_unit(type, unit, blocks - b, act, tokens, ahead, &totals[set]);
             }
         }
-        v_store(args->out + r, totals[0]);
-        v_store(args->out + r + V_WIDTH, totals[1]);
+        for (uint32_t t = 0; t < tokens; t++) {
+            float *out = args->out + t * args->out_stride + r;
+            v_store(out, totals[0].of[t]);
+            v_store(out + V_WIDTH, totals[1].of[t]);
+        }
     }
 }
 
@@ -162,12 +187,14 @@ static void quant_all_tiles(spi_tile_class class, uint32_t offset, const spi_cpu
 
 SPI_INLINE void quant_product(sp_dtype type, const spi_cpu_product *args) {
     if (args->token_count == 1 && args->ahead) {
-        quant_one_token(type, args, true);
+        quant_few_tokens(type, args, 1, true);
         return;
     }
-    if (args->token_count == 1) {
-        quant_one_token(type, args, false);
-        return;
+    switch (args->token_count) {
+    case 1: quant_few_tokens(type, args, 1, false); return;
+    case 2: quant_few_tokens(type, args, 2, false); return;
+    case 4: quant_few_tokens(type, args, 4, false); return;
+    default: break;
     }
     const uint32_t blocks = args->cols / SPI_PACKED_COLUMNS, unit_blocks = spi_packed_unit_blocks(type);
     const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH);

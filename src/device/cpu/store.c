@@ -47,7 +47,7 @@ static void pack_tensor(packing *state, const spi_tensor *tensor, const spi_cpu_
     for (uint64_t first = 0; first < groups; first += step) {
         uint64_t end = first + step < groups ? first + step : groups;
         pack_job job = {tensor, type, packed, (uint32_t)first, (uint32_t)end};
-        spi_pool_run(state->cpu->pool, pack_share, &job);
+        spi_pool_run_parts(state->cpu->pool, pack_share, &job);
         uint64_t from = tensor->bytes * first / groups, to = tensor->bytes * end / groups;
         if (state->droppable) {
             spi_vm_drop((const uint8_t *)tensor->data + from, (size_t)(to - from));

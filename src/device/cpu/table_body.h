@@ -44,12 +44,15 @@ static const spi_cpu_type types[] = {
 #undef X
 };
 
+_Static_assert(SPI_TILE_SCRATCH_BYTES(V_WIDTH) <= SPI_FLOAT_SCRATCH_BYTES, "one scratch serves all types");
+
 #define KERNELS_OF_THIS_WIDTH                                                                                          \
     .types = types, .type_count = sizeof types / sizeof types[0], .token_tile_max = TABLE_TILE_TOKENS,                 \
-    .product_scratch_bytes = SPI_TILE_SCRATCH_BYTES(V_WIDTH), .quantise = TABLE_NAME(spi_quantise), .norm = rows_norm, \
+    .product_scratch_bytes = SPI_FLOAT_SCRATCH_BYTES, .quantise = TABLE_NAME(spi_quantise), .norm = rows_norm,         \
     .rotate = rows_rotate, .gate = rows_gate, .add = rows_add, .add_scaled = rows_add_scaled, .cap = rows_cap,         \
     .to_f16 = rows_to_f16, .attention_rows = 16, .attention_scratch_bytes = attention_scratch_bytes,                   \
-    .attention = attention, .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS,                                            \
+    .attention = attention, .attention_part = attention_part, .attention_combine = attention_combine,                  \
+    .attention_columns = V_WIDTH, .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS,                                      \
     .gemm_scratch_bytes = sizeof(gemm_scratch), .gemm = gemm
 
 #endif
