@@ -42,7 +42,7 @@ sp_model *spi_guest_model(sp_guest *guest, const char *name, uint32_t name_bytes
 const char *spi_guest_model_name(sp_guest *guest, uint32_t index);                 /* NULL past the end */
 uint32_t spi_guest_handle_count_max(const sp_guest *guest);
 const sp_guest_mail *spi_guest_mail(sp_guest *guest, void **env); /* NULL: it is no actor */
-bool spi_guest_take_interrupt(sp_guest *guest); /* true once after sp_guest_interrupt */
+bool spi_guest_take_interrupt(sp_guest *guest);                   /* true once after sp_guest_interrupt */
 
 /* A range of linear memory that the guest's allocator does not know: found among released ones or got by growing the
  * memory, within its maximum. The bytes are zero if they are fresh. Released ranges are used again. SP_NO_MEMORY. */
