@@ -321,6 +321,25 @@ static void many_commits_are_folded(void **state) {
     assert_int_equal(rmdir(path), 0); /* nothing is left in it */
 }
 
+static void large_states_are_files(void **state) {
+    rig *r = *state;
+    sp_error error = {0};
+    char path[128];
+    create(r, "a");
+    assert_string_equal(ask(r, "a", "grow 12"), "0");
+    snprintf(path, sizeof path, "%s/states", r->data);
+    assert_int_not_equal(rmdir(path), 0);
+    sp_actors_close(r->actors);
+    open_actors(r);
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < 12u << 18; i++) {
+        total += i * 2654435761u;
+    }
+    assert_true(strtoull(ask(r, "a", "grow 1"), NULL, 10) == total);
+    TEST_OK(sp_actor_remove(r->actors, "a", &error), error);
+    assert_int_equal(rmdir(path), 0);
+}
+
 static void forks_go_their_own_way(void **state) {
     rig *r = *state;
     sp_error error = {0};
@@ -493,6 +512,7 @@ int main(void) {
         TEST(limits_hold),
         TEST(they_sleep_and_wake),
         TEST(many_commits_are_folded),
+        TEST(large_states_are_files),
         TEST(forks_go_their_own_way),
         TEST(a_file_carries_mail_and_timers),
         TEST(one_process_holds_it),
