@@ -243,25 +243,29 @@ static finish generate_with_lookup(engine *e, generation *g, figures *f, sp_utf8
 
 static finish generate_tokens(engine *e, generation *g, figures *f, sp_utf8 *utf8) {
     finish why = FINISH_LENGTH;
-    while (g->count < g->token_count_max) {
+    if (sp_interrupted()) {
+        return FINISH_INTERRUPTED;
+    }
+    int32_t token = sp_session_sample(e->session, e->sampler);
+    if (token < 0) {
+        fail(e->o, "no token can be sampled");
+    }
+    if (!g->token_count_max) {
+        return FINISH_LENGTH;
+    }
+    f->first_ns = f->first_ns == f->start_ns ? sp_clock_ns() : f->first_ns;
+    if (g->lookup) {
+        return generate_with_lookup(e, g, f, utf8, token);
+    }
+    while (!take_token(e, g, utf8, token, &why)) {
+        token = sp_session_decode(e->session, e->sampler, token);
+        if (!appended(e, token, &why)) {
+            return why;
+        }
+        g->pending = false;
         if (sp_interrupted()) {
             return FINISH_INTERRUPTED;
         }
-        int32_t token = sp_session_sample(e->session, e->sampler);
-        if (token < 0) {
-            fail(e->o, "no token can be sampled");
-        }
-        if (f->first_ns == f->start_ns) {
-            f->first_ns = sp_clock_ns();
-        }
-        if (g->lookup) {
-            return generate_with_lookup(e, g, f, utf8, token);
-        }
-        if (take_token(e, g, utf8, token, &why) ||
-            !appended(e, sp_session_append(e->session, &token, 1, SP_LOGITS_LAST), &why)) {
-            break;
-        }
-        g->pending = false;
     }
     return why;
 }
