@@ -282,6 +282,18 @@ static void test_append(void **state) {
     /* Nothing is a valid thing to append. */
     assert_int_equal(CALL(guest, "session_append", session, 0xffffffff, 0, 0), SP_OK);
     double_finish(&last_job);
+    /* Proposals: as many as there is room for, at most SP_LOOKUP_MAX; behind them nothing is touched. */
+    memset(at(guest, 1024), 0x55, 64 * 4);
+    assert_int_equal(CALL(guest, "session_lookup", session, 7, 1024, 3), 3);
+    const int32_t proposed[] = {8, 9, 10, 0x55555555};
+    assert_memory_equal(at(guest, 1024), proposed, sizeof proposed);
+    assert_int_equal(CALL(guest, "session_lookup", session, 7, 1024, 64), SP_LOOKUP_MAX);
+    assert_int_equal(*at(guest, 1024 + 4 * SP_LOOKUP_MAX), 0x55);
+    assert_int_equal(CALL(guest, "session_lookup", session, 7, 0xffffffff, 0), 0);
+    REFUSED(SP_INVALID, CALL(guest, "session_lookup", session, (uint32_t)-1, 1024, 3));
+    REFUSED(SP_INVALID, CALL(guest, "session_lookup", session, DOUBLE_VOCAB, 1024, 3));
+    REFUSED(SP_BAD_POINTER, CALL(guest, "session_lookup", session, 7, 0xfffffff0, 64));
+    REFUSED(SP_BAD_HANDLE, CALL(guest, "session_lookup", sampler, 7, 1024, 3));
     REFUSED(SP_INVALID, CALL(guest, "session_truncate", session, 62));
     assert_int_equal(CALL(guest, "session_truncate", session, 10), SP_OK);
     assert_int_equal(CALL(guest, "session_length", session), 10);

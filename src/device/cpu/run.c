@@ -275,6 +275,20 @@ static void phase_work(void *env, uint32_t phase, uint32_t owner, uint32_t owner
     }
 }
 
+/* Several tokens of a session that all want logits are most likely proposals to be verified (session/lookup.c): what is
+ * picked from them must be what single tokens would give. */
+#define VERIFIED_ROWS_MAX 64u
+static bool verifies(const spi_run *run) {
+    for (uint32_t s = 0; s < run->segment_count; s++) {
+        const spi_segment *segment = &run->segments[s];
+        if (segment->row_count > 1 && segment->row_count <= VERIFIED_ROWS_MAX &&
+            segment->out_count == segment->row_count) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Where each row and each output of the run belongs. */
 static void place_rows(spi_program *program, const spi_run *run) {
     for (uint32_t s = 0; s < run->segment_count; s++) {
@@ -298,6 +312,7 @@ sp_status spi_cpu_run(void *context, spi_program *program, const spi_run *run, s
     spi_cpu *cpu = context;
     assert(run->row_count && run->row_count <= program->tape->rows_max && run->out_count <= run->row_count);
     program->run = run;
+    program->alone = verifies(run);
     place_rows(program, run);
     spi_cpu_attention_plan(program);
     spi_pool_run(
