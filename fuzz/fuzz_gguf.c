@@ -1,11 +1,14 @@
-/* fuzz/fuzz_gguf.c - any bytes as a model file: opened, everything in it read, its tokenizer used, its tensors planned
- * for quantising and their first blocks decoded. */
+/* fuzz/fuzz_gguf.c - any bytes as a model file: opened, everything in it read, its tokenizer used, its pass recorded, its
+ * tensors planned for quantising and their first blocks decoded. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "device/tape.h"
 #include "dtype/dequant.h"
 #include "gguf/gguf.h"
 #include "gguf/writer.h"
+#include "model/hparams.h"
+#include "model/recorder.h"
 #include "quantise/plan.h"
 #include "tokenizer/tokenizer.h"
 
@@ -78,6 +81,36 @@ static void decode_first_block(const spi_gguf_tensor *tensor) {
     sink = values[0] > values[elements - 1];
 }
 
+/* What model.c does when it opens a file: numbers, weights by name, the tape; which must then be well formed. */
+static void use_model(const spi_gguf *gguf) {
+    spi_hparams hparams;
+    spi_recorder recorder;
+    sp_error error;
+    if (spi_hparams_read(gguf, &hparams, &error) || spi_recorder_run(&recorder, gguf, &hparams, &error)) {
+        return;
+    }
+    const spi_hparams *hp = &recorder.hparams;
+    spi_weights weights = {.tensors = recorder.tensors, .count = (uint32_t)recorder.tensor_count};
+    spi_tape tape = {.ops = recorder.ops,
+                     .op_count = (uint32_t)recorder.op_count,
+                     .buffers = recorder.buffers,
+                     .buffer_count = (uint32_t)recorder.buffer_count,
+                     .kv = {.layers = hp->layers,
+                            .kv_heads = hp->kv_heads,
+                            .head_dim = hp->head_dim,
+                            .block_bytes = spi_kv_block_bytes(hp->layers, hp->kv_heads, hp->head_dim)},
+                     .rows_max = 512,
+                     .vocab = hp->vocab};
+    if (spi_tape_check(&tape, &weights, &error)) {
+        abort();
+    }
+    for (uint32_t i = 0; i < weights.count; i++) {
+        const unsigned char *bytes = weights.tensors[i].data;
+        sink = (unsigned char)(bytes[0] ^ bytes[weights.tensors[i].bytes - 1]);
+    }
+    spi_recorder_free(&recorder);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     spi_gguf *gguf;
     sp_error error;
@@ -98,6 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     use_tokenizer(gguf);
     plan_tensors(gguf);
+    use_model(gguf);
     spi_gguf_close(gguf);
     return 0;
 }
