@@ -90,9 +90,38 @@ static void quantise(const step_share *share) {
             uint32_t full = (row - tile_first) / tile;
             tile_first += tile == kernels->token_tile_max && full > 1 ? (full - 1) * tile : tile;
         }
-        uint8_t *at = program->acts[buffer] + ((size_t)tile_first * blocks + (size_t)block * tile) * SPI_I8_TOKEN_BYTES;
+        uint8_t *at = program->acts[SPI_FORM_I8][buffer] +
+                      ((size_t)tile_first * blocks + (size_t)block * tile) * SPI_I8_TOKEN_BYTES;
         uint32_t count = blocks - block < piece_blocks ? blocks - block : piece_blocks;
         kernels->quantise(at, tile, row - tile_first, row_of(share, buffer, row) + block * SPI_I8_COLUMNS, count);
+    }
+}
+
+static void to_bf16(const step_share *share) {
+    const spi_program *program = share->program;
+    uint32_t buffer = share->step->buffer, columns = width(share, buffer), pieces = (columns - 1) / PIECE_COLUMNS + 1;
+    size_t stride = spi_bf16_stride(columns);
+    uint64_t first, end;
+    items(share, (uint64_t)share->rows * pieces, &first, &end);
+    for (uint64_t i = first; i < end; i++) {
+        uint32_t row = (uint32_t)(i / pieces), column = (uint32_t)(i % pieces) * PIECE_COLUMNS;
+        uint32_t count = columns - column < PIECE_COLUMNS ? columns - column : PIECE_COLUMNS;
+        uint16_t *to = (uint16_t *)(void *)program->acts[SPI_FORM_BF16][buffer] + row * stride;
+        program->cpu->kernels->to_bf16(to + column, row_of(share, buffer, row) + column, count);
+        if (column + count == columns) {
+            memset(to + columns, 0, (stride - columns) * sizeof *to);
+        }
+    }
+}
+
+static void prepare(const step_share *share) {
+    if (share->rows < share->step->rows_min || share->rows >= share->step->rows_end) {
+        return;
+    }
+    if (share->step->form == SPI_FORM_I8) {
+        quantise(share);
+    } else {
+        to_bf16(share);
     }
 }
 
@@ -188,8 +217,8 @@ static void execute(const spi_program *program, spi_step *step, uint32_t thread,
     if (!share.rows) {
         return;
     }
-    if (step->kind == SPI_STEP_QUANTISE) {
-        quantise(&share);
+    if (step->kind == SPI_STEP_PREPARE) {
+        prepare(&share);
         return;
     }
     switch (step->op->kind) {
