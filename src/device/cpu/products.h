@@ -40,7 +40,8 @@ SPI_FLOATS(X)
 /* Of many tokens: spi_cpu_type.product_many. */
 #define X(type, name) extern spi_cpu_product_kernel spi_product_##name##_amx;
 SPI_SMALL_QUANTS(X)
-SPI_SUPER_QUANTS(X) X(SP_BF16, bf16)
+SPI_SUPER_QUANTS(X)
+X(SP_BF16, bf16)
 #undef X
 #define SPI_AMX_ROWS          32u
 #define SPI_AMX_SCRATCH_BYTES ((size_t)32 << 10)

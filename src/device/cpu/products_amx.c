@@ -8,7 +8,8 @@
         amx_product(type, args);                                                                                       \
     }
 SPI_SMALL_QUANTS(X)
-SPI_SUPER_QUANTS(X) X(SP_BF16, bf16)
+SPI_SUPER_QUANTS(X)
+X(SP_BF16, bf16)
 #undef X
 
     void spi_to_bf16_amx(uint16_t *dst, const float *src, uint32_t count) {
