@@ -31,6 +31,9 @@ SPI_INLINE __m512i amx_pair(__m512 first, __m512 second) {
 SPI_INLINE void amx_expand_block(sp_dtype type, const codes_unit *open, const uint8_t *unit, const uint32_t b,
                                  uint8_t *tile) {
     const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH) + b * spi_packed_block_bytes(type, V_WIDTH);
+    for (uint32_t at = 0; at < spi_packed_block_bytes(type, V_WIDTH); at += 64) {
+        v_ahead(block + at);
+    }
     const codes_scales scales = codes_block_scales(type, open, unit, b);
     const float offset = 8.0f * (float)codes_offset(type);
 #pragma GCC unroll 8
@@ -96,8 +99,9 @@ SPI_INLINE void amx_transpose(const __m512i rows[16], uint8_t *tile) {
     }
 }
 
-/* Rows of bf16 as the file has them, from column `first` on; what is missing is zero. */
-SPI_INLINE void amx_take_rows(const spi_cpu_product *args, uint32_t row, uint32_t first, uint8_t *panel) {
+/* Rows of bf16 as the file has them, from column `first` on; what is missing is zero. Each line read asks for the one that
+ * lies `ahead` bytes behind it, in the slice that comes next: 32 rows are more streams than processors follow. */
+SPI_INLINE void amx_take_rows(const spi_cpu_product *args, uint32_t row, uint32_t first, size_t ahead, uint8_t *panel) {
     const uint16_t *weights = (const uint16_t *)args->weights + (size_t)(args->row_first + row) * args->cols + first;
     uint32_t rows = args->row_count - row, cols = args->cols - first;
     for (uint32_t step = 0; step < AMX_SLICE_STEPS && step * AMX_STEP < cols; step++, weights += AMX_STEP) {
@@ -108,8 +112,9 @@ SPI_INLINE void amx_take_rows(const spi_cpu_product *args, uint32_t row, uint32_
 #pragma GCC unroll 16
             for (uint32_t r = 0; r < 16; r++) {
                 uint32_t at = set * 16 + r;
-                lanes[r] = at < rows ? _mm512_maskz_loadu_epi16(mask, weights + (size_t)at * args->cols)
-                                     : _mm512_setzero_si512();
+                const uint16_t *from = weights + (size_t)at * args->cols;
+                lanes[r] = at < rows ? _mm512_maskz_loadu_epi16(mask, from) : _mm512_setzero_si512();
+                _mm_prefetch((const char *)from + ahead, _MM_HINT_T1);
             }
             amx_transpose(lanes, panel);
         }
@@ -117,11 +122,11 @@ SPI_INLINE void amx_take_rows(const spi_cpu_product *args, uint32_t row, uint32_
 }
 
 /* 32 tokens (or, with `half`, 16) x 32 rows. */
-SPI_INLINE void amx_block(const uint16_t *acts, size_t act_bytes, const uint8_t *panel, uint32_t steps, bool first,
-                          const bool half, float *out, size_t out_stride) {
+SPI_INLINE void amx_block(const uint16_t *acts, const uint8_t *panel, uint32_t steps, bool first, const bool half,
+                          float *out, size_t out_stride) {
     const size_t out_bytes = out_stride * sizeof *out;
     float *below = out + 16 * out_stride;
-    const uint8_t *a = (const uint8_t *)acts, *a_below = a + 16 * act_bytes;
+    const uint8_t *a = (const uint8_t *)acts;
     if (first) {
         amx_zero(0);
         amx_zero(1);
@@ -135,14 +140,14 @@ SPI_INLINE void amx_block(const uint16_t *acts, size_t act_bytes, const uint8_t 
             amx_load(3, below + 16, out_bytes);
         }
     }
-    for (uint32_t step = 0; step < steps; step++, panel += 2 * AMX_TILE_BYTES) {
-        amx_load(4, a + step * AMX_ROW_BYTES, act_bytes);
+    for (uint32_t step = 0; step < steps; step++, panel += 2 * AMX_TILE_BYTES, a += 2 * AMX_TILE_BYTES) {
+        amx_load(4, a, AMX_ROW_BYTES);
         amx_load(6, panel, AMX_ROW_BYTES);
         amx_load(7, panel + AMX_TILE_BYTES, AMX_ROW_BYTES);
         amx_multiply(0, 4, 6);
         amx_multiply(1, 4, 7);
         if (!half) {
-            amx_load(5, a_below + step * AMX_ROW_BYTES, act_bytes);
+            amx_load(5, a + AMX_TILE_BYTES, AMX_ROW_BYTES);
             amx_multiply(2, 5, 6);
             amx_multiply(3, 5, 7);
         }
@@ -159,13 +164,12 @@ SPI_INLINE void amx_block(const uint16_t *acts, size_t act_bytes, const uint8_t 
 static void amx_all_tokens(const spi_cpu_product *args, uint32_t row, uint32_t col) {
     uint32_t left = args->cols - col, steps = left < AMX_SLICE ? (left + AMX_STEP - 1) / AMX_STEP : AMX_SLICE_STEPS;
     for (uint32_t t = 0; t < args->token_count; t += AMX_BLOCK_TOKENS) {
-        const uint16_t *acts = (const uint16_t *)args->acts + t * args->act_stride + col;
+        const uint16_t *acts = (const uint16_t *)args->acts + t * args->act_stride + (size_t)col * AMX_BLOCK_TOKENS;
         float *out = args->out + t * args->out_stride + row;
-        size_t act_bytes = args->act_stride * sizeof *acts;
         if (args->token_count - t <= AMX_BLOCK_TOKENS / 2) {
-            amx_block(acts, act_bytes, args->scratch, steps, col == 0, true, out, args->out_stride);
+            amx_block(acts, args->scratch, steps, col == 0, true, out, args->out_stride);
         } else {
-            amx_block(acts, act_bytes, args->scratch, steps, col == 0, false, out, args->out_stride);
+            amx_block(acts, args->scratch, steps, col == 0, false, out, args->out_stride);
         }
     }
 }
@@ -178,7 +182,10 @@ SPI_INLINE void amx_product(sp_dtype type, const spi_cpu_product *args) {
     for (uint32_t row = 0; row < args->row_count; row += AMX_GROUP_ROWS) {
         for (uint32_t col = 0; col < args->cols; col += AMX_SLICE) {
             if (type == SP_BF16) {
-                amx_take_rows(args, row, col, args->scratch);
+                size_t bytes = sizeof(uint16_t);
+                bool last = col + AMX_SLICE >= args->cols;
+                size_t ahead = last ? ((size_t)AMX_GROUP_ROWS * args->cols - col) * bytes : AMX_SLICE * bytes;
+                amx_take_rows(args, row, col, ahead, args->scratch);
             } else {
                 unit = amx_expand(type, unit, (args->cols - col) / AMX_STEP, args->scratch);
             }

@@ -46,9 +46,9 @@ X(SP_BF16, bf16)
 #define SPI_AMX_ROWS          32u
 #define SPI_AMX_SCRATCH_BYTES ((size_t)32 << 10)
 /* Expanding weights pays from so many tokens on; BF16 only has to be turned round. */
-#define SPI_AMX_QUANT_TOKENS 40u
+#define SPI_AMX_QUANT_TOKENS 32u
 #define SPI_AMX_BF16_TOKENS  8u
-    void spi_to_bf16_amx(uint16_t *dst, const float *src, uint32_t count);
+void spi_to_bf16_amx(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]);
 
 /* Tokens of the largest tile of SPI_FORM_I8: their sums are kept in registers. */
 #define SPI_TILE_TOKENS_AVX2   4u

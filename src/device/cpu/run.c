@@ -97,20 +97,33 @@ static void quantise(const step_share *share) {
     }
 }
 
-static void to_bf16(const step_share *share) {
+/* Columns [first, end) of a row, both multiples of 32 but at the row's end, into their squares. */
+static void row_to_bf16(const step_share *share, uint32_t row, uint32_t first, uint32_t end) {
     const spi_program *program = share->program;
-    uint32_t buffer = share->step->buffer, columns = width(share, buffer), pieces = (columns - 1) / PIECE_COLUMNS + 1;
-    size_t stride = spi_bf16_stride(columns);
+    uint32_t buffer = share->step->buffer, unit = SPI_BF16_UNIT;
+    size_t stride = spi_bf16_stride(width(share, buffer));
+    const float *from = row_of(share, buffer, row);
+    uint16_t *squares = (uint16_t *)(void *)program->acts[SPI_FORM_BF16][buffer] + (size_t)(row / unit) * unit * stride;
+    for (uint32_t column = first; column < end; column += unit) {
+        uint16_t *to = squares + (size_t)column * unit + (size_t)(row % unit) * unit;
+        if (end - column < unit) {
+            float rest[SPI_BF16_UNIT] = {0};
+            memcpy(rest, from + column, (end - column) * sizeof *rest);
+            program->cpu->kernels->to_bf16(to, rest);
+        } else {
+            program->cpu->kernels->to_bf16(to, from + column);
+        }
+    }
+}
+
+static void to_bf16(const step_share *share) {
+    uint32_t columns = width(share, share->step->buffer), pieces = (columns - 1) / PIECE_COLUMNS + 1;
     uint64_t first, end;
     items(share, (uint64_t)share->rows * pieces, &first, &end);
     for (uint64_t i = first; i < end; i++) {
-        uint32_t row = (uint32_t)(i / pieces), column = (uint32_t)(i % pieces) * PIECE_COLUMNS;
+        uint32_t column = (uint32_t)(i % pieces) * PIECE_COLUMNS;
         uint32_t count = columns - column < PIECE_COLUMNS ? columns - column : PIECE_COLUMNS;
-        uint16_t *to = (uint16_t *)(void *)program->acts[SPI_FORM_BF16][buffer] + row * stride;
-        program->cpu->kernels->to_bf16(to + column, row_of(share, buffer, row) + column, count);
-        if (column + count == columns) {
-            memset(to + columns, 0, (stride - columns) * sizeof *to);
-        }
+        row_to_bf16(share, (uint32_t)(i / pieces), column, column + count);
     }
 }
 
