@@ -1,7 +1,10 @@
-/* fuzz/fuzz_gguf.c - any bytes as a model file: opened, everything in it read, its tokenizer used. */
+/* fuzz/fuzz_gguf.c - any bytes as a model file: opened, everything in it read, its tokenizer used, its pass recorded. */
 #include <stdlib.h>
 
+#include "device/tape.h"
 #include "gguf/gguf.h"
+#include "model/hparams.h"
+#include "model/recorder.h"
 #include "tokenizer/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -51,6 +54,36 @@ static void use_tokenizer(const spi_gguf *gguf) {
     spi_tokenizer_destroy(tokenizer);
 }
 
+/* What model.c does when it opens a file: numbers, weights by name, the tape; which must then be well formed. */
+static void use_model(const spi_gguf *gguf) {
+    spi_hparams hparams;
+    spi_recorder recorder;
+    sp_error error;
+    if (spi_hparams_read(gguf, &hparams, &error) || spi_recorder_run(&recorder, gguf, &hparams, &error)) {
+        return;
+    }
+    const spi_hparams *hp = &recorder.hparams;
+    spi_weights weights = {.tensors = recorder.tensors, .count = (uint32_t)recorder.tensor_count};
+    spi_tape tape = {.ops = recorder.ops,
+                     .op_count = (uint32_t)recorder.op_count,
+                     .buffers = recorder.buffers,
+                     .buffer_count = (uint32_t)recorder.buffer_count,
+                     .kv = {.layers = hp->layers,
+                            .kv_heads = hp->kv_heads,
+                            .head_dim = hp->head_dim,
+                            .block_bytes = spi_kv_block_bytes(hp->layers, hp->kv_heads, hp->head_dim)},
+                     .rows_max = 512,
+                     .vocab = hp->vocab};
+    if (spi_tape_check(&tape, &weights, &error)) {
+        abort();
+    }
+    for (uint32_t i = 0; i < weights.count; i++) {
+        const unsigned char *bytes = weights.tensors[i].data;
+        sink = (unsigned char)(bytes[0] ^ bytes[weights.tensors[i].bytes - 1]);
+    }
+    spi_recorder_free(&recorder);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     spi_gguf *gguf;
     sp_error error;
@@ -68,6 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         }
     }
     use_tokenizer(gguf);
+    use_model(gguf);
     spi_gguf_close(gguf);
     return 0;
 }

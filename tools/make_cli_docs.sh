@@ -32,11 +32,21 @@ What scripts read:
   `boundary`, if asked for: what a guest costs for each token.
 - `complete --json`: `text`, `tokens`, `finish` ("end", "length", "context", "interrupted"), counts and times.
 - `tokenize --json`: `tokens`, `count` and, with `--pieces`, `pieces`, where bytes that are not UTF-8 are U+FFFD.
+- `actor send --json`: `message` (its number), `handled`, `reply`, `failures` (that came before), `error` if there is one,
+  and figures of the commit, bytes and times in `_us`. `actor list --json`: `actors`; `actor log --json`: `messages`, with
+  `text`, `reply`, `reason`; times are in milliseconds since 1970. `snapshot inspect --json`, `store stats --json`: what
+  their texts say.
+- `perplexity --json`: `perplexity`, `deviation` (its standard error), `chunks`, `context`, `predicted_tokens`, times.
+- `quantize --json`: `tensors`, each with its type `from` and `to`; bytes before and after, `bits_per_weight`.
 - `logits --json`: `file`, `tokens`, `vocab`, `type`. `model info --json`: the model's shape; numbers of metadata are
   texts, arrays are "[N values]".
 
 TEXT
 commands=$("$samepage" --help | sed -n '/^commands:/,/^$/s/^  \([a-z]*\) .*/\1/p')
+show() { printf '%s %s\n\n```\n%s\n```\n\n' "$1" "$2" "$("$samepage" $2 --help)"; }
 for command in $commands; do
-    printf '## %s\n\n```\n%s\n```\n\n' "$command" "$("$samepage" "$command" --help)"
+    show '##' "$command"
+    for second in $("$samepage" "$command" --help | sed -n '/^commands:/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
+        show '###' "$command $second"
+    done
 done

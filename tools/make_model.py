@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write a Llama-family GGUF file with random weights, for tests and benchmarks.
+"""Write a GGUF file with random weights, of Llama's or another family, for tests and benchmarks.
 
 The file is complete: hyperparameters, tokenizer, tensors. Its text is noise, but every engine that reads GGUF must
 read it, tokenize with it, and compute the same numbers from it. Nothing is downloaded, and a model of any size is
@@ -9,6 +9,7 @@ written in a stream, a few MB in memory at a time.
     make_model.py out.gguf --shape llama-3.2-1b --type q4_0       # the real shape, for benchmarks
     make_model.py out.gguf --type q8_0 --head-type f16 --untied --attention-bias --norm-random
     make_model.py out.gguf --tokenizer llama --rope-scaling linear --rope-factor 4
+    make_model.py out.gguf --family gemma2 --window 24 --attention-cap 2 --logit-cap 4
 
 The same options give the same bytes: the weights of a tensor are drawn from (seed, tensor name, row chunk), so they
 depend neither on the other tensors nor on --type; the same f32 draws lie under every type.
@@ -42,10 +43,19 @@ SHAPES = {
 TYPES = {
     "f32": (T.F32, 0), "f16": (T.F16, 1), "bf16": (T.BF16, 32), "q8_0": (T.Q8_0, 7),
     "q4_0": (T.Q4_0, 2), "q4_1": (T.Q4_1, 3), "q5_0": (T.Q5_0, 8), "q5_1": (T.Q5_1, 9),
+    "mxfp4": (T.MXFP4, 38),
 }
 
 CHUNK_ELEMENTS = 1 << 22  # rows are drawn, converted and written in chunks of about so many elements
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+# The tensors that a family's converter writes (llama.cpp, conversion/), where they are not those of llama.
+# q_norm: their length is a head's or a row's; fused: q, k, v in one matrix, and the gate in the first half of ffn_up.
+FAMILIES = {
+    "llama": {}, "qwen2": {"attention_bias": ("attn_q", "attn_k", "attn_v")}, "qwen3": {"q_norm": "head"},
+    "gemma": {}, "gemma2": {"post_norms": True}, "gemma3": {"post_norms": True, "q_norm": "head"},
+    "phi3": {"fused": True}, "olmo2": {"post_norms": True, "pre_norms": False, "q_norm": "row"}, "granite": {},
+}
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6  # tokenizer.ggml.token_type
 
 CHAT_TEMPLATE = (
@@ -70,6 +80,7 @@ def parse_arguments():
         description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", help="the file to write")
+    parser.add_argument("--family", default="llama", choices=FAMILIES, help="general.architecture (llama)")
     parser.add_argument("--shape", default="tiny", choices=SHAPES, help="preset that the options below refine (tiny)")
     size = parser.add_argument_group("shape, default from --shape")
     size.add_argument("--layers", type=int)
@@ -94,10 +105,20 @@ def parse_arguments():
     weights.add_argument("--feed-forward-bias", action="store_true", help="biases on the gate, up and down matrices")
     rope = parser.add_argument_group("RoPE, default from --shape")
     rope.add_argument("--rope-theta", type=float)
-    rope.add_argument("--rope-scaling", choices=("none", "llama3", "linear"),
-                      help="llama3 writes a rope_freqs tensor, linear writes the scaling keys")
+    rope.add_argument("--rope-dims", type=int, help="columns of a head that are rotated (all)")
+    rope.add_argument("--rope-scaling", choices=("none", "llama3", "linear", "yarn", "longrope"),
+                      help="llama3 writes a rope_freqs tensor, longrope two of factors, linear and yarn scaling keys")
     rope.add_argument("--rope-factor", type=float, help="the scaling's factor")
-    rope.add_argument("--rope-original-context", type=int, default=8192, help="for llama3 (8192)")
+    rope.add_argument("--rope-original-context", type=int, default=8192, help="for all but linear (8192)")
+    own = parser.add_argument_group("what only some families have")
+    own.add_argument("--window", type=int, help="attention.sliding_window")
+    own.add_argument("--window-flags", help="attention.sliding_window_pattern, a digit for each layer: 110")
+    own.add_argument("--attention-cap", type=float, help="attn_logit_softcapping")
+    own.add_argument("--logit-cap", type=float, help="final_logit_softcapping")
+    own.add_argument("--embedding-scale", type=float)
+    own.add_argument("--residual-scale", type=float)
+    own.add_argument("--attention-scale", type=float)
+    own.add_argument("--logit-scale", type=float, help="divides the logits")
     text = parser.add_argument_group("tokenizer")
     text.add_argument("--tokenizer", default="gpt2", choices=("gpt2", "llama"),
                       help="gpt2: byte-level BPE with merges, as Llama 3; llama: SentencePiece with scores, as Llama 2")
@@ -110,6 +131,8 @@ def parse_arguments():
         if getattr(a, name) is None:
             setattr(a, name, value)
     a.head_type = a.head_type or a.type
+    a.rope_dims = a.rope_dims or a.head_dim
+    a.extra = FAMILIES[a.family]
     a.embedding_std = a.std if a.embedding_std is None else a.embedding_std
 
     if a.vocab < 512:
@@ -230,11 +253,27 @@ def add_hyperparameters(writer, a):
     writer.add_value_length(a.head_dim)
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(a.rope_theta)
-    writer.add_rope_dimension_count(a.head_dim)
+    writer.add_rope_dimension_count(a.rope_dims)
     writer.add_vocab_size(a.vocab)
     if a.rope_scaling == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(a.rope_factor)
+    elif a.rope_scaling == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(a.rope_factor)
+        writer.add_rope_scaling_orig_ctx_len(a.rope_original_context)
+    elif a.rope_scaling == "longrope":
+        writer.add_rope_scaling_orig_ctx_len(a.rope_original_context)
+        writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(a.rope_factor) /
+                                                       math.log(a.rope_original_context)))
+    for value, add in ((a.window, writer.add_sliding_window), (a.attention_cap, writer.add_attn_logit_softcapping),
+                       (a.logit_cap, writer.add_final_logit_softcapping), (a.logit_scale, writer.add_logit_scale),
+                       (a.embedding_scale, writer.add_embedding_scale), (a.attention_scale, writer.add_attention_scale),
+                       (a.residual_scale, writer.add_residual_scale)):
+        if value is not None:
+            add(value)
+    if a.window_flags:
+        writer.add_sliding_window_pattern([digit == "1" for digit in a.window_flags])
 
 
 def llama3_rope_factors(head_dim, theta, factor, original_context, low=1.0, high=4.0):
@@ -254,11 +293,11 @@ def list_tensors(a):
     def matrix(name, rows, columns, t=type_, std=a.std):
         tensors.append(Tensor(name, (rows, columns), t, std=std))
 
-    def norm(name):
-        values = np.ones(a.d, np.float32)
+    def norm(name, size=a.d):
+        values = np.ones(size, np.float32)
         if a.norm_random:
-            values = generator(a.seed, name, 0).uniform(0.5, 1.5, a.d).astype(np.float32)
-        tensors.append(Tensor(name, (a.d,), T.F32, values))
+            values = generator(a.seed, name, 0).uniform(0.5, 1.5, size).astype(np.float32)
+        tensors.append(Tensor(name, (size,), T.F32, values))
 
     def bias(name, size, wanted):
         if wanted:
@@ -270,16 +309,34 @@ def list_tensors(a):
     if a.rope_scaling == "llama3":
         factors = llama3_rope_factors(a.head_dim, a.rope_theta, a.rope_factor, a.rope_original_context)
         tensors.append(Tensor("rope_freqs.weight", (a.head_dim // 2,), T.F32, factors.astype(np.float32)))
+    elif a.rope_scaling == "longrope":
+        for which, most in (("long", a.rope_factor), ("short", 1.2)):  # ramps, as the published lists are
+            factors = np.linspace(1, most, a.rope_dims // 2).astype(np.float32)
+            tensors.append(Tensor(f"rope_factors_{which}.weight", (a.rope_dims // 2,), T.F32, factors))
+    attention = [("attn_q", q, a.d), ("attn_k", kv, a.d), ("attn_v", kv, a.d)]
+    feed_forward = [("ffn_gate", a.ff, a.d), ("ffn_up", a.ff, a.d)]
+    if a.extra.get("fused"):
+        attention, feed_forward = [("attn_qkv", q + 2 * kv, a.d)], [("ffn_up", 2 * a.ff, a.d)]
+    biased = a.extra.get("attention_bias", ())
     for i in range(a.layers):
-        norm(f"blk.{i}.attn_norm.weight")
-        for part, rows, columns in (("attn_q", q, a.d), ("attn_k", kv, a.d), ("attn_v", kv, a.d),
-                                    ("attn_output", a.d, q)):
+        if a.extra.get("pre_norms", True):
+            norm(f"blk.{i}.attn_norm.weight")
+        for part, rows, columns in attention + [("attn_output", a.d, q)]:
             matrix(f"blk.{i}.{part}.weight", rows, columns)
-            bias(f"blk.{i}.{part}.bias", rows, a.attention_bias)
-        norm(f"blk.{i}.ffn_norm.weight")
-        for part, rows, columns in (("ffn_gate", a.ff, a.d), ("ffn_up", a.ff, a.d), ("ffn_down", a.d, a.ff)):
+            bias(f"blk.{i}.{part}.bias", rows, a.attention_bias or part in biased)
+        if "q_norm" in a.extra:
+            row = a.extra["q_norm"] == "row"
+            norm(f"blk.{i}.attn_q_norm.weight", q if row else a.head_dim)
+            norm(f"blk.{i}.attn_k_norm.weight", kv if row else a.head_dim)
+        if a.extra.get("post_norms"):
+            norm(f"blk.{i}.post_attention_norm.weight")
+        if a.extra.get("pre_norms", True):
+            norm(f"blk.{i}.ffn_norm.weight")
+        for part, rows, columns in feed_forward + [("ffn_down", a.d, a.ff)]:
             matrix(f"blk.{i}.{part}.weight", rows, columns)
             bias(f"blk.{i}.{part}.bias", rows, a.feed_forward_bias)
+        if a.extra.get("post_norms"):
+            norm(f"blk.{i}.post_ffw_norm.weight")
     norm("output_norm.weight")
     if not a.tied:
         matrix("output.weight", a.vocab, a.d, head_type)
@@ -308,7 +365,7 @@ def write_tensor(file, tensor, seed):
 def main():
     a = parse_arguments()
     started = time.monotonic()
-    writer = gguf.GGUFWriter(a.out, "llama")
+    writer = gguf.GGUFWriter(a.out, a.family)
     add_hyperparameters(writer, a)
     if a.tokenizer == "gpt2":
         add_gpt2_tokenizer(writer, a.vocab, a.chat_template)

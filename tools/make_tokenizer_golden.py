@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes tests/golden/tokenizer-*: small vocabularies, and what the original implementations make of many texts.
 
-    python tools/make_tokenizer_golden.py tests/golden
+    python tools/make_tokenizer_golden.py tests/golden          all of them, or only those named behind the folder
     needs: pip install tokenizers==0.23.3 sentencepiece==0.2.3 gguf==0.19.0 llama-cpp-python==0.3.36
 
 The vocabularies are trained here, on the text below: byte-level BPE by Hugging Face tokenizers with the expressions
@@ -83,6 +83,12 @@ SPECIAL_TEXTS = [
     "<|eot_id|>\n\nHello", "x<tool>y", "<tool><tool_call>", "a <tool_call> b", "<tool_cal", "<|end_of_text|>tail", "head<|begin_of_text|>",
     "<tool_call><|eot_id|><tool>", "ab<|x|>cd",
 ]
+
+# Gemma's and Phi 3's ways.
+SPACE_TEXTS = ["a  b", "a   b    c", "      x", "x\n\ny", "\n\n\nx\n\n\n\n\ny", "a \n\n b", "  a  \n\n\n  b  ", "<b>bold</b>", " <b> x",
+               "<b><b>", "if x:\n    return\n\n\n        y\n"]
+TURN_TEXTS = ["<|user|>\nHello<|end|>\n<|assistant|>\n", "<|user|> \n\t x<|end|>", "<|end|>\n\n", "a<|end|>", "<|end|> <|end|> b",
+              "<s> a", "<s>\n<|user|>\nHi there  <|end|>\n<|assistant|>\n", "</s>  x", "<unk> x", "<|endoftext|> x", "x <|system|> y"]
 
 INVALID = [
     b"\xff", b"\x80", b"a\xffb", b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98", b"abc\xe2\x82def", b"\xc3(", b"hello \xfe\xff world",
@@ -350,7 +356,7 @@ def make_bpe(folder, name, pre, size, skip, others):
             print(name, one, count)
 
 
-def make_spm(folder):
+def train_spm(**options):
     with tempfile.TemporaryDirectory() as temporary:
         text = pathlib.Path(temporary) / "text"
         text.write_text(CORPUS * 3)
@@ -359,28 +365,51 @@ def make_spm(folder):
             sentencepiece.SentencePieceTrainer.train(
                 input=str(text), model_prefix=str(prefix), model_type="bpe", vocab_size=700, byte_fallback=True,
                 character_coverage=0.98, normalization_rule_name="identity", remove_extra_whitespaces=False,
-                split_digits=True, allow_whitespace_only_pieces=True, user_defined_symbols=USER, num_threads=1)
-        sp = sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
-    kinds = []
+                split_digits=True, allow_whitespace_only_pieces=True, num_threads=1, **options)
+        return sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model")
+
+
+def write_spm(path, sp, user, architecture="llama", name="samepage test vocabulary", space_prefix=True, added=()):
+    """As llama.cpp's converters do: what users defined has spaces as they are; added tokens follow, all special."""
+    tokens, kinds = [], []
     for i in range(sp.vocab_size()):
+        piece = sp.id_to_piece(i)
         kinds.append(2 if sp.is_unknown(i) else 3 if sp.is_control(i) else 6 if sp.is_byte(i) else
-                     4 if sp.id_to_piece(i) in USER else 5 if sp.is_unused(i) else 1)
-    path = folder / "tokenizer-spm.gguf"
-    w = gguf.GGUFWriter(str(path), "llama")
-    w.add_name("samepage test vocabulary")
+                     4 if piece in user else 5 if sp.is_unused(i) else 1)
+        tokens.append(piece.replace("\u2581", " ") if piece in user else piece)
+    w = gguf.GGUFWriter(str(path), architecture)
+    w.add_name(name)
     w.add_context_length(128)
-    w.add_vocab_size(sp.vocab_size())
+    w.add_vocab_size(len(tokens) + len(added))
     w.add_tokenizer_model("llama")
-    w.add_token_list([sp.id_to_piece(i) for i in range(sp.vocab_size())])
-    w.add_token_scores([sp.get_score(i) for i in range(sp.vocab_size())])
-    w.add_token_types(kinds)
+    w.add_token_list(tokens + list(added))
+    w.add_token_scores([sp.get_score(i) for i in range(sp.vocab_size())] + [-1000.0] * len(added))
+    w.add_token_types(kinds + [3] * len(added))
     w.add_bos_token_id(sp.bos_id())
     w.add_eos_token_id(sp.eos_id())
     w.add_unk_token_id(sp.unk_id())
-    w.add_add_space_prefix(True)
+    w.add_add_space_prefix(space_prefix)
     w.write_header_to_file()
     w.write_kv_data_to_file()
     w.close()
+
+
+def write_golden_spm(folder, name, what, llama, original, texts, tokens):
+    count = {"both": 0, "original": 0, "llama.cpp": 0}
+    with open(folder / f"tokenizer-{name}.txt", "w") as out:
+        header(out, f"{what}, the vocabulary of tokenizer-{name}.gguf.")
+        compare(out, name, original, llama, texts, count, True)
+        for data in INVALID:
+            out.write(line(name, "llama.cpp", 0, data, llama.encode(data, 0)))
+        for token in range(tokens):
+            out.write(f"{name} piece {token} {llama.piece(token).hex() or '-'}\n")
+    print(name, count)
+
+
+def make_spm(folder):
+    sp = train_spm(user_defined_symbols=USER)
+    path = folder / "tokenizer-spm.gguf"
+    write_spm(path, sp, USER)
     llama = LlamaCpp(path)
 
     def original(text, flags):
@@ -390,26 +419,77 @@ def make_spm(folder):
             return None  # it puts its space at the beginning alone; llama.cpp and tokenizers behind each such token
         return ([sp.bos_id()] if flags & 1 else []) + sp.encode(text)
 
-    count = {"both": 0, "original": 0, "llama.cpp": 0}
-    with open(folder / "tokenizer-spm.txt", "w") as out:
-        header(out, "SentencePiece BPE with byte fallback, the vocabulary of tokenizer-spm.gguf.")
-        compare(out, "spm", original, llama, TEXTS + SPECIAL_TEXTS + ["a</s>b", "<s> x", "x <unk>y"], count, True)
-        for data in INVALID:
-            out.write(line("spm", "llama.cpp", 0, data, llama.encode(data, 0)))
-        for token in range(sp.vocab_size()):
-            out.write(f"spm piece {token} {llama.piece(token).hex() or '-'}\n")
+    write_golden_spm(folder, "spm", "SentencePiece BPE with byte fallback", llama, original,
+                     TEXTS + SPECIAL_TEXTS + ["a</s>b", "<s> x", "x <unk>y"], sp.vocab_size())
     llama.close()
-    print("spm", count)
+
+
+def make_gemma(folder):
+    """No space in front; runs of spaces and of line ends are tokens of their own, found before anything is merged."""
+    user = ["\n" * n for n in range(2, 5)] + ["\u2581" * n for n in range(2, 6)] + ["<b>", "</b>"]
+    sp = train_spm(user_defined_symbols=user, add_dummy_prefix=False)
+    path = folder / "tokenizer-gemma.gguf"
+    write_spm(path, sp, user, "gemma2", space_prefix=False)
+    llama = LlamaCpp(path)
+
+    def original(text, flags):
+        if flags & 2 and any(token in text for token in ("<s>", "</s>", "<unk>")):
+            return None  # SentencePiece never finds these in text
+        if "\u2581" in text:
+            return None  # it takes one in the text for a space in what users defined, too
+        return ([sp.bos_id()] if flags & 1 else []) + sp.encode(text)
+
+    write_golden_spm(folder, "gemma", "SentencePiece BPE as Gemma has it", llama, original,
+                     TEXTS + SPACE_TEXTS + ["a</s>b", "<s> x"], sp.vocab_size())
+    llama.close()
+
+
+def make_phi3(folder):
+    """A space in front of each part, and special tokens that take the white space behind them."""
+    added = ["<|endoftext|>", "<|assistant|>", "<|system|>", "<|end|>", "<|user|>"]
+    sp = train_spm()
+    path = folder / "tokenizer-phi3.gguf"
+    write_spm(path, sp, [], "phi3", "phi-3 test vocabulary", added=added)
+    llama = LlamaCpp(path)
+    # As transformers converts a SentencePiece BPE model: each way to cut a piece in two is a merge, the best score first.
+    vocab = {sp.id_to_piece(i): i for i in range(sp.vocab_size())}
+    merges = []
+    for piece, token in vocab.items():
+        cuts = [(piece[:i], piece[i:]) for i in range(1, len(piece)) if piece[:i] in vocab and piece[i:] in vocab]
+        merges += [(*cut, sp.get_score(token)) for cut in sorted(cuts, key=lambda cut: (vocab[cut[0]], vocab[cut[1]]))]
+    merges.sort(key=lambda merge: (merge[2], len(merge[0]), len(merge[1])), reverse=True)
+    tokenizer = tokenizers.Tokenizer(models.BPE(vocab=vocab, merges=[merge[:2] for merge in merges], unk_token="<unk>",
+                                                fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = tokenizers.normalizers.Sequence([tokenizers.normalizers.Prepend("\u2581"),
+                                                            tokenizers.normalizers.Replace(" ", "\u2581")])
+    stays = ("<unk>", "<s>", "<|endoftext|>")
+    tokenizer.add_special_tokens([tokenizers.AddedToken(token, special=True, normalized=False, rstrip=token not in stays)
+                                  for token in ["<unk>", "<s>", "</s>", *added]])
+
+    def original(text, flags):
+        tokenizer.encode_special_tokens = not flags & 2
+        return ([sp.bos_id()] if flags & 1 else []) + tokenizer.encode(text, add_special_tokens=False).ids
+
+    SPECIAL_TEXTS.extend(TURN_TEXTS)  # these are parsed, too
+    write_golden_spm(folder, "phi3", "SentencePiece BPE as Phi 3 has it", llama, original, TEXTS + TURN_TEXTS,
+                     sp.vocab_size() + len(added))
+    llama.close()
 
 
 def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     rest = [p for p in ORIGINAL if p not in ("llama-bpe", "gpt-2", "qwen2")] + LLAMA_ONLY
-    make_bpe(folder, "llama3", "llama-bpe", 2000, 0, rest)
-    make_bpe(folder, "gpt2", "gpt-2", 1500, 1, [])
-    make_bpe(folder, "qwen2", "qwen2", 1500, 0, [])
-    make_spm(folder)
+    makers = {
+        "llama3": lambda: make_bpe(folder, "llama3", "llama-bpe", 2000, 0, rest),
+        "gpt2": lambda: make_bpe(folder, "gpt2", "gpt-2", 1500, 1, []),
+        "qwen2": lambda: make_bpe(folder, "qwen2", "qwen2", 1500, 0, []),
+        "spm": lambda: make_spm(folder),
+        "gemma": lambda: make_gemma(folder),
+        "phi3": lambda: make_phi3(folder),
+    }
+    for name in sys.argv[2:] or makers:
+        makers[name]()
 
 
 main()

@@ -193,14 +193,14 @@ static void write_token(engine *e, generation *g, sp_utf8 *utf8, int32_t token) 
 }
 
 static finish generate_tokens(engine *e, generation *g, figures *f, sp_utf8 *utf8) {
+    if (sp_interrupted()) {
+        return FINISH_INTERRUPTED;
+    }
+    int32_t token = sp_session_sample(e->session, e->sampler);
+    if (token < 0) {
+        fail(e->o, "no token can be sampled");
+    }
     while (g->count < g->token_count_max) {
-        if (sp_interrupted()) {
-            return FINISH_INTERRUPTED;
-        }
-        int32_t token = sp_session_sample(e->session, e->sampler);
-        if (token < 0) {
-            fail(e->o, "no token can be sampled");
-        }
         if (f->first_ns == f->start_ns) {
             f->first_ns = sp_clock_ns();
         }
@@ -213,18 +213,21 @@ static finish generate_tokens(engine *e, generation *g, figures *f, sp_utf8 *utf
         if (g->count == g->token_count_max) {
             break;
         }
-        int32_t status = sp_session_append(e->session, &token, 1, SP_LOGITS_LAST);
-        if (status == SP_CONTEXT_FULL) {
+        token = sp_session_decode(e->session, e->sampler, token);
+        if (token == SP_CONTEXT_FULL) {
             return FINISH_CONTEXT;
         }
-        if (status == SP_CANCELLED) {
+        if (token == SP_CANCELLED) {
             sp_interrupted(); /* heard */
             return FINISH_INTERRUPTED;
         }
-        if (status < 0) {
+        if (token < 0) {
             fail(e->o, "the token cannot be computed");
         }
         g->pending = false;
+        if (sp_interrupted()) {
+            return FINISH_INTERRUPTED;
+        }
     }
     return FINISH_LENGTH;
 }

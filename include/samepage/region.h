@@ -18,6 +18,7 @@
 #ifndef SAMEPAGE_REGION_H
 #define SAMEPAGE_REGION_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,6 +46,7 @@ typedef struct sp_region_options {
     size_t size_bytes;    /* usable from the start, zeroed; rounded up to the page */
     size_t guard_bytes;   /* inaccessible addresses behind the reservation; 0 means none; rounded up to the page */
     sp_backing backing;
+    bool small_pages; /* no huge pages: for one that is made in a hurry, of which little will be touched */
 } sp_region_options;
 
 /* Reserves and commits. On success *region is the caller's, to be given to sp_region_destroy; on failure it is NULL.

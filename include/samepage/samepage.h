@@ -20,10 +20,12 @@
 #ifndef SAMEPAGE_SAMEPAGE_H
 #define SAMEPAGE_SAMEPAGE_H
 
+#include "samepage/actor.h"
 #include "samepage/device.h"
 #include "samepage/dtype.h"
 #include "samepage/guest.h"
 #include "samepage/model.h"
+#include "samepage/quantise.h"
 #include "samepage/region.h"
 #include "samepage/sampler.h"
 #include "samepage/session.h"

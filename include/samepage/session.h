@@ -38,8 +38,8 @@ typedef struct sp_session_layout {
 } sp_session_layout;
 
 /* context_max: tokens it will ever hold (1 .. 2^20; larger than the model was made for is allowed and warned of by who
- * shows it). logits_rows_max: rows that one append may ask for (at least 1). SP_INVALID, SP_LIMIT (does not fit into
- * 2^40 bytes). */
+ * shows it; a model with LongRoPE turns positions into angles in one way up to its original context, in another beyond).
+ * logits_rows_max: rows that one append may ask for (at least 1). SP_INVALID, SP_LIMIT (does not fit into 2^40 bytes). */
 SP_EXPORT sp_status sp_session_plan(const sp_model *model, uint32_t context_max, uint32_t logits_rows_max,
                                     sp_session_layout *layout, sp_error *error);
 

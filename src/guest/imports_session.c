@@ -110,6 +110,25 @@ int32_t spi_host_session_append(sp_guest *guest, int32_t session, spi_input toke
     return SP_OK;
 }
 
+int32_t spi_host_session_decode(sp_guest *guest, int32_t session, int32_t sampler, int32_t token) {
+    spi_slot *of = spi_handle_find(guest, "session_decode", SPI_HANDLE_SESSION, session);
+    spi_slot *with = of ? spi_handle_find(guest, "session_decode", SPI_HANDLE_SAMPLER, sampler) : NULL;
+    if (!with) {
+        return SP_BAD_HANDLE;
+    }
+    sp_error *error = spi_host_error(guest);
+    sp_status status = spi_guest_append_now(guest, of->session, token, error);
+    if (status == SP_BUSY) {
+        return spi_fail(error, SP_BUSY, "session_decode: others wait for their turn: use session_append");
+    }
+    if (status) {
+        return spi_fail_within(error, "session_decode");
+    }
+    int32_t next;
+    status = sp_session_sample(of->session, with->sampler, &next, error);
+    return status ? (int32_t)status : next;
+}
+
 int32_t spi_host_session_truncate(sp_guest *guest, int32_t session, uint32_t length) {
     spi_slot *slot = spi_handle_find(guest, "session_truncate", SPI_HANDLE_SESSION, session);
     return slot ? (int32_t)sp_session_truncate(slot->session, length, spi_host_error(guest)) : (int32_t)SP_BAD_HANDLE;

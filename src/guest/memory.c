@@ -84,8 +84,12 @@ sp_status spi_memory_create(sp_guest *guest, sp_error *error) {
         return spi_fail(error, SP_LIMIT, "%s needs %llu bytes of memory from the start, and may have %llu",
                         module->name, (unsigned long long)size_bytes, (unsigned long long)guest->memory_bytes_max);
     }
-    sp_region_options options = {
-        .reserve_bytes = SPI_MEMORY_RESERVE_BYTES, .size_bytes = size_bytes, .guard_bytes = SPI_MEMORY_GUARD_BYTES};
+    /* A guest that is restored gets nearly all of its pages from its snapshot. To clear two megabytes for the few that its
+     * module writes would take longer than all the rest. */
+    sp_region_options options = {.reserve_bytes = SPI_MEMORY_RESERVE_BYTES,
+                                 .size_bytes = size_bytes,
+                                 .guard_bytes = SPI_MEMORY_GUARD_BYTES,
+                                 .small_pages = guest->memory_bytes_first != 0};
     sp_status status = sp_region_create(&options, &guest->region, error);
     if (!status && guest->device) {
         status = sp_device_link(guest->device, guest->region, error);

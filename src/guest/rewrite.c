@@ -44,6 +44,7 @@ typedef struct pass {
     uint32_t function_count, imported_functions, global_count, table_count;
     const uint8_t *exports, *exports_end; /* of the module's own, behind their number */
     uint32_t export_count;
+    uint64_t data_end;
     bool no_memory, is_malformed;
     char reason[160]; /* why it is not durable; empty: it is */
 } pass;
@@ -292,8 +293,19 @@ static void read_element(pass *all, reader *from) {
     }
 }
 
+/* Where a segment's data go, if that is a number. */
+static uint64_t peek_constant(const reader *from) {
+    reader copy = *from;
+    if (take_byte(&copy) != 0x41) {
+        return UINT64_MAX;
+    }
+    uint64_t value = take_leb(&copy, 35); /* signed: its low 32 bits are the address */
+    return take_byte(&copy) == 0x0b && !copy.bad ? value & UINT32_MAX : UINT64_MAX;
+}
+
 static void read_data(pass *all, reader *from) {
     uint32_t flags = take_u32(from);
+    uint64_t start = 0;
     if (flags > 2) {
         from->bad = true;
     } else if (flags == 1) {
@@ -302,9 +314,13 @@ static void read_data(pass *all, reader *from) {
         if (flags == 2) {
             (void)take_u32(from);
         }
+        start = peek_constant(from);
         take_constant(all, from);
     }
-    (void)take_bytes(from, take_u32(from));
+    uint32_t length = take_u32(from);
+    (void)take_bytes(from, length);
+    uint64_t end = start == UINT64_MAX ? start : start + length;
+    all->data_end = end > all->data_end ? end : all->data_end;
 }
 
 static void read_each(pass *all, reader *from, void (*read)(pass *all, reader *from)) {
@@ -473,7 +489,8 @@ sp_status spi_rewrite_module(const void *wasm, size_t wasm_bytes, spi_rewrite *r
                              .tables = all.tables.items,
                              .table_count = (uint32_t)all.tables.count,
                              .functions = functions.items,
-                             .function_count = (uint32_t)functions.count};
+                             .function_count = (uint32_t)functions.count,
+                             .data_end = all.data_end};
     if (!all.no_memory && !all.is_malformed && !all.reason[0]) {
         add_bytes(&all, &out, preamble, sizeof preamble);
         copy(&all, rewrite, sections, &out);

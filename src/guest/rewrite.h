@@ -24,6 +24,7 @@ typedef struct spi_rewrite {
     size_t wasm_bytes;
     uint32_t *globals, *tables, *functions; /* their indices, ascending: what the exports are named after */
     uint32_t global_count, table_count, function_count;
+    uint64_t data_end; /* of the memory that data segments write; UINT64_MAX: not known before it runs */
 } spi_rewrite;
 
 /* SP_UNSUPPORTED: the module is not durable, and the message is the reason, without the module's name. SP_BAD_FILE: it is

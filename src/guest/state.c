@@ -13,6 +13,10 @@
 #include "guest/guest.h"
 #include "guest/imports.h"
 
+_Static_assert((int)SPI_SLOT_SAMPLER == (int)SPI_HANDLE_SAMPLER && (int)SPI_SLOT_MODEL == (int)SPI_HANDLE_MODEL &&
+                   (int)SPI_SLOT_SESSION == (int)SPI_HANDLE_SESSION,
+               "handles keep their kinds");
+
 typedef struct known {
     const void *raw;
     uint32_t function; /* index + 1 */
@@ -343,6 +347,11 @@ sp_status spi_state_create_guest(sp_module *module, const sp_guest_options *opti
     status = status ? status : spi_guest_create(module, &chosen, state->memory_bytes, out, error);
     status = status ? status : set_globals(*out, state, error);
     status = status ? status : set_tables(*out, state, error);
+    if (!status && state->has_fuel && (!options || !options->fuel)) {
+        /* Making the instance used a little of it. */
+        wasmtime_error_t *failure = wasmtime_context_set_fuel((*out)->context, state->fuel);
+        status = failure ? spi_wasmtime_fail(error, SP_INTERNAL, "cannot set a guest's fuel", failure) : SP_OK;
+    }
     if (!status) {
         sp_guest *guest = *out;
         guest->is_initialized = state->is_initialized;
@@ -430,6 +439,17 @@ spi_ranges spi_state_take_written(sp_guest *guest, bool *all) {
     guest->written = (spi_ranges){0};
     guest->is_written_all = false;
     return taken;
+}
+
+uint64_t spi_module_data_end(const sp_module *module) {
+    uint64_t all = module->memory_pages_min * SPI_WASM_PAGE_BYTES;
+    uint64_t end = (module->rewrite.data_end < all ? module->rewrite.data_end + 4095 : all) / 4096 * 4096;
+    return end < all ? end : all;
+}
+
+const sp_guest_model *spi_guest_models(const sp_guest *guest, uint32_t *count) {
+    *count = guest->model_count;
+    return guest->models;
 }
 
 const char *spi_module_name(const sp_module *module) {

@@ -30,10 +30,13 @@ typedef struct spi_state_model {
     sp_model *model; /* saved: the guest's; restored: what the caller finds under the name */
 } spi_state_model;
 
+/* The numbers are those of spi_handle_kind, and a part of the snapshots' format. */
+enum { SPI_SLOT_FREE, SPI_SLOT_MODEL, SPI_SLOT_SESSION, SPI_SLOT_SAMPLER };
+
 typedef struct spi_state_slot {
-    uint32_t kind, generation; /* 0: free */
-    uint32_t model;            /* MODEL, SESSION: in models */
-    uint64_t offset, bytes;    /* SESSION: its range of linear memory */
+    uint32_t kind, generation;
+    uint32_t model;         /* MODEL, SESSION: in models */
+    uint64_t offset, bytes; /* SESSION: its range of linear memory */
     uint32_t context_max, logits_rows_max, logits_rows;
     const int32_t *tokens;
     uint32_t token_count;
@@ -77,6 +80,8 @@ sp_status spi_state_open_handles(sp_guest *guest, spi_state *state, sp_error *er
 void spi_state_note_written(sp_guest *guest, uint64_t offset, uint64_t bytes);
 spi_ranges spi_state_take_written(sp_guest *guest, bool *all);
 
+uint64_t spi_module_data_end(const sp_module *module); /* of the memory that is not zero when an instance begins */
+const sp_guest_model *spi_guest_models(const sp_guest *guest, uint32_t *count);
 const char *spi_module_name(const sp_module *module);
 const void *spi_module_wasm(const sp_module *module, size_t *bytes);
 sp_module *spi_guest_module(const sp_guest *guest);

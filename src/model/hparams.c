@@ -1,183 +1,209 @@
 /* model/hparams.c - reads and checks a model's numbers. Limits are generous and finite, so that products of them stay
- * far from overflow. */
+ * far from overflow. May include: gguf, device/tape.h, base. */
 #include "model/hparams.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
+#include "model/keys.h"
 
-#define LAYERS_MAX    1024u
-#define WIDTH_MAX     (1u << 20)
-#define HEADS_MAX     1024u
-#define HEAD_DIM_MAX  1024u
-#define CONTEXT_MAX   (1u << 30)
-#define KEY_BYTES_MAX 128
+#define WIDTH_MAX   (1u << 20)
+#define HEADS_MAX   1024u
+#define CONTEXT_MAX (1u << 30)
 
-static const spi_family families[] = {
-    {.architecture = "llama", .rope_pairs = SPI_ROPE_ADJACENT, .act = SPI_ACT_SILU},
-};
-
-typedef struct reader {
-    const spi_gguf *gguf;
-    const char *architecture;
-    sp_error *error;
-} reader;
-
-static const spi_gguf_value *find(const reader *read, const char *suffix, char key[KEY_BYTES_MAX]) {
-    snprintf(key, KEY_BYTES_MAX, "%s.%s", read->architecture, suffix);
-    return spi_gguf_find(read->gguf, key);
-}
-
-/* A count in [1, max]; fallback 0 means that the key must be there. */
-static sp_status read_count(const reader *read, const char *suffix, uint32_t fallback, uint32_t max, uint32_t *out) {
-    char key[KEY_BYTES_MAX];
-    const spi_gguf_value *value = find(read, suffix, key);
-    uint64_t number = fallback;
-    if (!value && !fallback) {
-        return spi_fail(read->error, SP_BAD_FILE, "the key %s is missing", key);
-    }
-    if (value && value->type == SPI_GGUF_ARRAY) {
-        return spi_fail(read->error, SP_UNSUPPORTED, "%s differs between layers, which is not supported", key);
-    }
-    if (value && !spi_gguf_as_u64(value, &number)) {
-        return spi_fail(read->error, SP_BAD_FILE, "%s is not a whole number", key);
-    }
-    if (number < 1 || number > max) {
-        return spi_fail(read->error, SP_BAD_FILE, "%s is %llu, not in 1..%u", key, (unsigned long long)number, max);
-    }
-    *out = (uint32_t)number;
-    return SP_OK;
-}
-
-/* A positive finite number; fallback 0 means that the key must be there. */
-static sp_status read_number(const reader *read, const char *suffix, double fallback, float *out) {
-    char key[KEY_BYTES_MAX];
-    const spi_gguf_value *value = find(read, suffix, key);
-    double number = fallback;
-    if (!value && fallback == 0) {
-        return spi_fail(read->error, SP_BAD_FILE, "the key %s is missing", key);
-    }
-    if (value && (!spi_gguf_as_f64(value, &number) || !isfinite(number) || number <= 0 || number > 1e12)) {
-        return spi_fail(read->error, SP_BAD_FILE, "%s is not a positive number", key);
-    }
-    *out = (float)number;
-    return SP_OK;
-}
-
-static sp_status find_family(const spi_gguf *gguf, const spi_family **family, sp_error *error) {
-    const spi_gguf_value *value = spi_gguf_find(gguf, "general.architecture");
-    spi_gguf_string name;
-    if (!value || !spi_gguf_as_string(value, &name)) {
-        return spi_fail(error, SP_BAD_FILE, "general.architecture is missing: is this a language model?");
-    }
-    char known[256] = "";
-    for (size_t i = 0; i < sizeof families / sizeof families[0]; i++) {
-        const char *architecture = families[i].architecture;
-        if (strlen(architecture) == name.bytes && !memcmp(architecture, name.text, name.bytes)) {
-            *family = &families[i];
-            return SP_OK;
-        }
-        size_t used = strlen(known);
-        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", architecture);
-    }
-    char printable[64];
-    spi_gguf_printable(name, printable, sizeof printable);
-    return spi_fail(error, SP_UNSUPPORTED, "models of architecture %s are not supported yet (supported: %s)", printable,
-                    known);
-}
-
-/* rope.scaling.type: "none" and "linear" (arXiv:2306.15595) here; Llama 3's way is a tensor, rope_freqs. As other
- * readers do, a factor without a type is a linear one. */
-static sp_status read_rope_scaling(const reader *read, spi_hparams *hparams) {
-    char key[KEY_BYTES_MAX];
-    const spi_gguf_value *value = find(read, "rope.scaling.type", key);
-    spi_gguf_string type = {.text = "linear", .bytes = 6};
-    if (value && !spi_gguf_as_string(value, &type)) {
-        return spi_fail(read->error, SP_BAD_FILE, "%s is not a string", key);
-    }
-    hparams->rope_freq_scale = 1;
-    if (type.bytes == 4 && !memcmp(type.text, "none", 4)) {
-        return SP_OK;
-    }
-    if (type.bytes != 6 || memcmp(type.text, "linear", 6) != 0) {
-        char printable[32];
-        spi_gguf_printable(type, printable, sizeof printable);
-        return spi_fail(read->error, SP_UNSUPPORTED, "%s is %s, which is not supported yet", key, printable);
-    }
-    float factor;
-    const char *suffix = find(read, "rope.scaling.factor", key) ? "rope.scaling.factor" : "rope.scale_linear";
-    sp_status status = read_number(read, suffix, 1, &factor);
-    if (!status) {
-        hparams->rope_freq_scale = 1 / factor;
-    }
-    return status;
-}
-
-/* Features that change results and are not built: refused by name rather than computed wrongly. */
-static sp_status refuse_unknown(const reader *read) {
-    static const char *const features[] = {"expert_count",    "attention.sliding_window", "attention.clamp_kqv",
-                                           "logit_scale",     "attn_logit_softcapping",   "final_logit_softcapping",
-                                           "embedding_scale", "residual_scale",           "attention.scale"};
-    for (size_t i = 0; i < sizeof features / sizeof features[0]; i++) {
-        char key[KEY_BYTES_MAX];
-        const spi_gguf_value *value = find(read, features[i], key);
-        double number;
-        if (value && (!spi_gguf_as_f64(value, &number) || number != 0)) {
-            return spi_fail(read->error, SP_UNSUPPORTED, "the model uses %s, which is not supported yet", key);
-        }
-    }
-    return SP_OK;
-}
-
-static sp_status read_shape(const reader *read, spi_hparams *hparams) {
-    sp_status status = read_count(read, "block_count", 0, LAYERS_MAX, &hparams->layers);
-    status = status ? status : read_count(read, "embedding_length", 0, WIDTH_MAX, &hparams->embedding);
-    status = status ? status : read_count(read, "feed_forward_length", 0, WIDTH_MAX, &hparams->feed_forward);
-    status = status ? status : read_count(read, "attention.head_count", 0, HEADS_MAX, &hparams->heads);
-    status =
-        status ? status : read_count(read, "attention.head_count_kv", hparams->heads, HEADS_MAX, &hparams->kv_heads);
-    status = status ? status : read_count(read, "context_length", 0, CONTEXT_MAX, &hparams->context_max);
+static sp_status read_shape(const spi_keys *keys, spi_hparams *hparams) {
+    sp_status status = spi_keys_count(keys, "block_count", 0, SPI_LAYERS_MAX, &hparams->layers);
+    status = status ? status : spi_keys_count(keys, "embedding_length", 0, WIDTH_MAX, &hparams->embedding);
+    status = status ? status : spi_keys_count(keys, "feed_forward_length", 0, WIDTH_MAX, &hparams->feed_forward);
+    status = status ? status : spi_keys_count(keys, "attention.head_count", 0, HEADS_MAX, &hparams->heads);
+    status = status ? status
+                    : spi_keys_count(keys, "attention.head_count_kv", hparams->heads, HEADS_MAX, &hparams->kv_heads);
+    status = status ? status : spi_keys_count(keys, "context_length", 0, CONTEXT_MAX, &hparams->context_max);
     if (status) {
         return status;
     }
     uint32_t even_share = hparams->embedding / hparams->heads;
     uint32_t value_dim;
-    status = read_count(read, "attention.key_length", even_share, HEAD_DIM_MAX, &hparams->head_dim);
-    status = status ? status : read_count(read, "attention.value_length", even_share, HEAD_DIM_MAX, &value_dim);
-    status = status ? status
-                    : read_count(read, "rope.dimension_count", hparams->head_dim, HEAD_DIM_MAX, &hparams->rope_dims);
+    status = spi_keys_count(keys, "attention.key_length", even_share, SPI_HEAD_DIM_MAX, &hparams->head_dim);
+    status = status ? status : spi_keys_count(keys, "attention.value_length", even_share, SPI_HEAD_DIM_MAX, &value_dim);
+    status =
+        status ? status
+               : spi_keys_count(keys, "rope.dimension_count", hparams->head_dim, SPI_HEAD_DIM_MAX, &hparams->rope_dims);
     if (status) {
         return status;
     }
     if (hparams->heads % hparams->kv_heads) {
-        return spi_fail(read->error, SP_BAD_FILE,
-                        "%s.attention.head_count (%u) is not a multiple of head_count_kv (%u)", read->architecture,
+        return spi_fail(keys->error, SP_BAD_FILE,
+                        "%s.attention.head_count (%u) is not a multiple of head_count_kv (%u)", keys->architecture,
                         hparams->heads, hparams->kv_heads);
     }
     if (value_dim != hparams->head_dim || hparams->head_dim % 2) {
-        return spi_fail(read->error, SP_UNSUPPORTED,
+        return spi_fail(keys->error, SP_UNSUPPORTED,
                         "heads of %u and %u elements for keys and values are not supported", hparams->head_dim,
                         value_dim);
     }
     if (hparams->rope_dims % 2 || hparams->rope_dims > hparams->head_dim) {
-        return spi_fail(read->error, SP_BAD_FILE, "%s.rope.dimension_count is %u, for heads of %u", read->architecture,
+        return spi_fail(keys->error, SP_BAD_FILE, "%s.rope.dimension_count is %u, for heads of %u", keys->architecture,
                         hparams->rope_dims, hparams->head_dim);
+    }
+    return SP_OK;
+}
+
+/* Where a file gives no attention factor of its own, it is that of the paper: 0.1 ln(factor) + 1. */
+static sp_status read_yarn(const spi_keys *keys, float factor, spi_rope *rope) {
+    float extrapolation, magnitude;
+    double standard = factor > 1 ? 0.1 * log((double)factor) + 1 : 1;
+    sp_status status = spi_keys_number(keys, "rope.scaling.yarn_beta_fast", 32, &rope->yarn_fast);
+    status = status ? status : spi_keys_number(keys, "rope.scaling.yarn_beta_slow", 1, &rope->yarn_slow);
+    status = status ? status : spi_keys_number(keys, "rope.scaling.yarn_attn_factor", standard, &magnitude);
+    status = status ? status : spi_keys_number(keys, "rope.scaling.yarn_ext_factor", 1, &extrapolation);
+    if (!status && (extrapolation != 1 || rope->yarn_fast <= rope->yarn_slow)) {
+        return spi_fail(keys->error, SP_UNSUPPORTED,
+                        "%s.rope.scaling.yarn_ext_factor %g with yarn_beta_fast %g and slow %g is not supported",
+                        keys->architecture, (double)extrapolation, (double)rope->yarn_fast, (double)rope->yarn_slow);
+    }
+    if (!status) {
+        rope->yarn = true;
+        rope->scale *= magnitude;
+        rope->freq_scale = 1 / factor;
+    }
+    return status;
+}
+
+/* rope.scaling.type: "none", "linear" (arXiv:2306.15595), "yarn"; "longrope" and Llama 3's way are tensors. As other
+ * readers do, a factor without a type is a linear one. */
+static sp_status read_rope(const spi_keys *keys, spi_hparams *hparams) {
+    static const char *const types[] = {"none", "linear", "yarn", "longrope"};
+    char key[SPI_KEY_BYTES_MAX];
+    spi_rope *rope = &hparams->rope;
+    float factor = 1;
+    sp_status status = spi_keys_number(keys, "rope.freq_base", 10000, &rope->base);
+    status = status ? status : spi_keys_number(keys, "rope.scaling.attn_factor", 1, &rope->scale);
+    status = status ? status
+                    : spi_keys_count(keys, "rope.scaling.original_context_length", hparams->context_max, CONTEXT_MAX,
+                                     &hparams->original_context);
+    if (status) {
+        return status;
+    }
+    const spi_gguf_value *value = spi_keys_find(keys, "rope.scaling.type", key);
+    spi_gguf_string name = {.text = "linear", .bytes = 6};
+    if (value && !spi_gguf_as_string(value, &name)) {
+        return spi_fail(keys->error, SP_BAD_FILE, "%s is not a string", key);
+    }
+    size_t type = 0;
+    while (type < 4 && (strlen(types[type]) != name.bytes || memcmp(types[type], name.text, name.bytes) != 0)) {
+        type++;
+    }
+    if (type == 4) {
+        char printable[32];
+        spi_gguf_printable(name, printable, sizeof printable);
+        return spi_fail(keys->error, SP_UNSUPPORTED, "%s is %s, which is not supported yet", key, printable);
+    }
+    rope->freq_scale = 1;
+    hparams->long_rope = type == 3 || spi_gguf_find_tensor(keys->gguf, "rope_factors_long.weight");
+    if (type != 3) { /* a factor beside LongRoPE's lists is left unread, and so refused */
+        char unused[SPI_KEY_BYTES_MAX];
+        bool named = spi_keys_find(keys, "rope.scaling.factor", unused);
+        status = spi_keys_number(keys, named ? "rope.scaling.factor" : "rope.scale_linear", 1, &factor);
+    }
+    if (!status && type == 1) {
+        rope->freq_scale = 1 / factor;
+    } else if (!status && type == 2) {
+        status = read_yarn(keys, factor, rope);
+    }
+    return status;
+}
+
+/* Which layers look back only so far, and how these rotate. The key of the pattern is a number as in the families'
+ * table, but that 1 is no window at all, or a flag for each layer. */
+static sp_status read_windows(const spi_keys *keys, spi_hparams *hparams) {
+    const spi_family *family = hparams->family;
+    char key[SPI_KEY_BYTES_MAX];
+    uint64_t window = family->window_default, period = family->window_period;
+    hparams->local_rope = hparams->rope;
+    if (!family->windows) {
+        return SP_OK;
+    }
+    const spi_gguf_value *value = spi_keys_find(keys, "attention.sliding_window", key);
+    if (value && (!spi_gguf_as_u64(value, &window) || window > CONTEXT_MAX)) {
+        return spi_fail(keys->error, SP_BAD_FILE, "%s is no number of tokens", key);
+    }
+    value = spi_keys_find(keys, "attention.sliding_window_pattern", key);
+    bool flags = value && value->type == SPI_GGUF_ARRAY && value->element_type == SPI_GGUF_BOOL;
+    if (value && (flags ? value->count != hparams->layers : !spi_gguf_as_u64(value, &period))) {
+        return spi_fail(keys->error, SP_BAD_FILE, "%s is neither a number nor a flag for each of %u layers", key,
+                        hparams->layers);
+    }
+    for (uint32_t layer = 0; layer < hparams->layers && window; layer++) {
+        bool local = flags ? ((const unsigned char *)value->data)[layer] : !period || layer % period != period - 1;
+        hparams->local[layer / 64] |= (uint64_t)local << layer % 64;
+    }
+    hparams->window = (uint32_t)window;
+    if (family->local_rope_plain) {
+        float base = family->local_rope_base != 0 ? family->local_rope_base : hparams->rope.base;
+        hparams->local_rope = (spi_rope){.base = base, .freq_scale = 1, .scale = 1};
+    }
+    return spi_keys_number(keys, "rope.freq_base_swa", (double)hparams->local_rope.base, &hparams->local_rope.base);
+}
+
+/* Factors and caps; those that a family does not take are left unread, and so refused. */
+static sp_status read_scales(const spi_keys *keys, spi_hparams *hparams) {
+    const spi_family *family = hparams->family;
+    bool wide = hparams->layers == family->wide_scale_layers;
+    uint32_t scaled_by = wide ? hparams->embedding / hparams->heads : hparams->head_dim;
+    double attention = 1 / sqrt((double)scaled_by);
+    float divisor = 1;
+    hparams->embedding_scale = family->embedding_sqrt ? sqrtf((float)hparams->embedding) : 1;
+    hparams->attention_scale = (float)attention;
+    hparams->residual_scale = 1;
+    sp_status status = SP_OK;
+    if (family->scales) {
+        status = spi_keys_number(keys, "embedding_scale", 1, &hparams->embedding_scale);
+        status = status ? status : spi_keys_number(keys, "residual_scale", 1, &hparams->residual_scale);
+        status = status ? status : spi_keys_number(keys, "attention.scale", attention, &hparams->attention_scale);
+        status = status ? status : spi_keys_number(keys, "logit_scale", 1, &divisor);
+    }
+    hparams->logit_scale = 1 / divisor;
+    char key[SPI_KEY_BYTES_MAX];
+    if (!status && family->attention_cap && spi_keys_find(keys, "attn_logit_softcapping", key)) {
+        status = spi_keys_number(keys, "attn_logit_softcapping", 0, &hparams->attention_cap);
+    }
+    if (!status && family->logit_cap && spi_keys_find(keys, "final_logit_softcapping", key)) {
+        status = spi_keys_number(keys, "final_logit_softcapping", 0, &hparams->logit_cap);
+    }
+    return status;
+}
+
+/* Keys that hold something other than what this program does, though their being there means nothing. */
+static sp_status refuse_modes(const spi_keys *keys, const spi_hparams *hparams) {
+    char key[SPI_KEY_BYTES_MAX];
+    bool flag;
+    if (spi_gguf_as_bool(spi_keys_find(keys, "attention.causal", key), &flag) && !flag) {
+        return spi_fail(keys->error, SP_UNSUPPORTED, "%s is false: this model reads in both directions", key);
+    }
+    if (hparams->family->scales && spi_gguf_as_bool(spi_keys_find(keys, "rope.scaling.finetuned", key), &flag) &&
+        !flag) {
+        return spi_fail(keys->error, SP_UNSUPPORTED, "%s is false: this model has no rotary positions", key);
     }
     return SP_OK;
 }
 
 sp_status spi_hparams_read(const spi_gguf *gguf, spi_hparams *hparams, sp_error *error) {
     *hparams = (spi_hparams){0};
-    sp_status status = find_family(gguf, &hparams->family, error);
+    sp_status status = spi_family_find(gguf, &hparams->family, error);
     if (status) {
         return status;
     }
-    reader read = {.gguf = gguf, .architecture = hparams->family->architecture, .error = error};
-    status = refuse_unknown(&read);
-    status = status ? status : read_shape(&read, hparams);
-    status = status ? status : read_number(&read, "attention.layer_norm_rms_epsilon", 0, &hparams->norm_eps);
-    status = status ? status : read_number(&read, "rope.freq_base", 10000, &hparams->rope_base);
-    return status ? status : read_rope_scaling(&read, hparams);
+    spi_keys keys;
+    status = spi_keys_open(&keys, gguf, hparams->family->architecture, error);
+    status = status ? status : read_shape(&keys, hparams);
+    status = status ? status : spi_keys_number(&keys, "attention.layer_norm_rms_epsilon", 0, &hparams->norm_eps);
+    status = status ? status : read_rope(&keys, hparams);
+    status = status ? status : read_windows(&keys, hparams);
+    status = status ? status : read_scales(&keys, hparams);
+    status = status ? status : refuse_modes(&keys, hparams);
+    status = status ? status : spi_keys_finish(&keys);
+    spi_keys_close(&keys);
+    return status;
 }

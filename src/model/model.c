@@ -19,7 +19,7 @@
 typedef struct loaded {
     sp_device *device;
     spi_store *store;
-    spi_program *program;
+    spi_program *program, *long_program;
     uint32_t sessions;
     struct loaded *next;
 } loaded;
@@ -28,7 +28,8 @@ struct sp_model {
     spi_gguf *gguf;
     spi_recorder recorder;
     spi_weights weights;
-    spi_tape tape;
+    spi_tape tape, long_tape;
+    spi_op *long_ops; /* of long_tape; NULL: the model has one tape for every context */
     sp_model_info info;
     sp_tokenizer *tokenizer;
     sp_error tokenizer_error; /* why there is none */
@@ -126,6 +127,28 @@ static void fill_tape(sp_model *model) {
     };
 }
 
+/* The same pass with the other list of factors. */
+static sp_status fill_long_tape(sp_model *model, sp_error *error) {
+    const spi_recorder *recorder = &model->recorder;
+    if (recorder->factors_long == SPI_NONE) {
+        return SP_OK;
+    }
+    model->long_ops = spi_alloc(recorder->op_count, sizeof *model->long_ops);
+    if (!model->long_ops) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory for the model's index");
+    }
+    for (size_t i = 0; i < recorder->op_count; i++) {
+        spi_op *op = &model->long_ops[i];
+        *op = recorder->ops[i];
+        if (op->kind == SPI_OP_ROPE && op->weight == recorder->factors_short) {
+            op->weight = recorder->factors_long;
+        }
+    }
+    model->long_tape = model->tape;
+    model->long_tape.ops = model->long_ops;
+    return spi_tape_check(&model->long_tape, &model->weights, error);
+}
+
 /* A model without a usable tokenizer still computes logits of token ids, so that is not a reason to refuse it; but one
  * whose tokenizer makes ids that the model does not have is damaged. */
 static sp_status open_tokenizer(sp_model *model, sp_error *error) {
@@ -158,6 +181,7 @@ sp_status sp_model_open(const char *path, sp_model **out, sp_error *error) {
     if (!status) {
         fill_tape(model);
         status = spi_tape_check(&model->tape, &model->weights, error);
+        status = status ? status : fill_long_tape(model, error);
     }
     if (!status) {
         status = fill_info(model, path, error);
@@ -182,6 +206,7 @@ void sp_model_close(sp_model *model) {
         sp_model_unload(model, model->loads->device);
     }
     spi_tokenizer_destroy(model->tokenizer);
+    spi_free(model->long_ops);
     spi_recorder_free(&model->recorder);
     spi_gguf_close(model->gguf);
     pthread_mutex_destroy(&model->fingerprint_lock);
@@ -239,6 +264,9 @@ void sp_model_unload(sp_model *model, sp_device *device) {
     void *context;
     const spi_backend *backend = spi_device_backend(device, &context);
     backend->discard(context, load->program);
+    if (load->long_program) {
+        backend->discard(context, load->long_program);
+    }
     backend->unload(context, load->store);
     spi_free(load);
 }
@@ -277,9 +305,23 @@ const spi_weights *spi_model_weights(const sp_model *model) {
     return &model->weights;
 }
 
-spi_program *spi_model_program(const sp_model *model, const sp_device *device) {
+bool spi_model_is_long(const sp_model *model, uint32_t context_max) {
+    return model->long_ops && context_max > model->recorder.hparams.original_context;
+}
+
+spi_program *spi_model_program(const sp_model *model, const sp_device *device, uint32_t context_max) {
     const loaded *load = find_load(model, device);
-    return load ? load->program : NULL;
+    return !load ? NULL : spi_model_is_long(model, context_max) ? load->long_program : load->program;
+}
+
+sp_status spi_model_prepare(sp_model *model, const sp_device *device, uint32_t context_max, sp_error *error) {
+    loaded *load = find_load(model, device);
+    if (!spi_model_is_long(model, context_max) || load->long_program) {
+        return SP_OK;
+    }
+    void *context;
+    const spi_backend *backend = spi_device_backend(load->device, &context);
+    return backend->prepare(context, load->store, &model->long_tape, &load->long_program, error);
 }
 
 void spi_model_retain(sp_model *model, const sp_device *device) {

@@ -16,8 +16,13 @@
 const spi_tape *spi_model_tape(const sp_model *model);
 const spi_weights *spi_model_weights(const sp_model *model);
 
-/* The tape as it is ready on a device; NULL if the model is not loaded there. */
-spi_program *spi_model_program(const sp_model *model, const sp_device *device);
+/* The tape as it is ready on a device for sessions of that context; NULL if the model is not loaded there. A model that
+ * reaches further by LongRoPE (arXiv:2402.13753) has two, one for contexts longer than the one it was trained at first:
+ * rows of both are never in one run, and blocks that one wrote mean nothing to the other. The second one is made by
+ * spi_model_prepare, for the first session that needs it: SP_NO_MEMORY, SP_UNSUPPORTED. */
+spi_program *spi_model_program(const sp_model *model, const sp_device *device, uint32_t context_max);
+bool spi_model_is_long(const sp_model *model, uint32_t context_max);
+sp_status spi_model_prepare(sp_model *model, const sp_device *device, uint32_t context_max, sp_error *error);
 
 /* Sessions count themselves, so that unloading under one is caught as the programmer's error that it is. */
 void spi_model_retain(sp_model *model, const sp_device *device);

@@ -72,16 +72,47 @@ static uint32_t add_tensor(spi_recorder *recorder, const char *name, const spi_t
     return (uint32_t)recorder->tensor_count++;
 }
 
-uint32_t spi_record_matrix(spi_recorder *recorder, const char *format, uint32_t layer, uint32_t rows, uint32_t cols) {
+bool spi_record_has(const spi_recorder *recorder, const char *format, uint32_t layer) {
     char name[NAME_BYTES_MAX];
     layer_name(name, format, layer);
-    const spi_gguf_tensor *found = take(recorder, name, rows, cols, false);
+    return spi_gguf_find_tensor(recorder->gguf, name);
+}
+
+/* Behind the name of a tensor that is a part of one. */
+static void name_part(char name[NAME_BYTES_MAX], spi_slice part) {
+    size_t used = strlen(name);
+    snprintf(name + used, NAME_BYTES_MAX - used, " from %u", part.first);
+}
+
+uint32_t spi_record_matrix(spi_recorder *recorder, const char *format, uint32_t layer, uint32_t rows, uint32_t cols,
+                           spi_slice part) {
+    char name[NAME_BYTES_MAX];
+    layer_name(name, format, layer);
+    const spi_gguf_tensor *found = take(recorder, name, part.of ? part.of : rows, cols, false);
     if (!found) {
         return SPI_NONE;
     }
     spi_tensor tensor = {
         .type = (sp_dtype)found->type, .rows = rows, .cols = cols, .data = found->data, .bytes = found->bytes};
+    if (part.of) {
+        uint64_t row_bytes = found->bytes / part.of;
+        tensor.data = (const uint8_t *)found->data + part.first * row_bytes;
+        tensor.bytes = rows * row_bytes;
+        name_part(name, part);
+    }
     return add_tensor(recorder, name, &tensor);
+}
+
+/* NULL: no memory. */
+static float *own_vector(spi_recorder *recorder, uint32_t elements) {
+    float *vector = NULL;
+    if (!SPI_RESERVE(recorder->vectors, recorder->vector_count, recorder->vector_capacity) ||
+        !(vector = spi_alloc_aligned((size_t)elements * sizeof *vector, 64))) {
+        fail_no_memory(recorder);
+        return NULL;
+    }
+    recorder->vectors[recorder->vector_count++] = vector;
+    return vector;
 }
 
 /* Vectors are few and small; kernels take them as f32, so another float type is converted once. */
@@ -95,14 +126,8 @@ static const float *as_floats(spi_recorder *recorder, const char *name, const sp
                                     sp_dtype_name((sp_dtype)found->type));
         return NULL;
     }
-    float *copy = NULL;
-    if (!SPI_RESERVE(recorder->vectors, recorder->vector_count, recorder->vector_capacity) ||
-        !(copy = spi_alloc_aligned((size_t)elements * sizeof *copy, 64))) {
-        fail_no_memory(recorder);
-        return NULL;
-    }
-    recorder->vectors[recorder->vector_count++] = copy;
-    for (uint32_t i = 0; i < elements; i++) {
+    float *copy = own_vector(recorder, elements);
+    for (uint32_t i = 0; copy && i < elements; i++) {
         uint16_t bits;
         memcpy(&bits, (const uint8_t *)found->data + 2 * (size_t)i, sizeof bits);
         copy[i] = found->type == SP_F16 ? spi_f16_to_f32(bits) : spi_bf16_to_f32(bits);
@@ -110,18 +135,37 @@ static const float *as_floats(spi_recorder *recorder, const char *name, const sp
     return copy;
 }
 
-uint32_t spi_record_vector(spi_recorder *recorder, const char *format, uint32_t layer, uint32_t elements,
-                           bool optional) {
-    char name[NAME_BYTES_MAX];
-    layer_name(name, format, layer);
-    const spi_gguf_tensor *found = take(recorder, name, 1, elements, optional);
-    const float *data = found ? as_floats(recorder, name, found, elements) : NULL;
-    if (!data) {
-        return SPI_NONE;
-    }
+static uint32_t add_vector(spi_recorder *recorder, const char *name, const float *data, uint32_t elements) {
     spi_tensor tensor = {
         .type = SP_F32, .rows = 1, .cols = elements, .data = data, .bytes = (uint64_t)elements * sizeof *data};
     return add_tensor(recorder, name, &tensor);
+}
+
+uint32_t spi_record_vector(spi_recorder *recorder, const char *format, uint32_t layer, uint32_t elements,
+                           spi_slice part, bool optional) {
+    char name[NAME_BYTES_MAX];
+    layer_name(name, format, layer);
+    uint32_t whole = part.of ? part.of : elements;
+    const spi_gguf_tensor *found = take(recorder, name, 1, whole, optional);
+    const float *data = found ? as_floats(recorder, name, found, whole) : NULL;
+    if (!data) {
+        return SPI_NONE;
+    }
+    if (part.of) {
+        name_part(name, part);
+    }
+    return add_vector(recorder, name, data + part.first, elements);
+}
+
+uint32_t spi_record_values(spi_recorder *recorder, const char *name, const double *values, uint32_t elements) {
+    float *copy = recorder->status ? NULL : own_vector(recorder, elements);
+    if (!copy) {
+        return SPI_NONE;
+    }
+    for (uint32_t i = 0; i < elements; i++) {
+        copy[i] = (float)values[i];
+    }
+    return add_vector(recorder, name, copy, elements);
 }
 
 uint32_t spi_record_buffer(spi_recorder *recorder, const char *name, uint32_t width) {
@@ -170,7 +214,8 @@ static void refuse_unused(spi_recorder *recorder) {
 }
 
 sp_status spi_recorder_run(spi_recorder *recorder, const spi_gguf *gguf, const spi_hparams *hparams, sp_error *error) {
-    *recorder = (spi_recorder){.gguf = gguf, .hparams = *hparams, .error = error};
+    *recorder = (spi_recorder){
+        .gguf = gguf, .hparams = *hparams, .error = error, .factors_short = SPI_NONE, .factors_long = SPI_NONE};
     recorder->used = spi_alloc(spi_gguf_tensor_count(gguf), sizeof *recorder->used);
     if (!recorder->used) {
         fail_no_memory(recorder);

@@ -1,4 +1,4 @@
-/* os/file.c - files on POSIX systems. See file.h. */
+/* os/file.c - files and folders on POSIX systems, but for writing: file_write.c. See file.h. */
 #include "os/file.h"
 
 #include <errno.h>
@@ -32,7 +32,17 @@ static sp_status open_regular(const char *path, int *file, size_t *bytes, sp_err
 
 sp_status spi_file_map_open(const char *path, spi_file_map *map, sp_error *error) {
     int file;
+    sp_status status = spi_file_map_open_keep(path, map, &file, error);
+    if (!status) {
+        close(file);
+    }
+    return status;
+}
+
+sp_status spi_file_map_open_keep(const char *path, spi_file_map *map, int *file_out, sp_error *error) {
+    int file;
     *map = (spi_file_map){0};
+    *file_out = -1;
     size_t bytes = 0;
     sp_status status = open_regular(path, &file, &bytes, error);
     if (status) {
@@ -46,9 +56,11 @@ sp_status spi_file_map_open(const char *path, spi_file_map *map, sp_error *error
                 spi_fail(error, SP_NO_ADDRESS_SPACE, "cannot map %s (%zu bytes): %s", path, bytes, strerror(errno));
         }
     }
-    close(file);
-    if (!status) {
+    if (status) {
+        close(file);
+    } else {
         *map = (spi_file_map){.data = data, .bytes = bytes};
+        *file_out = file;
     }
     return status;
 }
@@ -102,48 +114,10 @@ done:
     return status;
 }
 
-static sp_status write_all(int file, const char *data, size_t bytes) {
-    size_t done = 0;
-    while (done < bytes) {
-        ssize_t put = write(file, data + done, bytes - done);
-        if (put < 0 && errno == EINTR) {
-            continue;
-        }
-        if (put <= 0) {
-            return SP_IO;
-        }
-        done += (size_t)put;
-    }
-    return SP_OK;
-}
-
-sp_status spi_file_write(const char *path, const void *data, size_t bytes, bool sync, sp_error *error) {
-    size_t length = strlen(path);
-    char *temporary = spi_alloc(length + 8, 1);
-    if (!temporary) {
-        return spi_fail(error, SP_NO_MEMORY, "no memory to write %s", path);
-    }
-    memcpy(temporary, path, length);
-    memcpy(temporary + length, ".XXXXXX", 8);
-    int file = mkostemp(temporary, O_CLOEXEC);
-    sp_status status = file < 0 ? SP_IO : write_all(file, data, bytes);
-    if (!status && sync && fsync(file)) {
-        status = SP_IO;
-    }
-    if (file >= 0 && close(file) && !status) {
-        status = SP_IO;
-    }
-    if (!status && rename(temporary, path)) {
-        status = SP_IO;
-    }
-    if (status) {
-        spi_fail(error, status, "cannot write %s: %s", path, strerror(errno));
-        if (file >= 0) {
-            unlink(temporary);
-        }
-    }
-    spi_free(temporary);
-    return status;
+bool spi_file_same(const char *one, const char *other) {
+    struct stat first, second;
+    return !stat(one, &first) && !stat(other, &second) && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
 }
 
 sp_status spi_folder_create(const char *path, sp_error *error) {

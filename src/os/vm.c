@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 size_t spi_vm_page_bytes(void) {
@@ -69,6 +70,34 @@ sp_status spi_vm_file_resize(int file, size_t bytes) {
     return ftruncate(file, (off_t)bytes) ? SP_NO_MEMORY : SP_OK;
 }
 
+sp_status spi_vm_file_write(int file, const void *bytes, size_t count, uint64_t offset) {
+    for (size_t done = 0; done < count;) {
+        ssize_t put = pwrite(file, (const char *)bytes + done, count - done, (off_t)(offset + done));
+        if (put < 0 && errno == EINTR) {
+            continue;
+        }
+        if (put <= 0) {
+            return SP_NO_MEMORY;
+        }
+        done += (size_t)put;
+    }
+    return SP_OK;
+}
+
+sp_status spi_vm_file_gather(int file, const struct iovec *parts, uint32_t count, uint64_t bytes, uint64_t offset) {
+    ssize_t put = pwritev(file, parts, (int)count, (off_t)offset);
+    if (put >= 0 && (uint64_t)put == bytes) {
+        return SP_OK;
+    }
+    /* Interrupted, or at the limit of one call: one by one. */
+    sp_status status = SP_OK;
+    for (uint32_t i = 0; i < count && !status; i++) {
+        status = spi_vm_file_write(file, parts[i].iov_base, parts[i].iov_len, offset);
+        offset += parts[i].iov_len;
+    }
+    return status;
+}
+
 void spi_vm_close(int file) {
     if (file >= 0) {
         close(file);
@@ -80,13 +109,26 @@ sp_status spi_vm_map_file(void *address, size_t bytes, int file, size_t file_off
     return mapped == MAP_FAILED ? SP_NO_MEMORY : SP_OK;
 }
 
-sp_status spi_vm_map_zeros(void *address, size_t bytes) {
+void *spi_vm_map_shared(int file, size_t bytes) {
+    void *mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    return mapped == MAP_FAILED ? NULL : mapped;
+}
+
+void spi_vm_unmap(void *address, size_t bytes) {
+    if (bytes) {
+        munmap(address, bytes);
+    }
+}
+
+sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge) {
     void *mapped =
         mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) {
         return SP_NO_MEMORY;
     }
-    madvise(address, bytes, MADV_HUGEPAGE);
+    if (huge) {
+        madvise(address, bytes, MADV_HUGEPAGE);
+    }
     return SP_OK;
 }
 

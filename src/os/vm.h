@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "samepage/status.h"
 
@@ -30,13 +31,20 @@ sp_status spi_vm_protect(void *address, size_t bytes, bool readable, bool writab
  * is closed with spi_vm_close. */
 sp_status spi_vm_file_create(size_t bytes, int *file);
 sp_status spi_vm_file_resize(int file, size_t bytes);
+sp_status spi_vm_file_write(int file, const void *bytes, size_t count, uint64_t offset);
+struct iovec;
+sp_status spi_vm_file_gather(int file, const struct iovec *parts, uint32_t count, uint64_t bytes, uint64_t offset);
 void spi_vm_close(int file);
 
 /* Puts a private copy-on-write view of the file over reserved pages. */
 sp_status spi_vm_map_file(void *address, size_t bytes, int file, size_t file_offset);
 
+/* A shared view of the whole file somewhere, to write it by; NULL: no room. And the end of any view. */
+void *spi_vm_map_shared(int file, size_t bytes);
+void spi_vm_unmap(void *address, size_t bytes);
+
 /* Puts fresh pages of zeros in the place of whatever lies there. */
-sp_status spi_vm_map_zeros(void *address, size_t bytes);
+sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge);
 
 /* True if every page of the range is mapped with at least this access: asks /proc/self/maps, in one call a mapping
  * where the kernel can (Linux 6.11), else by reading all of it; for strict checks before linking and for tests. True where the system cannot tell. */

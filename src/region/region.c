@@ -14,6 +14,7 @@ struct sp_region {
     size_t size_bytes, committed_bytes, reserved_bytes;
     size_t announced_bytes; /* committed, and every watcher took it */
     sp_backing backing;
+    bool small_pages;
     bool has_file_pages; /* pieces of it are views of other files */
     int file;            /* SP_BACKING_SHAREABLE */
     void *mapping;
@@ -39,7 +40,7 @@ static size_t next_commitment(const sp_region *region, size_t size_bytes) {
 static sp_status commit(sp_region *region, size_t committed_bytes) {
     size_t from = region->committed_bytes, more = committed_bytes - from;
     if (region->backing == SP_BACKING_ANONYMOUS) {
-        return spi_vm_commit(region->base + from, more, true);
+        return spi_vm_commit(region->base + from, more, !region->small_pages);
     }
     sp_status status = spi_vm_file_resize(region->file, committed_bytes);
     return status ? status : spi_vm_map_file(region->base + from, more, region->file, from);
@@ -142,6 +143,7 @@ sp_status sp_region_create(const sp_region_options *options, sp_region **out, sp
     }
     region->reserved_bytes = round_up(reserve, SP_REGION_ALIGN_BYTES);
     region->backing = options->backing;
+    region->small_pages = options->small_pages;
     region->file = -1;
     sp_status status = set_up(region, options, error);
     if (status) {
@@ -212,7 +214,7 @@ sp_status spi_region_remap(sp_region *region, const spi_region_piece *pieces, ui
     for (uint32_t i = 0; i < piece_count && !status; i++) {
         const spi_region_piece *piece = &pieces[i];
         uint8_t *at = region->base + piece->offset;
-        status = piece->file < 0 ? spi_vm_map_zeros(at, piece->bytes)
+        status = piece->file < 0 ? spi_vm_map_zeros(at, piece->bytes, !region->small_pages)
                                  : spi_vm_map_file(at, piece->bytes, piece->file, piece->file_offset);
         region->has_file_pages = region->has_file_pages || piece->file >= 0;
     }

@@ -71,7 +71,7 @@ sp_status sp_session_create(sp_model *model, sp_device *device, const sp_session
     *out = NULL;
     static const sp_session_options defaults;
     options = options ? options : &defaults;
-    if (!spi_model_program(model, device)) {
+    if (!spi_model_program(model, device, 0)) {
         return spi_fail(error, SP_INVALID, "the model is not loaded on this device: call sp_model_load first");
     }
     sp_session *session = spi_alloc(1, sizeof *session);
@@ -87,6 +87,7 @@ sp_status sp_session_create(sp_model *model, sp_device *device, const sp_session
     session->context_max = options->context_max ? options->context_max : standard;
     session->logits_rows_max = options->logits_rows_max ? options->logits_rows_max : 1;
     sp_status status = sp_session_plan(model, session->context_max, session->logits_rows_max, &session->layout, error);
+    status = status ? status : spi_model_prepare(model, device, session->context_max, error);
     status = status ? status : place(session, options, error);
     if (!status && !(session->tokens = spi_alloc(session->context_max, sizeof *session->tokens))) {
         status = spi_fail(error, SP_NO_MEMORY, "no memory for the tokens of a session");
@@ -119,8 +120,7 @@ void sp_session_destroy(sp_session *session) {
     if (session->is_mapped && !session->owns_region) {
         /* What others share must not stay in a guest's memory when the session has ended, and its pages not with it. A
          * system that has no memory for that leaves them to the next session, which writes to copies. */
-        (void)spi_session_map_blocks(session, 0, (uint32_t)(session->layout.kv_bytes / block_bytes(session)), -1, 0,
-                                     NULL);
+        (void)spi_session_map(session, 0, session->layout.total_bytes, -1, 0, NULL);
     }
     if (session->retained) {
         spi_model_release(session->model, session->device);
@@ -220,13 +220,10 @@ bool spi_session_can_map(const sp_session *session) {
     return spi_device_takes(session->device, SP_BACKING_SHAREABLE) && block_bytes(session) % spi_vm_page_bytes() == 0;
 }
 
-sp_status spi_session_map_blocks(sp_session *session, uint32_t first, uint32_t count, int file, uint64_t file_offset,
-                                 sp_error *error) {
-    uint64_t bytes = block_bytes(session);
-    spi_region_piece piece = {.offset = session->offset + session->layout.kv_offset + first * bytes,
-                              .bytes = count * bytes,
-                              .file = file,
-                              .file_offset = file_offset};
+sp_status spi_session_map(sp_session *session, uint64_t offset, uint64_t bytes, int file, uint64_t file_offset,
+                          sp_error *error) {
+    spi_region_piece piece = {
+        .offset = session->offset + offset, .bytes = bytes, .file = file, .file_offset = file_offset};
     session->is_mapped = session->is_mapped || file >= 0;
     return spi_region_remap(session->region, &piece, 1, error);
 }

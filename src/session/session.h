@@ -39,7 +39,8 @@ struct sp_session {
     uint32_t logits_rows;           /* valid rows, from row 0 */
     const spi_session_cache *cache; /* NULL: none */
     void *cache_data;
-    bool is_mapped; /* pages of its KV range belong to files */
+    bool is_mapped;  /* pages of its range belong to files */
+    bool is_foreign; /* its blocks came from a stranger: no cache takes them in */
 };
 
 /* Makes an empty session's tokens these, whose blocks and logits the caller has put in place or is about to. Tokens and
@@ -47,11 +48,11 @@ struct sp_session {
 sp_status spi_session_put(sp_session *session, const int32_t *tokens, uint32_t token_count, uint32_t logits_rows,
                           sp_error *error);
 
-/* Pages of blocks first .. first + count are those of a file from an offset on, copy-on-write; file < 0: fresh ones,
- * zero. The session's device must take such memory: spi_session_can_map. */
+/* A range of the session, from its own start, becomes a private view of a file from an offset on; file < 0: fresh pages,
+ * zero. Whole pages. The session's device must take such memory: spi_session_can_map. */
 bool spi_session_can_map(const sp_session *session);
-sp_status spi_session_map_blocks(sp_session *session, uint32_t first, uint32_t count, int file, uint64_t file_offset,
-                                 sp_error *error);
+sp_status spi_session_map(sp_session *session, uint64_t offset, uint64_t bytes, int file, uint64_t file_offset,
+                          sp_error *error);
 
 /* To be told after the host wrote bytes of the session's range, which are given from its own start. */
 sp_status spi_session_host_wrote(sp_session *session, uint64_t offset, uint64_t bytes, sp_error *error);

@@ -37,6 +37,7 @@ struct sp_tokenizer {
     bool add_bos, add_eos;
     bool add_space_prefix; /* llama */
     bool ignore_merges;    /* gpt2: a word that is a token is taken whole */
+    bool strips_right;     /* special tokens take the white space behind them: spi_special_strip */
     int32_t bos, eos, unknown;
 
     uint32_t vocab;
@@ -126,6 +127,8 @@ sp_status spi_special_index(sp_tokenizer *tokenizer, sp_error *error);
 /* The longest special token that begins exactly here; -1: none. */
 int32_t spi_special_match(const sp_tokenizer *tokenizer, const char *text, size_t left, bool parse_special,
                           size_t *bytes);
+/* How many bytes of white space behind a special token are a part of it. */
+size_t spi_special_strip(const sp_tokenizer *tokenizer, int32_t id, const char *text, size_t left);
 
 /* ---- pre.c ---- */
 sp_status spi_pre_create(const char *name, size_t name_bytes, spi_pre **pre, bool *ignore_merges, bool *add_bos,

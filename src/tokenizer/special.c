@@ -226,3 +226,22 @@ int32_t spi_special_match(const sp_tokenizer *tokenizer, const char *text, size_
     }
     return found;
 }
+
+/* Phi-3's tokenizer.json says of which tokens (its "rstrip"), and GGUF has no place for it. */
+size_t spi_special_strip(const sp_tokenizer *tokenizer, int32_t id, const char *text, size_t left) {
+    static const char *const others[] = {"<unk>", "<s>", "<|endoftext|>"};
+    size_t count = 0;
+    if (!tokenizer->strips_right) {
+        return 0;
+    }
+    spi_gguf_string name = spi_vocab_text(tokenizer, (uint32_t)id);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        if (strlen(others[i]) == name.bytes && !memcmp(others[i], name.text, name.bytes)) {
+            return 0;
+        }
+    }
+    while (count < left && (text[count] == ' ' || (text[count] >= '\t' && text[count] <= '\r'))) {
+        count++;
+    }
+    return count;
+}

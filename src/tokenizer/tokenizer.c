@@ -26,6 +26,9 @@ static sp_status read_family(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_e
         if (prefix && !spi_gguf_as_bool(prefix, &tokenizer->add_space_prefix)) {
             return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.add_space_prefix is no bool");
         }
+        spi_gguf_string architecture;
+        tokenizer->strips_right = spi_gguf_as_string(spi_gguf_find(gguf, "general.architecture"), &architecture) &&
+                                  equals(architecture, "phi3");
         return SP_OK;
     }
     if (!equals(model, "gpt2")) {
@@ -130,6 +133,7 @@ static sp_status encode_all(spi_work *work, const char *text, size_t bytes, bool
         spi_tokens_put(work->out, id);
         after_special = true;
         at += length;
+        at += spi_special_strip(tokenizer, id, text + at, bytes - at);
         done = at;
     }
     return encode_text(work, text + done, bytes - done, after_special);

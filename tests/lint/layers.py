@@ -10,7 +10,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAYERS = ["base", "dtype", "os", "region", "device", "gguf", "tokenizer", "sampler", "model", "session", "guest", "snapshot", "apps"]
+LAYERS = ["base", "dtype", "os", "region", "device", "gguf", "quantise", "tokenizer", "sampler", "model", "session", "guest", "snapshot", "actor", "server", "apps"]
 ALLOWED = {
     "base": set(),
     "dtype": {"base"},
@@ -18,17 +18,21 @@ ALLOWED = {
     "region": {"base", "os"},
     "device": {"base", "dtype", "os", "region"},
     "gguf": {"base", "os"},
+    "quantise": {"base", "dtype", "os", "gguf"},
     "tokenizer": {"base", "os", "gguf"},
     "sampler": {"base", "os"},
     "model": {"base", "dtype", "os", "region", "device", "gguf", "tokenizer", "sampler"},
     "session": {"base", "os", "region", "device", "model", "sampler"},
     "guest": {"base", "os", "region", "device", "model", "session", "sampler", "tokenizer"},
     "snapshot": {"base", "os", "region", "device", "model", "session", "guest", "sampler"},
+    "actor": {"base", "os", "region", "device", "model", "session", "guest", "snapshot"},
+    "server": {"base", "os", "guest", "snapshot", "actor"},
     "apps": set(LAYERS),
 }
 PUBLIC = {  # which layer a public header belongs to
     "export": "base", "status": "base", "version": "base", "dtype": "base", "region": "region", "device": "device", "model": "model",
-    "tokenizer": "tokenizer", "sampler": "sampler", "session": "session", "guest": "guest", "store": "snapshot", "snapshot": "snapshot",
+    "tokenizer": "tokenizer", "sampler": "sampler", "quantise": "quantise", "session": "session", "guest": "guest", "store": "snapshot", "snapshot": "snapshot",
+    "actor": "actor",
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 LINES_MAX = 800

@@ -268,6 +268,18 @@ void double_finish(spi_job *job) {
     job->tokens = NULL;
 }
 
+sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t token, sp_error *error) {
+    if (!guest->is_alone) {
+        return SP_BUSY;
+    }
+    if (token < 0 || token >= (int32_t)DOUBLE_VOCAB) {
+        return spi_fail(error, SP_INVALID, "token %d", token);
+    }
+    session->tokens[session->count++] = token;
+    session->rows = 1;
+    return SP_OK;
+}
+
 sp_status sp_session_truncate(sp_session *session, uint32_t token_count, sp_error *error) {
     if (token_count > session->count) {
         return spi_fail(error, SP_INVALID, "cannot truncate %u tokens to %u", session->count, token_count);

@@ -13,21 +13,22 @@ enum { LAYERS = 2, WIDTH = 64, FEED = 96, HEADS = 2, KV_HEADS = 1, HEAD_DIM = 32
 
 typedef struct tensor {
     char name[64];
-    uint32_t rows, columns; /* rows 0: a vector of ones */
+    uint32_t rows, columns; /* rows 0: a vector of `value` */
+    float value;
 } tensor;
 
 typedef struct list {
-    tensor items[3 + LAYERS * 9];
+    tensor items[5 + LAYERS * 9];
     uint32_t count;
 } list;
 
 static void add(list *all, const char *format, uint32_t layer, uint32_t rows, uint32_t columns) {
     tensor *t = &all->items[all->count++];
-    *t = (tensor){.rows = rows, .columns = columns};
+    *t = (tensor){.rows = rows, .columns = columns, .value = 1};
     snprintf(t->name, sizeof t->name, format, layer);
 }
 
-static list tensors(void) {
+static list tensors(const test_tiny *with) {
     list all = {.count = 0};
     add(&all, "token_embd.weight", 0, TINY_VOCAB, WIDTH);
     for (uint32_t i = 0; i < LAYERS; i++) {
@@ -42,6 +43,11 @@ static list tensors(void) {
         add(&all, "blk.%u.ffn_down.weight", i, WIDTH, FEED);
     }
     add(&all, "output_norm.weight", 0, 0, WIDTH);
+    if (with->original_context) {
+        add(&all, "rope_factors_short.weight", 0, 0, HEAD_DIM / 2);
+        add(&all, "rope_factors_long.weight", 0, 0, HEAD_DIM / 2);
+        all.items[all.count - 1].value = 4;
+    }
     return all;
 }
 
@@ -68,11 +74,15 @@ static void write_tokenizer(test_gguf *file) {
 }
 
 void test_tiny_model_file(test_gguf *file) {
-    const list all = tensors();
+    test_tiny_model_file_with(file, &(test_tiny){0});
+}
+
+void test_tiny_model_file_with(test_gguf *file, const test_tiny *with) {
+    const list all = tensors(with);
     test_random random = test_random_seed(7);
     float epsilon = 1e-5f;
     uint64_t offset = 0;
-    test_gguf_header(file, 3, all.count, 17);
+    test_gguf_header(file, 3, all.count, 17 + (with->window > 0) + (with->original_context > 0));
     test_gguf_key_string(file, "general.architecture", "llama");
     test_gguf_key_string(file, "general.name", "tiny");
     test_gguf_key_u32(file, "llama.block_count", LAYERS);
@@ -83,6 +93,12 @@ void test_tiny_model_file(test_gguf *file) {
     test_gguf_key_u32(file, "llama.context_length", 512);
     test_gguf_key(file, "llama.attention.layer_norm_rms_epsilon", SPI_GGUF_F32);
     test_gguf_bytes(file, &epsilon, sizeof epsilon);
+    if (with->window) {
+        test_gguf_key_u32(file, "llama.attention.sliding_window", with->window);
+    }
+    if (with->original_context) {
+        test_gguf_key_u32(file, "llama.rope.scaling.original_context_length", with->original_context);
+    }
     write_tokenizer(file);
     for (uint32_t i = 0; i < all.count; i++) {
         const tensor *t = &all.items[i];
@@ -95,15 +111,19 @@ void test_tiny_model_file(test_gguf *file) {
         const tensor *t = &all.items[i];
         test_gguf_pad(file, ALIGNMENT);
         for (uint64_t k = 0; k < (uint64_t)(t->rows ? t->rows : 1) * t->columns; k++) {
-            float number = t->rows ? test_random_float(&random) * 0.3f : 1;
+            float number = t->rows ? test_random_float(&random) * 0.3f : t->value;
             test_gguf_bytes(file, &number, sizeof number);
         }
     }
 }
 
 sp_model *test_tiny_model(sp_device *device) {
+    return test_tiny_model_with(&(test_tiny){0}, device);
+}
+
+sp_model *test_tiny_model_with(const test_tiny *with, sp_device *device) {
     test_gguf file = {0};
-    test_tiny_model_file(&file);
+    test_tiny_model_file_with(&file, with);
     const char *folder = getenv("TMPDIR");
     char path[512];
     snprintf(path, sizeof path, "%s/samepage-tiny-XXXXXX", folder ? folder : "/tmp");

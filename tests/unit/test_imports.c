@@ -265,10 +265,22 @@ static void test_append(void **state) {
     memcpy(at(guest, (uint32_t)info.logits + (3 * DOUBLE_VOCAB + 77) * 4), &high, 4);
     assert_int_equal(CALL(guest, "session_sample", session, sampler), 77);
     assert_int_equal(CALL(guest, "sampler_pick", sampler, (uint32_t)info.logits + 3 * DOUBLE_VOCAB * 4, 200), 77);
+    /* A step of decoding: only while nobody else wants a turn. */
+    assert_int_equal(CALL(guest, "session_truncate", session, 60), SP_OK);
+    REFUSED(SP_BUSY, CALL(guest, "session_decode", session, sampler, 5));
+    assert_int_equal(CALL(guest, "session_length", session), 60);
+    guest->is_alone = true;
+    REFUSED(SP_INVALID, CALL(guest, "session_decode", session, sampler, DOUBLE_VOCAB));
+    REFUSED(SP_BAD_HANDLE, CALL(guest, "session_decode", sampler, sampler, 5));
+    REFUSED(SP_BAD_HANDLE, CALL(guest, "session_decode", session, session, 5));
+    memcpy(at(guest, (uint32_t)info.logits + 99 * 4), &high, 4);
+    assert_int_equal(CALL(guest, "session_decode", session, sampler, 5), 99);
+    assert_int_equal(CALL(guest, "session_length", session), 61);
+    guest->is_alone = false;
     /* Nothing is a valid thing to append. */
     assert_int_equal(CALL(guest, "session_append", session, 0xffffffff, 0, 0), SP_OK);
     double_finish(&last_job);
-    REFUSED(SP_INVALID, CALL(guest, "session_truncate", session, 65));
+    REFUSED(SP_INVALID, CALL(guest, "session_truncate", session, 62));
     assert_int_equal(CALL(guest, "session_truncate", session, 10), SP_OK);
     assert_int_equal(CALL(guest, "session_length", session), 10);
 }

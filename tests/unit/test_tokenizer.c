@@ -177,6 +177,10 @@ static void sentencepiece_agrees(void **state) {
     (void)state;
     tally seen = check_golden("tests/golden/tokenizer-spm.gguf", "tests/golden/tokenizer-spm.txt", false);
     assert_true(seen.texts > 200 && seen.pieces == 700);
+    seen = check_golden("tests/golden/tokenizer-gemma.gguf", "tests/golden/tokenizer-gemma.txt", false);
+    assert_true(seen.texts > 150 && seen.pieces == 700);
+    seen = check_golden("tests/golden/tokenizer-phi3.gguf", "tests/golden/tokenizer-phi3.txt", false);
+    assert_true(seen.texts > 150 && seen.pieces == 705);
 }
 
 /* Random bytes, random valid UTF-8 and pieces of tokens: what comes back is what went in, and the count without an

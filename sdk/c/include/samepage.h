@@ -211,6 +211,16 @@ static inline int32_t sp_session_sample(sp_handle session, sp_handle sampler) {
     return sp_import_session_sample(session, sampler);
 }
 
+/* Appends a token and returns the next one, accepted but not appended: append and sample in one import where it can be. */
+static inline int32_t sp_session_decode(sp_handle session, sp_handle sampler, int32_t token) {
+    int32_t next = sp_import_session_decode(session, sampler, token);
+    if (next != SP_BUSY) {
+        return next;
+    }
+    int32_t status = sp_session_append(session, &token, 1, SP_LOGITS_LAST);
+    return status < 0 ? status : sp_session_sample(session, sampler);
+}
+
 static inline int32_t sp_sampler_destroy(sp_handle sampler) {
     return sp_import_sampler_destroy(sampler);
 }

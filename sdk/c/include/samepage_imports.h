@@ -249,6 +249,10 @@ SP_IMPORT("sampler_pick") int32_t sp_import_sampler_pick(sp_handle sampler, cons
  * Fails with SP_INVALID, SP_BAD_HANDLE. */
 SP_IMPORT("session_sample") int32_t sp_import_session_sample(sp_handle session, sp_handle sampler);
 
+/* Appends a token, picks the next one from its logits and accepts that: one step of decoding in one import. Only while no other guest wants to run or to compute, and not with every device; else SP_BUSY, and nothing was done: use `session_append` and `session_sample`, which wait. `sp_session_decode` of the SDK does that.
+ * Fails with SP_BUSY, SP_INVALID, SP_CONTEXT_FULL, SP_DEVICE_LOST, SP_BAD_HANDLE, SP_NO_MEMORY. */
+SP_IMPORT("session_decode") int32_t sp_import_session_decode(sp_handle session, sp_handle sampler, int32_t token);
+
 /* Gives the sampler up.
  * Fails with SP_BAD_HANDLE. */
 SP_IMPORT("sampler_destroy") int32_t sp_import_sampler_destroy(sp_handle sampler);

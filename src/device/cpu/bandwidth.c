@@ -61,7 +61,7 @@ static void read_share(void *env, uint32_t thread, uint32_t thread_count) {
 
 double spi_bandwidth_measure(spi_bandwidth *bandwidth) {
     int64_t start_ns = spi_clock_ns();
-    spi_pool_run(bandwidth->pool, read_share, bandwidth);
+    spi_pool_run_parts(bandwidth->pool, read_share, bandwidth);
     return (double)SPI_BANDWIDTH_BYTES / (double)(spi_clock_ns() - start_ns);
 }
 
@@ -102,7 +102,7 @@ sp_status spi_bandwidth_create(uint32_t thread_count, spi_bandwidth **out, sp_er
         return spi_fail(error, status, "no memory to measure bandwidth: %zu MB are needed", SPI_BANDWIDTH_BYTES >> 20);
     }
     bandwidth->buffer = base;
-    spi_pool_run(bandwidth->pool, fill_share, bandwidth);
+    spi_pool_run_parts(bandwidth->pool, fill_share, bandwidth);
     *out = bandwidth;
     return SP_OK;
 }

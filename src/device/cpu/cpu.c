@@ -147,7 +147,7 @@ static sp_status cpu_matmul(void *context, spi_link *link, const sp_matmul *args
     if (!job.scratch) {
         return spi_fail(error, SP_NO_MEMORY, "no memory for the scratch of a matrix product");
     }
-    spi_pool_run(cpu->pool, matmul_share, &job);
+    spi_pool_run_parts(cpu->pool, matmul_share, &job);
     spi_free_aligned(job.scratch);
     cpu->runs++;
     return SP_OK;
@@ -160,6 +160,7 @@ static void cpu_counters(void *context, sp_device_counters *counters) {
 
 const spi_backend spi_backend_cpu = {
     .name = "cpu",
+    .runs_on_fibers = true,
     .enumerate = enumerate,
     .open = cpu_open,
     .close = cpu_close,

@@ -1,7 +1,7 @@
 /* device/cpu/cpu.h - what the files of the CPU backend share: the opened device, loaded weights, a prepared tape.
  *
  * cpu.c opens, links and multiplies; store.c packs weights; program.c turns a tape into phases of steps; run.c executes
- * them. Arithmetic is behind kernels.h. May include: device/backend.h, os, base.
+ * them, with product.c and attention.c. Arithmetic is behind kernels.h. May include: device/backend.h, os, base.
  */
 #ifndef SPI_DEVICE_CPU_CPU_H
 #define SPI_DEVICE_CPU_CPU_H
@@ -36,6 +36,7 @@ struct spi_store {
 
 typedef enum spi_step_kind {
     SPI_STEP_OP,     /* the op as it is */
+    SPI_STEP_ANGLES, /* cosines and sines of the run's positions */
     SPI_STEP_PREPARE /* the op's src into a form, for the products that follow */
 } spi_step_kind;
 
@@ -45,15 +46,13 @@ typedef struct spi_step {
     uint32_t buffer;   /* PREPARE: which; MATMUL, HEAD: src */
     spi_cpu_form form; /* PREPARE: into which; only in runs of rows_min <= rows < rows_end */
     uint32_t rows_min, rows_end;
-    uint32_t angles;    /* ROPE: which table */
-    uint32_t phase;     /* steps of one phase do not depend on each other; between phases all threads meet */
-    bool outputs;       /* behind GATHER: rows are outputs */
-    atomic_uint next;   /* ATTENTION: the next item of work that nobody has taken */
-    uint32_t row_group; /* ATTENTION: rows of an item */
+    uint32_t angles; /* ROPE: which table */
+    uint32_t phase;  /* steps of one phase do not depend on each other */
+    bool outputs;    /* behind GATHER: rows are outputs */
 } spi_step;
 
-/* Cosines and sines of a run's positions, times the op's scale: [rows_max][pairs] each, filled when a run begins. ROPE ops of all layers with
- * the same numbers share one. */
+/* Cosines and sines of a run's positions, times the op's scale: [rows_max][pairs] each, filled when a run begins. ROPE
+ * ops of all layers with the same numbers share one. */
 typedef struct spi_angles {
     const spi_op *op;    /* the first that uses it */
     double *frequencies; /* [pairs] */
@@ -66,24 +65,45 @@ typedef struct spi_cpu_row {
     uint32_t segment, position;
 } spi_cpu_row;
 
+/* Neighbouring rows of one session that attention takes together. */
+typedef struct spi_cpu_group {
+    uint32_t row, row_count;
+    uint32_t chunks; /* that its last row sees without a window */
+    size_t records;  /* where those of its first KV head lie in spi_cpu_shared.records */
+} spi_cpu_group;
+
+/* What threads need to share the chunks of long contexts. */
+typedef struct spi_cpu_shared {
+    float *records;
+    size_t record_floats; /* room */
+    atomic_uint *done;    /* [units_max]: of a group's KV head, chunks that are done */
+    uint32_t units_max;   /* with so many units there is work enough without sharing */
+    bool in_use;          /* by the run in progress */
+} spi_cpu_shared;
+
 struct spi_program {
     spi_cpu *cpu;
     const spi_store *store;
     const spi_tape *tape;
     spi_step *steps; /* sorted by phase */
     uint32_t step_count, phase_count;
+    uint32_t *phase_first;          /* [phase_count + 1]: the phase's first step */
     float **buffers;                /* [buffer_count], each [rows_max][width] */
     uint8_t **acts[SPI_FORM_COUNT]; /* [form][buffer_count], NULL unless a product takes the buffer in the form */
     spi_angles *angles;
     uint32_t angles_count;
     uint8_t *scratch; /* scratch_bytes for each thread */
     size_t scratch_bytes;
+    uint32_t group_rows; /* of a spi_cpu_group, at most */
 
     /* Of the run in progress; filled before the threads start and only read by them. */
     const spi_run *run;
-    spi_cpu_row *rows;  /* [rows_max] */
-    uint32_t *gathered; /* [rows_max]: the row of each output */
-    float **logits;     /* [rows_max]: where each output goes */
+    spi_cpu_row *rows;     /* [rows_max] */
+    uint32_t *gathered;    /* [rows_max]: the row of each output */
+    float **logits;        /* [rows_max]: where each output goes */
+    spi_cpu_group *groups; /* [rows_max], the longest context first */
+    uint32_t group_count;
+    spi_cpu_shared shared;
 };
 
 /* store.c */
@@ -104,8 +124,17 @@ sp_status spi_cpu_read_buffer(void *context, spi_program *program, uint32_t buff
 sp_status spi_cpu_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
 /* Bytes of scratch that a thread needs for a step's products. product.c */
 size_t spi_cpu_product_scratch_bytes(const spi_program *program, const spi_op *op);
-/* The thread's share of a MATMUL or HEAD over `rows` rows. product.c */
-void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t rows, uint32_t thread,
-                           uint32_t thread_count);
+/* Parts that an owner's share of a MATMUL or HEAD is best taken in. product.c */
+uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uint32_t owner_count);
+/* Part `part` of part_count of a MATMUL or HEAD over `rows` rows, with the scratch of `thread`. product.c */
+void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t rows, uint32_t part,
+                           uint32_t part_count, uint32_t thread);
+
+/* attention.c: what a run's attention is made of, found when it begins; an owner's items of a step; one of them. */
+void spi_cpu_attention_plan(spi_program *program);
+uint32_t spi_cpu_attention_items(const spi_program *program, const spi_step *step, uint32_t owner,
+                                 uint32_t owner_count);
+void spi_cpu_attention_item(spi_program *program, const spi_step *step, uint32_t owner, uint32_t owner_count,
+                            uint32_t item, uint32_t thread);
 
 #endif

@@ -80,7 +80,14 @@ typedef struct spi_cpu_type {
     uint32_t many_tokens;
 } spi_cpu_type;
 
-/* Attention of neighbouring rows of one session, for the query heads that share one KV head. */
+/* Attention of neighbouring rows of one session, for the query heads that share one KV head. Its tokens are taken in
+ * chunks, always the same ones, so that several threads can share a long context: a part computes a record for each query
+ * from one chunk, and the records of all chunks are merged in their order. Attention to all of them at once does the
+ * same. */
+#define SPI_ATTENTION_CHUNK         512u /* tokens; a multiple of a block's */
+#define SPI_ATTENTION_QUERIES       4u   /* a chunk has records for a multiple of so many queries */
+#define SPI_ATTENTION_RECORD_FLOATS 16u  /* of a record, beside head_dim */
+
 typedef struct spi_cpu_attention {
     const spi_kv_shape *kv;
     const uint8_t *blocks; /* the session's first block; whatever these bytes are, no address depends on them */
@@ -89,8 +96,10 @@ typedef struct spi_cpu_attention {
     float scale, softcap;
     const float *q; /* row 0, first head of the group */
     float *dst;
-    size_t row_stride; /* floats, of q and dst */
-    void *scratch;     /* spi_cpu_kernels.attention_scratch_bytes */
+    size_t row_stride;                 /* floats, of q and dst */
+    uint32_t chunk_first, chunk_count; /* all that any row sees; for a part, the one that it computes */
+    float *records;                    /* a part's, or those of all parts, one chunk behind the other; else NULL */
+    void *scratch;                     /* spi_cpu_kernels.attention_scratch_bytes */
 } spi_cpu_attention;
 
 /* A block of the guests' c = a * b: rows row_first .. and columns col_first .. of c. */
@@ -128,6 +137,10 @@ typedef struct spi_cpu_kernels {
     uint32_t attention_rows; /* of one item of work, when `group` is 1; fewer with more heads, at least 1 */
     size_t (*attention_scratch_bytes)(uint32_t row_count, uint32_t group, uint32_t head_dim);
     void (*attention)(const spi_cpu_attention *args);
+    /* In parts, for a head_dim that is a multiple of attention_columns; NULL and 0 where there are none. */
+    void (*attention_part)(const spi_cpu_attention *args);
+    void (*attention_combine)(const spi_cpu_attention *args);
+    uint32_t attention_columns;
 
     uint32_t gemm_rows, gemm_cols; /* of one item of work */
     size_t gemm_scratch_bytes;

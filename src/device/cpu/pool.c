@@ -1,9 +1,17 @@
 /* device/cpu/pool.c - see pool.h.
  *
- * Three words change and are waited for: `generation` starts a job, `barrier_turn` ends a barrier, `running` reaching
- * zero ends the job. Who changes a word wakes sleepers only if there are any; sleepers announce themselves in
- * `sleepers` before they look at the word a last time. Both orders are sequentially consistent, so either the sleeper
- * sees the change or the changer sees the sleeper.
+ * `serial` counts phases, of all jobs, and is what threads wait for. Items are taken by moving on a word of their owner,
+ * which holds the serial it was last used in beside the next item. A thread that was stopped since an earlier phase can
+ * take nothing by mistake: it finds that phase's items taken, or the word changed since it looked. `left` counts the items of the phase that are
+ * not done; who brings it to zero begins the next one.
+ *
+ * Workers enter a job through `gate` and are counted in it; the caller closes it behind the last phase and waits until
+ * all are out, so that none looks at a job that is gone. A worker that goes to sleep leaves first: nobody waits for
+ * sleepers.
+ *
+ * Who changes a word wakes sleepers only if there are any; sleepers announce themselves in `sleepers` before they look at
+ * the word a last time. Both orders are sequentially consistent, so either the sleeper sees the change or the changer
+ * sees the sleeper.
  */
 #include "device/cpu/pool.h"
 
@@ -20,10 +28,12 @@
 
 #define CACHE_LINE_BYTES 64
 /* Long enough for the uneven ends of a matrix and the gap between two tokens, short enough to lose little when another
- * program has the core. */
-#define SPIN_NS 50000
+ * program has the core. A thread that waited in vain halves its own, down to the least. */
+#define SPIN_NS_MAX   50000
+#define SPIN_NS_LEAST 1500
 /* The clock is read once in so many looks at the word. */
-#define SPINS_BETWEEN_CLOCKS 32
+#define SPINS_BETWEEN_CLOCKS 16
+#define GATE_CLOSED          (1u << 31)
 
 typedef struct pool_word {
     _Alignas(CACHE_LINE_BYTES) atomic_uint value;
@@ -31,44 +41,49 @@ typedef struct pool_word {
 } pool_word;
 
 typedef struct worker {
+    _Alignas(CACHE_LINE_BYTES) atomic_uint_least64_t claims; /* serial << 32 | next item of this owner */
     spi_pool *pool;
     uint32_t thread;
+    int64_t spin_ns; /* 0: never */
     spi_thread handle;
 } worker;
 
 struct spi_pool {
-    pool_word generation, barrier_turn, running;
-    _Alignas(CACHE_LINE_BYTES) atomic_uint barrier_arrived;
+    pool_word serial, gate;
+    _Alignas(CACHE_LINE_BYTES) atomic_uint_least64_t left;
     spi_pool_job job;
-    void *env;
+    uint32_t base; /* the serial of the job's phase 0 */
     bool stopping;
-    int64_t spin_ns;
+    uint64_t meetings;
     uint32_t thread_count, started;
-    worker *workers;
+    worker *workers; /* [thread_count]; 0 is the caller's */
 };
 
-/* Spins, then sleeps, until the word is no longer `old`. */
-static void await_change(const spi_pool *pool, pool_word *word, unsigned old) {
-    if (atomic_load_explicit(&word->value, memory_order_acquire) != old) {
-        return;
-    }
-    if (pool->spin_ns) {
-        int64_t end_ns = 0;
-        for (unsigned turn = 1;; turn++) {
-            if (atomic_load_explicit(&word->value, memory_order_acquire) != old) {
-                return;
-            }
-            spi_pause();
-            if (turn % SPINS_BETWEEN_CLOCKS == 0) {
-                int64_t now_ns = spi_clock_ns();
-                if (!end_ns) {
-                    end_ns = now_ns + pool->spin_ns;
-                } else if (now_ns >= end_ns) {
-                    break;
-                }
+/* Spins until the word is no longer `old`; false: for long enough. */
+static bool spin(worker *self, pool_word *word, unsigned old) {
+    int64_t end_ns = 0;
+    for (unsigned turn = 1;; turn++) {
+        if (atomic_load_explicit(&word->value, memory_order_acquire) != old) {
+            self->spin_ns += self->spin_ns < SPIN_NS_MAX ? self->spin_ns / 16 + 1 : 0;
+            return true;
+        }
+        if (!self->spin_ns) {
+            return false;
+        }
+        spi_pause();
+        if (turn % SPINS_BETWEEN_CLOCKS == 0) {
+            int64_t now_ns = spi_clock_ns();
+            if (!end_ns) {
+                end_ns = now_ns + self->spin_ns;
+            } else if (now_ns >= end_ns) {
+                self->spin_ns = self->spin_ns / 2 > SPIN_NS_LEAST ? self->spin_ns / 2 : SPIN_NS_LEAST;
+                return false;
             }
         }
     }
+}
+
+static void sleep_until_changed(pool_word *word, unsigned old) {
     atomic_fetch_add(&word->sleepers, 1);
     while (atomic_load(&word->value) == old) {
         spi_wait_word(&word->value, old, -1);
@@ -82,24 +97,126 @@ static void wake_sleepers(pool_word *word) {
     }
 }
 
-/* The last thread to leave a job tells the caller. */
+/* ---- items ---- */
+
+/* Takes one item of the owner in the phase; false: there is none left, or the phase is over. */
+static bool claim(spi_pool *pool, uint32_t serial, uint32_t owner, uint32_t *item) {
+    atomic_uint_least64_t *claims = &pool->workers[owner].claims;
+    uint32_t count = pool->job.items(pool->job.env, serial - pool->base, owner, pool->thread_count);
+    uint64_t seen = atomic_load_explicit(claims, memory_order_relaxed);
+    for (;;) {
+        bool used = (uint32_t)(seen >> 32) == serial;
+        if (!used && atomic_load_explicit(&pool->serial.value, memory_order_relaxed) != serial) {
+            return false;
+        }
+        uint32_t next = used ? (uint32_t)seen : 0;
+        if (next >= count) {
+            return false;
+        }
+        if (atomic_compare_exchange_weak_explicit(claims, &seen, (uint64_t)serial << 32 | (next + 1),
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+            *item = next;
+            return true;
+        }
+    }
+}
+
+static uint64_t work_on(spi_pool *pool, uint32_t serial, uint32_t thread) {
+    uint64_t done = 0;
+    for (uint32_t i = 0, owner = thread; i < pool->thread_count; i++) {
+        uint32_t item;
+        while (claim(pool, serial, owner, &item)) {
+            pool->job.work(pool->job.env, serial - pool->base, owner, pool->thread_count, item, thread);
+            done++;
+        }
+        owner = owner + 1 < pool->thread_count ? owner + 1 : 0;
+    }
+    return done;
+}
+
+static uint64_t count_items(const spi_pool *pool, uint32_t phase, uint32_t *last_owner) {
+    uint64_t count = 0;
+    for (uint32_t owner = 0; owner < pool->thread_count; owner++) {
+        uint32_t own = pool->job.items(pool->job.env, phase, owner, pool->thread_count);
+        *last_owner = own ? owner : *last_owner;
+        count += own;
+    }
+    return count;
+}
+
+/* Begins the first phase from `phase` on that needs more than one thread, computing those before it; the job is over
+ * behind the last. */
+static void advance(spi_pool *pool, uint32_t phase, uint32_t thread) {
+    for (; phase < pool->job.phase_count; phase++) {
+        uint32_t owner = 0;
+        uint64_t count = count_items(pool, phase, &owner);
+        if (count > 1) {
+            atomic_store_explicit(&pool->left, count, memory_order_relaxed);
+            pool->meetings++;
+            break;
+        }
+        if (count) {
+            pool->job.work(pool->job.env, phase, owner, pool->thread_count, 0, thread);
+        }
+    }
+    atomic_store(&pool->serial.value, pool->base + phase);
+    wake_sleepers(&pool->serial);
+}
+
+/* Works on phases until the job is over or the wait for others has lasted too long. Returns the last serial seen. */
+static uint32_t take_part(spi_pool *pool, worker *self) {
+    for (;;) {
+        uint32_t serial = atomic_load_explicit(&pool->serial.value, memory_order_acquire);
+        if (serial - pool->base >= pool->job.phase_count) {
+            return serial;
+        }
+        uint64_t done = work_on(pool, serial, self->thread);
+        if (done && atomic_fetch_sub_explicit(&pool->left, done, memory_order_acq_rel) == done) {
+            advance(pool, serial - pool->base + 1, self->thread);
+        } else if (!spin(self, &pool->serial, serial)) {
+            return serial;
+        }
+    }
+}
+
+/* ---- workers ---- */
+
 static void leave(spi_pool *pool) {
-    if (atomic_fetch_sub(&pool->running.value, 1) == 1) {
-        wake_sleepers(&pool->running);
+    if (atomic_fetch_sub(&pool->gate.value, 1) == (GATE_CLOSED | 1)) {
+        wake_sleepers(&pool->gate);
     }
 }
 
 static void work(void *env) {
     worker *self = env;
     spi_pool *pool = self->pool;
-    for (unsigned generation = 0;;) {
-        await_change(pool, &pool->generation, generation);
-        generation++;
-        if (pool->stopping) {
-            return;
+    for (unsigned seen = 0;;) {
+        if (!spin(self, &pool->serial, seen)) {
+            sleep_until_changed(&pool->serial, seen);
         }
-        pool->job(pool->env, self->thread, pool->thread_count);
+        seen = atomic_load(&pool->serial.value);
+        if (!(atomic_fetch_add(&pool->gate.value, 1) & GATE_CLOSED)) {
+            if (pool->stopping) {
+                leave(pool);
+                return;
+            }
+            seen = take_part(pool, self);
+        }
         leave(pool);
+    }
+}
+
+static void open_gate(spi_pool *pool) {
+    atomic_fetch_and(&pool->gate.value, ~GATE_CLOSED);
+}
+
+static void close_gate(spi_pool *pool) {
+    unsigned inside = atomic_fetch_or(&pool->gate.value, GATE_CLOSED) | GATE_CLOSED;
+    while (inside != GATE_CLOSED) {
+        if (!spin(&pool->workers[0], &pool->gate, inside)) {
+            sleep_until_changed(&pool->gate, inside);
+        }
+        inside = atomic_load(&pool->gate.value);
     }
 }
 
@@ -107,52 +224,78 @@ uint32_t spi_pool_thread_count(const spi_pool *pool) {
     return pool->thread_count;
 }
 
-static void start_job(spi_pool *pool) {
-    atomic_store(&pool->running.value, pool->thread_count - 1);
-    atomic_fetch_add(&pool->generation.value, 1);
-    wake_sleepers(&pool->generation);
+uint64_t spi_pool_meetings(const spi_pool *pool) {
+    return pool->meetings;
 }
 
-void spi_pool_run(spi_pool *pool, spi_pool_job job, void *env) {
-    if (pool->thread_count == 1) {
-        job(env, 0, 1);
-        return;
-    }
-    pool->job = job;
-    pool->env = env;
-    start_job(pool);
-    job(env, 0, pool->thread_count);
-    unsigned running;
-    while ((running = atomic_load(&pool->running.value))) {
-        await_change(pool, &pool->running, running);
+static void run_alone(const spi_pool_job *job) {
+    for (uint32_t phase = 0; phase < job->phase_count; phase++) {
+        uint32_t count = job->items(job->env, phase, 0, 1);
+        for (uint32_t item = 0; item < count; item++) {
+            job->work(job->env, phase, 0, 1, item, 0);
+        }
     }
 }
 
-void spi_pool_barrier(spi_pool *pool) {
+void spi_pool_run(spi_pool *pool, const spi_pool_job *job) {
     if (pool->thread_count == 1) {
+        run_alone(job);
         return;
     }
-    unsigned turn = atomic_load(&pool->barrier_turn.value);
-    if (atomic_fetch_add(&pool->barrier_arrived, 1) + 1 == pool->thread_count) {
-        atomic_store(&pool->barrier_arrived, 0);
-        atomic_fetch_add(&pool->barrier_turn.value, 1);
-        wake_sleepers(&pool->barrier_turn);
-    } else {
-        await_change(pool, &pool->barrier_turn, turn);
+    pool->job = *job;
+    pool->base = atomic_load(&pool->serial.value) + 1;
+    open_gate(pool);
+    advance(pool, 0, 0);
+    for (;;) {
+        uint32_t serial = take_part(pool, &pool->workers[0]);
+        if (serial - pool->base >= job->phase_count) {
+            break;
+        }
+        sleep_until_changed(&pool->serial, serial);
     }
+    close_gate(pool);
 }
+
+typedef struct parts {
+    spi_pool_part part;
+    void *env;
+} parts;
+
+static uint32_t one_item(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count) {
+    (void)env;
+    (void)phase;
+    (void)owner;
+    (void)owner_count;
+    return 1;
+}
+
+static void work_part(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count, uint32_t item, uint32_t thread) {
+    (void)phase;
+    (void)item;
+    (void)thread;
+    const parts *all = env;
+    all->part(all->env, owner, owner_count);
+}
+
+void spi_pool_run_parts(spi_pool *pool, spi_pool_part part, void *env) {
+    parts all = {part, env};
+    spi_pool_run(pool, &(spi_pool_job){.env = &all, .phase_count = 1, .items = one_item, .work = work_part});
+}
+
+/* ---- life ---- */
 
 void spi_pool_destroy(spi_pool *pool) {
     if (!pool) {
         return;
     }
     pool->stopping = true;
-    atomic_fetch_add(&pool->generation.value, 1);
-    wake_sleepers(&pool->generation);
+    open_gate(pool);
+    atomic_fetch_add(&pool->serial.value, 1);
+    wake_sleepers(&pool->serial);
     for (uint32_t i = 0; i < pool->started; i++) {
-        spi_thread_join(&pool->workers[i].handle);
+        spi_thread_join(&pool->workers[i + 1].handle);
     }
-    spi_free(pool->workers);
+    spi_free_aligned(pool->workers);
     spi_free_aligned(pool);
 }
 
@@ -164,24 +307,28 @@ sp_status spi_pool_create(uint32_t thread_count, spi_pool **out, sp_error *error
                         SPI_POOL_THREADS_MAX);
     }
     spi_pool *pool = spi_alloc_aligned(sizeof *pool, CACHE_LINE_BYTES);
-    worker *workers = spi_alloc(thread_count, sizeof *workers);
+    worker *workers = spi_alloc_aligned(thread_count * sizeof *workers, CACHE_LINE_BYTES);
     if (!pool || !workers) {
         spi_free_aligned(pool);
-        spi_free(workers);
+        spi_free_aligned(workers);
         return spi_fail(error, SP_NO_MEMORY, "no memory for %u threads", thread_count);
     }
     pool->workers = workers;
     pool->thread_count = thread_count;
+    atomic_store(&pool->gate.value, GATE_CLOSED);
     /* A thread that spins while another waits for its core only delays what it waits for. */
-    pool->spin_ns = thread_count <= spi_cpu_thread_count() ? SPIN_NS : 0;
-    for (uint32_t i = 0; i + 1 < thread_count; i++) {
+    int64_t spin_ns = thread_count <= spi_cpu_thread_count() ? SPIN_NS_MAX : 0;
+    for (uint32_t i = 0; i < thread_count; i++) {
+        workers[i].pool = pool;
+        workers[i].thread = i;
+        workers[i].spin_ns = spin_ns;
+    }
+    for (uint32_t i = 1; i < thread_count; i++) {
         char name[16];
-        snprintf(name, sizeof name, "samepage-%u", i + 1);
-        workers[i] = (worker){.pool = pool, .thread = i + 1};
+        snprintf(name, sizeof name, "samepage-%u", i);
         if (spi_thread_start(&workers[i].handle, name, work, &workers[i])) {
             spi_pool_destroy(pool);
-            return spi_fail(error, SP_NO_MEMORY, "the system starts no more than %u of %u threads", i + 1,
-                            thread_count);
+            return spi_fail(error, SP_NO_MEMORY, "the system starts no more than %u of %u threads", i, thread_count);
         }
         pool->started++;
     }

@@ -1,6 +1,6 @@
 /* device/cpu/product.c - sharing out a product of weights and rows, and what happens to sums on their way to their place.
  *
- * Each thread takes a contiguous run of the matrix's rows, always the same one, and takes it in tiles: so many tokens
+ * A part is a contiguous run of the matrix's rows, and is taken in tiles: so many tokens
  * that their activations stay in the second-level cache, so many rows that their sums stay in the first. Weights are
  * read once for each block of tokens. May include: device, os, base.
  */
@@ -13,6 +13,8 @@
 #define MANY_TOKENS_MAX 512u
 #define OUT_TILE_FLOATS 8192u
 #define OUT_ROWS_MAX    2048u
+#define PART_ROWS       256u
+#define PARTS_MAX       16u
 #define STRIDE_UNIT     16u /* floats: rows of the tile start on cache lines */
 
 static uint32_t round_up(uint32_t value, uint32_t unit) {
@@ -103,14 +105,20 @@ static const void *first_act(const spi_program *program, const spi_step *step, s
     }
 }
 
-void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t tokens, uint32_t thread,
-                           uint32_t thread_count) {
+/* So large that beginning one costs nothing, so many that threads can help each other. */
+uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uint32_t owner_count) {
+    uint32_t parts = program->store->tensors[op->weight].rows / owner_count / PART_ROWS;
+    return parts < 1 ? 1 : parts > PARTS_MAX ? PARTS_MAX : parts;
+}
+
+void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t tokens, uint32_t part,
+                           uint32_t part_count, uint32_t thread) {
     const spi_op *op = step->op;
     const spi_tensor *tensor = &program->store->tensors[op->weight];
     const spi_cpu_matrix *matrix = &program->store->matrices[op->weight];
     const plan made = make_plan(matrix->type, tensor->cols, tokens);
     uint64_t first, end;
-    spi_pool_share(tensor->rows, made.group_rows, thread, thread_count, &first, &end);
+    spi_pool_share(tensor->rows, made.group_rows, part, part_count, &first, &end);
     uint8_t *scratch = program->scratch + thread * program->scratch_bytes;
     float *sums = (float *)(void *)scratch;
     spi_cpu_product args = {

@@ -1,8 +1,8 @@
-/* device/cpu/program.c - a tape made ready: scratch buffers, and ops sorted into phases between which all threads meet.
+/* device/cpu/program.c - a tape made ready: scratch buffers, and ops sorted into phases, one behind the other.
  *
  * A step goes into the first phase behind all that it reads, and behind all that reads or writes what it writes. So the
- * three products of q, k and v share a phase, and so do the rotations of q and k: a barrier is paid only where there is
- * a dependency. May include: device, os, base.
+ * three products of q, k and v share a phase, and so do the rotations of q and k: threads meet only where there is a
+ * dependency. May include: device, os, base.
  */
 #include <assert.h>
 #include <math.h>
@@ -11,6 +11,9 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "device/cpu/cpu.h"
+
+/* With so many items of attention for each thread, none is long enough to be shared. */
+#define SHARED_UNITS 4u
 
 /* What steps read and write: a buffer, a buffer in another form, all KV blocks, all logits. */
 typedef struct resource {
@@ -158,14 +161,30 @@ static bool place_product(builder *build, const spi_op *op) {
 }
 
 static void place_attention(builder *build, const spi_op *op) {
-    spi_program *program = build->program;
+    resource *reads[] = {&build->resources[op->src], kv_resource(build)};
+    place(build, SPI_STEP_OP, op, reads, 2, &build->resources[op->dst]);
+}
+
+/* All attention steps take the same groups of rows: so few that they and the most heads of a group make one item. */
+static void plan_attention(spi_program *program) {
     const spi_kv_shape *kv = &program->tape->kv;
     const spi_cpu_kernels *kernels = program->cpu->kernels;
-    uint32_t group = op->heads / kv->kv_heads;
-    uint32_t rows = kernels->attention_rows / group ? kernels->attention_rows / group : 1;
-    resource *reads[] = {&build->resources[op->src], kv_resource(build)};
-    place(build, SPI_STEP_OP, op, reads, 2, &build->resources[op->dst])->row_group = rows;
-    raise_scratch(program, kernels->attention_scratch_bytes(rows, group, kv->head_dim));
+    uint32_t most = 1;
+    for (uint32_t i = 0; i < program->tape->op_count; i++) {
+        const spi_op *op = &program->tape->ops[i];
+        if (op->kind == SPI_OP_ATTENTION) {
+            most = op->heads / kv->kv_heads > most ? op->heads / kv->kv_heads : most;
+        }
+    }
+    program->group_rows = kernels->attention_rows / most ? kernels->attention_rows / most : 1;
+    raise_scratch(program, kernels->attention_scratch_bytes(program->group_rows, most, kv->head_dim));
+}
+
+/* A step of its own, beside phase 0, if any op asks for angles. */
+static void place_angles(spi_program *program) {
+    if (program->angles_count) {
+        program->steps[program->step_count++] = (spi_step){.kind = SPI_STEP_ANGLES, .op = program->angles[0].op};
+    }
 }
 
 /* False: no memory. */
@@ -204,16 +223,19 @@ static bool place_op(builder *build, const spi_op *op) {
 /* Puts the steps into the order of their phases, keeping the tape's order inside of each. */
 static bool sort_steps(spi_program *program) {
     spi_step *sorted = spi_alloc(program->step_count, sizeof *sorted);
-    if (!sorted) {
+    program->phase_first = spi_alloc((size_t)program->phase_count + 1, sizeof *program->phase_first);
+    if (!sorted || !program->phase_first) {
+        spi_free(sorted);
         return false;
     }
     uint32_t count = 0;
     for (uint32_t phase = 0; phase < program->phase_count; phase++) {
         for (uint32_t i = 0; i < program->step_count; i++) {
             if (program->steps[i].phase == phase) {
-                memcpy(&sorted[count++], &program->steps[i], sizeof *sorted);
+                sorted[count++] = program->steps[i];
             }
         }
+        program->phase_first[phase + 1] = count;
     }
     spi_free(program->steps);
     program->steps = sorted;
@@ -231,12 +253,16 @@ static bool build_steps(spi_program *program) {
     }
     spi_free(build.resources);
     spi_free(build.prepared);
+    if (good) {
+        place_angles(program);
+        plan_attention(program);
+    }
     return good && sort_steps(program);
 }
 
 static bool allocate(spi_program *program) {
     const spi_tape *tape = program->tape;
-    program->steps = spi_alloc(SPI_FORM_COUNT * (size_t)tape->op_count, sizeof *program->steps);
+    program->steps = spi_alloc(SPI_FORM_COUNT * (size_t)tape->op_count + 1, sizeof *program->steps);
     program->buffers = spi_alloc(tape->buffer_count, sizeof *program->buffers);
     bool acts = true;
     for (uint32_t form = 0; form < SPI_FORM_COUNT; form++) {
@@ -247,8 +273,11 @@ static bool allocate(spi_program *program) {
     program->rows = spi_alloc(tape->rows_max, sizeof *program->rows);
     program->gathered = spi_alloc(tape->rows_max, sizeof *program->gathered);
     program->logits = spi_alloc(tape->rows_max, sizeof *program->logits);
+    program->groups = spi_alloc(tape->rows_max, sizeof *program->groups);
+    program->shared.units_max = SHARED_UNITS * spi_pool_thread_count(program->cpu->pool);
+    program->shared.done = spi_alloc(program->shared.units_max, sizeof *program->shared.done);
     bool good = program->steps && program->buffers && acts && program->angles && program->rows && program->gathered &&
-                program->logits;
+                program->logits && program->groups && program->shared.done;
     for (uint32_t i = 0; i < tape->buffer_count && good; i++) {
         size_t bytes = (size_t)tape->rows_max * tape->buffers[i].width * sizeof(float);
         program->buffers[i] = spi_alloc_aligned(bytes, SPI_CPU_CACHE_LINE_BYTES);
@@ -286,6 +315,10 @@ void spi_cpu_discard(void *context, spi_program *program) {
     spi_free(program->rows);
     spi_free(program->gathered);
     spi_free(program->logits);
+    spi_free(program->groups);
+    spi_free(program->phase_first);
+    spi_free_aligned(program->shared.records);
+    spi_free(program->shared.done);
     spi_free_aligned(program->scratch);
     spi_free(program);
 }

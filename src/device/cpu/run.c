@@ -1,6 +1,7 @@
-/* device/cpu/run.c - executing a prepared tape: one job for all threads, with a barrier after each phase.
+/* device/cpu/run.c - executing a prepared tape: one job for all threads, whose phases are the program's.
  *
- * Every value is computed by one thread in an order that does not depend on how many threads there are, so results are
+ * A phase of little work is one item, which the thread that ended the phase before does at once: meeting would take
+ * longer. Of the others each thread has its share of every step, in parts that others can take over. Every value is computed by one thread in an order that does not depend on how many threads there are, so results are
  * the same bits for any number of them. May include: device, region, dtype, os, base.
  */
 #include <assert.h>
@@ -12,12 +13,17 @@
 
 /* Elementwise work is shared out in pieces of so many columns: a multiple of every type's block. */
 #define PIECE_COLUMNS 256u
+/* Elements of a phase that one thread computes alone: a microsecond or two. */
+#define LIGHT_ELEMENTS 8192u
+/* Parts of a thread's share of an elementwise step. */
+#define SHARE_PARTS 4u
 
+/* A part of a step's work. */
 typedef struct step_share {
-    const spi_program *program;
-    spi_step *step;
+    spi_program *program;
+    const spi_step *step;
     const spi_op *op;
-    uint32_t rows, thread, thread_count;
+    uint32_t rows, part, part_count, thread;
 } step_share;
 
 static uint32_t width(const step_share *share, uint32_t buffer) {
@@ -29,7 +35,7 @@ static float *row_of(const step_share *share, uint32_t buffer, uint32_t row) {
 }
 
 static void items(const step_share *share, uint64_t count, uint64_t *first, uint64_t *end) {
-    spi_pool_share(count, 1, share->thread, share->thread_count, first, end);
+    spi_pool_share(count, 1, share->part, share->part_count, first, end);
 }
 
 static void embed(const step_share *share, uint32_t row, uint32_t column, uint32_t count) {
@@ -127,17 +133,6 @@ static void to_bf16(const step_share *share) {
     }
 }
 
-static void prepare(const step_share *share) {
-    if (share->rows < share->step->rows_min || share->rows >= share->step->rows_end) {
-        return;
-    }
-    if (share->step->form == SPI_FORM_I8) {
-        quantise(share);
-    } else {
-        to_bf16(share);
-    }
-}
-
 static void norm(const step_share *share) {
     const spi_op *op = share->op;
     uint32_t groups = width(share, op->dst) / op->group;
@@ -181,78 +176,11 @@ static void kv_store(const step_share *share) {
     }
 }
 
-/* One item of attention: some neighbouring rows of one session with one KV head. */
-static void attend(const step_share *share, uint32_t row, uint32_t kv_head) {
-    const spi_program *program = share->program;
-    const spi_op *op = share->op;
-    const spi_kv_shape *kv = &program->tape->kv;
-    const spi_segment *segment = &program->run->segments[program->rows[row].segment];
-    uint32_t group = op->heads / kv->kv_heads, left = segment->row_first + segment->row_count - row;
-    size_t head = (size_t)kv_head * group * kv->head_dim;
-    spi_cpu_attention args = {.kv = kv,
-                              .blocks = program->rows[row].blocks,
-                              .layer = op->layer,
-                              .kv_head = kv_head,
-                              .group = group,
-                              .row_count = left < share->step->row_group ? left : share->step->row_group,
-                              .position_first = program->rows[row].position,
-                              .window = op->window,
-                              .scale = op->scale,
-                              .softcap = op->softcap,
-                              .q = row_of(share, op->src, row) + head,
-                              .dst = row_of(share, op->dst, row) + head,
-                              .row_stride = width(share, op->dst),
-                              .scratch = program->scratch + share->thread * program->scratch_bytes};
-    program->cpu->kernels->attention(&args);
-}
-
-/* Items differ in length, so threads take the next when they are done; the longest come first. */
-static void attention(const step_share *share) {
-    const spi_program *program = share->program;
-    uint32_t kv_heads = program->tape->kv.kv_heads, item;
-    while ((item = atomic_fetch_add(&share->step->next, 1)) < share->rows * kv_heads) {
-        uint32_t row = share->rows - 1 - item / kv_heads;
-        uint32_t in_segment = row - program->run->segments[program->rows[row].segment].row_first;
-        if (in_segment % share->step->row_group == 0) {
-            attend(share, row, item % kv_heads);
-        }
-    }
-}
-
-static void execute(const spi_program *program, spi_step *step, uint32_t thread, uint32_t thread_count) {
-    const spi_run *run = program->run;
-    step_share share = {.program = program,
-                        .step = step,
-                        .op = step->op,
-                        .rows = step->outputs ? run->out_count : run->row_count,
-                        .thread = thread,
-                        .thread_count = thread_count};
-    if (!share.rows) {
-        return;
-    }
-    if (step->kind == SPI_STEP_PREPARE) {
-        prepare(&share);
-        return;
-    }
-    switch (step->op->kind) {
-    case SPI_OP_EMBED:
-    case SPI_OP_GATE:
-    case SPI_OP_ADD:
-    case SPI_OP_GATHER: pieces(&share); break;
-    case SPI_OP_NORM: norm(&share); break;
-    case SPI_OP_ROPE: rope(&share); break;
-    case SPI_OP_KV_STORE: kv_store(&share); break;
-    case SPI_OP_ATTENTION: attention(&share); break;
-    case SPI_OP_MATMUL:
-    case SPI_OP_HEAD: spi_cpu_product_share(program, step, share.rows, thread, thread_count); break;
-    case SPI_OP_KIND_COUNT: break;
-    }
-}
-
 /* In double: at position 100,000 an angle in f32 is off by 0.004. */
-static void fill_angles(const spi_program *program, uint32_t thread, uint32_t thread_count) {
+static void fill_angles(const step_share *share) {
+    const spi_program *program = share->program;
     uint64_t first, end;
-    spi_pool_share(program->run->row_count, 1, thread, thread_count, &first, &end);
+    items(share, share->rows, &first, &end);
     for (uint32_t a = 0; a < program->angles_count; a++) {
         const spi_angles *angles = &program->angles[a];
         for (uint64_t row = first; row < end; row++) {
@@ -265,20 +193,123 @@ static void fill_angles(const spi_program *program, uint32_t thread, uint32_t th
     }
 }
 
-static void run_share(void *env, uint32_t thread, uint32_t thread_count) {
+static void execute(const step_share *share) {
+    if (share->step->kind == SPI_STEP_ANGLES) {
+        fill_angles(share);
+        return;
+    }
+    if (share->step->kind == SPI_STEP_PREPARE && share->step->form == SPI_FORM_I8) {
+        quantise(share);
+        return;
+    }
+    if (share->step->kind == SPI_STEP_PREPARE) {
+        to_bf16(share);
+        return;
+    }
+    switch (share->op->kind) {
+    case SPI_OP_EMBED:
+    case SPI_OP_GATE:
+    case SPI_OP_ADD:
+    case SPI_OP_GATHER: pieces(share); break;
+    case SPI_OP_NORM: norm(share); break;
+    case SPI_OP_ROPE: rope(share); break;
+    case SPI_OP_KV_STORE: kv_store(share); break;
+    case SPI_OP_ATTENTION: break; /* by its own items */
+    case SPI_OP_MATMUL:
+    case SPI_OP_HEAD:
+        spi_cpu_product_share(share->program, share->step, share->rows, share->part, share->part_count, share->thread);
+        break;
+    case SPI_OP_KIND_COUNT: break;
+    }
+}
+
+/* ---- phases and items ---- */
+
+/* 0: nothing to do in this run. */
+static uint32_t rows_of(const spi_program *program, const spi_step *step) {
+    uint32_t rows = step->outputs ? program->run->out_count : program->run->row_count;
+    bool other_form = step->kind == SPI_STEP_PREPARE && (rows < step->rows_min || rows >= step->rows_end);
+    return other_form ? 0 : rows;
+}
+
+static bool is_product(const spi_step *step) {
+    return step->kind == SPI_STEP_OP && (step->op->kind == SPI_OP_MATMUL || step->op->kind == SPI_OP_HEAD);
+}
+
+static bool is_attention(const spi_step *step) {
+    return step->kind == SPI_STEP_OP && step->op->kind == SPI_OP_ATTENTION;
+}
+
+/* Elements that an elementwise step writes, by the width that is nearest to its work. */
+static uint64_t elements_of(const spi_program *program, const spi_step *step) {
+    const spi_op *op = step->op;
+    uint32_t buffer = step->kind == SPI_STEP_PREPARE ? step->buffer : op->dst == SPI_NONE ? op->src : op->dst;
+    if (step->kind == SPI_STEP_ANGLES) {
+        return (uint64_t)rows_of(program, step) * op->rope_dims * 16; /* a cosine and a sine in double */
+    }
+    return (uint64_t)rows_of(program, step) * program->tape->buffers[buffer].width;
+}
+
+static bool is_light(const spi_program *program, uint32_t phase) {
+    uint64_t elements = 0;
+    for (uint32_t i = program->phase_first[phase]; i < program->phase_first[phase + 1]; i++) {
+        const spi_step *step = &program->steps[i];
+        if (rows_of(program, step) && (is_product(step) || is_attention(step))) {
+            return false;
+        }
+        elements += rows_of(program, step) ? elements_of(program, step) : 0;
+    }
+    return elements <= LIGHT_ELEMENTS;
+}
+
+/* The owner's items of a step that is not done by one thread alone. */
+static uint32_t step_items(const spi_program *program, const spi_step *step, uint32_t owner, uint32_t owner_count) {
+    if (!rows_of(program, step)) {
+        return 0;
+    }
+    if (is_attention(step)) {
+        return spi_cpu_attention_items(program, step, owner, owner_count);
+    }
+    return is_product(step) ? spi_cpu_product_parts(program, step->op, owner_count) : SHARE_PARTS;
+}
+
+static uint32_t phase_items(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count) {
     const spi_program *program = env;
-    fill_angles(program, thread, thread_count);
-    uint32_t phase = 0;
-    for (uint32_t i = 0; i < program->step_count; i++) {
-        spi_step *step = &program->steps[i];
-        if (step->outputs && !program->run->out_count) {
-            continue;
+    if (is_light(program, phase)) {
+        return owner == 0;
+    }
+    uint32_t count = 0;
+    for (uint32_t i = program->phase_first[phase]; i < program->phase_first[phase + 1]; i++) {
+        count += step_items(program, &program->steps[i], owner, owner_count);
+    }
+    return count;
+}
+
+static void phase_work(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count, uint32_t item,
+                       uint32_t thread) {
+    spi_program *program = env;
+    bool light = is_light(program, phase);
+    for (uint32_t i = program->phase_first[phase]; i < program->phase_first[phase + 1]; i++) {
+        const spi_step *step = &program->steps[i];
+        uint32_t count = light ? 1 : step_items(program, step, owner, owner_count);
+        if (item < count) {
+            step_share share = {.program = program,
+                                .step = step,
+                                .op = step->op,
+                                .rows = rows_of(program, step),
+                                .part = light ? 0 : owner * count + item,
+                                .part_count = light ? 1 : owner_count * count,
+                                .thread = thread};
+            if (share.rows && !light && is_attention(step)) {
+                spi_cpu_attention_item(program, step, owner, owner_count, item, thread);
+            } else if (share.rows) {
+                execute(&share);
+            }
+            if (!light) {
+                return;
+            }
         }
-        if (step->phase != phase) {
-            spi_pool_barrier(program->cpu->pool);
-            phase = step->phase;
-        }
-        execute(program, step, thread, thread_count);
+        item -= light ? 0 : count;
     }
 }
 
@@ -306,10 +337,10 @@ sp_status spi_cpu_run(void *context, spi_program *program, const spi_run *run, s
     assert(run->row_count && run->row_count <= program->tape->rows_max && run->out_count <= run->row_count);
     program->run = run;
     place_rows(program, run);
-    for (uint32_t i = 0; i < program->step_count; i++) {
-        atomic_store_explicit(&program->steps[i].next, 0, memory_order_relaxed);
-    }
-    spi_pool_run(cpu->pool, run_share, program);
+    spi_cpu_attention_plan(program);
+    spi_pool_run(
+        cpu->pool,
+        &(spi_pool_job){.env = program, .phase_count = program->phase_count, .items = phase_items, .work = phase_work});
     program->run = NULL;
     cpu->runs++;
     return SP_OK;

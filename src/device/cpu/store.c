@@ -13,8 +13,9 @@
 #include "os/vm.h"
 
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
-/* Progress is told, and file pages given back, each time that so much of a tensor is packed. */
-#define PACK_STEP_BYTES ((uint64_t)64 << 20)
+/* Progress is told, and file pages given back, each time that so much of a tensor is packed: that much of it is in memory
+ * twice. */
+#define PACK_STEP_BYTES ((uint64_t)4 << 20)
 
 typedef struct pack_job {
     const spi_tensor *tensor;
@@ -47,7 +48,7 @@ static void pack_tensor(packing *state, const spi_tensor *tensor, const spi_cpu_
     for (uint64_t first = 0; first < groups; first += step) {
         uint64_t end = first + step < groups ? first + step : groups;
         pack_job job = {tensor, type, packed, (uint32_t)first, (uint32_t)end};
-        spi_pool_run(state->cpu->pool, pack_share, &job);
+        spi_pool_run_parts(state->cpu->pool, pack_share, &job);
         uint64_t from = tensor->bytes * first / groups, to = tensor->bytes * end / groups;
         if (state->droppable) {
             spi_vm_drop((const uint8_t *)tensor->data + from, (size_t)(to - from));

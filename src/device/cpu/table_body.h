@@ -64,7 +64,8 @@ _Static_assert(SPI_TILE_SCRATCH_BYTES(V_WIDTH) <= TABLE_SCRATCH_BYTES, "one scra
     .product_scratch_bytes = TABLE_SCRATCH_BYTES, .quantise = TABLE_NAME(spi_quantise), .norm = rows_norm,             \
     .rotate = rows_rotate, .gate = rows_gate, .add = rows_add, .add_scaled = rows_add_scaled, .cap = rows_cap,         \
     .to_f16 = rows_to_f16, .attention_rows = 16, .attention_scratch_bytes = attention_scratch_bytes,                   \
-    .attention = attention, .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS,                                            \
+    .attention = attention, .attention_part = attention_part, .attention_combine = attention_combine,                  \
+    .attention_columns = V_WIDTH, .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS,                                      \
     .gemm_scratch_bytes = sizeof(gemm_scratch), .gemm = gemm
 
 #endif

@@ -13,6 +13,7 @@
 #include "device/backend.h"
 #include "device/cuda/driver.h"
 #include "device/cuda/kernels/args.h"
+#include "device/cuda/kernels/decode_args.h"
 
 typedef enum spi_cu_module_name {
 #define MODULE(name) SPI_CU_MODULE_##name,
@@ -30,9 +31,11 @@ typedef enum spi_cu_kernel {
 
 /* Tests change what a card would choose. */
 typedef struct spi_cu_choices {
-    bool in_place;         /* kernels read KV in the guest's memory, as on a card that shares it */
-    uint64_t window_bytes; /* of pinned memory through which weights go */
-    uint64_t page_bytes;   /* at least so much of a mirror is backed at once */
+    bool in_place;                       /* kernels read KV in the guest's memory, as on a card that shares it */
+    uint64_t window_bytes;               /* of pinned memory through which weights go */
+    uint64_t page_bytes;                 /* at least so much of a mirror is backed at once */
+    bool op_by_op;                       /* no kernel that does more than an op */
+    uint32_t stages_ahead, split_blocks; /* decode.c */
 } spi_cu_choices;
 
 typedef struct spi_cu {
@@ -57,6 +60,8 @@ sp_status spi_cu_check(spi_cu *cu, spi_cu_result result, const char *what, sp_er
 sp_status spi_cu_launch(spi_cu *cu, spi_cu_kernel kernel, uint32_t grid_x, uint32_t grid_y, uint32_t threads,
                         void **arguments, sp_error *error);
 sp_status spi_cu_wait(spi_cu *cu, const char *what, sp_error *error); /* for all that was sent */
+sp_status spi_cu_launch_together(spi_cu *cu, spi_cu_kernel kernel, uint32_t blocks, uint32_t threads,
+                                 uint32_t shared_bytes, void **arguments, sp_error *error);
 uint32_t spi_cu_ceil(uint64_t count, uint32_t unit);
 
 /* memory.c */
@@ -136,6 +141,23 @@ static inline uint32_t spi_cu_stride(uint32_t width) {
     return (width + SPI_CU_COLUMN_PAD - 1) / SPI_CU_COLUMN_PAD * SPI_CU_COLUMN_PAD;
 }
 
+/* decode.c: a run of one row as one launch, for tapes that are made of what its kernel does. */
+typedef struct spi_cu_decode {
+    spi_cu_phase *phases;
+    uint32_t phase_count, phase_capacity;
+    uint32_t hidden_count; /* of the phases that are wanted where no logits are */
+    uint32_t turn_rotations[SPI_CU_TURNS_MAX], turn_count;
+    uint32_t heads_max, block_count;
+    uint32_t barrier_start;
+    spi_cu_buffer memory; /* phases, attended, barrier */
+    spi_cu_token token;   /* what does not change from run to run */
+} spi_cu_decode;
+
+/* *decode is NULL where the tape has something else in it, or the card cannot. */
+sp_status spi_cu_decode_create(spi_cu *cu, const spi_program *program, spi_cu_decode **decode, sp_error *error);
+void spi_cu_decode_destroy(spi_cu *cu, spi_cu_decode *decode);
+sp_status spi_cu_decode_run(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error);
+
 /* program.c */
 struct spi_program {
     spi_store *store;
@@ -148,6 +170,7 @@ struct spi_program {
     spi_cu_rotation *rotations;
     uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
     uint32_t rotation_count;
+    spi_cu_decode *decode; /* NULL: a row by itself is computed op by op, too */
 };
 
 sp_status spi_cu_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **program, sp_error *error);
@@ -167,6 +190,9 @@ sp_status spi_cu_op(spi_cu *cu, const spi_program *program, uint32_t op_index, u
 
 /* product.c: the guests' matmul. */
 sp_status spi_cu_product_run(void *context, spi_link *link, const sp_matmul *args, sp_error *error);
+
+/* bandwidth.c: of the card's own memory. Takes some milliseconds and 4 GiB. */
+sp_status spi_cu_read_bandwidth(spi_cu *cu, double *gb_per_s, sp_error *error);
 
 /* Test hook: for contexts that are opened from now on. Zero fields change nothing, NULL turns it off. */
 void spi_cu_test_choices(const spi_cu_choices *choices);

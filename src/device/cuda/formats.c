@@ -13,6 +13,17 @@ static const known formats[] = {
     {SP_BF16, {1, 2, 1, {{0, 2}}}},
     {SP_Q8_0, {32, 34, 2, {{2, 32}, {0, 2}}}}, /* values, scale */
     {SP_Q4_0, {32, 18, 2, {{2, 16}, {0, 2}}}},
+    {SP_Q4_1, {32, 20, 2, {{4, 16}, {0, 4}}}},         /* values, scale and minimum */
+    {SP_Q5_0, {32, 22, 3, {{6, 16}, {2, 4}, {0, 2}}}}, /* values, fifth bits, scale */
+    {SP_Q5_1, {32, 24, 3, {{8, 16}, {4, 4}, {0, 4}}}},
+    {SP_Q2_K, {256, 84, 3, {{16, 64}, {0, 16}, {80, 4}}}},      /* values, scales of sub-blocks, scale and minimum */
+    {SP_Q3_K, {256, 110, 3, {{32, 64}, {0, 32}, {96, 14}}}},    /* values, third bits, scales */
+    {SP_Q4_K, {256, 144, 2, {{16, 128}, {0, 16}}}},             /* values, scales */
+    {SP_Q5_K, {256, 176, 3, {{48, 128}, {16, 32}, {0, 16}}}},   /* values, fifth bits, scales */
+    {SP_Q6_K, {256, 210, 3, {{0, 128}, {128, 64}, {192, 18}}}}, /* low bits, high bits, scales */
+    {SP_IQ4_NL, {32, 18, 2, {{2, 16}, {0, 2}}}},
+    {SP_IQ4_XS, {256, 136, 2, {{8, 128}, {0, 8}}}},
+    {SP_MXFP4, {32, 17, 2, {{1, 16}, {0, 1}}}},
 };
 
 const spi_cu_format *spi_cu_format_of(sp_dtype type) {

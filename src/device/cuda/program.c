@@ -63,6 +63,7 @@ sp_status spi_cu_prepare(void *context, spi_store *store, const spi_tape *tape, 
     program->tape = tape;
     status = create_buffers(cu, program, error);
     status = status ? status : create_parameters(cu, program, error);
+    status = status ? status : spi_cu_decode_create(cu, program, &program->decode, error);
     if (status) {
         spi_cu_discard(cu, program);
         return status;
@@ -75,6 +76,7 @@ void spi_cu_discard(void *context, spi_program *program) {
     spi_cu *cu = context;
     cu->call->CtxSetCurrent(cu->context);
     cu->call->StreamSynchronize(cu->stream);
+    spi_cu_decode_destroy(cu, program->decode);
     spi_cu_buffer_destroy(cu, &program->scratch);
     spi_cu_buffer_destroy(cu, &program->fetched);
     spi_cu_pinned_destroy(cu, &program->parameters);

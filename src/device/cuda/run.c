@@ -20,7 +20,7 @@ static sp_status cover(spi_cu *cu, const spi_program *program, const spi_run *ru
     return status;
 }
 
-static void place_rows(const spi_cu *cu, const spi_program *program, const spi_run *run) {
+static void place_rows(const spi_program *program, const spi_run *run) {
     spi_cu_row *rows = program->parameters.address;
     spi_cu_out *outs = (spi_cu_out *)(void *)((uint8_t *)program->parameters.address + program->outs_byte);
     for (uint32_t s = 0; s < run->segment_count; s++) {
@@ -40,7 +40,6 @@ static void place_rows(const spi_cu *cu, const spi_program *program, const spi_r
                 .row = segment->row_first + segment->row_count - segment->out_count + i};
         }
     }
-    (void)cu;
 }
 
 static sp_status fetch(spi_cu *cu, const spi_program *program, sp_error *error) {
@@ -51,6 +50,20 @@ static sp_status fetch(spi_cu *cu, const spi_program *program, sp_error *error) 
     return spi_cu_launch(cu, SPI_CU_fetch, grid, 1, FETCH_THREADS, arguments, error);
 }
 
+static sp_status run_ops(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error) {
+    place_rows(program, run);
+    spi_cu_rotations_fill(program, run);
+    sp_status status = fetch(cu, program, error);
+    uint32_t rows = run->row_count;
+    for (uint32_t i = 0; i < program->tape->op_count && !status; i++) {
+        if (program->tape->ops[i].kind == SPI_OP_GATHER) {
+            rows = run->out_count;
+        }
+        status = rows ? spi_cu_op(cu, program, i, rows, error) : SP_OK;
+    }
+    return status;
+}
+
 sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp_error *error) {
     spi_cu *cu = context;
     assert(run->row_count && run->row_count <= program->tape->rows_max && run->out_count <= run->row_count);
@@ -59,15 +72,10 @@ sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp
     if (status) {
         return status;
     }
-    place_rows(cu, program, run);
-    spi_cu_rotations_fill(program, run);
-    status = fetch(cu, program, error);
-    uint32_t rows = run->row_count;
-    for (uint32_t i = 0; i < program->tape->op_count && !status; i++) {
-        if (program->tape->ops[i].kind == SPI_OP_GATHER) {
-            rows = run->out_count;
-        }
-        status = rows ? spi_cu_op(cu, program, i, rows, error) : SP_OK;
+    if (program->decode && run->row_count == 1) {
+        status = spi_cu_decode_run(cu, program, run, error);
+    } else {
+        status = run_ops(cu, program, run, error);
     }
     cu->runs++;
     /* Even after a failure nothing may be on its way to memory that is the caller's again. */

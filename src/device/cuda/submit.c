@@ -33,6 +33,14 @@ sp_status spi_cu_launch(spi_cu *cu, spi_cu_kernel kernel, uint32_t grid_x, uint3
     return spi_cu_check(cu, result, "starting a kernel", error);
 }
 
+/* All blocks run at the same time, so that they can wait for each other. */
+sp_status spi_cu_launch_together(spi_cu *cu, spi_cu_kernel kernel, uint32_t blocks, uint32_t threads,
+                                 uint32_t shared_bytes, void **arguments, sp_error *error) {
+    spi_cu_result result = cu->call->LaunchCooperativeKernel(cu->kernels[kernel], blocks, 1, 1, threads, 1, 1,
+                                                             shared_bytes, cu->stream, arguments);
+    return spi_cu_check(cu, result, "starting a kernel", error);
+}
+
 sp_status spi_cu_wait(spi_cu *cu, const char *what, sp_error *error) {
     spi_cu_result result = cu->call->EventRecord(cu->done, cu->stream);
     if (!result) {

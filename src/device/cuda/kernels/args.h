@@ -7,7 +7,13 @@
 #include "samepage/dtype.h"
 
 /* The types that there are kernels for. */
-#define SPI_CU_TYPES(X) X(SP_F32) X(SP_F16) X(SP_BF16) X(SP_Q8_0) X(SP_Q4_0)
+#define SPI_CU_TYPES(X) X(SP_F32) X(SP_F16) X(SP_BF16) SPI_CU_QUANTISED(X)
+#define SPI_CU_QUANTISED(X)                                                                                            \
+    X(SP_Q8_0)                                                                                                         \
+    X(SP_Q4_0)                                                                                                         \
+    X(SP_Q4_1)                                                                                                         \
+    X(SP_Q5_0)                                                                                                         \
+    X(SP_Q5_1) X(SP_Q2_K) X(SP_Q3_K) X(SP_Q4_K) X(SP_Q5_K) X(SP_Q6_K) X(SP_IQ4_NL) X(SP_IQ4_XS) X(SP_MXFP4)
 
 typedef unsigned long long spi_cu_address; /* in the device's address space, which holds the host's registered memory */
 

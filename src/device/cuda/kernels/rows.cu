@@ -131,3 +131,17 @@ KERNEL gather(float *dst, const float *src, const spi_cu_out *outs, uint32_t col
         dst[(uint64_t)blockIdx.y * stride + column] = src[(uint64_t)outs[blockIdx.y].row * stride + column];
     }
 }
+
+/* For measuring: reads everything, and writes where it holds what it never does. */
+KERNEL read_all(uint4 *from, uint64_t count) {
+    uint4 all = make_uint4(0, 0, 0, 0);
+    uint64_t pace = (uint64_t)gridDim.x * blockDim.x, i = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    for (; i + 3 * pace < count; i += 4 * pace) {
+        uint4 a = from[i], b = from[i + pace], c = from[i + 2 * pace], d = from[i + 3 * pace];
+        all.x |= a.x | b.x | c.x | d.x, all.y |= a.y | b.y | c.y | d.y;
+        all.z |= a.z | b.z | c.z | d.z, all.w |= a.w | b.w | c.w | d.w;
+    }
+    if (all.x | all.y | all.z | all.w) {
+        from[0] = all;
+    }
+}

@@ -1,0 +1,46 @@
+/* apps/actor.h - what the commands about actors have in common: which folder, and a way to its actors.
+ *
+ * May include: everything to the left of apps.
+ */
+#ifndef SPI_APPS_ACTOR_H
+#define SPI_APPS_ACTOR_H
+
+#include "apps/common.h"
+#include "server/server.h"
+
+typedef struct spi_actor_common {
+    spi_common common;
+    const char *folder, *key_path;
+    bool must_hold;
+    uint8_t key[SP_STORE_KEY_BYTES];
+} spi_actor_common;
+
+#define SPI_OPTIONS_ACTOR(set)                                                                                         \
+    {"data", 0, SPI_OPTION_TEXT, "FOLDER", "where actors are kept (default: $XDG_DATA_HOME/samepage)", &(set).folder}, \
+    {                                                                                                                  \
+        "key", 0, SPI_OPTION_TEXT, "FILE", "32 bytes that encrypt it, or $SAMEPAGE_KEY_FILE", &(set).key_path          \
+    }
+
+/* Opens the port. set must outlive it. */
+sp_status spi_actor_open(spi_actor_common *set, const sp_actors_options *more, spi_port **port, sp_error *error);
+
+/* The key of a file; *key is NULL if none is named and the environment has none. */
+sp_status spi_actor_read_key(const char *path, uint8_t bytes[SP_STORE_KEY_BYTES], const uint8_t **key, sp_error *error);
+
+/* {"op": op, "name": name}. */
+cJSON *spi_actor_request(const char *op, const char *name);
+
+/* Opens, asks, closes; prints the error if there is one. The request is deleted. */
+int spi_actor_ask(spi_actor_common *set, cJSON *request, const void *body, size_t body_bytes, spi_port_event event,
+                  void *env);
+
+/* "NAME=FILE" or "FILE" lists to {"models": [{name, path}]}, paths made absolute. */
+sp_status spi_actor_add_models(cJSON *request, const spi_list *models, sp_error *error);
+
+/* A path that another process understands, too; from spi_alloc. The file need not be there. */
+char *spi_actor_absolute(const char *path);
+
+/* Notices on stderr, with -v also what was woken and committed. For events that a command does not know itself. */
+void spi_actor_tell(const spi_common *common, const cJSON *head, const void *body, size_t body_bytes);
+
+#endif

@@ -1,0 +1,70 @@
+/* apps/cmd_actor_serve.c - samepage actor serve: holds the actors until it is told to stop. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "apps/actor.h"
+#include "apps/actor_commands.h"
+
+static int serve(spi_actor_common *set, const sp_actors_options *policy) {
+    sp_error error = {0};
+    spi_port *port = NULL;
+    sigset_t stops;
+    sigemptyset(&stops);
+    sigaddset(&stops, SIGINT);
+    sigaddset(&stops, SIGTERM);
+    sigaddset(&stops, SIGHUP);
+    sigprocmask(SIG_BLOCK, &stops, NULL);
+    int wake = signalfd(-1, &stops, SFD_CLOEXEC);
+    if (wake < 0) {
+        return spi_complain("cannot wait for signals: %s", strerror(errno));
+    }
+    set->must_hold = true;
+    sp_status status = spi_actor_open(set, policy, &port, &error);
+    if (!status) {
+        fprintf(stderr, "samepage: actors are served; Ctrl-C ends it\n");
+        status = spi_port_serve(port, wake, &error);
+    }
+    spi_port_close(port);
+    close(wake);
+    return status ? spi_complain_error(&error) : SPI_EXIT_OK;
+}
+
+static int run(const spi_command *command, int argc, char **argv) {
+    spi_actor_common set = {0};
+    sp_actors_options policy = {0};
+    uint32_t idle_s = 0;
+    spi_operands operands;
+    const spi_option options[] = {
+        {"threads", 't', SPI_OPTION_COUNT, "N", "threads that cpu devices compute with", &set.common.threads},
+        {"isa", 0, SPI_OPTION_TEXT, "NAME", "instruction set of cpu devices; \"reference\" is plain C",
+         &set.common.isa},
+        {"awake-max", 0, SPI_OPTION_COUNT, "N", "actors in memory at once (default: 64)", &policy.resident_max},
+        {"awake-bytes", 0, SPI_OPTION_SIZE, "SIZE", "memory of their guests (default: 2G)", &policy.resident_bytes_max},
+        {"idle", 0, SPI_OPTION_COUNT, "SECONDS", "after which one is put to sleep (default: 60)", &idle_s},
+        {"store-max", 0, SPI_OPTION_SIZE, "SIZE", "KV blocks kept on disk (default: 16G)", &policy.store_bytes_max},
+        SPI_OPTIONS_ACTOR(set),
+        SPI_OPTIONS_END,
+    };
+    int result = spi_options_parse(command, options, argc, argv, &operands);
+    if (result >= 0 || (result = spi_refuse_operands(command, &operands, "")) >= 0) {
+        return result;
+    }
+    policy.idle_ms = idle_s > 4000000 ? UINT32_MAX : idle_s * 1000;
+    return serve(&set, &policy);
+}
+
+const spi_command spi_actor_serve = {
+    .name = "actor serve",
+    .summary = "hold the actors and answer the other commands",
+    .usage = "[OPTIONS]",
+    .text =
+        "Holds the folder until Ctrl-C or SIGTERM: messages are handled as they come, timers ring, actors that are\n"
+        "idle sleep. The other commands find it over a socket in the folder. Models stay loaded, so it is the way\n"
+        "to answer fast. Killing it at any time loses nothing.",
+    .examples = "actor serve\nactor serve --awake-max 200 --idle 300",
+    .run = run,
+};

@@ -1,0 +1,166 @@
+/* device/cuda/kernels/vector.cuh - a token's input vector in shared memory, and rows of weights times it.
+ *
+ * For plain types the vector is f32; for quantised ones it is rounded to 8 bits by blocks of 32 with the scale
+ * max / 127, once, as the CPU backend does. It is stored in two halves, even and odd pieces of 16 bytes, half a row of
+ * shared memory's banks apart, so that lanes which read neighbouring pairs of pieces do not meet in a bank.
+ *
+ * A lane takes 16 bytes of a row's first plane at a time (a chunk) and the part of the vector that belongs to it; the
+ * latter serves several rows. May include: types.cuh.
+ */
+#ifndef SPI_DEVICE_CUDA_KERNELS_VECTOR_CUH
+#define SPI_DEVICE_CUDA_KERNELS_VECTOR_CUH
+
+#include "device/cuda/kernels/common.cuh"
+#include "device/cuda/kernels/types.cuh"
+
+struct shared_vector {
+    uint4 *pieces; /* of 4 floats or 16 bytes */
+    float *scales; /* of blocks of 32: quantised only */
+    int *sums;     /* of each half block's rounded elements */
+    uint32_t half; /* where the odd pieces begin */
+
+    __device__ __forceinline__ uint4 *piece(uint32_t index) const {
+        return pieces + (index & 1) * half + index / 2;
+    }
+};
+
+/* Shared memory starts at `room`; `cols` is a multiple of 256. */
+__device__ __forceinline__ shared_vector make_vector(uint8_t *room, uint32_t cols, bool quantised) {
+    shared_vector v;
+    v.pieces = (uint4 *)room;
+    v.half = (quantised ? cols / 32 : cols / 8) + 4;
+    v.scales = (float *)(v.pieces + 2 * v.half);
+    v.sums = (int *)(v.scales + cols / 32);
+    return v;
+}
+
+/* Elements 4 * index .. + 3; for quantised types eight neighbouring lanes hold a block. */
+__device__ __forceinline__ void put4(const shared_vector &v, bool quantised, uint32_t index, float4 x) {
+    if (!quantised) {
+        *(float4 *)v.piece(index) = x;
+        return;
+    }
+    float largest = fmaxf(fmaxf(fabsf(x.x), fabsf(x.y)), fmaxf(fabsf(x.z), fabsf(x.w)));
+#pragma unroll
+    for (int offset = 1; offset < 8; offset <<= 1) {
+        largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, offset));
+    }
+    float inverse = largest > 0 ? 127 / largest : 0;
+    int a = __float2int_rn(x.x * inverse), b = __float2int_rn(x.y * inverse), c = __float2int_rn(x.z * inverse),
+        d = __float2int_rn(x.w * inverse), sum = a + b + c + d;
+#pragma unroll
+    for (int offset = 1; offset < 4; offset <<= 1) {
+        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    }
+    ((uint32_t *)v.piece(index / 4))[index % 4] = (a & 255) | (b & 255) << 8 | (c & 255) << 16 | (uint32_t)d << 24;
+    if (index % 8 == 0) {
+        v.scales[index / 8] = largest / 127;
+    }
+    if (index % 4 == 0) {
+        v.sums[index / 4] = sum;
+    }
+}
+
+__device__ __forceinline__ int dot16(uint4 a, uint4 b, int sum) {
+    sum = __dp4a((int)a.x, (int)b.x, sum);
+    sum = __dp4a((int)a.y, (int)b.y, sum);
+    sum = __dp4a((int)a.z, (int)b.z, sum);
+    return __dp4a((int)a.w, (int)b.w, sum);
+}
+
+/* How many elements a chunk has; take: the vector's part of it; dot: that and a row's chunk. */
+template <int type> struct chunks {
+    static constexpr uint32_t elements = 32;
+    struct taken {
+        uint4 low, high;
+        float scale;
+        int2 sums;
+    };
+    static __device__ __forceinline__ taken take(const shared_vector &v, uint32_t chunk) {
+        return {v.pieces[chunk], v.pieces[v.half + chunk], v.scales[chunk], ((const int2 *)v.sums)[chunk]};
+    }
+    static __device__ __forceinline__ float dot(const uint8_t *row, const uint32_t *planes, uint32_t chunk,
+                                                const taken &x) {
+        codes32 c = unpacked<type>::at(row, planes, chunk);
+        uint4 low = {c.codes[0], c.codes[1], c.codes[2], c.codes[3]},
+              high = {c.codes[4], c.codes[5], c.codes[6], c.codes[7]};
+        float sum = c.scale[0] * (float)dot16(low, x.low, 0) + c.scale[1] * (float)dot16(high, x.high, 0);
+        return x.scale * (sum - (c.minimum[0] * (float)x.sums.x + c.minimum[1] * (float)x.sums.y));
+    }
+};
+
+struct float_chunk {
+    float4 a, b;
+};
+
+template <> struct chunks<SP_BF16> {
+    static constexpr uint32_t elements = 8;
+    typedef float_chunk taken;
+    static __device__ __forceinline__ taken take(const shared_vector &v, uint32_t chunk) {
+        return {*(const float4 *)(v.pieces + chunk), *(const float4 *)(v.pieces + v.half + chunk)};
+    }
+    static __device__ __forceinline__ float dot(const uint8_t *row, const uint32_t *, uint32_t chunk, const taken &x) {
+        uint4 u = ((const uint4 *)row)[chunk];
+        float even = bf16_low(u.x) * x.a.x, odd = bf16_high(u.x) * x.a.y;
+        even += bf16_low(u.y) * x.a.z, odd += bf16_high(u.y) * x.a.w;
+        even += bf16_low(u.z) * x.b.x, odd += bf16_high(u.z) * x.b.y;
+        even += bf16_low(u.w) * x.b.z, odd += bf16_high(u.w) * x.b.w;
+        return even + odd;
+    }
+};
+
+template <> struct chunks<SP_F16> {
+    static constexpr uint32_t elements = 8;
+    typedef float_chunk taken;
+    static __device__ __forceinline__ taken take(const shared_vector &v, uint32_t chunk) {
+        return chunks<SP_BF16>::take(v, chunk);
+    }
+    static __device__ __forceinline__ float dot(const uint8_t *row, const uint32_t *, uint32_t chunk, const taken &x) {
+        uint4 u = ((const uint4 *)row)[chunk];
+        const __half2 *h = (const __half2 *)&u;
+        float2 p = __half22float2(h[0]), q = __half22float2(h[1]), r = __half22float2(h[2]), s = __half22float2(h[3]);
+        return (p.x * x.a.x + q.x * x.a.z + r.x * x.b.x + s.x * x.b.z) +
+               (p.y * x.a.y + q.y * x.a.w + r.y * x.b.y + s.y * x.b.w);
+    }
+};
+
+template <> struct chunks<SP_Q8_0> {
+    static constexpr uint32_t elements = 16;
+    struct taken {
+        uint4 x;
+        float scale;
+    };
+    static __device__ __forceinline__ taken take(const shared_vector &v, uint32_t chunk) {
+        return {*v.piece(chunk), v.scales[chunk / 2]};
+    }
+    static __device__ __forceinline__ float dot(const uint8_t *row, const uint32_t *planes, uint32_t chunk,
+                                                const taken &x) {
+        uint4 u = ((const uint4 *)row)[chunk];
+        float scale = half_at(row + planes[1] + chunk / 2 * 2);
+        return (float)dot16(u, x.x, 0) * (scale * x.scale);
+    }
+};
+
+template <> struct chunks<SP_Q4_0> {
+    static constexpr uint32_t elements = 32;
+    struct taken {
+        uint4 low, high;
+        float scale;
+        int offset; /* of the 8 that is subtracted from each value */
+    };
+    static __device__ __forceinline__ taken take(const shared_vector &v, uint32_t chunk) {
+        return {v.pieces[chunk], v.pieces[v.half + chunk], v.scales[chunk],
+                -8 * (v.sums[2 * chunk] + v.sums[2 * chunk + 1])};
+    }
+    static __device__ __forceinline__ float dot(const uint8_t *row, const uint32_t *planes, uint32_t chunk,
+                                                const taken &x) {
+        uint4 u = ((const uint4 *)row)[chunk];
+        float scale = half_at(row + planes[1] + chunk * 2);
+        const uint32_t mask = 0x0f0f0f0f;
+        uint4 low = {u.x & mask, u.y & mask, u.z & mask, u.w & mask};
+        uint4 high = {u.x >> 4 & mask, u.y >> 4 & mask, u.z >> 4 & mask, u.w >> 4 & mask};
+        return (float)dot16(high, x.high, dot16(low, x.low, x.offset)) * (scale * x.scale);
+    }
+};
+
+#endif

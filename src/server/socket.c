@@ -1,0 +1,220 @@
+/* server/socket.c - requests over a Unix socket in the data folder. One request at a time on a connection. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "server/server.h"
+
+#define CONNECTIONS_MAX 256u
+#define READ_BYTES      (64u << 10)
+#define UNSENT_MAX      ((size_t)64 << 20) /* who does not read its answers is dropped */
+
+typedef struct connection {
+    spi_socket *socket;
+    int file;
+    spi_buffer in, out;
+    spi_call *call; /* in progress */
+    bool is_broken, has_request;
+} connection;
+
+struct spi_socket {
+    spi_server *server;
+    int folder, listener;
+    connection *connections[CONNECTIONS_MAX];
+    uint32_t count;
+};
+
+/* A socket's path has 108 bytes at most, a folder's may have more: it is named by way of the open folder. */
+static void set_address(struct sockaddr_un *address, int folder) {
+    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    snprintf(address->sun_path, sizeof address->sun_path, "/proc/self/fd/%d/socket", folder);
+}
+
+static int open_folder(const char *folder) {
+    return open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+sp_status spi_socket_open(const char *folder, spi_server *server, spi_socket **out, sp_error *error) {
+    struct sockaddr_un address;
+    *out = NULL;
+    spi_socket *sock = spi_alloc(1, sizeof *sock);
+    if (!sock) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory for a socket");
+    }
+    sock->server = server;
+    sock->folder = open_folder(folder);
+    sock->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    (void)unlinkat(sock->folder, "socket", 0); /* whoever left it does not hold the folder any more */
+    set_address(&address, sock->folder);
+    mode_t before = umask(0177);
+    bool is_bound = sock->folder >= 0 && sock->listener >= 0 &&
+                    !bind(sock->listener, (struct sockaddr *)&address, sizeof address) && !listen(sock->listener, 64);
+    umask(before);
+    if (!is_bound) {
+        sp_status status = spi_fail(error, SP_IO, "cannot listen on %s/socket: %s", folder, strerror(errno));
+        spi_socket_close(sock);
+        return status;
+    }
+    *out = sock;
+    return SP_OK;
+}
+
+sp_status spi_socket_connect(const char *folder, int *file, sp_error *error) {
+    struct sockaddr_un address;
+    *file = -1;
+    int at = open_folder(folder), sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    set_address(&address, at);
+    if (at < 0 || sock < 0 || connect(sock, (struct sockaddr *)&address, sizeof address)) {
+        sp_status status = errno == ENOENT || errno == ECONNREFUSED ? SP_NOT_FOUND : SP_IO;
+        spi_fail(error, status, "cannot reach the process that holds %s: %s", folder, strerror(errno));
+        close(at);
+        close(sock);
+        return status;
+    }
+    close(at);
+    *file = sock;
+    return SP_OK;
+}
+
+/* ---- connections ---- */
+
+static void drop(spi_socket *sock, uint32_t index) {
+    connection *c = sock->connections[index];
+    spi_call_cancel(c->call);
+    close(c->file);
+    spi_buffer_free(&c->in);
+    spi_buffer_free(&c->out);
+    spi_free(c);
+    sock->connections[index] = sock->connections[--sock->count];
+}
+
+void spi_socket_close(spi_socket *sock) {
+    if (!sock) {
+        return;
+    }
+    while (sock->count) {
+        drop(sock, sock->count - 1);
+    }
+    if (sock->folder >= 0) {
+        (void)unlinkat(sock->folder, "socket", 0);
+        close(sock->folder);
+    }
+    if (sock->listener >= 0) {
+        close(sock->listener);
+    }
+    spi_free(sock);
+}
+
+static void accept_all(spi_socket *sock) {
+    while (sock->count < CONNECTIONS_MAX) {
+        struct ucred who = {0};
+        socklen_t who_bytes = sizeof who;
+        int file = accept4(sock->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (file < 0) {
+            return;
+        }
+        bool is_ours =
+            !getsockopt(file, SOL_SOCKET, SO_PEERCRED, &who, &who_bytes) && (who.uid == geteuid() || who.uid == 0);
+        connection *c = is_ours ? spi_alloc(1, sizeof *c) : NULL;
+        if (!c) {
+            close(file);
+            continue;
+        }
+        *c = (connection){.socket = sock, .file = file};
+        sock->connections[sock->count++] = c;
+    }
+}
+
+static void send_some(connection *c) {
+    while (c->out.start < c->out.end) {
+        ssize_t sent = send(c->file, c->out.bytes + c->out.start, c->out.end - c->out.start, MSG_NOSIGNAL);
+        if (sent < 0) {
+            c->is_broken |= errno != EAGAIN && errno != EINTR;
+            return;
+        }
+        spi_buffer_take(&c->out, (size_t)sent);
+    }
+}
+
+static void on_answer(void *env, const cJSON *head, const void *body, size_t body_bytes, bool is_end) {
+    connection *c = env;
+    c->is_broken |=
+        spi_frame_write(&c->out, head, body, body_bytes, NULL) != SP_OK || c->out.end - c->out.start > UNSENT_MAX;
+    if (is_end) {
+        c->call = NULL;
+        c->has_request = false;
+    }
+    send_some(c);
+}
+
+static void receive_some(connection *c) {
+    static uint8_t bytes[READ_BYTES];
+    for (int i = 0; i < 64; i++) {
+        ssize_t got = recv(c->file, bytes, sizeof bytes, 0);
+        if (got <= 0) {
+            c->is_broken |= got == 0 || (errno != EAGAIN && errno != EINTR);
+            return;
+        }
+        if (spi_buffer_add(&c->in, bytes, (size_t)got)) {
+            c->is_broken = true;
+            return;
+        }
+    }
+}
+
+static void handle(connection *c) {
+    bool found = true;
+    while (found && !c->is_broken && !c->has_request) {
+        spi_frame frame;
+        spi_call *call;
+        if (spi_frame_read(&c->in, &frame, &found, NULL)) {
+            c->is_broken = true;
+            return;
+        }
+        if (found) {
+            c->has_request = true;
+            spi_server_request(c->socket->server, frame.head, frame.body, frame.body_bytes, on_answer, c, &call);
+            c->call = c->has_request ? call : NULL;
+            cJSON_Delete(frame.head);
+            spi_buffer_take(&c->in, frame.bytes);
+        }
+    }
+}
+
+void spi_socket_poll(spi_socket *sock, int timeout_ms, int wake) {
+    struct pollfd files[CONNECTIONS_MAX + 2];
+    uint32_t count = sock->count;
+    for (uint32_t i = 0; i < count; i++) {
+        connection *c = sock->connections[i];
+        bool wants_out = c->out.start < c->out.end;
+        files[i] = (struct pollfd){.fd = c->file, .events = (short)(POLLIN | (wants_out ? POLLOUT : 0))};
+    }
+    files[count] = (struct pollfd){.fd = sock->listener, .events = POLLIN};
+    files[count + 1] = (struct pollfd){.fd = wake, .events = POLLIN};
+    if (poll(files, count + 2, timeout_ms) <= 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (files[i].revents) {
+            receive_some(sock->connections[i]);
+            send_some(sock->connections[i]);
+            handle(sock->connections[i]);
+        }
+    }
+    for (uint32_t i = count; i-- > 0;) {
+        if (sock->connections[i]->is_broken) {
+            drop(sock, i);
+        }
+    }
+    if (files[count].revents) {
+        accept_all(sock);
+    }
+}

@@ -1,0 +1,84 @@
+/* snapshot/store.h - the inside of a store.
+ *
+ *     store.c        a store's life, its index     store_session.c  what sessions find and give
+ *     store_pack.c   its packs: scanning, evicting  store_check.c   gc, verify, sync, pins
+ *
+ * One lock holds all of it; a block is read, hashed and written under it, since a session waits for that anyway. May
+ * include: what snapshot.h may. */
+#ifndef SPI_SNAPSHOT_STORE_H
+#define SPI_SNAPSHOT_STORE_H
+
+#include <pthread.h>
+
+#include "snapshot/pack.h"
+#include "snapshot/snapshot.h"
+
+typedef struct spi_entry {
+    spi_digest name;
+    spi_pack *pack; /* NULL: free, or removed (then the name is not zeros) */
+    uint32_t slot;
+    bool is_verified; /* in this process */
+} spi_entry;
+
+/* What computing costs on a device with a model, and what reading costs where blocks lie. */
+typedef struct spi_cost {
+    const sp_device *device;
+    const sp_model *model;
+    double ns_per_token; /* 0: not known */
+} spi_cost;
+
+#define SPI_COST_COUNT 8
+
+struct sp_store {
+    pthread_mutex_t lock;
+    char *folder; /* NULL: in memory */
+    uint64_t bytes_max;
+    bool has_key, unverified;
+    uint8_t key[SP_STORE_KEY_BYTES], name_key[SP_STORE_KEY_BYTES];
+    sp_notice notice;
+    void *notice_env;
+    spi_session_cache cache;
+    spi_entry *entries; /* [entry_capacity], a power of two; open addressing by the name's first bytes */
+    size_t entry_capacity, entry_count, entry_used; /* used: removed ones count */
+    spi_pack *packs;
+    uint32_t pack_count, open_files;
+    int64_t scanned_ns, folder_ns; /* when the folder was looked at last, and its own time then */
+    spi_cost costs[SPI_COST_COUNT];
+    uint32_t cost_next;
+    double read_ns_per_byte; /* of blocks that were read for the first time; 0: not known */
+    sp_store_stats stats;
+    char told[256]; /* a notice, given when the lock is not held any more */
+};
+
+/* What a store keeps of a session that is attached: the names of its full blocks. */
+typedef struct spi_attached {
+    sp_store *store;
+    spi_digest *names; /* [capacity] */
+    uint32_t count, capacity;
+} spi_attached;
+
+/* store.c */
+spi_entry *spi_store_find(sp_store *store, const spi_digest *name);
+bool spi_store_insert(sp_store *store, const spi_digest *name, spi_pack *pack, uint32_t slot, bool is_verified);
+void spi_store_forget_pack(sp_store *store, const spi_pack *pack);
+void spi_store_lock(sp_store *store);
+void spi_store_unlock(sp_store *store); /* and gives the notice */
+__attribute__((format(printf, 2, 3))) void spi_store_note(sp_store *store, const char *format, ...);
+
+/* store_pack.c */
+sp_status spi_store_scan(sp_store *store, bool always, sp_error *error);
+sp_status spi_store_pack_for(sp_store *store, const spi_pack_header *like, const spi_digest *parent, spi_pack **pack,
+                             sp_error *error);
+void spi_store_drop_pack(sp_store *store, spi_pack *pack, bool remove);
+uint64_t spi_store_evict(sp_store *store, uint64_t bytes_max);
+sp_status spi_store_use(sp_store *store, spi_pack *pack); /* opens its file if need be, and notes the use */
+void spi_store_pin_path(const sp_store *store, const spi_pack *pack, char *path, size_t capacity);
+
+/* store_session.c */
+void spi_store_set_cache(sp_store *store);
+sp_status spi_store_read(sp_store *store, spi_entry *entry, uint8_t *to, sp_error *error); /* checked, decrypted */
+void spi_store_name(const sp_store *store, const sp_session *session, const spi_digest *parent, uint32_t block,
+                    spi_digest *name);
+const spi_digest *spi_store_names(const sp_session *session, uint32_t *count); /* of an attached session, as known */
+
+#endif

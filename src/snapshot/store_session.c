@@ -1,0 +1,472 @@
+/* snapshot/store_session.c - what attached sessions find in a store and give to it. */
+#include <sodium/crypto_aead_xchacha20poly1305.h>
+#include <sodium/crypto_generichash_blake2b.h>
+#include <sodium/randombytes.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "model/model.h"
+#include "os/clock.h"
+#include "snapshot/capture.h"
+#include "snapshot/store.h"
+
+static const spi_digest no_parent;
+
+static spi_pack_header header_for(const sp_store *store, const sp_session *session) {
+    sp_fingerprint fingerprint;
+    spi_pack_header like = {.block_bytes = spi_kv_block_bytes_of(session),
+                            .kv_format = spi_kv_format(session->model),
+                            .flags = store->has_key ? SPI_PACK_SEALED : 0};
+    sp_model_get_fingerprint(session->model, &fingerprint);
+    memcpy(like.weights, fingerprint.weights, sizeof like.weights);
+    return like;
+}
+
+void spi_store_name(const sp_store *store, const sp_session *session, const spi_digest *parent, uint32_t block,
+                    spi_digest *name) {
+    sp_fingerprint fingerprint;
+    /* Keys turned by LongRoPE's other list are other keys. */
+    uint64_t format = spi_kv_format(session->model) + (spi_model_is_long(session->model, session->context_max) ? 1 : 0);
+    crypto_generichash_blake2b_state state;
+    sp_model_get_fingerprint(session->model, &fingerprint);
+    crypto_generichash_blake2b_init(&state, store->has_key ? store->name_key : NULL,
+                                    store->has_key ? sizeof store->name_key : 0, sizeof name->bytes);
+    crypto_generichash_blake2b_update(&state, fingerprint.weights, sizeof fingerprint.weights);
+    crypto_generichash_blake2b_update(&state, (const uint8_t *)&format, sizeof format);
+    crypto_generichash_blake2b_update(&state, parent->bytes, sizeof parent->bytes);
+    crypto_generichash_blake2b_update(&state, (const uint8_t *)(session->tokens + (size_t)block * SPI_BLOCK_TOKENS),
+                                      SPI_BLOCK_TOKENS * sizeof(int32_t));
+    crypto_generichash_blake2b_final(&state, name->bytes, sizeof name->bytes);
+}
+
+/* Names of blocks 0 .. count, of tokens that are there or about to be. */
+static bool want_names(spi_attached *attached, const sp_session *session, uint32_t count) {
+    while (attached->count < count) {
+        size_t capacity = attached->capacity;
+        if (!spi_reserve((void **)&attached->names, &capacity, (size_t)attached->count + 1, sizeof *attached->names)) {
+            return false;
+        }
+        attached->capacity = (uint32_t)capacity;
+        const spi_digest *parent = attached->count ? &attached->names[attached->count - 1] : &no_parent;
+        spi_store_name(attached->store, session, parent, attached->count, &attached->names[attached->count]);
+        attached->count++;
+    }
+    return true;
+}
+
+const spi_digest *spi_store_names(const sp_session *session, uint32_t *count) {
+    const spi_attached *attached = session->cache_data;
+    *count = attached->count;
+    return attached->names;
+}
+
+/* ---- costs ---- */
+
+static spi_cost *cost_of(sp_store *store, const sp_session *session) {
+    for (int i = 0; i < SPI_COST_COUNT; i++) {
+        if (store->costs[i].device == session->device && store->costs[i].model == session->model) {
+            return &store->costs[i];
+        }
+    }
+    spi_cost *fresh = &store->costs[store->cost_next++ % SPI_COST_COUNT];
+    *fresh = (spi_cost){.device = session->device, .model = session->model};
+    return fresh;
+}
+
+static double blend(double before, double now) {
+    return before > 0 ? before * 0.75 + now * 0.25 : now;
+}
+
+/* A run of blocks is computed again if that is known to be faster: on a device whose prefill outruns the disk. What lies
+ * verified in memory is mapped for nothing. */
+static bool should_compute(sp_store *store, const sp_session *session, uint32_t run, uint32_t unread, uint64_t bytes) {
+    double compute_ns = cost_of(store, session)->ns_per_token * SPI_BLOCK_TOKENS * run;
+    double read_ns = store->read_ns_per_byte * (double)bytes * unread;
+    if (compute_ns <= 0 || read_ns <= compute_ns) {
+        return false;
+    }
+    spi_store_note(store, "%u blocks are computed again (about %.1f ms), which is faster than reading them (%.1f ms)",
+                   run, compute_ns / 1e6, read_ns / 1e6);
+    return true;
+}
+
+/* ---- reading ---- */
+
+static void drop_damaged(sp_store *store, spi_entry *entry) {
+    spi_store_note(store, "a block is damaged or cannot be read (slot %u of pack %.32s): it is computed again",
+                   entry->slot, entry->pack->name[0] ? entry->pack->name : "in memory");
+    entry->pack = NULL;
+    store->entry_count--;
+    store->stats.damaged_blocks++;
+}
+
+sp_status spi_store_read(sp_store *store, spi_entry *entry, uint8_t *to, sp_error *error) {
+    spi_pack *pack = entry->pack;
+    size_t bytes = (size_t)pack->header.block_bytes;
+    spi_pack_record record;
+    sp_status status = spi_store_use(store, pack);
+    int64_t begin_ns = spi_clock_ns();
+    status = status ? status : spi_pack_read_record(pack, entry->slot, &record);
+    status = status ? status : spi_pack_read(pack, entry->slot, to, bytes);
+    if (!status && pack->header.flags & SPI_PACK_SEALED) {
+        if (crypto_aead_xchacha20poly1305_ietf_decrypt_detached(to, NULL, to, bytes, record.check, record.name.bytes,
+                                                                SPI_DIGEST_BYTES, record.nonce, store->key)) {
+            status = SP_BAD_FILE;
+        }
+    } else if (!status) {
+        spi_hash hash = spi_hash_bytes(to, bytes, 0);
+        status = memcmp(&hash, record.check, sizeof hash) == 0 && spi_digest_equal(&record.name, &entry->name)
+                     ? SP_OK
+                     : SP_BAD_FILE;
+    }
+    if (!status && !entry->is_verified) {
+        store->read_ns_per_byte = blend(store->read_ns_per_byte, (double)(spi_clock_ns() - begin_ns) / (double)bytes);
+        entry->is_verified = true;
+    }
+    return status ? spi_fail(error, status, "a block is damaged or cannot be read") : SP_OK;
+}
+
+/* Puts a block that is there, decrypted, into a pack in memory, from where it can be mapped. */
+static sp_status decrypt_entry(sp_store *store, spi_entry *entry) {
+    size_t bytes = (size_t)entry->pack->header.block_bytes;
+    uint8_t *plain = spi_alloc(bytes, 1);
+    sp_status status = plain ? spi_store_read(store, entry, plain, NULL) : SP_NO_MEMORY;
+    spi_pack_record record = {0};
+    spi_pack *pack = NULL;
+    if (!status) {
+        status = spi_pack_read_record(entry->pack, entry->slot, &record);
+    }
+    if (!status) {
+        spi_hash hash = spi_hash_bytes(plain, bytes, 0);
+        spi_pack_header like = entry->pack->header;
+        like.flags = 0;
+        memcpy(record.check, &hash, sizeof hash);
+        memset(record.nonce, 0, sizeof record.nonce);
+        status = spi_store_pack_for(store, &like, &record.parent, &pack, NULL);
+    }
+    if (!status) {
+        status = spi_pack_append(pack, &record, plain, bytes, NULL);
+    }
+    if (!status) {
+        entry->pack = pack;
+        entry->slot = pack->count - 1;
+        entry->is_verified = true;
+    }
+    spi_free(plain);
+    return status;
+}
+
+/* ---- finding ---- */
+
+/* Checks a block where it was put, in its first use in this process; what was mapped has then been touched for the next
+ * run, too. False: it is damaged. */
+static bool check_block(sp_store *store, spi_attached *attached, const sp_session *session, uint32_t block) {
+    spi_entry *entry = spi_store_find(store, &attached->names[block]);
+    spi_pack_record record;
+    if (!entry || entry->is_verified || store->unverified) {
+        return entry != NULL;
+    }
+    int64_t begin_ns = spi_clock_ns();
+    size_t bytes = (size_t)entry->pack->header.block_bytes;
+    spi_hash hash = spi_hash_bytes(spi_session_block(session, block), bytes, 0);
+    if (spi_pack_read_record(entry->pack, entry->slot, &record) || memcmp(&hash, record.check, sizeof hash) != 0) {
+        drop_damaged(store, entry);
+        return false;
+    }
+    store->read_ns_per_byte = blend(store->read_ns_per_byte, (double)(spi_clock_ns() - begin_ns) / (double)bytes);
+    entry->is_verified = true;
+    return true;
+}
+
+/* Puts blocks first .. first + count, which lie one behind the other in a pack, into the session; *good is how many of
+ * them are whole. */
+static sp_status place_run(sp_store *store, spi_attached *attached, sp_session *session, uint32_t first, uint32_t count,
+                           uint32_t *good, sp_error *error) {
+    const spi_entry *entry = spi_store_find(store, &attached->names[first]);
+    const spi_pack *pack = entry->pack;
+    uint64_t bytes = pack->header.block_bytes;
+    uint32_t slot = entry->slot;
+    sp_status status = SP_OK;
+    bool can_map = spi_session_can_map(session) && pack->header.slot_bytes == bytes;
+    *good = 0;
+    if (can_map) {
+        status = spi_session_map(session, session->layout.kv_offset + first * bytes, count * bytes, pack->file,
+                                 spi_pack_offset(pack, slot), error);
+    }
+    while (*good < count && !status) {
+        uint8_t *to = spi_session_block(session, first + *good);
+        if (!can_map && spi_pack_read(pack, slot + *good, to, (size_t)bytes)) {
+            drop_damaged(store, spi_store_find(store, &attached->names[first + *good]));
+            break;
+        }
+        if (!check_block(store, attached, session, first + *good)) {
+            break;
+        }
+        ++*good;
+    }
+    *(can_map ? &store->stats.mapped_blocks : &store->stats.copied_blocks) += *good;
+    return status;
+}
+
+/* How many blocks from `first` on are there, checked, in one run of slots. */
+static uint32_t find_run(sp_store *store, spi_attached *attached, uint32_t first, uint32_t end, spi_entry **entry,
+                         uint32_t *unread) {
+    uint32_t count = 0;
+    *unread = 0;
+    *entry = NULL;
+    while (first + count < end) {
+        spi_entry *next = spi_store_find(store, &attached->names[first + count]);
+        if (!next || (*entry && (next->pack != (*entry)->pack || next->slot != (*entry)->slot + count))) {
+            break;
+        }
+        *entry = count ? *entry : next;
+        *unread += !next->is_verified && !store->unverified;
+        count++;
+    }
+    return count;
+}
+
+/* Opens a run's pack, or decrypts its blocks; how many of them lie one behind the other then. */
+static uint32_t ready_run(sp_store *store, spi_attached *attached, uint32_t first, uint32_t count) {
+    const spi_pack *pack = NULL;
+    uint32_t slot = 0, there = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        spi_entry *next = spi_store_find(store, &attached->names[first + i]);
+        sp_status status = SP_NOT_FOUND;
+        if (next && next->pack->header.flags & SPI_PACK_SEALED) {
+            status = decrypt_entry(store, next);
+        } else if (next) {
+            status = spi_store_use(store, next->pack);
+        }
+        next = spi_store_find(store, &attached->names[first + i]); /* decrypting moves things */
+        if (!status && next && (!i || next->pack != pack)) {
+            there = spi_pack_slots_there(next->pack);
+        }
+        if (!status && next && next->slot >= there) {
+            status = SP_BAD_FILE;
+        }
+        if (status || !next) {
+            if (status != SP_NO_MEMORY && next) {
+                drop_damaged(store, next);
+            }
+            return i;
+        }
+        if (i && (next->pack != pack || next->slot != slot + i)) {
+            return i; /* decrypted to somewhere else: the next run */
+        }
+        pack = next->pack;
+        slot = i ? slot : next->slot;
+    }
+    return count;
+}
+
+static sp_status find_blocks(sp_store *store, spi_attached *attached, sp_session *session, uint32_t end,
+                             uint32_t *found, sp_error *error) {
+    uint32_t first = session->token_count / SPI_BLOCK_TOKENS, at = first;
+    sp_status status = SP_OK;
+    bool scanned = false;
+    while (at < end && !status) {
+        spi_entry *entry;
+        uint32_t unread, run = find_run(store, attached, at, end, &entry, &unread);
+        if (!run && !scanned) {
+            scanned = true;
+            (void)spi_store_scan(store, false, NULL);
+            continue;
+        }
+        if (!run || should_compute(store, session, run, unread, spi_kv_block_bytes_of(session))) {
+            break;
+        }
+        run = ready_run(store, attached, at, run);
+        uint32_t good = 0;
+        if (run) {
+            status = place_run(store, attached, session, at, run, &good, error);
+        }
+        at += good;
+        if (!good) {
+            break;
+        }
+    }
+    store->stats.hits += at - first;
+    store->stats.misses += end - at;
+    *found = at > first ? at * SPI_BLOCK_TOKENS : session->token_count;
+    /* A block that cannot be mapped or read leaves those before it, and costs time only; a device that cannot link its
+     * memory any more is another matter. */
+    return status == SP_DEVICE_LOST || status == SP_LINK_REFUSED ? status : SP_OK;
+}
+
+static sp_status cache_find(void *env, sp_session *session, uint32_t token_count, uint32_t *found, sp_error *error) {
+    sp_store *store = env;
+    spi_attached *attached = session->cache_data;
+    uint32_t end = token_count / SPI_BLOCK_TOKENS, first = session->token_count / SPI_BLOCK_TOKENS;
+    *found = session->token_count;
+    attached->count = attached->count < first ? attached->count : first;
+    if (end <= first || session->is_foreign || !want_names(attached, session, end)) {
+        return SP_OK;
+    }
+    spi_store_lock(store);
+    sp_status status = find_blocks(store, attached, session, end, found, error);
+    spi_store_unlock(store);
+    if (!status && *found > session->token_count) {
+        uint64_t bytes = spi_kv_block_bytes_of(session);
+        status = spi_session_host_wrote(session, session->layout.kv_offset + first * bytes,
+                                        (*found / SPI_BLOCK_TOKENS - first) * bytes, error);
+    }
+    return status;
+}
+
+/* ---- taking in ---- */
+
+static sp_status seal(const sp_store *store, const uint8_t *bytes, size_t count, spi_pack_record *record,
+                      uint8_t **sealed) {
+    *sealed = spi_alloc(count, 1);
+    if (!*sealed) {
+        return SP_NO_MEMORY;
+    }
+    randombytes_buf(record->nonce, sizeof record->nonce);
+    crypto_aead_xchacha20poly1305_ietf_encrypt_detached(*sealed, record->check, NULL, bytes, count, record->name.bytes,
+                                                        SPI_DIGEST_BYTES, NULL, record->nonce, store->key);
+    return SP_OK;
+}
+
+static sp_status take_block(sp_store *store, const spi_attached *attached, const sp_session *session, uint32_t block,
+                            sp_error *error) {
+    spi_pack_header like = header_for(store, session);
+    spi_pack_record record = {.name = attached->names[block], .parent = block ? attached->names[block - 1] : no_parent};
+    const uint8_t *bytes = spi_session_block(session, block);
+    uint8_t *sealed = NULL;
+    spi_pack *pack;
+    sp_status status = spi_store_pack_for(store, &like, &record.parent, &pack, error);
+    if (!status && store->has_key) {
+        status = seal(store, bytes, (size_t)like.block_bytes, &record, &sealed);
+    } else if (!status) {
+        spi_hash hash = spi_hash_bytes(bytes, (size_t)like.block_bytes, 0);
+        memcpy(record.check, &hash, sizeof hash);
+    }
+    if (!status) {
+        status = spi_pack_append(pack, &record, sealed ? sealed : bytes, (size_t)like.block_bytes, error);
+    }
+    spi_free(sealed);
+    if (!status && !spi_store_insert(store, &record.name, pack, pack->count - 1, true)) {
+        status = spi_fail(error, SP_NO_MEMORY, "no memory for the index of a store");
+    }
+    if (!status) {
+        pack->used_ns = spi_clock_ns();
+        store->stats.taken_blocks++;
+    }
+    return status;
+}
+
+/* All full blocks that the store lacks; *held is how many it has then, from the first on. */
+static sp_status take_blocks(sp_store *store, spi_attached *attached, const sp_session *session, uint32_t *held,
+                             sp_error *error) {
+    uint32_t full = session->token_count / SPI_BLOCK_TOKENS;
+    sp_status status = SP_OK;
+    *held = 0;
+    if (session->is_foreign) {
+        return SP_OK;
+    }
+    if (!want_names(attached, session, full)) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory for the names of a session's blocks");
+    }
+    spi_store_lock(store);
+    for (uint32_t i = 0; i < full && !status; i++) {
+        spi_entry *known = spi_store_find(store, &attached->names[i]);
+        if (known) {
+            known->pack->used_ns = spi_clock_ns();
+        } else {
+            status = take_block(store, attached, session, i, error);
+        }
+        *held = status ? i : i + 1;
+    }
+    if (status) {
+        spi_store_note(store, "blocks are not kept: %s", error && error->status ? error->message : "the store is full");
+    }
+    (void)spi_store_evict(store, store->bytes_max);
+    spi_store_unlock(store);
+    return status;
+}
+
+static void cache_grown(void *env, sp_session *session, uint32_t from, uint32_t computed_count, int64_t ns) {
+    sp_store *store = env;
+    spi_attached *attached = session->cache_data;
+    uint32_t kept = from / SPI_BLOCK_TOKENS, held;
+    sp_error ignored = {0};
+    attached->count = attached->count < kept ? attached->count : kept; /* what was truncated has other names now */
+    if (computed_count >= 16) {
+        spi_store_lock(store);
+        spi_cost *cost = cost_of(store, session);
+        cost->ns_per_token = blend(cost->ns_per_token, (double)ns / computed_count);
+        spi_store_unlock(store);
+    }
+    if (session->token_count / SPI_BLOCK_TOKENS > kept) {
+        (void)take_blocks(store, attached, session, &held, &ignored); /* a cache that cannot take is still one */
+    }
+}
+
+/* ---- attaching ---- */
+
+static sp_status cache_join(void *env, sp_session *session, sp_error *error) {
+    return sp_store_attach(env, session, error);
+}
+
+static void cache_gone(void *env, sp_session *session) {
+    spi_attached *attached = session->cache_data;
+    (void)env;
+    spi_free(attached->names);
+    spi_free(attached);
+    session->cache_data = NULL;
+}
+
+void spi_store_set_cache(sp_store *store) {
+    store->cache = (spi_session_cache){
+        .join = cache_join, .find = cache_find, .grown = cache_grown, .gone = cache_gone, .env = store};
+}
+
+sp_status sp_store_attach(sp_store *store, sp_session *session, sp_error *error) {
+    if (session->cache) {
+        return session->cache == &store->cache
+                   ? SP_OK
+                   : spi_fail(error, SP_INVALID, "the session is attached to another store");
+    }
+    spi_attached *attached = spi_alloc(1, sizeof *attached);
+    if (!attached) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory to attach a session to a store");
+    }
+    attached->store = store;
+    session->cache = &store->cache;
+    session->cache_data = attached;
+    return SP_OK;
+}
+
+sp_status sp_store_attach_guest(sp_store *store, sp_guest *guest, sp_error *error) {
+    return spi_guest_set_cache(guest, &store->cache, error);
+}
+
+sp_status sp_store_take(sp_store *store, sp_session *session, uint32_t *block_count, sp_error *error) {
+    sp_error local = {0};
+    *block_count = 0;
+    error = error ? error : &local;
+    sp_status status = sp_store_attach(store, session, error);
+    return status ? status : take_blocks(store, session->cache_data, session, block_count, error);
+}
+
+/* A store that cannot take all of a session's blocks has them inside of the snapshot. */
+sp_status spi_capture_take_blocks(spi_capture *capture, sp_error *error) {
+    sp_store *store = capture->options->store;
+    for (uint32_t i = 0; store && i < capture->session_count; i++) {
+        spi_saved_session *saved = &capture->sessions[i];
+        sp_session *session = capture->state.slots[saved->slot].session;
+        uint32_t held = 0, known;
+        sp_status status = sp_store_attach(store, session, error);
+        if (status) {
+            return status;
+        }
+        if (!capture->options->without_cache && !sp_store_take(store, session, &held, NULL) &&
+            held == session->token_count / SPI_BLOCK_TOKENS && held) {
+            saved->names = spi_store_names(session, &known);
+            saved->block_count = held;
+        }
+    }
+    return SP_OK;
+}

@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# Actors by the commands: told a fact, forked, carried to the other device in a file, killed at any time, and asked.
+set -euo pipefail
+. "$SAMEPAGE_SOURCE_DIR/tests/e2e/common.sh"
+export XDG_DATA_HOME=$work/data
+actor() { "$SAMEPAGE" actor "$@"; }
+
+# wait_for SECONDS COMMAND...: until the command succeeds.
+wait_for() {
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $end ] || fail "waited in vain for: $*"
+        sleep 0.05
+    done
+}
+
+# ---- the whole of it ----
+other=cpu
+case " $(devices) " in *" vulkan "*) other=vulkan ;; esac
+actor create ada -m demo=$model -d cpu
+actor send ada "Hello! My name is Ada and my boat is green." >"$work/hello"
+[ -s "$work/hello" ] || fail "ada says nothing"
+actor fork ada bob
+actor export ada "$work/ada.snap"
+actor import eve "$work/ada.snap" -d $other
+for name in ada bob eve; do
+    actor send $name "What colour is my boat?" | grep -i green >/dev/null || fail "$name forgot"
+    actor send $name "And what is my name?" | grep Ada >/dev/null || fail "$name forgot the name"
+done
+check "$(actor send ada --json "What is my name?")" 'j["handled"] and "Ada" in j["reply"] and j["commit"] == 4'
+check "$(actor list --json)" '[a["name"] for a in j["actors"]] == ["ada", "bob", "eve"]'
+check "$(actor log bob --json)" '[m["status"] for m in j["messages"]] == ["done", "done"] and "reen" in j["messages"][0]["reply"]'
+check "$(actor show eve --json)" 'j["device"] == "'$other'" and j["origin"] == "import" and j["commits"] == 2'
+[ "$(stat -c %a "$work/data/samepage")" = 700 ] || fail "the folder is open to others"
+[ -z "$(find "$work/data/samepage" "$work/ada.snap" -type f -perm /077)" ] || fail "a file is open to others"
+
+# ---- a guest of one's own; the chat example as an actor ----
+actor create talk "$guests/example_chat_actor.wasm" -m $model
+actor send talk "My boat is green." >/dev/null
+actor send talk "What colour is my boat?" | grep green >/dev/null || fail "the chat example forgets as an actor"
+
+actor create one "$guests/test_actor.wasm" -d none
+actor create two "$guests/test_actor.wasm" -d none
+[ "$(actor send one count)" = 1 ] || fail "count"
+[ "$(echo count | actor send one)" = 2 ] || fail "count from standard input"
+actor send one "send two count" >/dev/null
+[ "$(actor send two count)" = 2 ] || fail "a message between actors"
+[ "$(actor send one heard)" = "two:1;" ] || fail "a reply between actors"
+
+# ---- failures ----
+expect 1 'no actor nobody' actor send nobody hello
+expect 1 'is an actor ada already' actor create ada -m $model
+expect 1 'no name for an actor' actor create "../ada" -m $model
+expect 1 'cannot open' actor create x -m /nowhere.gguf
+expect 1 'is no actor' actor create x "$guests/example_matmul.wasm"
+expect 2 'expected a name' actor send
+expect 2 'no command' "$SAMEPAGE" actor frobnicate
+expect 1 'not of an actor|damaged|not a snapshot' actor import x $model
+check "$(actor send one trap --json || true)" 'not j["handled"] and j["failures"] == 3 and "unreachable" in j["error"]'
+[ "$(actor send one count)" = 3 ] || fail "a trap was not undone"
+check "$(actor log one --json)" '[m["status"] for m in j["messages"]][-2] == "dead"'
+head -c 100000 "$work/ada.snap" >"$work/torn.snap"
+expect 1 'torn.snap' actor import torn "$work/torn.snap"
+expect 1 'torn.snap' "$SAMEPAGE" snapshot verify "$work/torn.snap"
+"$SAMEPAGE" snapshot verify "$work/ada.snap" >/dev/null
+check "$("$SAMEPAGE" snapshot inspect --json "$work/ada.snap")" 'j["has_module"] and j["sessions"][0]["tokens"] > 20'
+check "$("$SAMEPAGE" snapshot inspect --json --actor ada)" 'j["sessions"][0]["tokens"] > 60'
+check "$("$SAMEPAGE" store stats --json)" 'j["blocks"] > 0 and j["damaged_blocks"] == 0'
+"$SAMEPAGE" store verify >/dev/null
+"$SAMEPAGE" store gc --max 0 >/dev/null
+actor send ada "What colour is my boat?" | grep -i green >/dev/null || fail "ada needs its blocks"
+actor rm eve talk
+expect 1 'no actor eve' actor show eve
+
+# ---- many processes at once: each message once, in some order ----
+for i in 1 2 3 4 5 6; do
+    actor send two count >"$work/count.$i" &
+done
+wait
+sort -n "$work"/count.? | tr '\n' ' ' | grep '^3 4 5 6 7 8 $' >/dev/null || fail "counted $(cat "$work"/count.?)"
+
+# ---- a server, and kill -9 in the middle of an answer: whoever waits takes its place ----
+"$SAMEPAGE" actor serve 2>"$work/serve" &
+server=$!
+wait_for 20 test -S "$work/data/samepage/socket"
+expect 1 "process $server holds" actor serve
+[ "$(actor send two count)" = 9 ] || fail "count by the server"
+actor send two "timer 300 tea" >/dev/null
+sleep 0.6
+[ "$(actor send two heard)" = "timer:tea;" ] || fail "the timer does not ring"
+actor send two loop >"$work/loop" 2>&1 &
+looping=$!
+sleep 0.3
+kill -9 $server
+wait $server 2>/dev/null || true
+sleep 0.3
+kill -9 $looping
+wait $looping 2>/dev/null || true
+actor send bob "What colour is my boat?" | grep -i green >/dev/null || fail "bob did not survive"
+
+# ---- encrypted ----
+head -c 32 /dev/urandom >"$work/key"
+secret="My boat is green and nobody else may know"
+actor create ada --data "$work/sealed" --key "$work/key" -m $model -d cpu
+actor send ada --data "$work/sealed" --key "$work/key" "$secret" >/dev/null
+actor export ada --data "$work/sealed" --key "$work/key" "$work/sealed.snap"
+expect 1 'encrypted' actor send ada --data "$work/sealed" hello
+if grep -raq "$secret" "$work/sealed" "$work/sealed.snap"; then
+    fail "a secret can be read from the disk"
+fi
+grep -raq "My name is Ada" "$work/data" || fail "the check for secrets checks nothing"

@@ -1,0 +1,145 @@
+/* A token in one launch against the same token op by op, on whatever CUDA card there is: random models of several shapes
+ * and every type, at positions on, before and behind the edges of blocks and of the runs that a context is split in. With
+ * and without logits, with KV mirrored and in place; the guest's blocks are compared as well. */
+#include "support/support.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/half.h"
+#include "bench_shape.h"
+#include "device/cuda/cuda.h"
+
+/* Plain types differ by the order of sums only. Quantised ones round activations to 8 bits in one of the two: each
+ * product is then off by about 0.4% of its own size, and so are the logits, for errors add up like the terms do. */
+#define PLAIN_ERROR     2e-4
+#define QUANTISED_ERROR 3e-2
+
+#define CONTEXT 1400u
+
+static sp_device *open_cuda(const spi_cu_choices *choices) {
+    sp_device *device;
+    sp_error error = {0};
+    spi_cu_test_choices(choices);
+    sp_status status = sp_device_open("cuda", NULL, &device, &error);
+    spi_cu_test_choices(NULL);
+    if (status == SP_NO_DEVICE || status == SP_UNSUPPORTED) {
+        print_message("no usable CUDA device: %s\n", error.message);
+        return NULL;
+    }
+    TEST_OK(status, error);
+    return device;
+}
+
+static double rms(const float *a, const float *b, size_t count) {
+    double sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        double difference = (double)a[i] - (b ? (double)b[i] : 0);
+        sum += difference * difference;
+    }
+    return sqrt(sum / (double)count);
+}
+
+static const float *logits(const bench_model *model) {
+    uint64_t blocks = (CONTEXT + SPI_BLOCK_TOKENS - 1) / SPI_BLOCK_TOKENS;
+    return (const float *)(const void *)(sp_region_base(model->region) + blocks * model->tape.kv.block_bytes);
+}
+
+static double half_at(const bench_model *model, uint64_t offset) {
+    uint16_t half;
+    memcpy(&half, sp_region_base(model->region) + offset, sizeof half);
+    return (double)spi_f16_to_f32(half);
+}
+
+static double compare_blocks(const bench_model *a, const bench_model *b, uint32_t position) {
+    const spi_kv_shape *kv = &a->tape.kv;
+    double difference = 0, size = 0;
+    for (uint32_t i = 0; i < kv->layers * 2 * kv->kv_heads; i++) {
+        uint64_t at = spi_kv_row_offset(kv, i / 2 / kv->kv_heads, i / kv->kv_heads % 2, i % kv->kv_heads, position);
+        for (uint32_t c = 0; c < kv->head_dim; c++) {
+            double x = half_at(a, at + (uint64_t)c * 2), y = half_at(b, at + (uint64_t)c * 2);
+            difference += (x - y) * (x - y);
+            size += x * x;
+        }
+    }
+    assert_true(size > 0);
+    return sqrt(difference / size);
+}
+
+static void compare(const bench_shape *shape, const spi_cu_choices *choices, sp_device *reference) {
+    static const uint32_t starts[] = {0, 60, 127, 320, 1023, 1390};
+    sp_error error = {0};
+    sp_device *device = open_cuda(choices);
+    bench_model model, plain;
+    TEST_OK(bench_model_open(device, shape, 512, CONTEXT, &model, &error), error);
+    TEST_OK(bench_model_open(reference, shape, 512, CONTEXT, &plain, &error), error);
+    assert_non_null(model.program->decode);
+    assert_null(plain.program->decode);
+    double worst = 0, worst_blocks = 0,
+           bound = sp_dtype_block_elements(shape->type) > 1 ? QUANTISED_ERROR : PLAIN_ERROR;
+    uint32_t done = 0;
+    for (size_t s = 0; s < sizeof starts / sizeof starts[0]; s++) {
+        while (done < starts[s]) {
+            uint32_t rows = starts[s] - done < 512 ? starts[s] - done : 512;
+            assert_true(bench_model_run(&model, rows, done, false, &error) >= 0);
+            assert_true(bench_model_run(&plain, rows, done, false, &error) >= 0);
+            done += rows;
+        }
+        for (uint32_t i = 0; i < 6; i++, done++) {
+            assert_true(bench_model_run(&model, 1, done, i != 2, &error) >= 0);
+            assert_true(bench_model_run(&plain, 1, done, i != 2, &error) >= 0);
+            double error_now =
+                rms(logits(&model), logits(&plain), shape->vocab) / rms(logits(&plain), NULL, shape->vocab);
+            worst = error_now > worst || isnan(error_now) ? error_now : worst;
+            if (!(error_now <= bound)) {
+                print_message("position %u: logits differ by %.1e: %g %g %g, not %g %g %g\n", done, error_now,
+                              (double)logits(&model)[0], (double)logits(&model)[1], (double)logits(&model)[2],
+                              (double)logits(&plain)[0], (double)logits(&plain)[1], (double)logits(&plain)[2]);
+            }
+            double blocks = compare_blocks(&model, &plain, done);
+            worst_blocks = blocks > worst_blocks || isnan(blocks) ? blocks : worst_blocks;
+        }
+    }
+    print_message("%-5s width %u heads %u/%u of %u, inner %u: logits differ by %.1e of their size, blocks by %.1e\n",
+                  sp_dtype_name(shape->type), shape->width, shape->heads, shape->kv_heads, shape->head_dim,
+                  shape->inner, worst, worst_blocks);
+    assert_true(worst <= bound);
+    assert_true(worst_blocks <= bound + 1e-3); /* and the rounding of f16 */
+    bench_model_close(&model);
+    bench_model_close(&plain);
+    sp_device_close(device);
+}
+
+static void test_agrees(void **state) {
+    (void)state;
+    static const sp_dtype types[] = {SP_BF16, SP_F16, SP_Q8_0, SP_Q4_0};
+    static const bench_shape shapes[] = {
+        {.layers = 2, .width = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 704, .vocab = 1003},
+        {.layers = 3, .width = 1024, .heads = 8, .kv_heads = 8, .head_dim = 128, .inner = 2816, .vocab = 512},
+        {.layers = 2, .width = 2048, .heads = 32, .kv_heads = 8, .head_dim = 64, .inner = 8192, .vocab = 5000},
+        {.layers = 2, .width = 960, .heads = 15, .kv_heads = 5, .head_dim = 64, .inner = 2560, .vocab = 3000},
+        {.layers = 2, .width = 512, .heads = 8, .kv_heads = 1, .head_dim = 256, .inner = 1024, .vocab = 777},
+    };
+    spi_cu_choices plain = {.op_by_op = true}, in_place = {.in_place = true};
+    sp_device *reference = open_cuda(&plain);
+    if (!reference) {
+        skip();
+    }
+    for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+            bench_shape shape = shapes[i];
+            shape.type = types[t];
+            compare(&shape, NULL, reference);
+            if (!i) {
+                compare(&shape, &in_place, reference);
+            }
+        }
+    }
+    sp_device_close(reference);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_agrees)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

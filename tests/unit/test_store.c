@@ -1,0 +1,380 @@
+/* tests/unit/test_store.c - blocks found again, shared, damaged, evicted. The oracle of every result is a session without a
+ * store. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "device/backend.h"
+#include "os/file.h"
+#include "session/session.h"
+#include "support/durable_rig.h"
+#include "support/session_rig.h"
+
+static session_rig rig;
+static char notices[1024];
+
+static int setup(void **state) {
+    (void)state;
+    return test_rig_open(&rig);
+}
+
+static int teardown(void **state) {
+    (void)state;
+    return test_rig_close(&rig);
+}
+
+static void note(void *env, const char *text) {
+    (void)env;
+    snprintf(notices + strlen(notices), sizeof notices - strlen(notices), "%s\n", text);
+}
+
+static sp_store *open_store(const char *folder, const uint8_t *key, uint64_t bytes_max) {
+    const sp_store_options options = {.folder = folder, .key = key, .bytes_max = bytes_max, .notice = note};
+    sp_store *store = NULL;
+    sp_error error = {0};
+    notices[0] = 0;
+    TEST_OK(sp_store_open(&options, &store, &error), error);
+    return store;
+}
+
+static sp_store_stats stats_of(sp_store *store) {
+    sp_store_stats stats;
+    sp_store_get_stats(store, &stats);
+    return stats;
+}
+
+static sp_session *attached(sp_store *store, sp_model *model, sp_device *device) {
+    sp_session *session = test_session_create(model, device, 1024, 1);
+    sp_error error = {0};
+    TEST_OK(sp_store_attach(store, session, &error), error);
+    return session;
+}
+
+/* Appends through a session of the store; its logits must be those of one without. */
+static void check_same(sp_store *store, uint64_t seed, uint32_t count) {
+    int32_t tokens[1024];
+    test_tokens(rig.demo, seed, tokens, count);
+    sp_session *plain = test_session_create(rig.demo, rig.cpu, 1024, 1), *session = attached(store, rig.demo, rig.cpu);
+    test_session_append(plain, tokens, count, SP_LOGITS_LAST);
+    test_session_append(session, tokens, count, SP_LOGITS_LAST);
+    assert_int_equal(sp_session_token_count(session), count);
+    double distance =
+        test_distance(sp_session_logits(plain, 0), sp_session_logits(session, 0), test_model_vocab(rig.demo));
+    double size = test_rms(sp_session_logits(plain, 0), test_model_vocab(rig.demo));
+    if (distance > size * 1e-2) {
+        fail_msg("logits differ by %g of %g", distance, size);
+    }
+    sp_session_destroy(session);
+    sp_session_destroy(plain);
+}
+
+static void a_prefix_is_found_again(void **state) {
+    (void)state;
+    sp_store *store = open_store(NULL, NULL, 0);
+    check_same(store, 1, 300);
+    assert_int_equal(stats_of(store).blocks, 4);
+    assert_int_equal(stats_of(store).hits, 0);
+    check_same(store, 1, 300);
+    assert_int_equal(stats_of(store).hits, 4);
+    assert_int_equal(stats_of(store).mapped_blocks, 4);
+    assert_int_equal(stats_of(store).blocks, 4);
+    check_same(store, 1, 256); /* the last token is computed for its logits: three blocks serve */
+    assert_int_equal(stats_of(store).hits, 7);
+    check_same(store, 2, 300);
+    assert_int_equal(stats_of(store).blocks, 8);
+    sp_store_close(store);
+}
+
+/* A session that goes back and on has other names for what comes then. */
+static void truncating_forgets_names(void **state) {
+    (void)state;
+    int32_t tokens[512];
+    sp_error error = {0};
+    sp_store *store = open_store(NULL, NULL, 0);
+    test_tokens(rig.tiny, 3, tokens, 512);
+    sp_session *session = attached(store, rig.tiny, rig.cpu), *plain = test_session_create(rig.tiny, rig.cpu, 1024, 1);
+    test_session_append(session, tokens, 200, SP_LOGITS_LAST);
+    TEST_OK(sp_session_truncate(session, 100, &error), error);
+    test_session_append(session, tokens + 300, 150, SP_LOGITS_LAST);
+    test_session_append(plain, tokens, 100, SP_LOGITS_NONE);
+    test_session_append(plain, tokens + 300, 150, SP_LOGITS_LAST);
+    assert_int_equal(stats_of(store).blocks, 5); /* 0, 1 and 2 of the first, 1 and 2 of the second: the first is one */
+    sp_session *again = attached(store, rig.tiny, rig.cpu);
+    test_session_append(again, tokens, 100, SP_LOGITS_NONE);
+    test_session_append(again, tokens + 300, 150, SP_LOGITS_LAST);
+    assert_true(test_distance(sp_session_logits(plain, 0), sp_session_logits(again, 0), test_model_vocab(rig.tiny)) <
+                1e-3);
+    sp_session_destroy(again);
+    sp_session_destroy(plain);
+    sp_session_destroy(session);
+    sp_store_close(store);
+}
+
+static void writing_does_not_reach_others(void **state) {
+    (void)state;
+    sp_store *store = open_store(NULL, NULL, 0);
+    int32_t tokens[130];
+    test_tokens(rig.demo, 4, tokens, 130);
+    sp_session *a = attached(store, rig.demo, rig.cpu), *b = attached(store, rig.demo, rig.cpu);
+    test_session_append(a, tokens, 130, SP_LOGITS_LAST);
+    test_session_append(b, tokens, 130, SP_LOGITS_LAST);
+    assert_true(b->is_mapped);
+    uint64_t bytes = 4096;
+    uint8_t *kept = spi_alloc(bytes, 1);
+    sp_session *c = attached(store, rig.demo, rig.cpu);
+    test_session_append(c, tokens, 130, SP_LOGITS_LAST);
+    memcpy(kept, spi_session_block(c, 0), bytes);
+    memset(spi_session_block(b, 0), 0x5a, bytes);
+    assert_memory_equal(spi_session_block(c, 0), kept, bytes);
+    check_same(store, 4, 130);
+    spi_free(kept);
+    sp_session_destroy(c);
+    sp_session_destroy(b);
+    sp_session_destroy(a);
+    sp_store_close(store);
+}
+
+static void a_folder_keeps_them(void **state) {
+    (void)state;
+    const uint8_t key[SP_STORE_KEY_BYTES] = {9}, other[SP_STORE_KEY_BYTES] = {8};
+    for (int encrypted = 0; encrypted < 2; encrypted++) {
+        char folder[64];
+        sp_error error = {0};
+        test_folder_create(folder);
+        sp_store *store = open_store(folder, encrypted ? key : NULL, 0);
+        check_same(store, 5, 400);
+        TEST_OK(sp_store_sync(store, &error), error);
+        sp_store_close(store);
+        store = open_store(folder, encrypted ? key : NULL, 0);
+        assert_int_equal(stats_of(store).blocks, 6);
+        check_same(store, 5, 400);
+        assert_int_equal(stats_of(store).hits, 6);
+        assert_int_equal(stats_of(store).mapped_blocks, 6);
+        uint64_t damaged = 1;
+        TEST_OK(sp_store_verify(store, &damaged, &error), error);
+        assert_int_equal(damaged, 0);
+        sp_store_close(store);
+        /* The other way round, and with another key, it is not opened. */
+        const sp_store_options wrong[] = {{.folder = folder, .key = encrypted ? NULL : key},
+                                          {.folder = folder, .key = other}};
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(sp_store_open(&wrong[i], &store, &error), SP_INVALID);
+            assert_null(store);
+        }
+        test_folder_remove(folder);
+    }
+}
+
+/* Finds the one pack of a folder. */
+static void pack_path(const char *folder, char *path, size_t capacity) {
+    DIR *dir = opendir(folder);
+    path[0] = 0;
+    for (const struct dirent *item; (item = readdir(dir));) {
+        if (strstr(item->d_name, ".kv")) {
+            snprintf(path, capacity, "%s/%s", folder, item->d_name);
+        }
+    }
+    closedir(dir);
+    assert_true(path[0]);
+}
+
+static void damage_costs_time_only(void **state) {
+    (void)state;
+    char folder[64], path[400];
+    test_folder_create(folder);
+    sp_store *store = open_store(folder, NULL, 0);
+    check_same(store, 6, 300);
+    sp_store_close(store);
+    pack_path(folder, path, sizeof path);
+    struct stat info;
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+    void *good;
+    size_t bytes;
+    sp_error error = {0};
+    TEST_OK(spi_file_read(path, SIZE_MAX, &good, &bytes, &error), error);
+    sp_model_info model;
+    sp_model_get_info(rig.demo, &model);
+    size_t data = bytes - 4 * model.block_bytes;
+    /* The header, the first and third record, the first and third block, the end. */
+    const size_t places[] = {
+        3, 20, 100, 4096 + 20, 4096 + 2 * 128 + 60, data + 77, data + 2 * model.block_bytes + 5, bytes - 1};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        uint8_t *bad = spi_alloc(bytes, 1);
+        memcpy(bad, good, bytes);
+        bad[places[i]] ^= 0x10;
+        TEST_OK(spi_file_write(path, bad, bytes, false, &error), error);
+        spi_free(bad);
+        store = open_store(folder, NULL, 0);
+        check_same(store, 6, 300);
+        assert_true(stats_of(store).hits < 4);
+        sp_store_close(store);
+        /* It computed what was missing and kept it in packs of its own: away with them. */
+        test_folder_remove(folder);
+        assert_int_equal(mkdir(folder, 0700), 0);
+        TEST_OK(spi_file_write(path, good, bytes, false, &error), error);
+        store = open_store(folder, NULL, 0);
+        uint64_t damaged = 9;
+        TEST_OK(sp_store_verify(store, &damaged, &error), error);
+        assert_int_equal(damaged, 0);
+        sp_store_close(store);
+    }
+    for (size_t cut = 0; cut < bytes; cut += bytes / 7 + 1) {
+        TEST_OK(spi_file_write(path, good, cut, false, &error), error);
+        store = open_store(folder, NULL, 0);
+        check_same(store, 6, 300);
+        sp_store_close(store);
+        test_folder_remove(folder);
+        assert_int_equal(mkdir(folder, 0700), 0);
+    }
+    spi_free(good);
+    test_folder_remove(folder);
+}
+
+static void a_limit_is_kept_and_pins_too(void **state) {
+    (void)state;
+    char folder[64];
+    sp_error error = {0};
+    sp_model_info model;
+    sp_model_get_info(rig.demo, &model);
+    for (int on_disk = 0; on_disk < 2; on_disk++) {
+        test_folder_create(folder);
+        sp_store *store = open_store(on_disk ? folder : NULL, NULL, 9 * model.block_bytes);
+        sp_session *pinned = attached(store, rig.demo, rig.cpu);
+        int32_t tokens[192];
+        test_tokens(rig.demo, 100, tokens, 192);
+        test_session_append(pinned, tokens, 192, SP_LOGITS_LAST);
+        TEST_OK(sp_store_pin(store, pinned, true, &error), error);
+        assert_int_equal(stats_of(store).pinned_packs, 1);
+        for (uint64_t seed = 200; seed < 206; seed++) {
+            check_same(store, seed, 200);
+            assert_true(stats_of(store).bytes <= 9 * model.block_bytes);
+        }
+        assert_true(stats_of(store).evicted_blocks >= 9);
+        uint64_t hits = stats_of(store).hits;
+        check_same(store, 100, 192);
+        assert_int_equal(stats_of(store).hits, hits + 2);
+        TEST_OK(sp_store_pin(store, pinned, false, &error), error);
+        uint64_t evicted;
+        TEST_OK(sp_store_gc(store, 1, &evicted, &error), error);
+        assert_int_equal(stats_of(store).blocks, 0);
+        test_session_append(pinned, tokens, 5, SP_LOGITS_LAST); /* what was mapped stays valid */
+        sp_session_destroy(pinned);
+        sp_store_close(store);
+        test_folder_remove(folder);
+    }
+}
+
+static void another_process_finds_them(void **state) {
+    (void)state;
+    char folder[64];
+    int status;
+    test_folder_create(folder);
+    sp_store *store = open_store(folder, NULL, 0);
+    int32_t tokens[200];
+    test_tokens(rig.tiny, 7, tokens, 200);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (!child) { /* the tiny model on the device of one thread: a fork has no others */
+        sp_store *own = open_store(folder, NULL, 0);
+        sp_session *session = attached(own, rig.tiny, rig.reference);
+        test_session_append(session, tokens, 200, SP_LOGITS_LAST);
+        _exit(stats_of(own).blocks == 3 ? 0 : 1);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    usleep(30000);
+    sp_session *session = attached(store, rig.tiny, rig.cpu);
+    test_session_append(session, tokens, 200, SP_LOGITS_LAST);
+    assert_int_equal(stats_of(store).hits, 3);
+    sp_session_destroy(session);
+    sp_store_close(store);
+    test_folder_remove(folder);
+}
+
+static int fault_countdown, fault_errno;
+
+static int fault(spi_file_op op) {
+    (void)op;
+    return fault_countdown-- == 0 ? fault_errno : 0;
+}
+
+static void a_full_disk_is_survived(void **state) {
+    (void)state;
+    const int errors[] = {ENOSPC, EIO, -ENOSPC};
+    for (int kind = 0; kind < 3; kind++) {
+        for (int after = 0; after < 14; after++) {
+            char folder[64];
+            test_folder_create(folder);
+            sp_store *store = open_store(folder, NULL, 0);
+            fault_errno = errors[kind];
+            fault_countdown = after;
+            spi_file_set_fault(fault);
+            int32_t tokens[200];
+            test_tokens(rig.tiny, 8, tokens, 200);
+            sp_session *session = attached(store, rig.tiny, rig.cpu), *again = attached(store, rig.tiny, rig.cpu);
+            test_session_append(session, tokens, 200, SP_LOGITS_LAST);
+            test_session_append(again, tokens, 200, SP_LOGITS_LAST);
+            spi_file_set_fault(NULL);
+            double distance =
+                test_distance(sp_session_logits(session, 0), sp_session_logits(again, 0), test_model_vocab(rig.tiny));
+            assert_true(distance < 1e-3);
+            sp_session_destroy(again);
+            sp_session_destroy(session);
+            sp_store_close(store);
+            test_folder_remove(folder);
+        }
+    }
+}
+
+static void any_allocation_may_fail(void **state) {
+    (void)state;
+    int32_t tokens[200];
+    test_tokens(rig.tiny, 9, tokens, 200);
+    bool done = false;
+    for (long i = 0; !done; i++) {
+        char folder[64];
+        test_folder_create(folder);
+        const sp_store_options options = {.folder = folder};
+        sp_store *store = NULL;
+        sp_session *a = test_session_create(rig.tiny, rig.cpu, 256, 1),
+                   *b = test_session_create(rig.tiny, rig.cpu, 256, 1);
+        sp_error error = {0};
+        assert_true(i < 500);
+        spi_memory_fail_after(i);
+        sp_status status = sp_store_open(&options, &store, &error);
+        status = status ? status : sp_store_attach(store, a, &error);
+        status = status ? status : sp_store_attach(store, b, &error);
+        status = status ? status : sp_session_append(a, tokens, 200, SP_LOGITS_LAST, &error);
+        status = status ? status : sp_session_append(b, tokens, 200, SP_LOGITS_LAST, &error);
+        spi_memory_fail_after(-1);
+        assert_true(status == SP_OK || status == SP_NO_MEMORY || status == SP_DEVICE_LOST);
+        if (!status) {
+            assert_true(test_distance(sp_session_logits(a, 0), sp_session_logits(b, 0), test_model_vocab(rig.tiny)) <
+                        1e-3);
+            done = stats_of(store).hits == 3;
+        }
+        sp_session_destroy(a);
+        sp_session_destroy(b);
+        sp_store_close(store);
+        test_folder_remove(folder);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_prefix_is_found_again),       cmocka_unit_test(truncating_forgets_names),
+        cmocka_unit_test(writing_does_not_reach_others), cmocka_unit_test(a_folder_keeps_them),
+        cmocka_unit_test(damage_costs_time_only),        cmocka_unit_test(a_limit_is_kept_and_pins_too),
+        cmocka_unit_test(another_process_finds_them),    cmocka_unit_test(a_full_disk_is_survived),
+        cmocka_unit_test(any_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,198 @@
+/* tests/unit/test_tracker.c - deltas on a base are the guest: the oracle is a full capture of it at the same time. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "support/durable_rig.h"
+
+static int setup(void **state) {
+    static durable_rig rig;
+    test_durable_open(&rig, false);
+    *state = &rig;
+    return 0;
+}
+
+static int teardown(void **state) {
+    test_durable_close(*state);
+    return 0;
+}
+
+static void print_line(void *env, const char *text) {
+    (void)env;
+    print_error("differs: %s\n", text);
+}
+
+static void same(const sp_snapshot *a, const sp_snapshot *b) {
+    bool is_same = false;
+    sp_error error = {0};
+    TEST_OK(sp_snapshot_diff(a, b, print_line, NULL, &is_same, &error), error);
+    assert_true(is_same);
+}
+
+static sp_tracker *track(sp_guest *guest, const sp_snapshot *base, sp_tracking tracking) {
+    const sp_tracker_options options = {.tracking = tracking};
+    sp_tracker *tracker = NULL;
+    sp_error error = {0};
+    sp_status status = sp_tracker_create(guest, base, &options, &tracker, &error);
+    if (status == SP_UNSUPPORTED && tracking == SP_TRACK_FAULTS) {
+        print_message("%s\n", error.message);
+        return NULL;
+    }
+    TEST_OK(status, error);
+    return tracker;
+}
+
+static void deltas_make_the_guest(void **state) {
+    durable_rig *rig = *state;
+    sp_error error = {0};
+    for (int way = SP_TRACK_FAULTS; way <= SP_TRACK_HASHES; way++) {
+        test_random random = test_random_seed(test_seed());
+        sp_guest *guest = test_durable_guest(rig, 256, true);
+        test_durable_call(guest, "tell", 5, 40, 2);
+        sp_snapshot *base = test_durable_capture(guest, NULL);
+        sp_tracker *tracker = track(guest, base, (sp_tracking)way);
+        for (int turn = 0; tracker && turn < 12; turn++) {
+            uint32_t touched = test_random_below(&random, 40);
+            for (uint32_t i = 0; i < touched; i++) {
+                test_durable_call(guest, "touch", test_random_below(&random, 512), test_random_below(&random, 3), 2);
+            }
+            test_durable_call(guest, "next", 0, 0, 0);
+            sp_snapshot *delta = NULL, *result = NULL;
+            TEST_OK(sp_tracker_delta(tracker, NULL, &delta, &error), error);
+            TEST_OK(sp_snapshot_apply(base, delta, &result, &error), error);
+            sp_snapshot *full = test_durable_capture(guest, NULL);
+            same(result, full);
+            sp_snapshot_close(full);
+            if (turn % 3 == 2) { /* one in three is lost: the next has its changes, too */
+                sp_snapshot_close(result);
+            } else {
+                sp_tracker_accept(tracker);
+                sp_snapshot_close(base);
+                base = result;
+            }
+            sp_snapshot_close(delta);
+        }
+        sp_tracker_destroy(tracker);
+        sp_snapshot_close(base);
+        sp_guest_destroy(guest);
+    }
+}
+
+static void a_delta_is_as_large_as_what_changed(void **state) {
+    durable_rig *rig = *state;
+    sp_error error = {0};
+    sp_guest *guest = test_durable_guest(rig, 1024, false);
+    test_durable_call(guest, "tell", 5, 500, 2);
+    sp_snapshot *base = test_durable_capture(guest, NULL), *delta = NULL;
+    sp_tracker *tracker = track(guest, base, SP_TRACK_AUTO);
+    for (int i = 0; i < 100; i++) {
+        test_durable_call(guest, "touch", i * 3, i + 1, 2);
+    }
+    test_durable_call(guest, "tell", 6, 50, 2);
+    TEST_OK(sp_tracker_delta(tracker, NULL, &delta, &error), error);
+    sp_snapshot_info info;
+    sp_snapshot_get_info(delta, &info);
+    sp_snapshot_session session;
+    assert_true(sp_snapshot_get_session(delta, 0, &session));
+    assert_int_equal(session.token_first, 500);
+    assert_int_equal(session.token_count, 50);
+    assert_true(info.page_bytes >= 100 * 4096 && info.page_bytes <= 115 * 4096); /* what malloc and the stack touch */
+    assert_true((double)info.byte_count <= 1.2 * (double)(info.page_bytes + 50 * sizeof(int32_t)));
+    sp_snapshot_close(delta);
+    sp_tracker_destroy(tracker);
+    sp_snapshot_close(base);
+    sp_guest_destroy(guest);
+}
+
+static void a_guest_restored_from_deltas_goes_on(void **state) {
+    durable_rig *rig = *state;
+    sp_error error = {0};
+    sp_guest *guest = test_durable_guest(rig, 512, true);
+    sp_snapshot *base = test_durable_capture(guest, NULL);
+    sp_guest *other = test_durable_restore(rig, base, NULL);
+    sp_tracker *tracker = track(other, base, SP_TRACK_AUTO);
+    for (int turn = 0; turn < 3; turn++) {
+        test_durable_call(guest, "tell", turn, 70, 2);
+        test_durable_call(other, "tell", turn, 70, 2);
+        sp_snapshot *delta = NULL, *result = NULL;
+        TEST_OK(sp_tracker_delta(tracker, NULL, &delta, &error), error);
+        sp_tracker_accept(tracker);
+        TEST_OK(sp_snapshot_apply(base, delta, &result, &error), error);
+        sp_snapshot_close(delta);
+        sp_snapshot_close(base);
+        base = result;
+    }
+    sp_tracker_destroy(tracker);
+    sp_guest_destroy(other);
+    sp_restore_report report;
+    const sp_restore_options options = {.report = &report};
+    other = test_durable_restore(rig, base, &options);
+    assert_int_equal(report.computed_tokens, 210); /* no store: tokens are the truth */
+    sp_snapshot_close(base);
+    test_durable_same(guest, other, 30);
+    sp_guest_destroy(other);
+    sp_guest_destroy(guest);
+}
+
+static void foreign_deltas_are_refused(void **state) {
+    durable_rig *rig = *state;
+    sp_error error = {0};
+    sp_guest *guest = test_durable_guest(rig, 256, false);
+    sp_snapshot *first = test_durable_capture(guest, NULL), *delta = NULL, *result = NULL;
+    sp_tracker *tracker = track(guest, first, SP_TRACK_AUTO);
+    test_durable_call(guest, "tell", 1, 10, 2);
+    sp_snapshot *second = test_durable_capture(guest, NULL);
+    TEST_OK(sp_tracker_delta(tracker, NULL, &delta, &error), error);
+    assert_int_equal(sp_snapshot_apply(second, delta, &result, &error), SP_INVALID);
+    assert_int_equal(sp_snapshot_apply(first, second, &result, &error), SP_INVALID);
+    assert_int_equal(sp_snapshot_apply(delta, delta, &result, &error), SP_INVALID);
+    assert_null(result);
+    sp_guest *restored = NULL;
+    assert_int_equal(sp_guest_restore(delta, rig->module, &rig->options, NULL, &restored, &error), SP_INVALID);
+    assert_non_null(strstr(error.message, "delta"));
+    assert_null(restored);
+    sp_snapshot_close(delta);
+    sp_snapshot_close(second);
+    sp_snapshot_close(first);
+    sp_tracker_destroy(tracker);
+    sp_guest_destroy(guest);
+}
+
+static void any_allocation_may_fail(void **state) {
+    durable_rig *rig = *state;
+    sp_guest *guest = test_durable_guest(rig, 256, true);
+    test_durable_call(guest, "tell", 5, 40, 2);
+    sp_snapshot *base = test_durable_capture(guest, NULL);
+    bool done = false;
+    for (long i = 0; !done; i++) {
+        sp_tracker *tracker = NULL;
+        sp_snapshot *delta = NULL, *result = NULL;
+        sp_error error = {0};
+        assert_true(i < 2000);
+        spi_memory_fail_after(i);
+        sp_status status = sp_tracker_create(guest, base, NULL, &tracker, &error);
+        status = status ? status : sp_tracker_delta(tracker, NULL, &delta, &error);
+        status = status ? status : sp_snapshot_apply(base, delta, &result, &error);
+        spi_memory_fail_after(-1);
+        assert_true(status == SP_OK || status == SP_NO_MEMORY);
+        done = status == SP_OK;
+        if (done) {
+            same(result, base);
+        }
+        sp_snapshot_close(result);
+        sp_snapshot_close(delta);
+        sp_tracker_destroy(tracker);
+    }
+    sp_snapshot_close(base);
+    sp_guest_destroy(guest);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(deltas_make_the_guest),
+        cmocka_unit_test(a_delta_is_as_large_as_what_changed),
+        cmocka_unit_test(a_guest_restored_from_deltas_goes_on),
+        cmocka_unit_test(foreign_deltas_are_refused),
+        cmocka_unit_test(any_allocation_may_fail),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
