@@ -104,7 +104,12 @@ static ops_case plain_case(spi_op_kind kind, uint32_t rows, uint32_t position) {
 }
 
 static bool wants_type(const bench_options *options, sp_dtype type) {
-    return !options->types || strstr(options->types, sp_dtype_name(type));
+    const char *name = sp_dtype_name(type), *at = options->types;
+    size_t length = strlen(name);
+    while (at && *at && (strncmp(at, name, length) || (at[length] && at[length] != ','))) {
+        at = strchr(at, ',') ? strchr(at, ',') + 1 : "";
+    }
+    return !at || *at;
 }
 
 static int bench_products(const ops_device *on, const bench_options *options, sp_error *error) {

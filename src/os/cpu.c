@@ -1,12 +1,16 @@
 /* os/cpu.c - processor features and thread counts on Linux. See cpu.h. */
 #include "os/cpu.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -16,6 +20,44 @@
 static bool ask_for_tiles(void) {
     enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+/* The instructions themselves, with one row of zeros. */
+static void use_tiles(void) {
+    static const struct {
+        uint8_t palette, start_row, zero[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } shape = {.palette = 1, .row_bytes = {4, 4, 4}, .rows = {1, 1, 1}};
+    static const uint32_t zero;
+    __asm__ volatile("ldtilecfg %0\n\ttileloadd (%1, %2, 1), %%tmm0\n\ttdpbf16ps %%tmm2, %%tmm1, %%tmm0\n\t"
+                     "tilerelease"
+                     :
+                     : "m"(shape), "r"(&zero), "r"((size_t)4)
+                     : "memory");
+}
+
+/* Some virtual machines show AMX, grant it, and stop a process with SIGILL at its first instruction: a child tries. What
+ * it has to say comes through a pipe, since the process may have its own ideas about the states of children. */
+static bool tiles_run(void) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC)) {
+        return false;
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGILL, SIG_DFL);
+        signal(SIGSEGV, SIG_DFL);
+        use_tiles();
+        _exit(write(ends[1], "1", 1) == 1 ? 0 : 1);
+    }
+    close(ends[1]);
+    char answer = 0;
+    ssize_t count = 0;
+    while (child > 0 && (count = read(ends[0], &answer, 1)) < 0 && errno == EINTR) {}
+    close(ends[0]);
+    while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR) {}
+    return count == 1;
 }
 
 static uint64_t enabled_state(void) {
@@ -41,7 +83,7 @@ static void detect(spi_cpu_features *features) {
     features->avx512 =
         features->avx2_fma_f16c && avx512_state && (b >> 16 & 1) && (b >> 30 & 1) && (b >> 17 & 1) && (b >> 31 & 1);
     features->avx512_vnni = features->avx512 && (c >> 11 & 1);
-    bool tiles = tile_state && (d >> 24 & 1) && ask_for_tiles();
+    bool tiles = tile_state && (d >> 24 & 1) && ask_for_tiles() && tiles_run();
     features->amx_bf16 = tiles && (d >> 22 & 1);
     features->amx_int8 = tiles && (d >> 25 & 1);
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) {

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Instruction sets that the processor has and the system has switched on (XCR0; AMX is asked for). */
+/* Instruction sets that the processor has and the system has switched on (XCR0; AMX is asked for, and tried). */
 typedef struct spi_cpu_features {
     bool avx2_fma_f16c; /* x86-64-v3 as far as kernels need it */
     bool avx512;        /* F, BW, DQ, VL */

@@ -54,6 +54,7 @@ void ops_describe(const ops_case *test, char *text, size_t capacity);
 
 typedef struct ops_device {
     sp_device *device;
+    bool bf16;       /* products of several tokens may be made of activations and weights rounded to bf16 */
     bool exact_acts; /* products of quantised types take activations as they are, not rounded to 8 bits */
 } ops_device;
 

@@ -10,6 +10,9 @@
  *   the standard deviation s = sqrt(sum over blocks of d^2/12 sum w^2). A sum of bounded independent errors lies within
  *   6 s but for one in 10^8; the scale's own rounding is in the term above. Half of the cases have activations that such
  *   rounding leaves as they are: there the first term is all that is allowed.
+ * - Where a device may round factors to bf16 (BF16 weights are that already), each is off by at most 2^-8 of itself: the
+ *   standard deviation of a product's error is at most 2^-8 sqrt(roundings / 3) |a b|, and again 6 of the sum's bound it.
+ *   Grid activations are not left as they are by this.
  * - Elementwise functions: a few u of the result, and |u'| u for a rounded argument u' of exp.
  * EMBED scales one exact value: 2 u. ADD is two roundings, one where the scale is 1 and then the same as here: bound 0;
  * KV_STORE and GATHER are exact.
@@ -71,6 +74,14 @@ typedef struct decoded {
     const spi_tensor *tensor;
 } decoded;
 
+static double bf16_bound(sp_dtype type, const double *w, const float *x, uint32_t cols) {
+    double squares = 0, roundings = type == SP_BF16 ? 1 : sp_dtype_block_elements(type) > 1 ? 2 : 0;
+    for (uint32_t k = 0; k < cols; k++) {
+        squares += w[k] * x[k] * w[k] * x[k];
+    }
+    return 6 * 0x1p-8 * sqrt(squares * roundings / 3);
+}
+
 static void expect_product(const ops_bench *bench, const decoded *matrix, uint32_t row, double *values,
                            double *bounds) {
     const spi_op *op = &bench->ops[bench->tape.op_count - 1];
@@ -91,6 +102,7 @@ static void expect_product(const ops_bench *bench, const decoded *matrix, uint32
             variance += largest * largest / (127.0 * 127.0 * 12) * squares;
         }
         bounds[r] = sum_bound(cols, magnitude) + (rounded ? 6 * sqrt(variance) : 0);
+        bounds[r] += bench->on->bf16 ? bf16_bound(matrix->tensor->type, w, x, cols) : 0;
         if (op->bias != SPI_NONE) {
             double bias = ops_weight(&bench->tensors[op->bias], 0, r);
             sum += bias;

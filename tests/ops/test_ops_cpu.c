@@ -7,7 +7,7 @@
 #include "os/cpu.h"
 #include "support/support.h"
 
-static const char *const all_isas[] = {"reference", "avx2", "avx512"};
+static const char *const all_isas[] = {"reference", "avx2", "avx512", "amx"};
 
 /* NULL: not on this machine, and the refusal says what there is. */
 static sp_device *open_cpu(const char *isa, uint32_t thread_count) {
@@ -33,6 +33,7 @@ static void run_isa(const char *isa) {
     for (uint32_t i = 0; i < 3; i++) {
         devices[i].device = open_cpu(isa, threads[i]);
         devices[i].exact_acts = !strcmp(isa, "reference");
+        devices[i].bf16 = !strcmp(isa, "amx");
         if (!devices[i].device) {
             print_message("no %s here\n", isa);
             skip();
@@ -61,6 +62,11 @@ static void test_avx512(void **state) {
     run_isa(all_isas[2]);
 }
 
+static void test_amx(void **state) {
+    (void)state;
+    run_isa(all_isas[3]);
+}
+
 static void test_matmul(void **state) {
     (void)state;
     for (uint32_t i = 0; i < 3; i++) {
@@ -87,8 +93,8 @@ static void test_unknown_isa(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference), cmocka_unit_test(test_avx2),        cmocka_unit_test(test_avx512),
-        cmocka_unit_test(test_matmul),    cmocka_unit_test(test_unknown_isa),
+        cmocka_unit_test(test_reference), cmocka_unit_test(test_avx2),   cmocka_unit_test(test_avx512),
+        cmocka_unit_test(test_amx),       cmocka_unit_test(test_matmul), cmocka_unit_test(test_unknown_isa),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

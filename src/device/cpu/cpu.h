@@ -35,15 +35,17 @@ struct spi_store {
 };
 
 typedef enum spi_step_kind {
-    SPI_STEP_OP,      /* the op as it is */
-    SPI_STEP_ANGLES,  /* cosines and sines of the run's positions */
-    SPI_STEP_QUANTISE /* the op's src into SPI_FORM_I8, for the products that follow */
+    SPI_STEP_OP,     /* the op as it is */
+    SPI_STEP_ANGLES, /* cosines and sines of the run's positions */
+    SPI_STEP_PREPARE /* the op's src into a form, for the products that follow */
 } spi_step_kind;
 
 typedef struct spi_step {
     spi_step_kind kind;
     const spi_op *op;
-    uint32_t buffer; /* QUANTISE: which; MATMUL, HEAD: src */
+    uint32_t buffer;   /* PREPARE: which; MATMUL, HEAD: src */
+    spi_cpu_form form; /* PREPARE: into which; only in runs of rows_min <= rows < rows_end */
+    uint32_t rows_min, rows_end;
     uint32_t angles; /* ROPE: which table */
     uint32_t phase;  /* steps of one phase do not depend on each other */
     bool outputs;    /* behind GATHER: rows are outputs */
@@ -85,9 +87,9 @@ struct spi_program {
     const spi_tape *tape;
     spi_step *steps; /* sorted by phase */
     uint32_t step_count, phase_count;
-    uint32_t *phase_first; /* [phase_count + 1]: the phase's first step */
-    float **buffers;       /* [buffer_count], each [rows_max][width] */
-    uint8_t **acts;        /* [buffer_count], NULL unless a product takes the buffer as SPI_FORM_I8 */
+    uint32_t *phase_first;          /* [phase_count + 1]: the phase's first step */
+    float **buffers;                /* [buffer_count], each [rows_max][width] */
+    uint8_t **acts[SPI_FORM_COUNT]; /* [form][buffer_count], NULL unless a product takes the buffer in the form */
     spi_angles *angles;
     uint32_t angles_count;
     uint8_t *scratch; /* scratch_bytes for each thread */

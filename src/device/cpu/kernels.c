@@ -9,6 +9,7 @@
 /* Best first. */
 static const spi_cpu_kernels *const tables[] = {
 #if defined(__x86_64__)
+    &spi_cpu_kernels_amx,
     &spi_cpu_kernels_avx512,
     &spi_cpu_kernels_avx2,
 #endif

@@ -18,8 +18,9 @@
 
 /* What a type's product kernel takes as activations. */
 typedef enum spi_cpu_form {
-    SPI_FORM_F32, /* rows of f32, as the tape's buffers hold them */
-    SPI_FORM_I8,  /* tiles of tokens with an int8 for each value and a scale for each 32 of them: see below */
+    SPI_FORM_F32,  /* rows of f32, as the tape's buffers hold them */
+    SPI_FORM_I8,   /* tiles of tokens with an int8 for each value and a scale for each 32 of them: see below */
+    SPI_FORM_BF16, /* squares of 32 tokens x 32 columns in bf16: see below */
     SPI_FORM_COUNT
 } spi_cpu_form;
 
@@ -40,13 +41,22 @@ static inline uint32_t spi_i8_tile_tokens(uint32_t tokens_left, uint32_t tile_ma
     return tile;
 }
 
+/* SPI_FORM_BF16. [tokens / 32][columns / 32][32 tokens][32 columns], so that a tile's rows follow each other in memory: as
+ * rows of a matrix they fell on one set of the caches, and prefill was at 0.22 of the processor's peak. Both are rounded
+ * up: behind the last column are zeros, behind the last token whatever was there. Tokens from t on, a multiple of 32, lie
+ * at t * spi_bf16_stride values. */
+#define SPI_BF16_UNIT 32u
+static inline size_t spi_bf16_stride(uint32_t cols) {
+    return ((size_t)cols + SPI_BF16_UNIT - 1) / SPI_BF16_UNIT * SPI_BF16_UNIT;
+}
+
 /* out[t][r] = sum over k of weight[row_first + r][k] * activation[t][k]. */
 typedef struct spi_cpu_product {
     const void *weights; /* the whole matrix: as pack left it, or where the file has it */
     uint32_t rows, cols;
     uint32_t row_first, row_count; /* row_first is a multiple of group_rows, and row_count is, but at the end */
     const void *acts;              /* of the first token, in the type's form; for I8 it is the first of a tile */
-    size_t act_stride;             /* F32: floats from one token to the next */
+    size_t act_stride;             /* F32: floats from one token to the next; BF16: spi_bf16_stride */
     uint32_t token_count;
     bool ahead; /* ask for weights a page ahead: spi_cpu_features.intel */
     float *out; /* with room for row_count rounded up to group_rows; aligned to 64 bytes */
@@ -64,6 +74,10 @@ typedef struct spi_cpu_type {
     void (*pack)(sp_dtype type, void *packed, const void *source, uint32_t rows, uint32_t cols, uint32_t group_first,
                  uint32_t group_count);
     void (*product)(const spi_cpu_product *args);
+    /* NULL, or what takes SPI_FORM_BF16 in place of `form` from many_tokens tokens on; out then has room for a multiple
+     * of SPI_BF16_UNIT of them. */
+    void (*product_many)(const spi_cpu_product *args);
+    uint32_t many_tokens;
 } spi_cpu_type;
 
 /* Attention of neighbouring rows of one session, for the query heads that share one KV head. Its tokens are taken in
@@ -107,6 +121,8 @@ typedef struct spi_cpu_kernels {
     uint32_t token_tile_max; /* a power of two */
     size_t product_scratch_bytes;
     /* Writes blocks [0, block_count) of one token into its place in a tile. NULL if no type has this form. */
+    /* 32 columns of a token; NULL if no type has a product_many. */
+    void (*to_bf16)(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]);
     void (*quantise)(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
 
     /* Ops of one row, or of a part of it. dst may be src. */
@@ -135,6 +151,7 @@ extern const spi_cpu_kernels spi_cpu_kernels_reference;
 #if defined(__x86_64__)
 extern const spi_cpu_kernels spi_cpu_kernels_avx2;
 extern const spi_cpu_kernels spi_cpu_kernels_avx512;
+extern const spi_cpu_kernels spi_cpu_kernels_amx;
 #endif
 
 /* isa NULL: the best that this processor has. SP_UNSUPPORTED names what it has. */

@@ -9,6 +9,8 @@
 #define ACT_BLOCK_BYTES ((size_t)512 << 10)
 #define TOKENS_MAX      120u
 #define TOKENS_UNIT     24u /* a multiple of what any kernel takes at once */
+/* Of products that expand weights for all of them: the activations come from further away. A multiple of SPI_BF16_UNIT. */
+#define MANY_TOKENS_MAX 512u
 #define OUT_TILE_FLOATS 8192u
 #define OUT_ROWS_MAX    2048u
 #define ALONE_BYTES     ((size_t)256 << 10)
@@ -20,31 +22,51 @@ static uint32_t round_up(uint32_t value, uint32_t unit) {
     return (value + unit - 1) / unit * unit;
 }
 
-/* Tokens of one block: as even as can be, at most what fits. */
-static uint32_t block_tokens(const spi_cpu_type *type, uint32_t cols, uint32_t tokens) {
+/* What a product is made of in this run. */
+typedef struct plan {
+    spi_cpu_form form;
+    void (*product)(const spi_cpu_product *args);
+    uint32_t group_rows;
+    uint32_t block_tokens; /* as even as can be, at most what fits */
+    uint32_t tile_rows;
+} plan;
+
+static uint32_t few_block_tokens(spi_cpu_form form, uint32_t cols, uint32_t tokens) {
     size_t token_bytes =
-        type->form == SPI_FORM_I8 ? (size_t)cols / SPI_I8_COLUMNS * SPI_I8_TOKEN_BYTES : (size_t)cols * sizeof(float);
+        form == SPI_FORM_I8 ? (size_t)cols / SPI_I8_COLUMNS * SPI_I8_TOKEN_BYTES : (size_t)cols * sizeof(float);
     size_t fit = ACT_BLOCK_BYTES / token_bytes / TOKENS_UNIT * TOKENS_UNIT;
     uint32_t most = fit > TOKENS_MAX ? TOKENS_MAX : fit < TOKENS_UNIT ? TOKENS_UNIT : (uint32_t)fit;
     uint32_t blocks = (tokens - 1) / most + 1;
     return blocks == 1 ? tokens : round_up((tokens - 1) / blocks + 1, TOKENS_UNIT);
 }
 
-static uint32_t tile_rows(const spi_cpu_type *type, uint32_t tokens) {
-    uint32_t rows = OUT_TILE_FLOATS / tokens / STRIDE_UNIT * STRIDE_UNIT;
+/* `alone`: see spi_program.alone. */
+static plan make_plan(const spi_cpu_type *type, uint32_t cols, uint32_t tokens, bool alone) {
+    plan made = {.form = type->form, .product = type->product, .group_rows = type->group_rows};
+    uint32_t unit = 1;
+    if (type->product_many && tokens >= type->many_tokens && !alone) {
+        made.form = SPI_FORM_BF16;
+        made.product = type->product_many;
+        made.block_tokens = tokens < MANY_TOKENS_MAX ? tokens : MANY_TOKENS_MAX;
+        unit = SPI_BF16_UNIT;
+    } else {
+        made.block_tokens = few_block_tokens(type->form, cols, tokens);
+    }
+    uint32_t rows = OUT_TILE_FLOATS / round_up(made.block_tokens, unit) / STRIDE_UNIT * STRIDE_UNIT;
     rows = (rows > OUT_ROWS_MAX ? OUT_ROWS_MAX : rows) / type->group_rows * type->group_rows;
-    return rows ? rows : type->group_rows;
+    made.tile_rows = rows ? rows : type->group_rows;
+    return made;
 }
 
 /* Of the largest tile; a multiple of cache lines. */
-static size_t sums_bytes(uint32_t group_rows) {
-    size_t least = (size_t)TOKENS_MAX * round_up(group_rows, STRIDE_UNIT);
+static size_t sums_bytes(const spi_cpu_type *type) {
+    size_t least =
+        (size_t)(type->product_many ? MANY_TOKENS_MAX : TOKENS_MAX) * round_up(type->group_rows, STRIDE_UNIT);
     return (least > OUT_TILE_FLOATS ? least : OUT_TILE_FLOATS) * sizeof(float);
 }
 
 size_t spi_cpu_product_scratch_bytes(const spi_program *program, const spi_op *op) {
-    uint32_t group = program->store->matrices[op->weight].type->group_rows;
-    return sums_bytes(group) + program->cpu->kernels->product_scratch_bytes;
+    return sums_bytes(program->store->matrices[op->weight].type) + program->cpu->kernels->product_scratch_bytes;
 }
 
 /* Sums of one token for rows first .. to where the op wants them. */
@@ -75,12 +97,14 @@ static void finish(const spi_program *program, const spi_op *op, uint32_t token,
     }
 }
 
-static const void *first_act(const spi_program *program, const spi_step *step, const spi_cpu_type *type, uint32_t cols,
+static const void *first_act(const spi_program *program, const spi_step *step, spi_cpu_form form, uint32_t cols,
                              uint32_t token) {
-    if (type->form == SPI_FORM_I8) {
-        return program->acts[step->buffer] + (size_t)token * (cols / SPI_I8_COLUMNS) * SPI_I8_TOKEN_BYTES;
+    const uint8_t *acts = program->acts[form][step->buffer];
+    switch (form) {
+    case SPI_FORM_I8: return acts + (size_t)token * (cols / SPI_I8_COLUMNS) * SPI_I8_TOKEN_BYTES;
+    case SPI_FORM_BF16: return acts + token * spi_bf16_stride(cols) * sizeof(uint16_t);
+    default: return program->buffers[step->buffer] + (size_t)token * cols;
     }
-    return program->buffers[step->buffer] + (size_t)token * cols;
 }
 
 /* So large that beginning one costs nothing, so many that threads can help each other. */
@@ -113,33 +137,33 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
     const spi_op *op = step->op;
     const spi_tensor *tensor = &program->store->tensors[op->weight];
     const spi_cpu_matrix *matrix = &program->store->matrices[op->weight];
-    const spi_cpu_type *type = matrix->type;
+    const plan made = make_plan(matrix->type, tensor->cols, tokens, program->alone);
     uint64_t first, end;
-    spi_pool_share(tensor->rows, type->group_rows, part, part_count, &first, &end);
-    uint32_t block = block_tokens(type, tensor->cols, tokens), rows = tile_rows(type, block);
+    spi_pool_share(tensor->rows, made.group_rows, part, part_count, &first, &end);
     uint8_t *scratch = program->scratch + thread * program->scratch_bytes;
     float *sums = (float *)(void *)scratch;
-    for (uint32_t token = 0; token < tokens; token += block) {
-        uint32_t count = tokens - token < block ? tokens - token : block;
-        for (uint32_t row = (uint32_t)first; row < end; row += rows) {
-            spi_cpu_product args = {.weights = matrix->data,
-                                    .rows = tensor->rows,
-                                    .cols = tensor->cols,
-                                    .row_first = row,
-                                    .row_count = end - row < rows ? (uint32_t)end - row : rows,
-                                    .acts = first_act(program, step, type, tensor->cols, token),
-                                    .act_stride = tensor->cols,
-                                    .token_count = count,
-                                    .ahead = spi_cpu_get_features()->intel,
-                                    .out = sums,
-                                    .out_stride = round_up(rows, STRIDE_UNIT),
-                                    .scratch = scratch + sums_bytes(type->group_rows)};
-            if (program->alone && type->form == SPI_FORM_F32) {
-                product_alone(type, &args, tensor->bytes / tensor->rows);
+    spi_cpu_product args = {
+        .weights = matrix->data,
+        .rows = tensor->rows,
+        .cols = tensor->cols,
+        .act_stride = made.form == SPI_FORM_BF16 ? spi_bf16_stride(tensor->cols) : tensor->cols,
+        .ahead = spi_cpu_get_features()->intel,
+        .out = sums,
+        .out_stride = round_up(made.tile_rows, STRIDE_UNIT),
+        .scratch = scratch + sums_bytes(matrix->type),
+    };
+    for (uint32_t token = 0; token < tokens; token += made.block_tokens) {
+        args.acts = first_act(program, step, made.form, tensor->cols, token);
+        args.token_count = tokens - token < made.block_tokens ? tokens - token : made.block_tokens;
+        for (uint32_t row = (uint32_t)first; row < end; row += made.tile_rows) {
+            args.row_first = row;
+            args.row_count = end - row < made.tile_rows ? (uint32_t)end - row : made.tile_rows;
+            if (program->alone && made.form == SPI_FORM_F32) {
+                product_alone(matrix->type, &args, tensor->bytes / tensor->rows);
             } else {
-                type->product(&args);
+                made.product(&args);
             }
-            for (uint32_t t = 0; t < count; t++) {
+            for (uint32_t t = 0; t < args.token_count; t++) {
                 finish(program, op, token + t, row, args.row_count, sums + t * args.out_stride);
             }
         }

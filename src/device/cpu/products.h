@@ -37,6 +37,19 @@ SPI_SUPER_QUANTS(X)
 SPI_FLOATS(X)
 #undef X
 
+/* Of many tokens: spi_cpu_type.product_many. */
+#define X(type, name) extern spi_cpu_product_kernel spi_product_##name##_amx;
+SPI_SMALL_QUANTS(X)
+SPI_SUPER_QUANTS(X)
+X(SP_BF16, bf16)
+#undef X
+#define SPI_AMX_ROWS          32u
+#define SPI_AMX_SCRATCH_BYTES ((size_t)32 << 10)
+/* Expanding weights pays from so many tokens on; BF16 only has to be turned round. */
+#define SPI_AMX_QUANT_TOKENS 32u
+#define SPI_AMX_BF16_TOKENS  8u
+void spi_to_bf16_amx(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]);
+
 /* Tokens of the largest tile of SPI_FORM_I8: their sums are kept in registers. */
 #define SPI_TILE_TOKENS_AVX2   4u
 #define SPI_TILE_TOKENS_AVX512 4u

@@ -15,20 +15,20 @@
 /* With so many items of attention for each thread, none is long enough to be shared. */
 #define SHARED_UNITS 4u
 
-/* What steps read and write: a buffer, a buffer's SPI_FORM_I8, all KV blocks, all logits. */
+/* What steps read and write: a buffer, a buffer in another form, all KV blocks, all logits. */
 typedef struct resource {
     uint32_t written, read; /* 1 + the last phase that did; 0: none yet */
 } resource;
 
 typedef struct builder {
     spi_program *program;
-    resource *resources; /* buffers, then their I8 forms, then KV and logits */
-    bool *quantised;     /* [buffer_count]: the I8 form is what the buffer holds now */
+    resource *resources; /* [form][buffer_count], then KV and logits */
+    uint32_t *prepared;  /* [form][buffer_count]: 1 + the step that put what the buffer holds now into the form */
     bool outputs;
 } builder;
 
 static resource *kv_resource(const builder *build) {
-    return &build->resources[2 * build->program->tape->buffer_count];
+    return &build->resources[SPI_FORM_COUNT * build->program->tape->buffer_count];
 }
 
 static void after_write(uint32_t *phase, const resource *of) {
@@ -63,26 +63,43 @@ static spi_step *place(builder *build, spi_step_kind kind, const spi_op *op, res
     return step;
 }
 
-static bool wants_i8(const spi_program *program, const spi_op *op) {
-    return program->store->matrices[op->weight].type->form == SPI_FORM_I8;
+/* Bytes of a buffer in a form other than f32, for all rows of a run. */
+static size_t form_bytes(const spi_program *program, spi_cpu_form form, uint32_t columns) {
+    size_t rows = program->tape->rows_max;
+    if (form == SPI_FORM_I8) {
+        return rows * (columns / SPI_I8_COLUMNS) * SPI_I8_TOKEN_BYTES;
+    }
+    rows = (rows + SPI_BF16_UNIT - 1) / SPI_BF16_UNIT * SPI_BF16_UNIT;
+    return rows * spi_bf16_stride(columns) * sizeof(uint16_t);
 }
 
-static bool place_quantise(builder *build, const spi_op *op) {
+static resource *form_resource(const builder *build, spi_cpu_form form, uint32_t buffer) {
+    return &build->resources[form * build->program->tape->buffer_count + buffer];
+}
+
+/* The op's src in a form, for runs of rows_min <= rows < rows_end. False: no memory. */
+static bool place_form(builder *build, const spi_op *op, spi_cpu_form form, uint32_t rows_min, uint32_t rows_end) {
     spi_program *program = build->program;
-    uint32_t buffer = op->src, columns = program->tape->buffers[buffer].width;
-    if (build->quantised[buffer]) {
+    uint32_t buffer = op->src, *prepared = &build->prepared[form * program->tape->buffer_count + buffer];
+    if (*prepared) {
+        spi_step *step = &program->steps[*prepared - 1];
+        step->rows_min = step->rows_min < rows_min ? step->rows_min : rows_min;
+        step->rows_end = step->rows_end > rows_end ? step->rows_end : rows_end;
         return true;
     }
-    build->quantised[buffer] = true;
+    *prepared = program->step_count + 1;
     resource *reads[] = {&build->resources[buffer]};
-    spi_step *step =
-        place(build, SPI_STEP_QUANTISE, op, reads, 1, &build->resources[program->tape->buffer_count + buffer]);
+    spi_step *step = place(build, SPI_STEP_PREPARE, op, reads, 1, form_resource(build, form, buffer));
     step->buffer = buffer;
-    if (!program->acts[buffer]) {
-        size_t bytes = (size_t)program->tape->rows_max * (columns / SPI_I8_COLUMNS) * SPI_I8_TOKEN_BYTES;
-        program->acts[buffer] = spi_alloc_aligned(bytes, SPI_CPU_CACHE_LINE_BYTES);
+    step->form = form;
+    step->rows_min = rows_min;
+    step->rows_end = rows_end;
+    uint8_t **acts = &program->acts[form][buffer];
+    if (!*acts) {
+        size_t bytes = form_bytes(program, form, program->tape->buffers[buffer].width);
+        *acts = spi_alloc_aligned(bytes, SPI_CPU_CACHE_LINE_BYTES);
     }
-    return program->acts[buffer] != NULL;
+    return *acts != NULL;
 }
 
 static bool same_angles(const spi_op *a, const spi_op *b) {
@@ -122,14 +139,21 @@ static void raise_scratch(spi_program *program, size_t bytes) {
 
 static bool place_product(builder *build, const spi_op *op) {
     spi_program *program = build->program;
-    uint32_t buffer_count = program->tape->buffer_count;
-    bool i8 = wants_i8(program, op);
-    if (i8 && !place_quantise(build, op)) {
+    const spi_cpu_type *type = program->store->matrices[op->weight].type;
+    uint32_t read_count = 0, few_end = type->product_many ? type->many_tokens : UINT32_MAX;
+    resource *reads[SPI_FORM_COUNT];
+    reads[read_count++] = form_resource(build, type->form, op->src);
+    if (type->form != SPI_FORM_F32 && !place_form(build, op, type->form, 0, few_end)) {
         return false;
     }
-    resource *reads[] = {&build->resources[i8 ? buffer_count + op->src : op->src]};
+    if (type->product_many) {
+        reads[read_count++] = form_resource(build, SPI_FORM_BF16, op->src);
+        if (!place_form(build, op, SPI_FORM_BF16, type->many_tokens, UINT32_MAX)) {
+            return false;
+        }
+    }
     resource *write = op->kind == SPI_OP_HEAD ? kv_resource(build) + 1 : &build->resources[op->dst];
-    spi_step *step = place(build, SPI_STEP_OP, op, reads, 1, write);
+    spi_step *step = place(build, SPI_STEP_OP, op, reads, read_count, write);
     step->buffer = op->src;
     step->outputs |= op->kind == SPI_OP_HEAD;
     raise_scratch(program, spi_cpu_product_scratch_bytes(program, op));
@@ -189,7 +213,9 @@ static bool place_op(builder *build, const spi_op *op) {
     case SPI_OP_KIND_COUNT: assert(false); break;
     }
     if (dst && op->kind != SPI_OP_HEAD && op->kind != SPI_OP_KV_STORE) {
-        build->quantised[op->dst] = false;
+        for (uint32_t form = 0; form < SPI_FORM_COUNT; form++) {
+            build->prepared[form * build->program->tape->buffer_count + op->dst] = 0;
+        }
     }
     return good;
 }
@@ -219,14 +245,14 @@ static bool sort_steps(spi_program *program) {
 static bool build_steps(spi_program *program) {
     const spi_tape *tape = program->tape;
     builder build = {.program = program};
-    build.resources = spi_alloc(2 * (size_t)tape->buffer_count + 2, sizeof *build.resources);
-    build.quantised = spi_alloc(tape->buffer_count, sizeof *build.quantised);
-    bool good = build.resources && build.quantised;
+    build.resources = spi_alloc(SPI_FORM_COUNT * (size_t)tape->buffer_count + 2, sizeof *build.resources);
+    build.prepared = spi_alloc(SPI_FORM_COUNT * (size_t)tape->buffer_count, sizeof *build.prepared);
+    bool good = build.resources && build.prepared;
     for (uint32_t i = 0; i < tape->op_count && good; i++) {
         good = place_op(&build, &tape->ops[i]);
     }
     spi_free(build.resources);
-    spi_free(build.quantised);
+    spi_free(build.prepared);
     if (good) {
         place_angles(program);
         plan_attention(program);
@@ -236,9 +262,13 @@ static bool build_steps(spi_program *program) {
 
 static bool allocate(spi_program *program) {
     const spi_tape *tape = program->tape;
-    program->steps = spi_alloc(2 * (size_t)tape->op_count + 1, sizeof *program->steps);
+    program->steps = spi_alloc(SPI_FORM_COUNT * (size_t)tape->op_count + 1, sizeof *program->steps);
     program->buffers = spi_alloc(tape->buffer_count, sizeof *program->buffers);
-    program->acts = spi_alloc(tape->buffer_count, sizeof *program->acts);
+    bool acts = true;
+    for (uint32_t form = 0; form < SPI_FORM_COUNT; form++) {
+        program->acts[form] = spi_alloc(tape->buffer_count, sizeof *program->acts[form]);
+        acts = acts && program->acts[form];
+    }
     program->angles = spi_alloc(tape->op_count, sizeof *program->angles);
     program->rows = spi_alloc(tape->rows_max, sizeof *program->rows);
     program->gathered = spi_alloc(tape->rows_max, sizeof *program->gathered);
@@ -246,8 +276,8 @@ static bool allocate(spi_program *program) {
     program->groups = spi_alloc(tape->rows_max, sizeof *program->groups);
     program->shared.units_max = SHARED_UNITS * spi_pool_thread_count(program->cpu->pool);
     program->shared.done = spi_alloc(program->shared.units_max, sizeof *program->shared.done);
-    bool good = program->steps && program->buffers && program->acts && program->angles && program->rows &&
-                program->gathered && program->logits && program->groups && program->shared.done;
+    bool good = program->steps && program->buffers && acts && program->angles && program->rows && program->gathered &&
+                program->logits && program->groups && program->shared.done;
     for (uint32_t i = 0; i < tape->buffer_count && good; i++) {
         size_t bytes = (size_t)tape->rows_max * tape->buffers[i].width * sizeof(float);
         program->buffers[i] = spi_alloc_aligned(bytes, SPI_CPU_CACHE_LINE_BYTES);
@@ -265,8 +295,10 @@ void spi_cpu_discard(void *context, spi_program *program) {
         if (program->buffers) {
             spi_free_aligned(program->buffers[i]);
         }
-        if (program->acts) {
-            spi_free_aligned(program->acts[i]);
+        for (uint32_t form = 0; form < SPI_FORM_COUNT; form++) {
+            if (program->acts[form]) {
+                spi_free_aligned(program->acts[form][i]);
+            }
         }
     }
     for (uint32_t i = 0; i < program->angles_count; i++) {
@@ -276,7 +308,9 @@ void spi_cpu_discard(void *context, spi_program *program) {
     }
     spi_free(program->steps);
     spi_free(program->buffers);
-    spi_free(program->acts);
+    for (uint32_t form = 0; form < SPI_FORM_COUNT; form++) {
+        spi_free(program->acts[form]);
+    }
     spi_free(program->angles);
     spi_free(program->rows);
     spi_free(program->gathered);

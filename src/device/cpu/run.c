@@ -96,9 +96,40 @@ static void quantise(const step_share *share) {
             uint32_t full = (row - tile_first) / tile;
             tile_first += tile == kernels->token_tile_max && full > 1 ? (full - 1) * tile : tile;
         }
-        uint8_t *at = program->acts[buffer] + ((size_t)tile_first * blocks + (size_t)block * tile) * SPI_I8_TOKEN_BYTES;
+        uint8_t *at = program->acts[SPI_FORM_I8][buffer] +
+                      ((size_t)tile_first * blocks + (size_t)block * tile) * SPI_I8_TOKEN_BYTES;
         uint32_t count = blocks - block < piece_blocks ? blocks - block : piece_blocks;
         kernels->quantise(at, tile, row - tile_first, row_of(share, buffer, row) + block * SPI_I8_COLUMNS, count);
+    }
+}
+
+/* Columns [first, end) of a row, both multiples of 32 but at the row's end, into their squares. */
+static void row_to_bf16(const step_share *share, uint32_t row, uint32_t first, uint32_t end) {
+    const spi_program *program = share->program;
+    uint32_t buffer = share->step->buffer, unit = SPI_BF16_UNIT;
+    size_t stride = spi_bf16_stride(width(share, buffer));
+    const float *from = row_of(share, buffer, row);
+    uint16_t *squares = (uint16_t *)(void *)program->acts[SPI_FORM_BF16][buffer] + (size_t)(row / unit) * unit * stride;
+    for (uint32_t column = first; column < end; column += unit) {
+        uint16_t *to = squares + (size_t)column * unit + (size_t)(row % unit) * unit;
+        if (end - column < unit) {
+            float rest[SPI_BF16_UNIT] = {0};
+            memcpy(rest, from + column, (end - column) * sizeof *rest);
+            program->cpu->kernels->to_bf16(to, rest);
+        } else {
+            program->cpu->kernels->to_bf16(to, from + column);
+        }
+    }
+}
+
+static void to_bf16(const step_share *share) {
+    uint32_t columns = width(share, share->step->buffer), pieces = (columns - 1) / PIECE_COLUMNS + 1;
+    uint64_t first, end;
+    items(share, (uint64_t)share->rows * pieces, &first, &end);
+    for (uint64_t i = first; i < end; i++) {
+        uint32_t column = (uint32_t)(i % pieces) * PIECE_COLUMNS;
+        uint32_t count = columns - column < PIECE_COLUMNS ? columns - column : PIECE_COLUMNS;
+        row_to_bf16(share, (uint32_t)(i / pieces), column, column + count);
     }
 }
 
@@ -167,8 +198,12 @@ static void execute(const step_share *share) {
         fill_angles(share);
         return;
     }
-    if (share->step->kind == SPI_STEP_QUANTISE) {
+    if (share->step->kind == SPI_STEP_PREPARE && share->step->form == SPI_FORM_I8) {
         quantise(share);
+        return;
+    }
+    if (share->step->kind == SPI_STEP_PREPARE) {
+        to_bf16(share);
         return;
     }
     switch (share->op->kind) {
@@ -190,8 +225,12 @@ static void execute(const step_share *share) {
 
 /* ---- phases and items ---- */
 
+/* 0: nothing to do in this run. */
 static uint32_t rows_of(const spi_program *program, const spi_step *step) {
-    return step->outputs ? program->run->out_count : program->run->row_count;
+    uint32_t rows = step->outputs ? program->run->out_count : program->run->row_count;
+    uint32_t form_rows = program->alone ? 1 : rows; /* whose products take the form of a run of one row */
+    bool other_form = step->kind == SPI_STEP_PREPARE && (form_rows < step->rows_min || form_rows >= step->rows_end);
+    return other_form ? 0 : rows;
 }
 
 static bool is_product(const spi_step *step) {
@@ -205,7 +244,7 @@ static bool is_attention(const spi_step *step) {
 /* Elements that an elementwise step writes, by the width that is nearest to its work. */
 static uint64_t elements_of(const spi_program *program, const spi_step *step) {
     const spi_op *op = step->op;
-    uint32_t buffer = step->kind == SPI_STEP_QUANTISE ? step->buffer : op->dst == SPI_NONE ? op->src : op->dst;
+    uint32_t buffer = step->kind == SPI_STEP_PREPARE ? step->buffer : op->dst == SPI_NONE ? op->src : op->dst;
     if (step->kind == SPI_STEP_ANGLES) {
         return (uint64_t)rows_of(program, step) * op->rope_dims * 16; /* a cosine and a sine in double */
     }

@@ -19,6 +19,16 @@
 #define TABLE_FLIP        0
 #endif
 
+#if defined(TABLE_AMX)
+#define TABLE_SCRATCH_BYTES    SPI_AMX_SCRATCH_BYTES
+#define TABLE_FLOAT_ROWS       SPI_AMX_ROWS
+#define TABLE_MANY(name, from) .product_many = spi_product_##name##_amx, .many_tokens = (from)
+#else
+#define TABLE_SCRATCH_BYTES    SPI_FLOAT_SCRATCH_BYTES
+#define TABLE_FLOAT_ROWS       SPI_FLOAT_ROWS
+#define TABLE_MANY(name, from) .product_many = NULL
+#endif
+
 static size_t table_packed_bytes(sp_dtype type, uint32_t rows, uint32_t cols) {
     return spi_packed_bytes(type, V_WIDTH, rows, cols);
 }
@@ -29,26 +39,29 @@ static void table_pack(sp_dtype type, void *packed, const void *source, uint32_t
 }
 
 static const spi_cpu_type types[] = {
-#define X(dtype, name)                                                                                                 \
-    {.type = dtype, .form = SPI_FORM_F32, .group_rows = SPI_FLOAT_ROWS, .product = TABLE_NAME(spi_product_##name)},
-    SPI_FLOATS(X)
-#undef X
+#define FLOAT(dtype, name)                                                                                             \
+    .type = dtype, .form = SPI_FORM_F32, .group_rows = TABLE_FLOAT_ROWS, .product = TABLE_NAME(spi_product_##name)
+    {FLOAT(SP_F32, f32)},
+    {FLOAT(SP_F16, f16)},
+    {FLOAT(SP_BF16, bf16), TABLE_MANY(bf16, SPI_AMX_BF16_TOKENS)},
+#undef FLOAT
 #define X(dtype, name)                                                                                                 \
     {.type = dtype,                                                                                                    \
      .form = SPI_FORM_I8,                                                                                              \
      .group_rows = SPI_PACKED_SETS * V_WIDTH,                                                                          \
      .packed_bytes = table_packed_bytes,                                                                               \
      .pack = table_pack,                                                                                               \
-     .product = TABLE_NAME(spi_product_##name)},
-        SPI_SMALL_QUANTS(X) SPI_SUPER_QUANTS(X)
+     .product = TABLE_NAME(spi_product_##name),                                                                        \
+     TABLE_MANY(name, SPI_AMX_QUANT_TOKENS)},
+    SPI_SMALL_QUANTS(X) SPI_SUPER_QUANTS(X)
 #undef X
 };
 
-_Static_assert(SPI_TILE_SCRATCH_BYTES(V_WIDTH) <= SPI_FLOAT_SCRATCH_BYTES, "one scratch serves all types");
+_Static_assert(SPI_TILE_SCRATCH_BYTES(V_WIDTH) <= TABLE_SCRATCH_BYTES, "one scratch serves all types");
 
 #define KERNELS_OF_THIS_WIDTH                                                                                          \
     .types = types, .type_count = sizeof types / sizeof types[0], .token_tile_max = TABLE_TILE_TOKENS,                 \
-    .product_scratch_bytes = SPI_FLOAT_SCRATCH_BYTES, .quantise = TABLE_NAME(spi_quantise), .norm = rows_norm,         \
+    .product_scratch_bytes = TABLE_SCRATCH_BYTES, .quantise = TABLE_NAME(spi_quantise), .norm = rows_norm,             \
     .rotate = rows_rotate, .gate = rows_gate, .add = rows_add, .add_scaled = rows_add_scaled, .cap = rows_cap,         \
     .to_f16 = rows_to_f16, .attention_rows = 16, .attention_scratch_bytes = attention_scratch_bytes,                   \
     .attention = attention, .attention_part = attention_part, .attention_combine = attention_combine,                  \

@@ -1,0 +1,19 @@
+/* device/cpu/products_amx.c - products of many tokens on AMX's tiles, and activations for them.
+ * tests/ops/test_ops_amx.c is linked with another one, over emulated tiles. May include: device, dtype, os, base. */
+#include "device/cpu/amx_body.h"
+
+#define X(type, name)                                                                                                  \
+    void spi_product_##name##_amx(const spi_cpu_product *args) {                                                       \
+        amx_product(type, args);                                                                                       \
+    }
+SPI_SMALL_QUANTS(X)
+SPI_SUPER_QUANTS(X)
+X(SP_BF16, bf16)
+#undef X
+
+void spi_to_bf16_amx(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]) {
+    __m512i low = amx_pair(_mm512_loadu_ps(src), _mm512_setzero_ps());
+    __m512i high = amx_pair(_mm512_loadu_ps(src + 16), _mm512_setzero_ps());
+    _mm256_storeu_si256((__m256i *)(void *)dst, _mm512_cvtepi32_epi16(low));
+    _mm256_storeu_si256((__m256i *)(void *)(dst + 16), _mm512_cvtepi32_epi16(high));
+}
