@@ -16,6 +16,9 @@ run() { # preset, ctest arguments
 }
 
 tools/lint.sh
+if [ "$tier" = long ] && command -v cargo >/dev/null; then
+    tools/bootstrap.sh --headers # unit/wasmtime_headers then holds our declarations against the official ones
+fi
 run release
 run asan -LE e2e
 # Threads are in the pool, the cpu device and the engine's clock; the rest runs on one.
