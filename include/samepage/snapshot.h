@@ -72,11 +72,11 @@ typedef struct sp_restore_report {
 } sp_restore_report;
 
 typedef struct sp_restore_options {
-    sp_store *store;  /* where blocks are found; the guest is attached to it; NULL: those inside of the snapshot only */
-    bool recompute;   /* a session of another model goes on with its tokens, computed again, if its vocabulary is large
+    sp_store *store; /* where blocks are found; the guest is attached to it; NULL: those inside of the snapshot only */
+    bool recompute;  /* a session of another model goes on with its tokens, computed again, if its vocabulary is large
                          enough for them; else that is SP_UNSUPPORTED. Another quantisation of the same model is no
                          other model: it is computed again, with a notice. */
-    bool foreign;     /* the snapshot came from somebody else: what is inside of it serves this guest only, and neither it
+    bool foreign; /* the snapshot came from somebody else: what is inside of it serves this guest only, and neither it
                          nor what is computed on top of it goes into the store. Remembered in later snapshots. */
     sp_notice notice; /* NULL: the store's, if there is one */
     void *notice_env;
