@@ -23,7 +23,7 @@ test-long: all
 bench: all
 	@tools/bench.sh $(BUILD)
 
-lint: bootstrap
+lint: all
 	@tools/lint.sh
 
 install: all

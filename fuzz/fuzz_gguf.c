@@ -1,10 +1,15 @@
-/* fuzz/fuzz_gguf.c - any bytes as a model file: opened, everything in it read, its tokenizer used, its pass recorded. */
+/* fuzz/fuzz_gguf.c - any bytes as a model file: opened, everything in it read, its tokenizer used, its pass recorded, its
+ * tensors planned for quantising and their first blocks decoded. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "device/tape.h"
+#include "dtype/dequant.h"
 #include "gguf/gguf.h"
+#include "gguf/writer.h"
 #include "model/hparams.h"
 #include "model/recorder.h"
+#include "quantise/plan.h"
 #include "tokenizer/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -84,6 +89,28 @@ static void use_model(const spi_gguf *gguf) {
     spi_recorder_free(&recorder);
 }
 
+static void plan_tensors(const spi_gguf *gguf) {
+    spi_plan plan;
+    for (uint32_t i = 0; spi_mix_at(i); i++) {
+        if (spi_plan_make(gguf, spi_mix_at(i)->name, i % 2, &plan, NULL)) {
+            continue;
+        }
+        for (uint64_t t = 0; t < spi_gguf_tensor_count(gguf) && t < 64; t++) {
+            sink = (unsigned char)spi_plan_type(&plan, spi_gguf_tensor_at(gguf, t));
+        }
+    }
+}
+
+/* Rows are aligned as the file's data are, which lie anywhere here: a block is copied out. */
+static void decode_first_block(const spi_gguf_tensor *tensor) {
+    uint32_t elements = sp_dtype_block_elements((sp_dtype)tensor->type);
+    _Alignas(8) unsigned char block[256];
+    float values[256];
+    memcpy(block, tensor->data, sp_dtype_block_bytes((sp_dtype)tensor->type));
+    spi_dequantise((sp_dtype)tensor->type, block, 0, elements, values);
+    sink = values[0] > values[elements - 1];
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     spi_gguf *gguf;
     sp_error error;
@@ -92,16 +119,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     for (uint64_t i = 0; i < spi_gguf_value_count(gguf); i++) {
         read_value(spi_gguf_value_at(gguf, i));
+        sink = (unsigned char)spi_gguf_value_bytes(spi_gguf_value_at(gguf, i));
     }
     for (uint64_t i = 0; i < spi_gguf_tensor_count(gguf); i++) {
         const spi_gguf_tensor *tensor = spi_gguf_tensor_at(gguf, i);
         if (tensor->bytes) {
             const unsigned char *bytes = tensor->data;
             sink = (unsigned char)(bytes[0] ^ bytes[tensor->bytes - 1]);
+            decode_first_block(tensor);
         }
     }
     use_tokenizer(gguf);
     use_model(gguf);
+    plan_tensors(gguf);
     spi_gguf_close(gguf);
     return 0;
 }

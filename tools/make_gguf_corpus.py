@@ -148,6 +148,23 @@ def families(folder):
     family(folder / "granite.gguf", "granite", keys=scales)
 
 
+def types(path):
+    """A matrix of every weight type, mixed as quantisers mix them, two rows of a block or two each."""
+    w = writer(path)
+    w.add_block_count(1)
+    w.add_quantization_version(2)
+    rng = np.random.default_rng(1)
+    names = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K",
+             "IQ4_NL", "IQ4_XS", "MXFP4")
+    for i, name in enumerate(names):
+        kind = gguf.GGMLQuantizationType[name]
+        elements, size = gguf.GGML_QUANT_SIZES[kind]
+        row = size * (8 if elements == 1 else 1 + i % 2)
+        w.add_tensor(f"blk.0.{('attn_v', 'ffn_down', 'attn_q')[i % 3]}.{name.lower()}.weight",
+                     rng.integers(0, 60, (2, row), dtype=np.uint8), raw_dtype=kind)
+    finish(w)
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +175,12 @@ def main():
     families(folder)
     good = (folder / "tensors.gguf").read_bytes()
     (folder / "version2.gguf").write_bytes(good[:4] + struct.pack("<I", 2) + good[8:])
+    types(folder / "types.gguf")
     # Damaged ones: their names begin with "bad".
+    every = (folder / "types.gguf").read_bytes()
+    (folder / "bad-types-short.gguf").write_bytes(every[:-100])
+    at = every.index(b"q6_k.weight") + len("q6_k.weight") + 4
+    (folder / "bad-half-block.gguf").write_bytes(every[:at] + struct.pack("<Q", 128) + every[at + 8:])
     (folder / "bad-version.gguf").write_bytes(good[:4] + struct.pack("<I", 1) + good[8:])
     (folder / "bad-count.gguf").write_bytes(good[:8] + struct.pack("<Q", 2**60) + good[16:])
     (folder / "bad-short.gguf").write_bytes(good[: len(good) - 40])

@@ -103,6 +103,7 @@ int32_t spi_host_token_bos(sp_guest *guest, int32_t model);
 int32_t spi_host_token_eos(sp_guest *guest, int32_t model);
 int32_t spi_host_session_create(sp_guest *guest, int32_t model, uint32_t context_max, uint32_t logits_rows_max);
 int32_t spi_host_session_append(sp_guest *guest, int32_t session, spi_input tokens, int32_t which, spi_job *job);
+int32_t spi_host_session_lookup(sp_guest *guest, int32_t session, int32_t token, spi_output draft);
 int32_t spi_host_session_truncate(sp_guest *guest, int32_t session, uint32_t length);
 int32_t spi_host_session_length(sp_guest *guest, int32_t session);
 int32_t spi_host_session_tokens(sp_guest *guest, int32_t session, spi_output tokens);

@@ -297,6 +297,13 @@ const int32_t *sp_session_tokens(const sp_session *session) {
     return session->tokens;
 }
 
+uint32_t sp_session_lookup(const sp_session *session, int32_t token, uint32_t draft_max, int32_t *draft) {
+    for (uint32_t i = 0; i < draft_max && i < session->count; i++) {
+        draft[i] = token + (int32_t)i + 1;
+    }
+    return draft_max < session->count ? draft_max : session->count;
+}
+
 uint32_t sp_session_logits_rows(const sp_session *session) {
     return session->rows;
 }

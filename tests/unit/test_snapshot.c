@@ -224,7 +224,8 @@ static double logits_distance(const sp_snapshot *a, const sp_snapshot *b, uint32
 }
 
 /* cpu -> vulkan -> cpu: the same greedy tokens as if it had stayed. Logits drift as far as two devices differ that compute
- * the same conversation from its beginning, and moving adds nothing to that. */
+ * the same conversation from its beginning, and moving adds nothing to that. What is generated is an answer that the model
+ * is sure of: behind random tokens the best two can be so close that the rounding of a device decides. */
 static void it_moves_between_devices(void **state) {
     durable_rig *rig = *state;
     sp_error error = {0};
@@ -233,14 +234,14 @@ static void it_moves_between_devices(void **state) {
         skip();
     }
     sp_guest *guest = test_durable_guest(rig, 512, false);
-    test_durable_call(guest, "tell", 5, 150, 2);
+    assert_true(test_durable_call(guest, "ask", 0, 0, 0) > 0);
     sp_snapshot *snapshot = test_durable_capture(guest, NULL);
     sp_guest_options there = rig->options;
     there.device = vulkan;
     sp_guest *native = NULL;
     TEST_OK(sp_guest_create(rig->module, &there, &native, &error), error);
     test_durable_call(native, "begin", 512, 0, 2);
-    test_durable_call(native, "tell", 5, 150, 2);
+    test_durable_call(native, "ask", 0, 0, 0);
     for (int hop = 0; hop < 3; hop++) {
         sp_guest *moved = NULL;
         TEST_OK(sp_guest_restore(snapshot, rig->module, hop % 2 ? &rig->options : &there, NULL, &moved, &error), error);

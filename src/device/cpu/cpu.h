@@ -98,6 +98,7 @@ struct spi_program {
 
     /* Of the run in progress; filled before the threads start and only read by them. */
     const spi_run *run;
+    bool alone;            /* each row is computed to the bits that it would have in a run of its own */
     spi_cpu_row *rows;     /* [rows_max] */
     uint32_t *gathered;    /* [rows_max]: the row of each output */
     float **logits;        /* [rows_max]: where each output goes */

@@ -13,6 +13,7 @@
 #define MANY_TOKENS_MAX 512u
 #define OUT_TILE_FLOATS 8192u
 #define OUT_ROWS_MAX    2048u
+#define ALONE_BYTES     ((size_t)256 << 10)
 #define PART_ROWS       256u
 #define PARTS_MAX       16u
 #define STRIDE_UNIT     16u /* floats: rows of the tile start on cache lines */
@@ -39,10 +40,10 @@ static uint32_t few_block_tokens(spi_cpu_form form, uint32_t cols, uint32_t toke
     return blocks == 1 ? tokens : round_up((tokens - 1) / blocks + 1, TOKENS_UNIT);
 }
 
-static plan make_plan(const spi_cpu_type *type, uint32_t cols, uint32_t tokens) {
+static plan make_plan(const spi_cpu_type *type, uint32_t cols, uint32_t tokens, bool alone) {
     plan made = {.form = type->form, .product = type->product, .group_rows = type->group_rows};
     uint32_t unit = 1;
-    if (type->product_many && tokens >= type->many_tokens) {
+    if (!alone && type->product_many && tokens >= type->many_tokens) {
         made.form = SPI_FORM_BF16;
         made.product = type->product_many;
         made.block_tokens = tokens < MANY_TOKENS_MAX ? tokens : MANY_TOKENS_MAX;
@@ -111,12 +112,31 @@ uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uin
     return parts < 1 ? 1 : parts > PARTS_MAX ? PARTS_MAX : parts;
 }
 
+/* Token by token, since a product of f32 adds in another order for one token than for several; a few rows at a time, which
+ * stay in the second-level cache for the next token. (Sums of products with rounded activations are exact, or in an
+ * order that tokens do not change.) */
+static void product_alone(const spi_cpu_type *type, const spi_cpu_product *all, size_t row_bytes) {
+    uint32_t rows = (uint32_t)(ALONE_BYTES / row_bytes) / type->group_rows * type->group_rows;
+    rows = rows ? rows : type->group_rows;
+    for (uint32_t row = 0; row < all->row_count; row += rows) {
+        spi_cpu_product args = *all;
+        args.row_first += row;
+        args.row_count = all->row_count - row < rows ? all->row_count - row : rows;
+        args.token_count = 1;
+        for (uint32_t t = 0; t < all->token_count; t++) {
+            args.acts = (const float *)all->acts + t * all->act_stride;
+            args.out = all->out + t * all->out_stride + row;
+            type->product(&args);
+        }
+    }
+}
+
 void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t tokens, uint32_t part,
                            uint32_t part_count, uint32_t thread) {
     const spi_op *op = step->op;
     const spi_tensor *tensor = &program->store->tensors[op->weight];
     const spi_cpu_matrix *matrix = &program->store->matrices[op->weight];
-    const plan made = make_plan(matrix->type, tensor->cols, tokens);
+    const plan made = make_plan(matrix->type, tensor->cols, tokens, program->alone);
     uint64_t first, end;
     spi_pool_share(tensor->rows, made.group_rows, part, part_count, &first, &end);
     uint8_t *scratch = program->scratch + thread * program->scratch_bytes;
@@ -137,7 +157,11 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
         for (uint32_t row = (uint32_t)first; row < end; row += made.tile_rows) {
             args.row_first = row;
             args.row_count = end - row < made.tile_rows ? (uint32_t)end - row : made.tile_rows;
-            made.product(&args);
+            if (program->alone && made.form == SPI_FORM_F32) {
+                product_alone(matrix->type, &args, tensor->bytes / tensor->rows);
+            } else {
+                made.product(&args);
+            }
             for (uint32_t t = 0; t < args.token_count; t++) {
                 finish(program, op, token + t, row, args.row_count, sums + t * args.out_stride);
             }

@@ -228,7 +228,8 @@ static void execute(const step_share *share) {
 /* 0: nothing to do in this run. */
 static uint32_t rows_of(const spi_program *program, const spi_step *step) {
     uint32_t rows = step->outputs ? program->run->out_count : program->run->row_count;
-    bool other_form = step->kind == SPI_STEP_PREPARE && (rows < step->rows_min || rows >= step->rows_end);
+    uint32_t like = program->alone ? 1 : rows; /* products are those of so many rows */
+    bool other_form = step->kind == SPI_STEP_PREPARE && (like < step->rows_min || like >= step->rows_end);
     return other_form ? 0 : rows;
 }
 
@@ -313,6 +314,20 @@ static void phase_work(void *env, uint32_t phase, uint32_t owner, uint32_t owner
     }
 }
 
+/* Several tokens of a session that all want logits are most likely proposals to be verified (session/lookup.c): what is
+ * picked from them must be what single tokens would give. */
+#define VERIFIED_ROWS_MAX 64u
+static bool verifies(const spi_run *run) {
+    for (uint32_t s = 0; s < run->segment_count; s++) {
+        const spi_segment *segment = &run->segments[s];
+        if (segment->row_count > 1 && segment->row_count <= VERIFIED_ROWS_MAX &&
+            segment->out_count == segment->row_count) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Where each row and each output of the run belongs. */
 static void place_rows(spi_program *program, const spi_run *run) {
     for (uint32_t s = 0; s < run->segment_count; s++) {
@@ -336,6 +351,7 @@ sp_status spi_cpu_run(void *context, spi_program *program, const spi_run *run, s
     spi_cpu *cpu = context;
     assert(run->row_count && run->row_count <= program->tape->rows_max && run->out_count <= run->row_count);
     program->run = run;
+    program->alone = verifies(run);
     place_rows(program, run);
     spi_cpu_attention_plan(program);
     spi_pool_run(
