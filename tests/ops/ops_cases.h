@@ -54,7 +54,8 @@ void ops_describe(const ops_case *test, char *text, size_t capacity);
 
 typedef struct ops_device {
     sp_device *device;
-    bool exact_acts; /* products of quantised types take activations as they are, not rounded to 8 bits */
+    bool exact_acts;   /* products of quantised types take activations as they are, not rounded to 8 bits */
+    bool matrix_units; /* products of several rows, of all types but F32, take both factors in 16 bits */
 } ops_device;
 
 /* A case as it stands on a device. */
