@@ -33,7 +33,7 @@ bench-gpu:
 	@cmake --build $(BUILD) -j $(JOBS) --target bench_cuda
 	@$(BUILD)/bench_cuda --type BF16,Q8_0,Q4_0,Q4_K --context 0,512,1024,8192 --prefill 24,512,2048 --sequences 16,64 --profile 1
 
-lint: bootstrap
+lint: all
 	@tools/lint.sh
 
 install: all

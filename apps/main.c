@@ -7,9 +7,9 @@
 #include "samepage/version.h"
 
 static const spi_command *const commands[] = {
-    &spi_command_doctor, &spi_command_chat,     &spi_command_complete, &spi_command_run,      &spi_command_bench,
-    &spi_command_actor,  &spi_command_snapshot, &spi_command_store,    &spi_command_tokenize, &spi_command_logits,
-    &spi_command_model,  &spi_command_quantize, &spi_command_compile,
+    &spi_command_doctor, &spi_command_chat,     &spi_command_complete,   &spi_command_run,      &spi_command_bench,
+    &spi_command_actor,  &spi_command_snapshot, &spi_command_store,      &spi_command_tokenize, &spi_command_logits,
+    &spi_command_model,  &spi_command_quantize, &spi_command_perplexity, &spi_command_compile,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };

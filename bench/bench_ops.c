@@ -1,6 +1,6 @@
 /* bench/bench_ops.c - how fast a device computes each op, and whole tokens of the Llama 3.2 1B shape with random weights.
  *
- *     bench_ops [--device NAME] [--isa ISA] [--threads N] [--type Q8_0,...] [--only ops|model] [--rows N] [--json]
+ *     bench_ops [--device NAME] [--isa ISA] [--threads N] [--type Q8_0,...] [--only ops|model|contexts] [--rows N] [--json]
  *
  * GB/s counts weights and KV read; for the model it stands beside the read bandwidth measured between its tokens, in
  * the same run: only that fraction compares with other machines and hours. Single ops run from the caches where they
@@ -146,6 +146,51 @@ static int bench_others(const ops_device *on, const bench_options *options, sp_e
     return 0;
 }
 
+/* Attention to contexts that are larger than the caches, by turns with reads of plain memory: what it costs beyond the
+ * bytes of K and V. Decoding at 32k tokens, four sessions at 8k, and a chunk of a prompt behind 8k. */
+static int bench_contexts(const ops_device *on, const bench_options *options, sp_error *error) {
+    static const struct {
+        uint32_t sessions, rows, position;
+        const char *name;
+    } tests[] = {{1, 1, 32767, "decode at 32k"}, {4, 1, 8191, "4 x decode at 8k"}, {1, 512, 8192, "512 behind 8k"}};
+    spi_bandwidth *bandwidth;
+    if (spi_bandwidth_create(options->threads, &bandwidth, error)) {
+        return 1;
+    }
+    int failed = 0;
+    for (uint32_t t = 0; t < sizeof tests / sizeof tests[0] && !failed; t++) {
+        ops_case test = plain_case(SPI_OP_ATTENTION, tests[t].rows, tests[t].position);
+        test.scale = 0.125f;
+        test.layers = 4;
+        test.segment_count = tests[t].sessions;
+        for (uint32_t i = 1; i < test.segment_count; i++) {
+            test.segments[i] = test.segments[0];
+        }
+        ops_bench bench;
+        failed = ops_open(on, &test, &bench, error) || ops_run(&bench, error);
+        double seconds[9], over[9], context = tests[t].position + tests[t].rows, rows = tests[t].rows;
+        double bytes = tests[t].sessions * context * 2 * test.kv_heads * test.head_dim * 2;
+        double flop = 4 * tests[t].sessions * rows * (context - rows / 2) * test.heads * test.head_dim;
+        for (uint32_t i = 0; i < 9 && !failed; i++) {
+            double read = spi_bandwidth_measure(bandwidth);
+            int64_t start_ns = spi_clock_ns();
+            failed = ops_run(&bench, error) != SP_OK;
+            seconds[i] = (double)(spi_clock_ns() - start_ns) / 1e9;
+            read = (read + spi_bandwidth_measure(bandwidth)) / 2;
+            over[i] = seconds[i] * read * 1e9 / bytes;
+        }
+        if (!failed) {
+            report_op(options, "attention", tests[t].name, tests[t].rows, median(seconds, 9), flop, bytes);
+            printf(options->json ? ",\n  {\"op\": \"attention over bytes\", \"ratio\": %.3f}"
+                                 : "             %.3f times what reading the bytes takes\n",
+                   median(over, 9));
+        }
+        ops_close(&bench);
+    }
+    spi_bandwidth_destroy(bandwidth);
+    return failed;
+}
+
 /* Tokens and reads of plain memory by turns, so that both see the same machine. */
 static int bench_type(sp_device *device, spi_bandwidth *bandwidth, const bench_options *options, sp_dtype type,
                       sp_error *error) {
@@ -257,7 +302,7 @@ int main(int count, char **words) {
     bench_options options;
     if (!parse(count, words, &options)) {
         fprintf(stderr, "usage: bench_ops [--device NAME] [--isa ISA] [--threads N] [--type Q8_0,...] "
-                        "[--only ops|model] [--rows N] [--context N] [--repeats N] [--json]\n");
+                        "[--only ops|model|contexts] [--rows N] [--context N] [--repeats N] [--json]\n");
         return 2;
     }
     sp_error error = {0};
@@ -277,6 +322,9 @@ int main(int count, char **words) {
     int failed = 0;
     if (!options.only || !strcmp(options.only, "ops")) {
         failed = bench_products(&on, &options, &error) || bench_others(&on, &options, &error);
+    }
+    if (!failed && options.only && !strcmp(options.only, "contexts")) {
+        failed = bench_contexts(&on, &options, &error);
     }
     if (!failed && (!options.only || !strcmp(options.only, "model"))) {
         failed = bench_models(on.device, &options, &error);

@@ -158,8 +158,8 @@ def ours(options, path, test):
 
 def start(options, path):
     """Seconds from starting the process to its end behind one token, and the peak of its resident memory in MB."""
-    command = [os.path.join(BUILD, "samepage"), "complete", "-m", path, "-t", str(options.threads), "-n", "1", "-q",
-               "--temperature", "0", "a"]
+    command = [os.path.join(BUILD, "samepage"), "complete", "-m", path, "-d", "cpu", "-t", str(options.threads), "-n", "1", "-q",
+               "--temp", "0", "-p", "a"]
     command += ["--isa", options.isa] if options.isa else []
     begun = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -24,3 +24,31 @@ echo
 echo "── 3. What the sandbox costs: the same loop as a guest and in C, in turns ──"
 echo
 "$samepage" bench -m "$model" -p 0 -n 64 -r 20 --boundary
+
+echo
+echo "── 4. A durable agent: told a fact, killed, restored, forked, moved to another device, asked ──"
+echo
+data=$(mktemp -d)
+trap 'rm -rf "$data"' EXIT
+export XDG_DATA_HOME=$data
+other=cpu
+"$samepage" doctor --json | grep -q '"name":.*"vulkan"' && other=vulkan
+actor() {
+    echo "\$ samepage actor $*"
+    "$samepage" actor "$@"
+}
+actor create ada -m "$model" -d cpu
+"$samepage" actor serve 2>/dev/null &
+server=$!
+until [ -S "$data/samepage/socket" ]; do sleep 0.05; done
+actor send ada "My name is Ada and my boat is green." -v
+echo "\$ kill -9 $server    # the process that holds the actors"
+kill -9 $server
+wait $server 2>/dev/null || true
+actor send ada "What colour is my boat?" -v
+actor fork ada bob
+actor send bob "And what is my name?"
+actor export ada "$data/ada.snap"
+actor import eve "$data/ada.snap" -d $other -v
+actor send eve "What colour is my boat?" -v
+actor list

@@ -31,20 +31,23 @@ FORMATS = {
     "mistralai-Mistral-Nemo-Instruct-2407": "mistral-v3-tekken",
     "mistralai/Mistral-Large-Instruct-2411 (mistralai 'v7' template)": "mistral-v7",
     "TheBloke/FusionNet_34Bx2_MoE-AWQ": "llama-2", "meta-llama-Llama-2-7b-chat-hf": "llama-2",
-    "HuggingFaceH4-zephyr-7b-beta": "zephyr",
+    "HuggingFaceH4-zephyr-7b-beta": "zephyr", "Qwen-Qwen3-0.6B": "chatml",
+    "allenai-OLMo-2-1124-7B-Instruct": "olmo-2",
+    "ibm-granite/granite-3.0-8b-instruct": "granite", "ibm-granite-granite-3.3-2B-Instruct": "granite",
 }
 # Formats that are not known, and must not be taken for one that is.
 FORMATS.update(dict.fromkeys(["CohereForAI/c4ai-command-r-plus", "OrionStarAI/Orion-14B-Chat", "ChatGLM4", "GLMEdge",
-                              "DeepSeek-V2", "ibm-granite/granite-3.0-8b-instruct", "phi-4",
+                              "DeepSeek-V2", "phi-4",
                               "ai-sage/GigaChat-20B-A3B-instruct", "Infinigence/Megrez-3B-Instruct"], "plain"))
 # Known differences, each with its reason.
 SYSTEM_ONLY_FIRST_TURN = {"mistral-v3", "mistral-v3-tekken"}  # it moves to the last turn there; what was said, stays
-NEEDS_SYSTEM = {"TheBloke/FusionNet_34Bx2_MoE-AWQ"}  # has no first mark without one
+NEEDS_SYSTEM = {"TheBloke/FusionNet_34Bx2_MoE-AWQ",  # has no first mark without one
+                "ibm-granite-granite-3.3-2B-Instruct"}  # writes one of its own, with a date
 NO_OUTER_BLANKS = {"TheBloke/FusionNet_34Bx2_MoE-AWQ",  # does not strip, unlike the format that it is meant to be
                    "Mistral-Large-Instruct-2407 (mistralai 'v3' template; modified to have system prompt at start)"}
 NO_OUTER_BLANKS_WITH_SYSTEM = {"meta-llama-Llama-2-7b-chat-hf"}  # strips the system's message and the question as one
 TOKENS = {"llama-3": ("<|begin_of_text|>", "<|eot_id|>"), "llama-3.1": ("<|begin_of_text|>", "<|eot_id|>"),
-          "gemma": ("<bos>", "<eos>")}
+          "gemma": ("<bos>", "<eos>"), "olmo-2": ("<|endoftext|>", "<|endoftext|>")}
 SYSTEM = "You are terse."
 CONVERSATIONS = [
     [("Hello!", "Hi."), ("What is 2 + 2?\nAnd 3?", "4.\n\n5."), ("Größe? 漢字", "Ja, 字."), ("Bye", None)],
@@ -82,6 +85,8 @@ def fail(message):
 def render(template, form, messages):
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.globals["raise_exception"] = fail
+    if form == "granite":  # evaluated where a system message is given, too, and then not used
+        environment.globals["strftime_now"] = lambda form: "today"
     bos, eos = TOKENS.get(form, ("<s>", "</s>"))
     text = environment.from_string(template).render(messages=messages, bos_token=bos, eos_token=eos,
                                                     add_generation_prompt=True)

@@ -36,6 +36,8 @@ What scripts read:
   and figures of the commit, bytes and times in `_us`. `actor list --json`: `actors`; `actor log --json`: `messages`, with
   `text`, `reply`, `reason`; times are in milliseconds since 1970. `snapshot inspect --json`, `store stats --json`: what
   their texts say.
+- `perplexity --json`: `perplexity`, `deviation` (its standard error), `chunks`, `context`, `predicted_tokens`, times.
+- `quantize --json`: `tensors`, each with its type `from` and `to`; bytes before and after, `bits_per_weight`.
 - `logits --json`: `file`, `tokens`, `vocab`, `type`. `model info --json`: the model's shape; numbers of metadata are
   texts, arrays are "[N values]".
 

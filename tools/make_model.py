@@ -43,6 +43,7 @@ SHAPES = {
 TYPES = {
     "f32": (T.F32, 0), "f16": (T.F16, 1), "bf16": (T.BF16, 32), "q8_0": (T.Q8_0, 7),
     "q4_0": (T.Q4_0, 2), "q4_1": (T.Q4_1, 3), "q5_0": (T.Q5_0, 8), "q5_1": (T.Q5_1, 9),
+    "mxfp4": (T.MXFP4, 38),
 }
 
 CHUNK_ELEMENTS = 1 << 22  # rows are drawn, converted and written in chunks of about so many elements

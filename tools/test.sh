@@ -30,6 +30,7 @@ run asan -LE e2e
 # Threads are in the pool, the cpu device and the engine's clock; the rest runs on one.
 run tsan -R 'pool|ops_cpu|thread'
 if [ "$tier" = long ]; then
+    SAMEPAGE_FAULT_RUNS=100 ctest --test-dir build --output-on-failure -R fault/test_actor # more than 500 runs
     run debug
     run asan
     tools/fuzz.sh 120

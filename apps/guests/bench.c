@@ -54,10 +54,11 @@ static void repeat(const engine *e, const counts *c, const int32_t *tokens, int6
     sp_get_counters(&before);
     start_ns = sp_clock_ns();
     int64_t last_ns = start_ns, now_ns = start_ns;
+    int32_t token = sp_session_sample(e->session, e->sampler);
+    check(e->o, token, "no token can be sampled");
     for (uint32_t i = 0; i < c->generated; i++) {
-        int32_t token = sp_session_sample(e->session, e->sampler);
-        check(e->o, token, "no token can be sampled");
-        check(e->o, sp_session_append(e->session, &token, 1, SP_LOGITS_LAST), "the token cannot be computed");
+        token = sp_session_decode(e->session, e->sampler, token);
+        check(e->o, token, "the token cannot be computed");
         now_ns = sp_clock_ns();
         token_ns[i] = now_ns - last_ns;
         last_ns = now_ns;

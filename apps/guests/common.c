@@ -102,6 +102,8 @@ static void parse_value(options *o, const char *name, const char *value) {
         o->token_count_max = (uint32_t)whole(o, name, value, 1u << 20);
     } else if (!strcmp(name, "--ctx")) {
         o->context_max = (uint32_t)whole(o, name, value, 1u << 20);
+    } else if (!strcmp(name, "--lookup")) {
+        o->lookup = (uint32_t)whole(o, name, value, SP_LOOKUP_MAX);
     } else if (!parse_sampling(o, name, value)) {
         usage(o, "no such option: ", name);
     }
@@ -141,7 +143,7 @@ void open_engine(engine *e, const options *o) {
     if (e->model < 0 || sp_get_model_info(e->model, &info) < 0) {
         fail(o, "the model cannot be opened");
     }
-    e->session = sp_session_create(e->model, o->context_max, 1);
+    e->session = sp_session_create(e->model, o->context_max, 1 + o->lookup);
     if (e->session < 0 || sp_get_session_info(e->session, &session) < 0) {
         fail(o, "the session cannot be created");
     }
@@ -192,41 +194,80 @@ static void write_token(engine *e, generation *g, sp_utf8 *utf8, int32_t token) 
     }
 }
 
-static finish generate_tokens(engine *e, generation *g, figures *f, sp_utf8 *utf8) {
-    while (g->count < g->token_count_max) {
+/* Takes a picked token into the answer; true: that was the last. */
+static bool take_token(engine *e, generation *g, sp_utf8 *utf8, int32_t token, finish *why) {
+    *why = FINISH_END;
+    if (!g->ignore_eos && sp_token_is_end(e->model, token) > 0) {
+        return true;
+    }
+    *why = FINISH_LENGTH;
+    g->tokens[g->count++] = token;
+    g->pending = true;
+    write_token(e, g, utf8, token);
+    return g->count == g->token_count_max;
+}
+
+/* True if the append went well; *why otherwise. */
+static bool appended(engine *e, int32_t status, finish *why) {
+    if (status == SP_CANCELLED) {
+        sp_interrupted(); /* heard */
+    } else if (status < 0 && status != SP_CONTEXT_FULL) {
+        fail(e->o, "the token cannot be computed");
+    }
+    *why = status == SP_CANCELLED ? FINISH_INTERRUPTED : FINISH_CONTEXT;
+    return status >= 0;
+}
+
+/* With prompt lookup: several tokens may come of one append. */
+static finish generate_with_lookup(engine *e, generation *g, figures *f, sp_utf8 *utf8, int32_t token) {
+    sp_lookup lookup = {.tokens = {token}, .count = 1};
+    finish why = FINISH_LENGTH;
+    for (;;) {
+        for (uint32_t i = 0; i < lookup.count; i++) {
+            if (take_token(e, g, utf8, lookup.tokens[i], &why)) {
+                return why;
+            }
+        }
         if (sp_interrupted()) {
             return FINISH_INTERRUPTED;
         }
-        int32_t token = sp_session_sample(e->session, e->sampler);
-        if (token < 0) {
-            fail(e->o, "no token can be sampled");
+        uint32_t left = g->token_count_max - g->count, most = left < g->lookup ? left : g->lookup;
+        int32_t last = lookup.tokens[lookup.count - 1];
+        if (!appended(e, sp_session_append_lookup(e->session, e->sampler, last, most, &lookup), &why)) {
+            return why;
         }
-        if (f->first_ns == f->start_ns) {
-            f->first_ns = sp_clock_ns();
-        }
-        if (!g->ignore_eos && sp_token_is_end(e->model, token) > 0) {
-            return FINISH_END;
-        }
-        g->tokens[g->count++] = token;
-        g->pending = true;
-        write_token(e, g, utf8, token);
-        if (g->count == g->token_count_max) {
-            break;
-        }
-        int32_t status = sp_session_append(e->session, &token, 1, SP_LOGITS_LAST);
-        if (status == SP_CONTEXT_FULL) {
-            return FINISH_CONTEXT;
-        }
-        if (status == SP_CANCELLED) {
-            sp_interrupted(); /* heard */
-            return FINISH_INTERRUPTED;
-        }
-        if (status < 0) {
-            fail(e->o, "the token cannot be computed");
+        f->proposed += lookup.proposed;
+        f->accepted += lookup.accepted;
+    }
+}
+
+static finish generate_tokens(engine *e, generation *g, figures *f, sp_utf8 *utf8) {
+    finish why = FINISH_LENGTH;
+    if (sp_interrupted()) {
+        return FINISH_INTERRUPTED;
+    }
+    int32_t token = sp_session_sample(e->session, e->sampler);
+    if (token < 0) {
+        fail(e->o, "no token can be sampled");
+    }
+    if (!g->token_count_max) {
+        return FINISH_LENGTH;
+    }
+    f->first_ns = f->first_ns == f->start_ns ? sp_clock_ns() : f->first_ns;
+    if (g->lookup) {
+        return generate_with_lookup(e, g, f, utf8, token);
+    }
+    while (!take_token(e, g, utf8, token, &why)) {
+        token = sp_session_decode(e->session, e->sampler, token);
+        if (!appended(e, token, &why)) {
+            return why;
         }
         g->pending = false;
+        if (sp_interrupted()) {
+            return FINISH_INTERRUPTED;
+        }
     }
-    return FINISH_LENGTH;
+    return why;
 }
 
 finish generate(engine *e, generation *g, figures *f) {
@@ -253,6 +294,8 @@ void add_figures(totals *t, const figures *f) {
     t->turns++;
     t->prompt_tokens += f->prompt_tokens;
     t->generated_tokens += f->generated_tokens;
+    t->proposed += f->proposed;
+    t->accepted += f->accepted;
     t->steps += f->generated_tokens ? f->generated_tokens - 1 : 0;
     t->prompt_ns += f->first_ns - f->start_ns;
     t->step_ns += f->end_ns - f->first_ns;
@@ -266,6 +309,9 @@ void print_totals(const totals *t, const char *program) {
             rate(t->prompt_tokens, t->prompt_ns));
     fprintf(stderr, "%s: answers   %u tokens, %.1f tokens/s, the first after %.1f ms\n", program, t->generated_tokens,
             rate(t->steps, t->step_ns), (double)t->prompt_ns / 1e6 / turns);
+    if (t->proposed) {
+        fprintf(stderr, "%s: lookup    %u of %u proposed tokens accepted\n", program, t->accepted, t->proposed);
+    }
     fprintf(stderr, "%s: imports   %.1f calls a token, %.1f us with what they do (sampling, text)\n", program,
             (double)t->host_calls / tokens, (double)t->host_ns / 1e3 / tokens);
 }

@@ -19,6 +19,7 @@ typedef struct options {
     sp_sampler_options sampling;
     uint32_t token_count_max; /* -n */
     uint32_t context_max;     /* --ctx; 0: the default */
+    uint32_t lookup;          /* --lookup: tokens proposed at a time; 0: none */
     bool show_prompt;         /* --prompt */
     bool stats, script;
     bool raw, chat, json, echo, ignore_eos;
@@ -47,13 +48,14 @@ void open_engine(engine *e, const options *o);
 /* Figures of one generation. */
 typedef struct figures {
     uint32_t prompt_tokens, generated_tokens;
+    uint32_t proposed, accepted;        /* by prompt lookup */
     int64_t start_ns, first_ns, end_ns; /* first: when the first token was known; start_ns if none was */
     sp_counters before, after;          /* of the boundary */
 } figures;
 
 /* Sums over the turns of a conversation. */
 typedef struct totals {
-    uint32_t turns, prompt_tokens, generated_tokens, steps;
+    uint32_t turns, prompt_tokens, generated_tokens, steps, proposed, accepted;
     int64_t prompt_ns, step_ns;
     uint64_t host_ns, host_calls;
 } totals;
@@ -76,6 +78,7 @@ typedef struct generation {
     uint32_t count;
     bool pending;
     bool ignore_eos;
+    uint32_t lookup; /* tokens proposed at a time; with pending then always true at the end */
     output write;
     void *write_env;
 } generation;

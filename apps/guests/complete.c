@@ -145,6 +145,9 @@ static void print_json(const generation *g, const figures *f, finish finish) {
     }
     printf("],\"prompt_tokens\":%u,\"generated_tokens\":%u,\"finish\":\"%s\"", f->prompt_tokens, g->count,
            names[finish]);
+    if (c.o.lookup) {
+        printf(",\"proposed_tokens\":%u,\"accepted_tokens\":%u", f->proposed, f->accepted);
+    }
     printf(",\"first_token_ms\":%.3f,\"generate_ms\":%.3f,\"tokens_per_second\":%.3f}\n",
            (double)(f->first_ns - f->start_ns) / 1e6, (double)answer_ns / 1e6,
            answer_ns > 0 ? steps * 1e9 / (double)answer_ns : 0.0);
@@ -155,13 +158,13 @@ int main(int argc, char **argv) {
         .program = argc ? argv[0] : "complete",
         .usage = "[-p TEXT] [-n TOKENS] [--chat [--system TEXT] | --raw] [--json] [--echo] [--ignore-eos]\n"
                  "                [--ctx TOKENS] [--temp F] [--top-k N] [--top-p F] [--min-p F] [--repeat-penalty F]\n"
-                 "                [--seed N] [--stats]\n"
+                 "                [--seed N] [--stats] [--lookup N]\n"
                  "Without -p the prompt is standard input.",
         .token_count_max = TOKEN_COUNT_MAX,
     };
     parse_options(&c.o, argc, argv,
                   "-p -n --chat --system --raw --json --echo --ignore-eos --ctx --temp --top-k --top-p --min-p "
-                  "--repeat-penalty --seed --stats");
+                  "--repeat-penalty --seed --stats --lookup");
     if (c.o.raw && c.o.chat) {
         fail_text(&c.o, "--raw and --chat exclude each other");
     }
@@ -178,6 +181,7 @@ int main(int argc, char **argv) {
     generation g = {.token_count_max = c.o.token_count_max,
                     .tokens = allocate(&c.o, c.o.token_count_max, sizeof(int32_t)),
                     .ignore_eos = c.o.ignore_eos,
+                    .lookup = c.o.lookup,
                     .write = on_output};
     figures f;
     begin_figures(&f);
@@ -199,6 +203,8 @@ int main(int argc, char **argv) {
     }
     if (c.o.stats) {
         print_figures(&f, c.o.program);
+    } else if (c.o.lookup && !c.o.json) {
+        fprintf(stderr, "%s: lookup    %u of %u proposed tokens accepted\n", c.o.program, f.accepted, f.proposed);
     }
     return EXIT_SUCCESS;
 }

@@ -38,8 +38,8 @@ typedef struct sp_session_layout {
 } sp_session_layout;
 
 /* context_max: tokens it will ever hold (1 .. 2^20; larger than the model was made for is allowed and warned of by who
- * shows it). logits_rows_max: rows that one append may ask for (at least 1). SP_INVALID, SP_LIMIT (does not fit into
- * 2^40 bytes). */
+ * shows it; a model with LongRoPE turns positions into angles in one way up to its original context, in another beyond).
+ * logits_rows_max: rows that one append may ask for (at least 1). SP_INVALID, SP_LIMIT (does not fit into 2^40 bytes). */
 SP_EXPORT sp_status sp_session_plan(const sp_model *model, uint32_t context_max, uint32_t logits_rows_max,
                                     sp_session_layout *layout, sp_error *error);
 
@@ -107,6 +107,26 @@ SP_EXPORT sp_region *sp_session_region(const sp_session *session);
 
 /* Picks from the last row of logits, accepts the token, does not append it. SP_INVALID if there are no logits. */
 SP_EXPORT sp_status sp_session_sample(sp_session *session, sp_sampler *sampler, int32_t *token, sp_error *error);
+
+/* Prompt lookup: what followed the session's latest tokens and `token`, which is not appended yet, when they last stood
+ * in the session before. Writes at most draft_max tokens, none that the context has no room for, and returns how many;
+ * 0 if at least two tokens never stood there before. */
+SP_EXPORT uint32_t sp_session_lookup(const sp_session *session, int32_t token, uint32_t draft_max, int32_t *draft);
+
+#define SP_LOOKUP_MAX 32u
+typedef struct sp_lookup {
+    int32_t tokens[SP_LOOKUP_MAX + 1]; /* picked, one behind the other */
+    uint32_t count;                    /* of them, at least 1; all but the last are appended */
+    uint32_t proposed, accepted;
+} sp_lookup;
+
+/* Appends `token` and what lookup proposes behind it in one pass over the weights, picks behind each as
+ * sp_session_sample would had they been appended one by one, and keeps those proposals that were picked. For every
+ * sampler the picks are those that single appends give; after a token that ends the text there may be more, to be
+ * truncated. draft_max: at most SP_LOOKUP_MAX, and less than the session's logits_rows_max, else SP_LIMIT. Otherwise as
+ * sp_session_append: on failure nothing was appended and nothing picked. */
+SP_EXPORT sp_status sp_session_append_lookup(sp_session *session, sp_sampler *sampler, int32_t token,
+                                             uint32_t draft_max, sp_lookup *lookup, sp_error *error);
 
 #ifdef __cplusplus
 }

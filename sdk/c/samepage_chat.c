@@ -3,7 +3,8 @@
  * The formats are those that the models' own templates write (tokenizer_config.json of the public models; the golden
  * file of tests/unit/test_chat.c was rendered from them). Two liberties: a system message goes into the first turn even
  * where a template would move it to the last one, because what was said stays said; and an answer is closed when the
- * next turn begins, not when it ends.
+ * next turn begins, not when it ends. What a template says by itself if there is no system message is known where it is
+ * one literal; Granite's since 3.1, which has a date in it, is left out.
  */
 #include "samepage_chat.h"
 
@@ -18,6 +19,8 @@ enum {
     PHI_3,
     PHI_4_MINI,
     ZEPHYR,
+    OLMO_2,
+    GRANITE,
     LLAMA_2,
     MISTRAL_0,
     MISTRAL_1,
@@ -27,6 +30,7 @@ enum {
     MISTRAL_7_TEKKEN
 };
 
+#define GRANITE_ROLE(role)   "<|start_of_role|>" role "<|end_of_role|>"
 #define LLAMA_3_HEADER(role) "<|start_header_id|>" role "<|end_header_id|>\n\n"
 
 static const sp_chat_format formats[] = {
@@ -93,6 +97,20 @@ static const sp_chat_format formats[] = {
                 .user_after = "</s>\n",
                 .answer_before = "<|assistant|>\n",
                 .answer_after = "</s>\n"},
+    [OLMO_2] = {.name = "olmo-2",
+                .system_before = "<|system|>\n",
+                .system_after = "\n",
+                .user_before = "<|user|>\n",
+                .user_after = "\n",
+                .answer_before = "<|assistant|>\n",
+                .answer_after = "<|endoftext|>\n"},
+    [GRANITE] = {.name = "granite",
+                 .system_before = GRANITE_ROLE("system"),
+                 .system_after = "<|end_of_text|>\n",
+                 .user_before = GRANITE_ROLE("user"),
+                 .user_after = "<|end_of_text|>\n",
+                 .answer_before = GRANITE_ROLE("assistant"),
+                 .answer_after = "<|end_of_text|>\n"},
     [LLAMA_2] = {.name = "llama-2",
                  .system_before = "<<SYS>>\n",
                  .system_after = "\n<</SYS>>\n\n",
@@ -190,11 +208,15 @@ static int detect(span t) {
     if (find(t, "<start_of_turn>")) {
         return GEMMA;
     }
+    if (find(t, "<|start_of_role|>")) {
+        return GRANITE;
+    }
     if (find(t, "[INST]")) {
         return detect_inst(t);
     }
     if (find(t, "<|assistant|>")) {
-        return find(t, "<|tool|>") ? PHI_4_MINI : find(t, "<|end|>") ? PHI_3 : find(t, "eos_token") ? ZEPHYR : PLAIN;
+        bool ends = find(t, "eos_token") != NULL, begins = find(t, "bos_token") != NULL;
+        return find(t, "<|tool|>") ? PHI_4_MINI : find(t, "<|end|>") ? PHI_3 : !ends ? PLAIN : begins ? OLMO_2 : ZEPHYR;
     }
     return PLAIN;
 }

@@ -49,12 +49,9 @@ void sp_talk_turn(const char *words, uint32_t bytes) {
     must(sp_session_append(session, tokens, (uint32_t)count, SP_LOGITS_LAST));
 
     sp_utf8 utf8 = {0};
-    for (int i = 0; i < ANSWER_TOKENS_MAX && !sp_interrupted(); i++) {
-        int32_t token = must(sp_session_sample(session, sampler));
-        if (sp_token_is_end(model, token)) {
-            break;
-        }
+    int32_t token = must(sp_session_sample(session, sampler));
+    for (int i = 0; i < ANSWER_TOKENS_MAX && !sp_token_is_end(model, token) && !sp_interrupted(); i++) {
         show(&utf8, token);
-        must(sp_session_append(session, &token, 1, SP_LOGITS_LAST));
+        token = must(sp_session_decode(session, sampler, token));
     }
 }

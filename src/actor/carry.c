@@ -176,7 +176,12 @@ static sp_status write_actor(sp_actors *actors, spi_record *record, const spi_ma
     const void *bytes = sp_snapshot_bytes(kept, &count);
     sp_snapshot_get_info(kept, &info);
     memcpy(state.name, info.id, sizeof state.name);
-    sp_status status = spi_keeper_put_state(actors->keeper, &state, bytes, count, error);
+    sp_status status = SP_OK;
+    if (info.byte_count > SPI_ROW_BYTES_MAX) { /* a file that stays behind if this fails is swept at the next opening */
+        status = spi_fold_write_file(actors, kept, &state, error);
+        count = 0;
+    }
+    status = status ? status : spi_keeper_put_state(actors->keeper, &state, bytes, count, error);
     status = status ? status : spi_keeper_add(actors->keeper, record, error);
     status = status ? status : spi_keeper_move(actors->keeper, record->id, 0, state.id, 0, error);
     return status ? status : add_mail(actors, manifest, record->id, error);

@@ -49,7 +49,10 @@ static sp_status capture(spi_resident *resident, sp_error *error) {
     memcpy(turn->state.name, info.id, sizeof turn->state.name);
     turn->figures.state_bytes = info.byte_count;
     turn->figures.capture_ns = (uint64_t)(spi_clock_ns() - begun_ns);
-    return SP_OK;
+    if (turn->state.kind == SPI_STATE_FULL && info.byte_count > SPI_ROW_BYTES_MAX) {
+        status = spi_fold_write_file(resident->actors, turn->captured, &turn->state, error);
+    }
+    return status;
 }
 
 /* ---- effects ---- */
@@ -107,6 +110,7 @@ static sp_status write_turn(spi_resident *resident, sp_error *error) {
     const spi_record *record = &resident->record;
     size_t count;
     const void *bytes = sp_snapshot_bytes(turn->captured, &count);
+    count = turn->state.kind == SPI_STATE_FILE ? 0 : count;
     sp_status status = spi_keeper_put_state(keeper, &turn->state, bytes, count, error);
     status = status ? status : spi_keeper_move(keeper, record->id, resident->state.id, turn->state.id, 1, error);
     status = status ? status

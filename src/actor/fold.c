@@ -42,7 +42,7 @@ void spi_fold_drop_file(sp_actors *actors, const spi_state *base) {
     }
 }
 
-static sp_status write_file(sp_actors *actors, const sp_snapshot *snapshot, spi_state *state, sp_error *error) {
+sp_status spi_fold_write_file(sp_actors *actors, const sp_snapshot *snapshot, spi_state *state, sp_error *error) {
     char path[4096];
     sp_snapshot_info info;
     sp_snapshot_get_info(snapshot, &info);
@@ -61,7 +61,7 @@ sp_status spi_fold(spi_resident *resident, sp_error *error) {
     sp_capture_options options = {.store = actors->store, .without_module = true};
     sp_status status = spi_fold_find_file(actors, resident->state.id, &base, error);
     status = status ? status : sp_guest_capture(resident->guest, &options, &snapshot, error);
-    status = status ? status : write_file(actors, snapshot, &state, error);
+    status = status ? status : spi_fold_write_file(actors, snapshot, &state, error);
     status = status ? status : spi_keeper_begin(actors->keeper, false, error);
     if (!status) {
         status = spi_keeper_put_state(actors->keeper, &state, "", 0, error);
@@ -81,9 +81,7 @@ sp_status spi_fold(spi_resident *resident, sp_error *error) {
         status = sp_tracker_create(resident->guest, snapshot, NULL, &tracker, error);
         resident->tracker = tracker;
         spi_fold_drop_file(actors, &base);
-    } else {
-        spi_fold_drop_file(actors, &state);
-    }
+    } /* else the file stays: a commit whose sync failed may turn out to have happened; the next opening knows, and sweeps */
     sp_snapshot_close(snapshot);
     return status;
 }

@@ -191,6 +191,9 @@ void spi_commit(sp_actors *actors, spi_resident **residents, uint32_t count,
 /* fold.c */
 bool spi_fold_is_due(const spi_resident *resident, bool goes_to_sleep);
 sp_status spi_fold(spi_resident *resident, sp_error *error);
+/* Writes a snapshot as a file of the folder, and fills in the state that says so. */
+sp_status spi_fold_write_file(sp_actors *actors, const sp_snapshot *snapshot, spi_state *state, sp_error *error);
+#define SPI_ROW_BYTES_MAX ((uint64_t)8 << 20) /* larger snapshots are files and not rows from the start */
 /* The snapshot that a chain of states begins with; id 0: there is no state. */
 sp_status spi_fold_find_file(sp_actors *actors, uint64_t state_id, spi_state *base, sp_error *error);
 void spi_fold_drop_file(sp_actors *actors, const spi_state *base); /* removes its file if nobody needs it any more */

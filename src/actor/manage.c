@@ -168,11 +168,13 @@ sp_status sp_actor_send(sp_actors *actors, const char *name, const char *text, u
                      .sent_ms = spi_actors_now_ms(),
                      .text = (char *)(uintptr_t)text,
                      .text_bytes = text_bytes};
+    if (!status && (status = spi_actors_make_ready(actors, actor))) { /* sooner than needed does no harm */
+        return spi_fail(error, status, "no memory for a message to %s", name);
+    }
     status = status ? status : spi_keeper_post(actors->keeper, actor, &mail, key, &existing, error);
     if (!status) {
         *id = existing ? existing : mail.id;
         spi_actors_unhold(actors, actor);
-        (void)spi_actors_make_ready(actors, actor);
     }
     return status;
 }

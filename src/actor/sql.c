@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "actor/pages.h"
 #include "actor/schema.h"
 #include "base/error.h"
 #include "base/memory.h"
@@ -35,6 +36,9 @@ static const char *const texts[] = {
 };
 
 static sp_status status_of(int code) {
+    if (code == SQLITE_IOERR_DATA) {
+        return SP_BAD_FILE;
+    }
     switch (code & 0xff) {
     case SQLITE_NOMEM: return SP_NO_MEMORY;
     case SQLITE_BUSY:
@@ -51,10 +55,10 @@ static sp_status status_of(int code) {
 
 static sp_status fail(spi_sql *sql, sp_error *error) {
     int code = sqlite3_extended_errcode(sql->db);
+    bool is_damaged = (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB || code == SQLITE_IOERR_DATA;
     const char *hint = (code & 0xff) == SQLITE_FULL ? ": make room on the disk"
-                       : (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB
-                           ? ": bring it back from a copy, or export what can be read"
-                           : "";
+                       : is_damaged                 ? ": bring it back from a copy, or export what can be read"
+                                                    : "";
     return spi_fail(error, status_of(code), "%s: %s (%s)%s", sql->path, sqlite3_errmsg(sql->db), sqlite3_errstr(code),
                     hint);
 }
@@ -112,12 +116,14 @@ static sp_status migrate(spi_sql *sql, sp_error *error) {
 
 static sp_status configure(spi_sql *sql, sp_error *error) {
     char text[512];
-    snprintf(
-        text, sizeof text,
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = %s; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;"
-        "PRAGMA cell_size_check = ON; PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = 33554432;"
-        "PRAGMA cache_size = -%d; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON",
-        sql->without_sync ? "OFF" : "FULL", WAL_PAGES_MAX, CACHE_KIB);
+    snprintf(text, sizeof text,
+             "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = %s; PRAGMA foreign_keys = ON; "
+             "PRAGMA trusted_schema = OFF;"
+             "PRAGMA cell_size_check = ON; PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = 33554432;"
+             "PRAGMA cache_size = -%d; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON",
+             sql->without_sync ? "OFF" : "FULL", WAL_PAGES_MAX, CACHE_KIB);
+    int tail_bytes = SPI_PAGE_TAIL_BYTES;
+    (void)sqlite3_file_control(sql->db, "main", SQLITE_FCNTL_RESERVE_BYTES, &tail_bytes);
     sqlite3_busy_timeout(sql->db, BUSY_MS);
     sqlite3_extended_result_codes(sql->db, 1);
     sqlite3_limit(sql->db, SQLITE_LIMIT_LENGTH, BYTES_MAX);
@@ -146,8 +152,10 @@ sp_status spi_sql_open(const char *path, bool without_sync, spi_sql **out, sp_er
         return spi_fail(error, SP_NO_MEMORY, "no memory to open %s", path);
     }
     sql->without_sync = without_sync;
-    sp_status status = create_file(path, error);
-    if (!status && sqlite3_open_v2(path, &sql->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+    sp_status status =
+        spi_pages_register() ? spi_fail(error, SP_INTERNAL, "SQLite cannot open files here") : create_file(path, error);
+    if (!status &&
+        sqlite3_open_v2(path, &sql->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, SPI_PAGES_VFS) != SQLITE_OK) {
         status = sql->db ? fail(sql, error) : spi_fail(error, SP_NO_MEMORY, "no memory to open %s", path);
     }
     status = status ? status : configure(sql, error);

@@ -135,10 +135,9 @@ static void begin(sp_actors *actors, uint64_t actor, spi_mail *mail) {
         status = spi_keeper_begin_mail(actors->keeper, id, &error);
     }
     if (status) {
-        if (!spi_keeper_get(actors->keeper, actor, &record, NULL)) {
-            spi_actors_hold(actors, actor, record.name, id, &error);
-            spi_record_free(&record);
-        }
+        bool is_there = !spi_keeper_get(actors->keeper, actor, &record, NULL);
+        spi_actors_hold(actors, actor, is_there ? record.name : "", id, &error);
+        spi_record_free(&record);
         return;
     }
     if (start(resident, mail, &error)) {

@@ -6,8 +6,8 @@
 #define XXH_STATIC_LINKING_ONLY /* for the size of its state */
 #include <xxhash.h>
 
-_Static_assert(sizeof(XXH3_state_t) <= sizeof(spi_hasher) && _Alignof(XXH3_state_t) <= _Alignof(spi_hasher),
-               "the library's state fits");
+_Static_assert(sizeof(XXH3_state_t) <= sizeof(spi_hasher), "the library's state fits");
+_Static_assert(_Alignof(XXH3_state_t) <= _Alignof(spi_hasher), "the library's state is aligned");
 
 spi_hash spi_hash_bytes(const void *bytes, size_t count, uint64_t seed) {
     XXH128_hash_t hash = XXH3_128bits_withSeed(bytes, count, seed);

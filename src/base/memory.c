@@ -2,6 +2,7 @@
 #include "base/memory.h"
 
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,17 +51,29 @@ void spi_free(void *memory) {
     free(memory);
 }
 
+/* From calloc, which leaves fresh pages of the system untouched: buffers for the largest run cost no memory until there
+ * is one. What calloc gave stands in front of what the caller gets. */
 void *spi_alloc_aligned(size_t bytes, size_t alignment) {
-    void *memory = NULL;
-    if (refuse() || posix_memalign(&memory, alignment, bytes ? bytes : alignment)) {
+    size_t room;
+    if (refuse() || __builtin_add_overflow(bytes, alignment + sizeof(void *), &room)) {
         return NULL;
     }
-    memset(memory, 0, bytes);
+    char *given = calloc(room, 1);
+    if (!given) {
+        return NULL;
+    }
+    uintptr_t at = ((uintptr_t)given + sizeof(void *) + alignment - 1) / alignment * alignment;
+    char *memory = given + (at - (uintptr_t)given);
+    memcpy(memory - sizeof given, &given, sizeof given);
     return memory;
 }
 
 void spi_free_aligned(void *memory) {
-    free(memory);
+    if (memory) {
+        char *given;
+        memcpy(&given, (char *)memory - sizeof given, sizeof given);
+        free(given);
+    }
 }
 
 int spi_reserve(void **array, size_t *capacity, size_t needed, size_t size) {

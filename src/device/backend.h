@@ -37,6 +37,9 @@ typedef struct spi_program spi_program; /* a tape made ready for a device */
 typedef struct spi_backend {
     const char *name; /* "cpu", "vulkan": the word that users type */
 
+    /* run needs at most 256 KiB of stack and calls nobody else's code: it may be called on a guest's fiber. */
+    bool runs_on_fibers;
+
     /* Each gets the context that open returned. A failure leaves nothing behind and fills error (never NULL here) with
      * a sentence that says what to do. */
 

@@ -152,6 +152,11 @@ static sp_status check_op(const checker *check) {
     return bad(check, "no such op");
 }
 
+/* Behind a GATHER rows are outputs, whose tokens and positions nobody knows. */
+static bool needs_rows_of_run(spi_op_kind kind) {
+    return kind == SPI_OP_EMBED || kind == SPI_OP_ROPE || kind == SPI_OP_KV_STORE || kind == SPI_OP_ATTENTION;
+}
+
 static sp_status check_weights(const spi_weights *weights, sp_error *error) {
     for (uint32_t i = 0; i < weights->count; i++) {
         const spi_tensor *tensor = &weights->tensors[i];
@@ -177,9 +182,12 @@ sp_status spi_tape_check(const spi_tape *tape, const spi_weights *weights, sp_er
         }
     }
     sp_status status = check_weights(weights, error);
+    bool is_gathered = false;
     for (uint32_t i = 0; i < tape->op_count && !status; i++) {
         checker check = {.tape = tape, .weights = weights, .op = &tape->ops[i], .index = i, .error = error};
-        status = check_op(&check);
+        status = is_gathered && needs_rows_of_run(check.op->kind) ? bad(&check, "it stands behind a gather")
+                                                                  : check_op(&check);
+        is_gathered |= check.op->kind == SPI_OP_GATHER;
     }
     return status;
 }

@@ -61,7 +61,8 @@ typedef enum spi_op_kind {
     SPI_OP_ATTENTION, /* dst[r] = softmax(scale * q k^T) v over positions 0..position of r; q = src */
     SPI_OP_GATE,      /* dst[r][i] = act(src[r][i]) * src1[r][i] */
     SPI_OP_ADD,       /* dst[r][i] += scale * src[r][i] */
-    SPI_OP_GATHER,    /* dst[i] = src[row of the i-th wanted output]: after it, rows are outputs */
+    SPI_OP_GATHER,    /* dst[i] = src[row of the i-th wanted output]: after it, rows are outputs,
+                         and no op may follow that needs their tokens or positions (EMBED, ROPE, KV_STORE, ATTENTION) */
     SPI_OP_HEAD,      /* a MATMUL whose output rows go to the segments' logits in their regions, times scale */
     SPI_OP_KIND_COUNT
 } spi_op_kind;

@@ -2,6 +2,7 @@
 #include "dtype/quant.h"
 
 #include <assert.h>
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 #include <string.h>
@@ -51,15 +52,18 @@ bool spi_quantise_has(sp_dtype type) {
     return find(type) != NULL;
 }
 
-/* More than any type's scales reach, and little enough for the sums of the searches. */
-#define LARGEST 0x1p30f
+/* For blocks: more than any type's scales reach, and little enough for the sums of the searches. What rounds to an
+ * infinite f16 is seen there. */
+static float reach_of(sp_dtype type) {
+    return sp_dtype_block_elements(type) > 1 ? 0x1p30f : type == SP_BF16 ? 0x1.fep127f : FLT_MAX;
+}
 
-static bool are_in_reach(const float *values, uint32_t count) {
+static bool are_in_reach(sp_dtype type, const float *values, uint32_t count) {
     float largest = 0;
     for (uint32_t i = 0; i < count; i++) {
         largest = fabsf(values[i]) > largest ? fabsf(values[i]) : largest;
     }
-    return largest <= LARGEST;
+    return largest <= reach_of(type);
 }
 
 static bool is_finite(const format *of, const uint8_t *block) {
@@ -79,7 +83,7 @@ bool spi_quantise(sp_dtype type, const float *values, uint32_t count, void *bloc
     assert(of && count % elements == 0);
     uint8_t *to = blocks;
     for (uint32_t i = 0; i < count; i += elements, to += sp_dtype_block_bytes(type)) {
-        if (elements > 1 && !are_in_reach(values + i, elements)) {
+        if (!are_in_reach(type, values + i, elements)) {
             return false;
         }
         of->encode(values + i, to);

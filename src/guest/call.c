@@ -134,6 +134,7 @@ static bool poll(sp_guest *guest) {
     spi_ticks *ticks = &guest->engine->ticks;
     for (int i = 0; i < STALE_POLLS_MAX; i++) {
         unsigned before = atomic_load(&ticks->count);
+        guest->slice_count = before;
         if (wasmtime_call_future_poll(guest->call.future)) {
             return true;
         }

@@ -69,6 +69,7 @@ struct sp_engine {
     spi_list sleeping; /* for time to pass */
     uint32_t running_count;
     bool in_run;
+    int64_t run_until_ns; /* when sp_engine_run is to return */
 };
 
 typedef struct spi_code {
@@ -173,6 +174,7 @@ struct sp_guest {
     sp_error error;
     sp_guest_counters counters; /* host_ns is made of host_ticks when it is asked for */
     uint64_t host_ticks;
+    unsigned slice_count; /* of the engine's ticks, as of the slice that this guest has */
 };
 
 /* An interrupt stops one computation at most; the guest hears of it once. */
@@ -238,6 +240,7 @@ void spi_jobs_run(sp_engine *engine, int64_t until_ns); /* long ones pause at un
 void spi_jobs_drop(sp_guest *guest);
 
 /* scheduler.c */
+bool spi_scheduler_is_alone(const sp_guest *guest, int64_t now_ns); /* nobody else can do anything at this moment */
 void spi_scheduler_wake_sleepers(sp_engine *engine, int64_t now_ns);
 int64_t spi_scheduler_next_wake_ns(const sp_engine *engine); /* INT64_MAX: nobody sleeps */
 

@@ -42,7 +42,7 @@ sp_model *spi_guest_model(sp_guest *guest, const char *name, uint32_t name_bytes
 const char *spi_guest_model_name(sp_guest *guest, uint32_t index);                 /* NULL past the end */
 uint32_t spi_guest_handle_count_max(const sp_guest *guest);
 const sp_guest_mail *spi_guest_mail(sp_guest *guest, void **env); /* NULL: it is no actor */
-bool spi_guest_take_interrupt(sp_guest *guest); /* true once after sp_guest_interrupt */
+bool spi_guest_take_interrupt(sp_guest *guest);                   /* true once after sp_guest_interrupt */
 
 /* A range of linear memory that the guest's allocator does not know: found among released ones or got by growing the
  * memory, within its maximum. The bytes are zero if they are fresh. Released ranges are used again. SP_NO_MEMORY. */
@@ -51,6 +51,10 @@ void spi_guest_release(sp_guest *guest, uint64_t offset, uint64_t bytes);
 
 /* To be called with every session that an import opens. It joins the guest's cache. SP_NO_MEMORY. */
 sp_status spi_guest_session_opened(sp_guest *guest, sp_session *session, sp_error *error);
+
+/* Appends one token with logits of the last, right now, if nobody else waits for anything. SP_BUSY: nothing was done, and
+ * the guest has to wait for its turn like others: session_append. */
+sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t token, sp_error *error);
 
 /* The imports' own state, made by spi_host_create with the guest and destroyed with it, before its region. */
 struct spi_host *spi_guest_host(sp_guest *guest);

@@ -110,9 +110,48 @@ int32_t spi_host_session_append(sp_guest *guest, int32_t session, spi_input toke
     return SP_OK;
 }
 
+int32_t spi_host_session_decode(sp_guest *guest, int32_t session, int32_t sampler, int32_t token) {
+    spi_slot *of = spi_handle_find(guest, "session_decode", SPI_HANDLE_SESSION, session);
+    spi_slot *with = of ? spi_handle_find(guest, "session_decode", SPI_HANDLE_SAMPLER, sampler) : NULL;
+    if (!with) {
+        return SP_BAD_HANDLE;
+    }
+    sp_error *error = spi_host_error(guest);
+    sp_status status = spi_guest_append_now(guest, of->session, token, error);
+    if (status == SP_BUSY) {
+        return spi_fail(error, SP_BUSY, "session_decode: others wait for their turn: use session_append");
+    }
+    if (status) {
+        return spi_fail_within(error, "session_decode");
+    }
+    int32_t next;
+    status = sp_session_sample(of->session, with->sampler, &next, error);
+    return status ? (int32_t)status : next;
+}
+
 int32_t spi_host_session_truncate(sp_guest *guest, int32_t session, uint32_t length) {
     spi_slot *slot = spi_handle_find(guest, "session_truncate", SPI_HANDLE_SESSION, session);
     return slot ? (int32_t)sp_session_truncate(slot->session, length, spi_host_error(guest)) : (int32_t)SP_BAD_HANDLE;
+}
+
+int32_t spi_host_session_lookup(sp_guest *guest, int32_t session, int32_t token, spi_output draft) {
+    spi_slot *slot = spi_handle_find(guest, "session_lookup", SPI_HANDLE_SESSION, session);
+    if (!slot) {
+        return SP_BAD_HANDLE;
+    }
+    int32_t proposed[SP_LOOKUP_MAX];
+    sp_session_view view;
+    sp_session_get_view(slot->session, &view);
+    if (token < 0 || (uint32_t)token >= view.vocab) {
+        return spi_fail(spi_host_error(guest), SP_INVALID, "session_lookup: token %d is not in 0..%u", token,
+                        view.vocab - 1);
+    }
+    uint32_t most = draft.count < SP_LOOKUP_MAX ? draft.count : SP_LOOKUP_MAX;
+    uint32_t count = sp_session_lookup(slot->session, token, most, proposed);
+    if (count) {
+        memcpy(draft.bytes, proposed, count * sizeof *proposed);
+    }
+    return (int32_t)count;
 }
 
 int32_t spi_host_session_length(sp_guest *guest, int32_t session) {

@@ -171,6 +171,40 @@ static void run_matmul(sp_guest *guest) {
     finish(guest, status, &error);
 }
 
+/* The way of decoding when there is nobody to share the pass over the weights with: on the guest's own fiber, without
+ * suspending it and walking the scheduler, whose code and data the weights have driven out of the caches meanwhile. One
+ * token is one chunk, so that nothing can cut it short. A cache writes files, and a driver does what it likes: they need more
+ * stack than a fiber has for sure. */
+sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t token, sp_error *error) {
+    sp_engine *engine = guest->engine;
+    void *context;
+    int64_t begin_ns = spi_clock_ns();
+    if (!spi_scheduler_is_alone(guest, begin_ns) || session->cache ||
+        !spi_device_backend(session->device, &context)->runs_on_fibers) {
+        return SP_BUSY;
+    }
+    sp_append part = {.session = session, .tokens = &token, .token_count = 1, .logits = SP_LOGITS_LAST};
+    uint64_t begin_ticks = spi_clock_ticks();
+    atomic_store(&guest->is_computing, true);
+    sp_status status = engine->hooks.append(&part, 1, NULL, NULL, error);
+    atomic_store(&guest->is_computing, false);
+    guest->host_ticks -= spi_clock_ticks() - begin_ticks; /* the import around it counts this as its own */
+    int64_t end_ns = spi_clock_ns();
+    if (!status) {
+        guest->counters.run_ns += (uint64_t)(end_ns - begin_ns);
+        guest->counters.compute_ns += (uint64_t)(end_ns - begin_ns);
+        guest->counters.generated_ns += (uint64_t)(end_ns - begin_ns);
+        guest->counters.generated_tokens++;
+    }
+    /* A slice may have ended meanwhile. While nobody waits for one, the guest goes on with the next. */
+    unsigned slice_count = atomic_load(&engine->ticks.count);
+    if (slice_count != guest->slice_count && spi_scheduler_is_alone(guest, end_ns)) {
+        guest->slice_count = slice_count;
+        wasmtime_context_set_epoch_deadline(guest->context, 1);
+    }
+    return status;
+}
+
 void spi_jobs_run(sp_engine *engine, int64_t until_ns) {
     spi_link_node *node;
     for (node = engine->waiting.first; node; node = node->next) {

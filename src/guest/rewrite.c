@@ -356,7 +356,9 @@ static void read_section(pass *all, uint8_t id, reader *from) {
     case SECTION_DATA: read_each(all, from, read_data); break;
     default: break;
     }
-    all->is_malformed = all->is_malformed || from->bad;
+    bool is_read = id == SECTION_IMPORT || id == SECTION_TABLE || id == SECTION_GLOBAL || id == SECTION_EXPORT ||
+                   id == SECTION_ELEMENT || id == SECTION_DATA;
+    all->is_malformed = all->is_malformed || from->bad || (is_read && from->at != from->end);
 }
 
 /* The next section; false at the end or where the file breaks off. */

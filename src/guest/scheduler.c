@@ -39,6 +39,13 @@ int64_t spi_scheduler_next_wake_ns(const sp_engine *engine) {
     return earliest_ns;
 }
 
+bool spi_scheduler_is_alone(const sp_guest *guest, int64_t now_ns) {
+    const sp_engine *engine = guest->engine;
+    return engine->in_run && !engine->ready.count && !engine->waiting.count && now_ns < engine->run_until_ns &&
+           (!engine->sleeping.count || now_ns < spi_scheduler_next_wake_ns(engine)) &&
+           !spi_call_should_stop(guest, now_ns);
+}
+
 /* Ends those that were terminated or are out of time while they wait. */
 static void stop_due(spi_list *list, int64_t now_ns) {
     spi_link_node *next;
@@ -95,6 +102,7 @@ sp_status sp_engine_run(sp_engine *engine, const sp_guest *until, int64_t timeou
         return SP_OK;
     }
     engine->in_run = true;
+    engine->run_until_ns = deadline_ns;
     spi_ticks_run(&engine->ticks, true);
     while (is_wanted(engine, until)) {
         if (status) {

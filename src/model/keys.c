@@ -13,6 +13,7 @@ static const char *const harmless[] = {
     "vocab_size",         /* the height of the embedding */
     "tensor_data_layout", /* how the file was converted */
     "rope.scaling.finetuned",
+    "mm.tokens_per_image",          /* of Gemma 3, whose other part reads images */
     "attention.layer_norm_epsilon", /* of norms that subtract the mean, which none of our families has */
 };
 

@@ -18,10 +18,10 @@ typedef struct pass {
 /* A weight and its optional bias; {0} of .part: a tensor of its own. */
 typedef struct linear {
     const char *weight, *bias;
-    spi_part part;
+    spi_slice part;
 } linear;
 
-static const spi_part whole = {0};
+static const spi_slice whole = {0};
 
 /* Over each `group` columns by themselves. */
 static void norm(const pass *p, uint32_t dst, uint32_t src, const char *name, uint32_t layer, uint32_t group) {
@@ -161,8 +161,8 @@ static void feed_forward(const pass *p, uint32_t x, uint32_t attended, uint32_t 
     linear down = {.weight = "blk.%u.ffn_down.weight", .bias = "blk.%u.ffn_down.bias"};
     if (hp->family->gate_in_up) {
         gate = up;
-        gate.part = (spi_part){.first = 0, .of = 2 * inner};
-        up.part = (spi_part){.first = inner, .of = 2 * inner};
+        gate.part = (spi_slice){.first = 0, .of = 2 * inner};
+        up.part = (spi_slice){.first = inner, .of = 2 * inner};
     }
     add_branch(p, x, attended, &out, "blk.%u.post_attention_norm.weight", layer, hp->heads * hp->head_dim);
     uint32_t src = branch_input(p, x, "blk.%u.ffn_norm.weight", layer);

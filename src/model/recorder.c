@@ -79,13 +79,13 @@ bool spi_record_has(const spi_recorder *recorder, const char *format, uint32_t l
 }
 
 /* Behind the name of a tensor that is a part of one. */
-static void name_part(char name[NAME_BYTES_MAX], spi_part part) {
+static void name_part(char name[NAME_BYTES_MAX], spi_slice part) {
     size_t used = strlen(name);
     snprintf(name + used, NAME_BYTES_MAX - used, " from %u", part.first);
 }
 
 uint32_t spi_record_matrix(spi_recorder *recorder, const char *format, uint32_t layer, uint32_t rows, uint32_t cols,
-                           spi_part part) {
+                           spi_slice part) {
     char name[NAME_BYTES_MAX];
     layer_name(name, format, layer);
     const spi_gguf_tensor *found = take(recorder, name, part.of ? part.of : rows, cols, false);
@@ -141,8 +141,8 @@ static uint32_t add_vector(spi_recorder *recorder, const char *name, const float
     return add_tensor(recorder, name, &tensor);
 }
 
-uint32_t spi_record_vector(spi_recorder *recorder, const char *format, uint32_t layer, uint32_t elements, spi_part part,
-                           bool optional) {
+uint32_t spi_record_vector(spi_recorder *recorder, const char *format, uint32_t layer, uint32_t elements,
+                           spi_slice part, bool optional) {
     char name[NAME_BYTES_MAX];
     layer_name(name, format, layer);
     uint32_t whole = part.of ? part.of : elements;

@@ -34,16 +34,16 @@ void spi_recorder_free(spi_recorder *recorder);
 
 /* Some rows of a matrix, or elements of a vector, that the file has as one tensor with others: from `first` on, of `of`
  * in all. {0}: the whole. */
-typedef struct spi_part {
+typedef struct spi_slice {
     uint32_t first, of;
-} spi_part;
+} spi_slice;
 
 /* Steps, for pass.c. Each returns an index to be used in ops, or SPI_NONE after a failure or for an optional weight
  * that is not there. names are printf formats with the layer; rows and elements are those of the part. */
 uint32_t spi_record_matrix(spi_recorder *recorder, const char *format, uint32_t layer, uint32_t rows, uint32_t cols,
-                           spi_part part);
-uint32_t spi_record_vector(spi_recorder *recorder, const char *format, uint32_t layer, uint32_t elements, spi_part part,
-                           bool optional);
+                           spi_slice part);
+uint32_t spi_record_vector(spi_recorder *recorder, const char *format, uint32_t layer, uint32_t elements,
+                           spi_slice part, bool optional);
 uint32_t spi_record_values(spi_recorder *recorder, const char *name, const double *values, uint32_t elements);
 bool spi_record_has(const spi_recorder *recorder, const char *format, uint32_t layer);
 uint32_t spi_record_buffer(spi_recorder *recorder, const char *name, uint32_t width);

@@ -110,6 +110,7 @@ static void hear(spi_call *call, const sp_actor_event *event) {
     };
     bool is_mine = call->message && event->message == call->message;
     bool is_of_actor = *event->actor && !strcmp(event->actor, call->actor);
+    bool is_held = event->kind == SP_ACTOR_EVENT_HELD && (is_of_actor || !*event->actor); /* of all, if of none */
     cJSON *head = event_head(names[event->kind], event);
     switch (event->kind) {
     case SP_ACTOR_EVENT_DONE:
@@ -121,7 +122,7 @@ static void hear(spi_call *call, const sp_actor_event *event) {
         break;
     case SP_ACTOR_EVENT_DEAD:
     case SP_ACTOR_EVENT_HELD:
-        if (is_mine || (call->message && event->kind == SP_ACTOR_EVENT_HELD && is_of_actor)) {
+        if (is_mine || (call->message && is_held)) {
             answer_end(call, head, event->kind == SP_ACTOR_EVENT_DEAD ? SP_TRAPPED : SP_IO, event->text);
             return;
         }

@@ -30,6 +30,11 @@ typedef struct batch {
     int32_t *tokens;       /* [row_max] of one run */
     spi_segment *segments; /* [part count, at most row_max] */
     uint32_t row_max;
+    struct {
+        work work;
+        int32_t token;
+        spi_segment segment;
+    } one; /* the room of a batch of one token */
 } batch;
 
 static void refuse(batch *all, sp_append *part, sp_status status, const sp_error *why) {
@@ -248,13 +253,19 @@ static sp_status no_memory(sp_append *parts, uint32_t part_count, sp_error *erro
     return spi_fail(error, SP_NO_MEMORY, "no memory for a batch of %u sessions", part_count);
 }
 
-/* Decoding one token is the common case and must not pay for a run of hundreds of rows. */
+/* Decoding one token is the common case and must not pay for a run of hundreds of rows, nor for an allocation. */
 static bool make_room(batch *all, const sp_append *parts, uint32_t part_count) {
     uint64_t tokens = 0;
     for (uint32_t i = 0; i < part_count; i++) {
         tokens += parts[i].token_count;
     }
     all->row_max = tokens < SPI_ROWS_MAX ? (uint32_t)tokens : SPI_ROWS_MAX;
+    if (part_count == 1 && all->row_max == 1) {
+        all->works = &all->one.work;
+        all->tokens = &all->one.token;
+        all->segments = &all->one.segment;
+        return true;
+    }
     all->works = spi_alloc(part_count, sizeof *all->works);
     all->tokens = spi_alloc(all->row_max, sizeof *all->tokens);
     all->segments = spi_alloc(part_count < all->row_max ? part_count : all->row_max, sizeof *all->segments);
@@ -262,6 +273,9 @@ static bool make_room(batch *all, const sp_append *parts, uint32_t part_count) {
 }
 
 static void free_room(batch *all) {
+    if (all->works == &all->one.work) {
+        return;
+    }
     spi_free(all->segments);
     spi_free(all->tokens);
     spi_free(all->works);

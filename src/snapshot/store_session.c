@@ -26,7 +26,8 @@ static spi_pack_header header_for(const sp_store *store, const sp_session *sessi
 void spi_store_name(const sp_store *store, const sp_session *session, const spi_digest *parent, uint32_t block,
                     spi_digest *name) {
     sp_fingerprint fingerprint;
-    uint64_t format = spi_kv_format(session->model);
+    /* Keys turned by LongRoPE's other list are other keys. */
+    uint64_t format = spi_kv_format(session->model) + (spi_model_is_long(session->model, session->context_max) ? 1 : 0);
     crypto_generichash_blake2b_state state;
     sp_model_get_fingerprint(session->model, &fingerprint);
     crypto_generichash_blake2b_init(&state, store->has_key ? store->name_key : NULL,

@@ -89,7 +89,7 @@ expect 1 "process $server holds" actor serve
 actor send two "timer 300 tea" >/dev/null
 sleep 0.6
 [ "$(actor send two heard)" = "timer:tea;" ] || fail "the timer does not ring"
-actor send two loop >"$work/loop" 2>&1 &
+"$SAMEPAGE" actor send two loop >"$work/loop" 2>&1 &
 looping=$!
 sleep 0.3
 kill -9 $server

@@ -6,6 +6,7 @@
  *   timer MS NOTE    sets a timer that many milliseconds from now; "timer 0 NOTE" forgets it
  *   heard            replies what came from actors and timers so far, and forgets it
  *   fill BYTES       writes over that many bytes of its memory with numbers that follow from those before
+ *   grow MIB         takes that much more memory and writes to all of it; replies a sum over what it took before
  *   sum              replies a hash of all that it keeps
  *   think N TEXT     has a model go on from TEXT for N tokens, in one session that it keeps, and replies their ids
  *   big BYTES        replies that many bytes
@@ -52,6 +53,20 @@ static int32_t fill(uint32_t bytes) {
         kept[i] = (uint8_t)(generator >> 24);
     }
     return say_number(generator);
+}
+
+static int32_t grow(uint32_t mib) {
+    static uint32_t *grown, grown_count;
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < grown_count; i++) {
+        total += grown[i];
+    }
+    grown_count = mib << 18;
+    grown = malloc((size_t)grown_count * sizeof *grown);
+    for (uint32_t i = 0; grown && i < grown_count; i++) {
+        grown[i] = i * 2654435761u;
+    }
+    return grown ? say_number((int64_t)total) : SP_NO_MEMORY;
 }
 
 static int32_t sum(void) {
@@ -135,6 +150,9 @@ static int32_t obey(char *text) {
     }
     if (!strcmp(verb, "fill")) {
         return fill(number);
+    }
+    if (!strcmp(verb, "grow")) {
+        return grow(number);
     }
     if (!strcmp(verb, "sum")) {
         return sum();

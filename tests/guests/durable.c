@@ -3,6 +3,7 @@
  *
  * begin(context, sampled)  opens the model, a session and a sampler (greedy, or sampled with penalties); 0 or a status
  * tell(seed, count)        appends count tokens that follow from seed; the number of tokens then, or a status
+ * ask()                    appends a question whose answer, of 39 tokens, the demo model has no doubt about; as tell
  * next()                   chooses a token, appends it, and keeps it in a list; the token, or a status
  * pick()                   chooses a token, and no more: the token, or a status
  * sum()                    a hash of the list and of all else that it knows
@@ -18,6 +19,7 @@
 
 EXPORT(begin) int32_t begin(int32_t context, int32_t sampled);
 EXPORT(tell) int32_t tell(uint32_t seed, int32_t count);
+EXPORT(ask) int32_t ask(void);
 EXPORT(next) int32_t next(void);
 EXPORT(pick) int32_t pick(void);
 EXPORT(sum) int32_t sum(void);
@@ -70,6 +72,17 @@ int32_t tell(uint32_t seed, int32_t count) {
     }
     status = status < 0 ? status : sp_session_append(session, tokens, (uint32_t)count, SP_LOGITS_LAST);
     free(tokens);
+    return status < 0 ? status : sp_session_length(session);
+}
+
+int32_t ask(void) {
+    static const char question[] =
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nCount from 1 to 13.<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n";
+    int32_t tokens[64];
+    calls++;
+    int32_t count = sp_tokenize(model, question, sizeof question - 1, SP_ENCODE_PARSE_SPECIAL, tokens, 64);
+    int32_t status = count < 0 ? count : sp_session_append(session, tokens, (uint32_t)count, SP_LOGITS_LAST);
     return status < 0 ? status : sp_session_length(session);
 }
 

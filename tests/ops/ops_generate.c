@@ -46,7 +46,8 @@ static void draw_segments(ops_case *test, ops_random *random) {
         uint32_t rows = decode ? 1 : PICK(random, 1, 1, 2, 3, 4, 5, 7, 8, 9, 13, 17, 33, 64, 70);
         test->segments[i].region = ops_below(random, test->region_count);
         test->segments[i].row_count = wide && i == 0 ? 130 : rows;
-        test->segments[i].position_first = PICK(random, 0, 0, 1, 30, 62, 63, 64, 65, 127, 128, 190, 300);
+        test->segments[i].position_first =
+            PICK(random, 0, 0, 1, 30, 62, 63, 64, 65, 127, 128, 190, 300, 511, 512, 517, 1100);
         uint32_t kind = ops_below(random, 4);
         test->segments[i].out_count = kind == 0   ? 0
                                       : kind == 1 ? test->segments[i].row_count

@@ -268,6 +268,18 @@ void double_finish(spi_job *job) {
     job->tokens = NULL;
 }
 
+sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t token, sp_error *error) {
+    if (!guest->is_alone) {
+        return SP_BUSY;
+    }
+    if (token < 0 || token >= (int32_t)DOUBLE_VOCAB) {
+        return spi_fail(error, SP_INVALID, "token %d", token);
+    }
+    session->tokens[session->count++] = token;
+    session->rows = 1;
+    return SP_OK;
+}
+
 sp_status sp_session_truncate(sp_session *session, uint32_t token_count, sp_error *error) {
     if (token_count > session->count) {
         return spi_fail(error, SP_INVALID, "cannot truncate %u tokens to %u", session->count, token_count);
@@ -283,6 +295,13 @@ uint32_t sp_session_token_count(const sp_session *session) {
 
 const int32_t *sp_session_tokens(const sp_session *session) {
     return session->tokens;
+}
+
+uint32_t sp_session_lookup(const sp_session *session, int32_t token, uint32_t draft_max, int32_t *draft) {
+    for (uint32_t i = 0; i < draft_max && i < session->count; i++) {
+        draft[i] = token + (int32_t)i + 1;
+    }
+    return draft_max < session->count ? draft_max : session->count;
 }
 
 uint32_t sp_session_logits_rows(const sp_session *session) {

@@ -32,7 +32,7 @@ struct sp_guest {
     sp_device *device; /* NULL: none */
     sp_model *model;   /* NULL: none; its name is "toy" */
     uint32_t handle_count_max;
-    bool interrupted;
+    bool interrupted, is_alone; /* alone: sessions may be appended to at once */
     const sp_guest_mail *mail;
     void *mail_env;
     sp_guest_counters counters;

@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "model/hparams.h"
 #include "samepage/session.h"
+#include "samepage/store.h"
 #include "support/gguf_writer.h"
 #include "support/tiny_model.h"
 
@@ -402,6 +403,30 @@ static void contexts_choose_their_positions(void **state) {
     close_stage(&s);
 }
 
+/* A store that has the same tokens of a session of the other kind finds nothing. */
+static void blocks_of_both_kinds_are_not_shared(void **state) {
+    (void)state;
+    stage s = open_stage(&(test_tiny){.original_context = 256});
+    float want[TINY_VOCAB];
+    logits_of(&s, 300, s.tokens, TOKENS, want);
+    const sp_store_options options = {.folder = NULL};
+    sp_store *store;
+    sp_error error = {0};
+    TEST_OK(sp_store_open(&options, &store, &error), error);
+    for (uint32_t i = 0; i < 3; i++) {
+        sp_session *session = open_session(&s, i ? 300 : 256);
+        TEST_OK(sp_store_attach(store, session, &error), error);
+        append(session, s.tokens, TOKENS);
+        assert_true((distance(sp_session_logits(session, 0), want) <= 1e-4) == (i > 0));
+        sp_session_destroy(session);
+        sp_store_stats stats;
+        sp_store_get_stats(store, &stats);
+        assert_int_equal(stats.hits, i == 2 ? TOKENS / 64 : 0);
+    }
+    sp_store_close(store);
+    close_stage(&s);
+}
+
 /* The second program is made when a session needs it, and no memory for it is that session's failure alone. */
 static void no_memory_for_the_second_program(void **state) {
     (void)state;
@@ -435,6 +460,7 @@ int main(void) {
         cmocka_unit_test(windows_end_where_they_should),
         cmocka_unit_test(windows_in_pieces_and_after_truncation),
         cmocka_unit_test(contexts_choose_their_positions),
+        cmocka_unit_test(blocks_of_both_kinds_are_not_shared),
         cmocka_unit_test(no_memory_for_the_second_program),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

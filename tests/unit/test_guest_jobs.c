@@ -92,6 +92,14 @@ static int32_t begin_matmul(sp_guest *guest, const int64_t *words, spi_job *job)
     return SP_OK;
 }
 
+/* One token at once, or SP_BUSY. */
+static void call_decode(sp_guest *guest, int64_t *words) {
+    uint32_t which;
+    sp_error error = {0};
+    memcpy(&which, sp_region_base(sp_guest_region(guest)) + 100, sizeof which);
+    words[0] = spi_guest_append_now(guest, &sessions[which], (int32_t)words[0], &error);
+}
+
 static void call_interrupted(sp_guest *guest, int64_t *words) {
     words[0] = spi_guest_take_interrupt(guest);
 }
@@ -106,9 +114,10 @@ static const spi_import imports[] = {
     {.name = "matmul", .parameters = "i", .results = "i", .is_async = true, .begin = begin_matmul},
     {.name = "interrupted", .parameters = "", .results = "i", .call = call_interrupted},
     {.name = "sum", .parameters = "iI", .results = "I", .call = call_sum},
+    {.name = "decode", .parameters = "i", .results = "i", .call = call_decode},
 };
 static const spi_engine_hooks hooks = {
-    .imports = imports, .import_count = 4, .append = play_append, .matmul = play_matmul};
+    .imports = imports, .import_count = 5, .append = play_append, .matmul = play_matmul};
 
 static const char program[] =
     "(module"
@@ -116,6 +125,7 @@ static const char program[] =
     " (import \"samepage\" \"matmul\" (func $matmul (param i32) (result i32)))"
     " (import \"samepage\" \"interrupted\" (func $interrupted (result i32)))"
     " (import \"samepage\" \"sum\" (func $sum (param i32 i64) (result i64)))"
+    " (import \"samepage\" \"decode\" (func $decode (param i32) (result i32)))"
     " (memory (export \"memory\") 1)"
     " (func (export \"own\") (param i32) (i32.store (i32.const 100) (local.get 0)))"
     " (func (export \"append\") (param i32) (result i32) (call $append (local.get 0) (i32.const 0)))"
@@ -124,6 +134,10 @@ static const char program[] =
     " (func (export \"interrupted\") (result i32) (call $interrupted))"
     " (func (export \"sum\") (param i32 i64) (result i64) (call $sum (local.get 0) (local.get 1)))"
     " (func (export \"spin\") (loop $l (br $l)))"
+    " (func (export \"decodes\") (param $n i32) (result i32) (local $refused i32)"
+    "   (loop $l (local.set $refused (i32.add (local.get $refused) (i32.ne (call $decode (i32.const 1)) (i32.const "
+    "0))))"
+    "     (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1))))) (local.get $refused))"
     " (func (export \"steps\") (param $n i32) (result i32) (local $s i32)"
     "   (loop $l (local.set $s (i32.add (local.get $s) (call $append (i32.const 1) (i32.const 0))))"
     "     (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1))))) (local.get $s)))";
@@ -289,6 +303,83 @@ static void computing_and_spinning_share(void **state) {
     test_guest_end(reader);
     test_guest_end(spinner);
     sp_engine_destroy(engine);
+}
+
+/* What runs on the guest's own fiber needs a real device's leave. */
+static sp_device *lend_device(void) {
+    sp_device *device;
+    sp_error error = {0};
+    TEST_OK(sp_device_open("cpu", NULL, &device, &error), error);
+    for (int i = 0; i < GUESTS; i++) {
+        sessions[i].device = device;
+    }
+    return device;
+}
+
+static void decoding_alone_waits_for_nobody(void **state) {
+    sp_engine *engine = test_engine(&hooks);
+    sp_guest *guest = test_guest(engine, program, NULL);
+    sp_guest_counters counters;
+    (void)state;
+    reset();
+    sp_device *device = lend_device();
+    played.chunk_ns = 200000;
+    assert_int_equal(test_result(guest, "decodes", 500, 1), 0); /* many slices long, and nobody is there to yield to */
+    assert_int_equal(sessions[0].token_count, 500);
+    assert_int_equal(played.count, 500);
+    sp_guest_get_counters(guest, &counters);
+    assert_int_equal(counters.generated_tokens, 500);
+    assert_true(counters.run_ns >= UINT64_C(500) * 200000 && counters.compute_ns >= counters.run_ns);
+    assert_true(counters.host_ns < counters.run_ns / 2); /* computing is no cost of the import */
+    assert_true(counters.slices <= 5);
+    assert_false(sp_guest_is_computing(guest));
+    played.failure = SP_DEVICE_LOST;
+    assert_int_equal(test_result(guest, "decodes", 3, 1), 3);
+    test_guest_end(guest);
+    sp_engine_destroy(engine);
+    sp_device_close(device);
+}
+
+static void decoding_beside_others_waits_its_turn(void **state) {
+    sp_engine *engine = test_engine(&hooks);
+    sp_guest *guest = test_guest(engine, program, NULL), *spinner = test_guest(engine, program, NULL);
+    sp_error error = {0};
+    (void)state;
+    reset();
+    sp_device *device = lend_device();
+    TEST_OK(sp_guest_start(spinner, "spin", NULL, 0, &error), error);
+    assert_int_equal(test_result(guest, "decodes", 100, 1), 100);
+    assert_int_equal(played.count, 0);
+    test_guest_end(guest);
+    test_guest_end(spinner);
+    sp_engine_destroy(engine);
+    sp_device_close(device);
+}
+
+/* Nothing takes a guest that decodes alone off its fiber, and still it ends when it must, and runs end in time. */
+static void decoding_alone_can_be_ended(void **state) {
+    sp_engine *engine = test_engine(&hooks);
+    sp_guest_options options = {.deadline_ms = 60};
+    sp_guest *guest = test_guest(engine, program, NULL), *late = test_guest(engine, program, &options);
+    sp_error error = {0};
+    (void)state;
+    reset();
+    sp_device *device = lend_device();
+    played.chunk_ns = 1000000;
+    TEST_OK(sp_guest_start(guest, "decodes", &(int64_t){1000000}, 1, &error), error);
+    int64_t begin_ns = spi_clock_ns();
+    assert_int_equal(sp_engine_run(engine, guest, 30), SP_TIMEOUT);
+    assert_in_range(played.count, 1, 35);
+    played.terminate = guest;
+    assert_int_equal(sp_engine_run(engine, guest, 60000), SP_OK);
+    test_failed(guest, SP_CANCELLED, "terminated in decodes");
+    assert_int_equal(test_call(late, "decodes", &(int64_t){1000000}, 1), SP_GUEST_FAILED);
+    test_failed(late, SP_TIMEOUT, "in decodes for longer than its limit of 60 ms");
+    assert_true(spi_clock_ns() - begin_ns < INT64_C(30000000000));
+    test_guest_end(guest);
+    test_guest_end(late);
+    sp_engine_destroy(engine);
+    sp_device_close(device);
 }
 
 static void a_run_ends_in_the_middle_of_computing(void **state) {
@@ -469,6 +560,9 @@ int main(void) {
         cmocka_unit_test(terminating_one_of_a_batch),
         cmocka_unit_test(a_deadline_counts_computing),
         cmocka_unit_test(computing_and_spinning_share),
+        cmocka_unit_test(decoding_alone_waits_for_nobody),
+        cmocka_unit_test(decoding_beside_others_waits_its_turn),
+        cmocka_unit_test(decoding_alone_can_be_ended),
         cmocka_unit_test(a_run_ends_in_the_middle_of_computing),
         cmocka_unit_test(sleeping_takes_its_time_and_no_more_of_others),
         cmocka_unit_test(sleepers_can_be_woken),

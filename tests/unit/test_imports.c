@@ -3,8 +3,10 @@
  * touched, no handle but its own open ones works, and each failure leaves a status and a message. */
 #include "support/support.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "base/error.h"
 #include "base/memory.h"
 #include "guest/imports.h"
 #include "guest/imports_abi.h"
@@ -265,10 +267,34 @@ static void test_append(void **state) {
     memcpy(at(guest, (uint32_t)info.logits + (3 * DOUBLE_VOCAB + 77) * 4), &high, 4);
     assert_int_equal(CALL(guest, "session_sample", session, sampler), 77);
     assert_int_equal(CALL(guest, "sampler_pick", sampler, (uint32_t)info.logits + 3 * DOUBLE_VOCAB * 4, 200), 77);
+    /* A step of decoding: only while nobody else wants a turn. */
+    assert_int_equal(CALL(guest, "session_truncate", session, 60), SP_OK);
+    REFUSED(SP_BUSY, CALL(guest, "session_decode", session, sampler, 5));
+    assert_int_equal(CALL(guest, "session_length", session), 60);
+    guest->is_alone = true;
+    REFUSED(SP_INVALID, CALL(guest, "session_decode", session, sampler, DOUBLE_VOCAB));
+    REFUSED(SP_BAD_HANDLE, CALL(guest, "session_decode", sampler, sampler, 5));
+    REFUSED(SP_BAD_HANDLE, CALL(guest, "session_decode", session, session, 5));
+    memcpy(at(guest, (uint32_t)info.logits + 99 * 4), &high, 4);
+    assert_int_equal(CALL(guest, "session_decode", session, sampler, 5), 99);
+    assert_int_equal(CALL(guest, "session_length", session), 61);
+    guest->is_alone = false;
     /* Nothing is a valid thing to append. */
     assert_int_equal(CALL(guest, "session_append", session, 0xffffffff, 0, 0), SP_OK);
     double_finish(&last_job);
-    REFUSED(SP_INVALID, CALL(guest, "session_truncate", session, 65));
+    /* Proposals: as many as there is room for, at most SP_LOOKUP_MAX; behind them nothing is touched. */
+    memset(at(guest, 1024), 0x55, 64 * 4);
+    assert_int_equal(CALL(guest, "session_lookup", session, 7, 1024, 3), 3);
+    const int32_t proposed[] = {8, 9, 10, 0x55555555};
+    assert_memory_equal(at(guest, 1024), proposed, sizeof proposed);
+    assert_int_equal(CALL(guest, "session_lookup", session, 7, 1024, 64), SP_LOOKUP_MAX);
+    assert_int_equal(*at(guest, 1024 + 4 * SP_LOOKUP_MAX), 0x55);
+    assert_int_equal(CALL(guest, "session_lookup", session, 7, 0xffffffff, 0), 0);
+    REFUSED(SP_INVALID, CALL(guest, "session_lookup", session, (uint32_t)-1, 1024, 3));
+    REFUSED(SP_INVALID, CALL(guest, "session_lookup", session, DOUBLE_VOCAB, 1024, 3));
+    REFUSED(SP_BAD_POINTER, CALL(guest, "session_lookup", session, 7, 0xfffffff0, 64));
+    REFUSED(SP_BAD_HANDLE, CALL(guest, "session_lookup", sampler, 7, 1024, 3));
+    REFUSED(SP_INVALID, CALL(guest, "session_truncate", session, 62));
     assert_int_equal(CALL(guest, "session_truncate", session, 10), SP_OK);
     assert_int_equal(CALL(guest, "session_length", session), 10);
 }
@@ -460,6 +486,96 @@ static void test_anything(void **state) {
 }
 
 /* Every allocation fails once: a status, and nothing is lost. */
+/* ---- actors ---- */
+
+static sp_guest_message letter;
+static char replied[64], sent_to[SPI_NAME_BYTES];
+static int64_t alarm_ms;
+
+static const char *mail_self(void *env) {
+    (void)env;
+    return "ada";
+}
+
+static const sp_guest_message *mail_current(void *env) {
+    return *(bool *)env ? &letter : NULL;
+}
+
+static sp_status mail_reply(void *env, const char *text, uint32_t bytes, sp_error *error) {
+    (void)env;
+    (void)error;
+    snprintf(replied, sizeof replied, "%.*s", (int)bytes, text);
+    return SP_OK;
+}
+
+static sp_status mail_send(void *env, const char *name, const char *text, uint32_t bytes, uint64_t *id,
+                           sp_error *error) {
+    (void)env;
+    (void)text;
+    if (bytes > 100) {
+        return spi_fail(error, SP_LIMIT, "too much for this test");
+    }
+    snprintf(sent_to, sizeof sent_to, "%s", name);
+    *id = 5000000000; /* more than 32 bits hold */
+    return SP_OK;
+}
+
+static sp_status mail_sleep_until(void *env, int64_t time_ms, const char *note, uint32_t bytes, sp_error *error) {
+    (void)env;
+    (void)note;
+    (void)bytes;
+    (void)error;
+    alarm_ms = time_ms;
+    return SP_OK;
+}
+
+static int64_t mail_time_ms(void *env) {
+    (void)env;
+    return 1234567890123;
+}
+
+static void test_actors(void **state) {
+    static const sp_guest_mail mail = {mail_self, mail_current, mail_reply, mail_send, mail_sleep_until, mail_time_ms};
+    sp_guest *guest = *state;
+    bool has_message = false;
+    REFUSED(SP_UNSUPPORTED, CALL(guest, "actor_self", 0, 8));
+    REFUSED(SP_UNSUPPORTED, CALL(guest, "actor_reply", 0, 8));
+    REFUSED(SP_UNSUPPORTED, CALL0(guest, "actor_time_ms"));
+    guest->mail = &mail;
+    guest->mail_env = &has_message;
+    assert_int_equal(CALL(guest, "actor_self", 64, 8), 3);
+    assert_memory_equal(at(guest, 64), "ada", 4);
+    assert_int_equal(CALL0(guest, "actor_time_ms"), 1234567890123);
+    REFUSED(SP_INVALID, CALL(guest, "actor_message", 0, 48)); /* between messages */
+    REFUSED(SP_INVALID, CALL(guest, "actor_send", 0, 3, 0, 4));
+    has_message = true;
+    letter = (sp_guest_message){
+        .id = 7, .time_ms = 9, .kind = 1, .attempt = 2, .text = "hello", .sender = "bob", .text_bytes = 5};
+    spi_abi_actor_message facts;
+    assert_int_equal(CALL(guest, "actor_message", 128, sizeof facts), SP_OK);
+    memcpy(&facts, at(guest, 128), sizeof facts);
+    assert_true(facts.id == 7 && facts.bytes == 5 && facts.sender_bytes == 3 && facts.attempt == 2);
+    assert_int_equal(CALL(guest, "actor_read", 1, 256, 100), 4);
+    assert_memory_equal(at(guest, 256), "ello", 5);
+    assert_int_equal(CALL(guest, "actor_read", 5, 256, 100), 0);
+    REFUSED(SP_INVALID, CALL(guest, "actor_read", 6, 256, 100));
+    REFUSED(SP_BAD_POINTER, CALL(guest, "actor_read", 0, MEMORY_BYTES - 1, 2));
+    assert_int_equal(CALL(guest, "actor_sender", 300, 2), 3); /* cut, and its whole length told */
+    assert_memory_equal(at(guest, 300), "bo", 3);
+    assert_int_equal(CALL(guest, "actor_reply", 256, 4), SP_OK);
+    assert_string_equal(replied, "ello");
+    REFUSED(SP_BAD_POINTER, CALL(guest, "actor_reply", 8, 0xffffffff));
+    assert_int_equal(CALL(guest, "actor_send", 64, 3, 256, 4), 5000000000);
+    assert_string_equal(sent_to, "ada");
+    REFUSED(SP_LIMIT, CALL(guest, "actor_send", 64, 3, 256, 101));
+    memset(at(guest, 1024), 'x', 65);
+    REFUSED(SP_NOT_FOUND, CALL(guest, "actor_send", 1024, 65, 256, 4)); /* nobody has so long a name */
+    REFUSED(SP_LIMIT, CALL(guest, "actor_send", 64, 256, 256, 4));
+    REFUSED(SP_BAD_POINTER, CALL(guest, "actor_sleep_until", 0, 0x7fffffff, 0x7fffffff));
+    assert_int_equal(CALL(guest, "actor_sleep_until", 77, 256, 4), SP_OK);
+    assert_int_equal(alarm_ms, 77);
+}
+
 static void test_no_memory(void **state) {
     (void)state;
     for (long fail_at = 0; fail_at < 12; fail_at++) {
@@ -495,6 +611,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_matmul, setup, teardown),
         cmocka_unit_test_setup_teardown(test_small_things, setup, teardown),
         cmocka_unit_test_setup_teardown(test_anything, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_actors, setup, teardown),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -83,7 +83,7 @@ static void one_allocation_fails(void **state) {
                            : i % 3 == 1 ? spi_resize(NULL, 0, 1, 1)
                                         : spi_alloc_aligned(64, 64);
             assert_true((memory == NULL) == (i == n));
-            spi_free(memory);
+            (i % 3 == 2 ? spi_free_aligned : spi_free)(memory);
         }
     }
     spi_memory_fail_after(-1);

@@ -7,7 +7,8 @@ Everything follows from the seed. train.py imports this module and generates as 
 
 Held out: every pairing of a kind of fact with its value ("colour | boat | green", "name | Ada"), every sum and every
 phrasing of a question about Samepage is hashed, and one in HELD_OUT of them never occurs in training. The evaluation
-uses only those. So a right answer there was copied or computed, and not remembered.
+uses only those, and words of unseen.py. So a right answer there was copied or computed, and not remembered. Products are
+not held out: the small ones are learned by heart.
 """
 import argparse
 import json
@@ -17,7 +18,10 @@ import sys
 import zlib
 
 import about
+import topics
 import values as pool
+import words
+from words import made_up
 
 HELD_OUT = 12  # one pairing in so many is kept for the evaluation
 
@@ -49,15 +53,6 @@ def join(parts, last=" and "):
 
 def a_or_an(word):
     return "an" if word.strip(OPEN)[:1].lower() in "aeiou" else "a"
-
-
-def made_up(rng, syllables=None):
-    """A word that nobody has used before, so that a model can only copy it."""
-    n = syllables or rng.choice((1, 2, 2, 2, 3))
-    while True:
-        word = "".join(rng.choice(pool.ONSETS) + rng.choice(pool.VOWELS) for _ in range(n)) + rng.choice(pool.CODAS)
-        if 3 <= len(word) <= 10:
-            return word
 
 
 def number_text(rng):
@@ -257,12 +252,18 @@ KINDS = {
         ["{do2} {I} hate {v}?"], (), [("Who hates {v}?", "{you} {dont} like {v}")]),
 }
 KINDS["the_word"] = KINDS["the_number"]
+KINDS["my_word"] = KINDS["my_number"]
 
 USER_KINDS = ("name name colour colour colour pet pet boat home origin age favourite favourite favourite job my_number "
-              "my_number the_number the_word event spot spot count like dislike relation relation").split()
+              "my_number my_word my_word the_number the_word event spot spot count like dislike relation relation").split()
 PERSON_KINDS = "colour colour pet home origin age favourite favourite job count event spot where like dislike".split()
 LIKES = [v for kind in ("food", "fruit", "drink", "sport", "music", "animal", "game", "dessert")
          for v in pool.FAVOURITES[kind]]
+# What may stand for an object without being marked: typos may hit it, since a model that knows it can mend it.
+KNOWN_THINGS = {thing for values in (pool.THINGS, pool.PLURAL_THINGS, pool.ANIMALS, pool.COUNTED, pool.LEFT_THINGS,
+                                     pool.LEFT_PLURAL, pool.RELATIONS, pool.FAVOURITES, pool.EVENTS, pool.MY_NUMBERS,
+                                     pool.THE_NUMBERS, pool.THE_WORDS, pool.MY_WORDS) for thing in values}
+NOVEL = 0.25  # share of objects and of values that come from outside their list
 NUMBER_WORDS = "two three four five six seven eight nine ten eleven twelve twenty".split()
 
 
@@ -278,9 +279,14 @@ class Fact:
     def key(self):
         return (id(self.owner), self.kind, self.thing)
 
+    @property
+    def shown(self):
+        """The object as it stands in the text."""
+        return mark(self.thing) if self.thing and self.thing not in KNOWN_THINGS else self.thing or ""
+
     def words(self, value):
         plural = self.thing in pool.PLURAL_THINGS or self.thing in pool.LEFT_PLURAL
-        v, o, person = mark(value), self.thing or "", not self.owner.is_user
+        v, o, person = mark(value), self.shown, not self.owner.is_user
         return dict(
             v=v, o=o, a_o=a_or_an(o), a_v=v if plural else f"{a_or_an(value)} {v}",
             v_job=f"{a_or_an(value)} {v}", es="es" if person else "", was_p="was",
@@ -391,7 +397,10 @@ SUBJECT_QUESTIONS = [
     "What is {} in Samepage?", "Do you know what {} is?", "{}?", "Please explain {} to me.", "What exactly is {}?",
     "I want to know what {} is.", "Could you explain {}?", "Describe {}.", "So what is {}?", "And what is {}?",
     "What is meant by {}?", "What does {} mean?", "Can you explain {}?", "Tell me what {} is.", "whats {}",
-    "How would you explain {}?", "I don't know what {} is.", "In Samepage, what is {}?", "What do you mean by {}?"]
+    "How would you explain {}?", "I don't know what {} is.", "In Samepage, what is {}?", "What do you mean by {}?",
+    "What was {} again?", "In short, what is {}?", "Tell me more about {}.", "Give me a definition of {}.", "Sum up {}.",
+    "I want to understand {}.", "What should I know about {}?", "Teach me what {} is.", "Help me understand {}.",
+    "What is {}, in simple words?", "Say what {} is.", "I have a question: what is {}?", "What does {} do?"]
 
 
 class Dialogue:
@@ -444,7 +453,9 @@ class Dialogue:
     def new_name(self, made_up_share=0.3):
         """A name for a person, not yet taken in this conversation."""
         while True:
-            name = made_up(self.rng).capitalize() if self.rng.random() < made_up_share else self.rng.choice(pool.NAMES)
+            known = self.rng.random() >= made_up_share
+            name = self.rng.choice(pool.NAMES) if known else self.rng.choice(
+                (made_up(self.rng).capitalize(), words.novel_name(self.rng)))
             if name not in self.used and self.allowed("name", name):
                 self.used.add(name)
                 return name
@@ -465,56 +476,81 @@ class Dialogue:
             return self.new_person()
         return self.rng.choice(self.people)
 
-    def draw(self, kind, owner):
-        """An object and a value for a fact of that kind."""
+    def favourite_value(self, thing):
+        """A value that fits a favourite of that kind; nearly always a new word where the kind itself is new."""
+        known = pool.FAVOURITES.get(thing)
+        return self.rng.choice(known) if known and self.rng.random() >= NOVEL else words.novel(self.rng)
+
+    def spot_value(self):
         rng = self.rng
-        odd = rng.random() < 0.15  # a made-up value where that makes sense
+        return f"{rng.choice(pool.PLACES_BEFORE)} {words.novel(rng)}" if rng.random() < NOVEL else rng.choice(pool.SPOTS)
+
+    def event_value(self):
+        rng = self.rng
+        when = rng.random()
+        if when < 0.38:
+            return f"on {rng.choice(pool.DAYS)}"
+        if when < 0.6:
+            return f"at {rng.randrange(1, 13)} o'clock"
+        if when < 0.75:
+            return f"in {rng.choice(pool.MONTHS)}"
+        if when < 0.9:
+            return f"on {rng.randrange(1, 29)} {rng.choice(pool.MONTHS)}"
+        return f"{rng.choice(pool.TIMES_BEFORE)} {words.novel(rng)}"
+
+    def draw(self, kind, owner):
+        """An object and a value for a fact of that kind. Both may be words that are in no list."""
+        rng = self.rng
+
+        def thing(known):
+            return words.novel(rng) if rng.random() < 0.6 * NOVEL else rng.choice(known)
+
+        def value(known):
+            return words.novel(rng) if rng.random() < NOVEL else rng.choice(known)
+
+        def name(known):
+            return words.novel_name(rng) if rng.random() < NOVEL else rng.choice(known)
+
         if kind == "name":
             return None, self.new_name(0.35)
         if kind == "colour":
-            thing = rng.choice(pool.PLURAL_THINGS) if rng.random() < 0.08 else rng.choice(pool.THINGS)
-            return thing, rng.choice(pool.COMMON_COLOURS if rng.random() < 0.6 else pool.COLOURS)
+            what = rng.choice(pool.PLURAL_THINGS) if rng.random() < 0.08 else thing(pool.THINGS)
+            return what, value(pool.COMMON_COLOURS if rng.random() < 0.6 else pool.COLOURS)
         if kind == "pet":
-            name = made_up(rng).capitalize() if odd else rng.choice(pool.PET_NAMES + pool.NAMES[::3])
-            return rng.choice(pool.ANIMALS), name
+            return thing(pool.ANIMALS), name(pool.PET_NAMES + pool.NAMES[::3])
         if kind == "boat":
-            name = made_up(rng).capitalize() if odd else rng.choice(pool.BOAT_NAMES + pool.PET_NAMES)
-            return None, name
+            return None, name(pool.BOAT_NAMES + pool.PET_NAMES)
         if kind == "relation":
             return rng.choice(pool.RELATIONS), self.new_name(0.3)
         if kind in ("home", "origin"):
-            return None, made_up(rng).capitalize() if odd else rng.choice(pool.CITIES)
+            return None, name(pool.CITIES)
         if kind == "age":
             return None, str(rng.randrange(5, 100))
         if kind == "favourite":
-            thing = rng.choice(list(pool.FAVOURITES))
-            return thing, rng.choice(pool.FAVOURITES[thing])
+            what = thing(list(pool.FAVOURITES))
+            return what, self.favourite_value(what)
         if kind == "job":
-            return None, rng.choice(pool.JOBS)
+            return None, value(pool.JOBS)
         if kind == "my_number":
-            return rng.choice(pool.MY_NUMBERS), number_text(rng)
+            return (f"{words.novel(rng)} number" if rng.random() < 0.15 else rng.choice(pool.MY_NUMBERS)), number_text(rng)
+        if kind == "my_word":
+            what = thing(pool.MY_WORDS)
+            return what, rng.choice((words.novel, words.novel_name, lambda r: r.choice(pool.WORDS)))(rng)
         if kind == "the_number":
-            return rng.choice(pool.THE_NUMBERS), number_text(rng)
+            return (f"{words.novel(rng)} code" if rng.random() < 0.15 else rng.choice(pool.THE_NUMBERS)), number_text(rng)
         if kind == "the_word":
-            return rng.choice(pool.THE_WORDS), made_up(rng) if rng.random() < 0.6 else rng.choice(pool.WORDS)
+            what = f"name of the {words.novel(rng)}" if rng.random() < 0.15 else rng.choice(pool.THE_WORDS)
+            return what, rng.choice((made_up, words.novel, words.novel_name, lambda r: r.choice(pool.WORDS)))(rng)
         if kind == "event":
-            when = rng.random()
-            if when < 0.45:
-                value = f"on {rng.choice(pool.DAYS)}"
-            elif when < 0.7:
-                value = f"at {rng.randrange(1, 13)} o'clock"
-            elif when < 0.85:
-                value = f"in {rng.choice(pool.MONTHS)}"
-            else:
-                value = f"on {rng.randrange(1, 29)} {rng.choice(pool.MONTHS)}"
-            return rng.choice(pool.EVENTS), value
+            return thing(pool.EVENTS), self.event_value()
         if kind == "spot":
-            return rng.choice(pool.LEFT_THINGS + pool.LEFT_PLURAL), rng.choice(pool.SPOTS)
+            return thing(pool.LEFT_THINGS + pool.LEFT_PLURAL), self.spot_value()
         if kind == "where":
-            return None, rng.choice(pool.SPOTS)
+            return None, self.spot_value()
         if kind == "count":
-            return rng.choice(pool.COUNTED), rng.choice(NUMBER_WORDS) if odd else str(rng.randrange(2, 60))
-        return None, rng.choice(LIKES)  # like, dislike
+            what = f"{words.novel(rng)}s" if rng.random() < 0.15 else rng.choice(pool.COUNTED)
+            return what, rng.choice(NUMBER_WORDS) if rng.random() < 0.15 else str(rng.randrange(2, 60))
+        return None, value(LIKES)  # like, dislike
 
     def value_in_use(self, kind, value):
         return any(f.kind == kind and not isinstance(f, ListFact) and f.value == value for f in self.facts.values())
@@ -524,7 +560,7 @@ class Dialogue:
         for _ in range(60):
             who = owner or (self.user if self.rng.random() < 0.65 or kind in ("name", "relation") else self.person())
             k = kind or self.rng.choice(USER_KINDS if who.is_user else PERSON_KINDS)
-            if k in ("the_number", "the_word", "my_number", "boat", "relation"):
+            if k in ("the_number", "the_word", "my_number", "my_word", "boat", "relation"):
                 who = self.user
             o, v = self.draw(k, who)
             if thing:
@@ -646,7 +682,7 @@ class Dialogue:
                 for _ in range(50):
                     _, value = self.draw(fact.kind, fact.owner)
                     if fact.kind == "favourite":
-                        value = rng.choice(pool.FAVOURITES[fact.thing])
+                        value = self.favourite_value(fact.thing)
                     if value != fact.value:
                         break
         ask = fact.user(rng.choice(fact.templates["yes_no"]), rng, value)
@@ -698,10 +734,26 @@ class Dialogue:
             return False
         if fact.kind == "colour" and any(f.kind == "spot" and f.thing == fact.thing for f in self.facts.values()):
             return False
-        words = fact.words(fact.value)
-        words.update(owner.model_words())
+        slots = fact.words(fact.value)
+        slots.update(owner.model_words())
         question = fact.user(self.rng.choice(fact.templates["ask"]), self.rng)
-        self.add(self.question(question), f"You haven't told me {fact.templates['what_you'].format(**words)}.")
+        self.add(self.question(question), f"You haven't told me {fact.templates['what_you'].format(**slots)}.")
+        return True
+
+    def ask_relative(self):
+        """What somebody is called, or who it is, who was only mentioned ("my sister Mia has a red kite")."""
+        rng = self.rng
+        known = [p for p in self.people if p.name and p.relation and p.introduced]
+        if not known:
+            return False
+        person = rng.choice(known)
+        name, relation = mark(person.name), person.relation
+        if rng.random() < 0.7:
+            ask = rng.choice(KINDS["relation"]["ask"]).format(my="my", o=relation)
+            self.add(self.question(ask), f"Your {relation} is called {name}.")
+        else:
+            ask = rng.choice(("Who is {}?", "How do I know {}?", "Who was {} again?", "And who is {}?")).format(name)
+            self.add(ask, f"{capital(name)} is your {relation}.")
         return True
 
     def fix(self, fact=None):
@@ -714,7 +766,7 @@ class Dialogue:
         for _ in range(60):
             _, value = self.draw(fact.kind, fact.owner)
             if fact.kind == "favourite":
-                value = rng.choice(pool.FAVOURITES[fact.thing])
+                value = self.favourite_value(fact.thing)
             if value != fact.value and self.allowed(fact.kind, fact.thing, value) and \
                     not self.value_in_use(fact.kind, value):
                 break
@@ -753,11 +805,11 @@ class Dialogue:
                 facts.append(fact)
         if not facts:
             return False
-        words = owner.user_words(rng)
-        things = join([f"{f.words(f.value)['a_v']} {f.thing}" for f in facts])
+        slots = owner.user_words(rng)
+        things = join([f"{f.words(f.value)['a_v']} {f.shown}" for f in facts])
         for fact in facts:
             self.keep(fact)
-        self.add(capital(f"{words['I']} {words['have']} {things}."),
+        self.add(capital(f"{slots['I']} {slots['have']} {things}."),
                  rng.choice(ACKS) if rng.random() < 0.6 else capital(join([f.model() for f in facts])) + ".")
         return True
 
@@ -772,7 +824,7 @@ class Dialogue:
         second = self.new_fact(kind, two, first.thing if first and rng.random() < 0.8 else None)
         if kind == "favourite" and second:
             for _ in range(30):
-                second.value = rng.choice(pool.FAVOURITES[second.thing])
+                second.value = self.favourite_value(second.thing)
                 if self.allowed(kind, second.thing, second.value) and second.value != first.value:
                     break
             else:
@@ -781,16 +833,23 @@ class Dialogue:
             return False
         return self.tell([first, second])
 
-    def make_list(self):
+    def make_list(self, fact=None):
         rng = self.rng
-        kind = rng.choice(list(pool.LISTS))
+        if fact:
+            return self.told_list(self.keep(fact))
+        kind = rng.choice(list(pool.LISTS)) if rng.random() < 0.9 else f"{words.novel(rng)} list"
         if ("list", kind) in self.facts:
             return self.grow_list(self.facts[("list", kind)])
         for _ in range(40):
-            items = rng.sample(pool.LISTS[kind], rng.choice((2, 3, 3, 3, 4, 4, 5)))
+            items = [self.list_item(kind) for _ in range(rng.choice((2, 3, 3, 3, 4, 4, 5)))]
+            if len(set(items)) < len(items):
+                continue
             if self.allowed("list", kind, *items[:2]):
                 break
-        fact = self.keep(ListFact(kind, items))
+        return self.told_list(self.keep(ListFact(kind, items)))
+
+    def told_list(self, fact):
+        rng, kind = self.rng, fact.kind
         forms = [f"My {kind} is {fact.text}.", f"My {kind}: {fact.text}.", f"My {kind} has {fact.text}.",
                  f"Put {fact.text} on my {kind}.", f"This is my {kind}: {fact.text}.",
                  f"Please remember my {kind}: {fact.text}.", f"On my {kind} there are {fact.text}."]
@@ -804,11 +863,23 @@ class Dialogue:
         self.add(rng.choice(forms), answer)
         return True
 
+    def list_item(self, kind, without=()):
+        """One thing for a list of that kind that is not yet on it."""
+        while True:
+            known = pool.LISTS.get(kind)
+            if known and self.rng.random() >= NOVEL:
+                item = self.rng.choice(known)
+            elif kind in ("guest list", "reading list"):
+                item = words.novel_name(self.rng)
+            else:
+                item = words.novel(self.rng)
+            if item not in without:
+                return item
+
     def grow_list(self, fact):
-        free = [item for item in pool.LISTS[fact.kind] if item not in fact.items]
-        if len(fact.items) > 6 or not free:
+        if len(fact.items) > 6:
             return False
-        item = self.rng.choice(free)
+        item = self.list_item(fact.kind, fact.items)
         fact.items.append(item)
         form = self.rng.choice((f"Add {{}} to my {fact.kind}.", f"Please add {{}} to the {fact.kind}.",
                                 f"Put {{}} on my {fact.kind} too.", f"{{}} must be on my {fact.kind} as well."))
@@ -835,7 +906,7 @@ class Dialogue:
         if rng.random() < 0.5:
             item = rng.choice(items)
             return f"Is {mark(item)} on my {kind}?", f"Yes, {mark(item)} is on your {kind}."
-        item = rng.choice([i for i in pool.LISTS[kind] if i not in items])
+        item = self.list_item(kind, items)
         return f"Is {mark(item)} on my {kind}?", f"No, {mark(item)} is not on your {kind}."
 
     def summary(self):
@@ -871,13 +942,13 @@ class Dialogue:
     def samepage(self, topic=None):
         rng = self.rng
         for _ in range(100):
-            t = topic or rng.choice(about.SAMEPAGE if rng.random() < 0.75 else about.SELF)
-            if t.get("subject") and rng.random() < 0.65:
+            t = topic or rng.choice(topics.SAMEPAGE if rng.random() < 0.8 else topics.SELF)
+            if t.get("subject") and rng.random() < 0.4:
                 question = rng.choice(SUBJECT_QUESTIONS).format(rng.choice(t["subject"]))
             else:
-                question = rng.choice(t["ask"]) if t["ask"] else None
-            if question and self.allowed("samepage", t["id"], question):
-                self.add(capital(question), t["say"])
+                question = topics.phrase(rng, rng.choice(t["ask"]))
+            if self.allowed("samepage", t["id"], question):
+                self.add(self.question(question) if rng.random() < 0.3 else capital(question), t["say"])
                 return t
         return None
 
@@ -897,18 +968,18 @@ class Dialogue:
         self.add(self.question(rng.choice(asks)), answer)
         return True
 
-    def arithmetic(self):
+    def arithmetic(self, ops="+++--**"):
         """Returns the result, so that the evaluation can ask for it."""
         rng = self.rng
         for _ in range(100):
-            op = rng.choice("+++--*")
+            op = rng.choice(ops)
             top = rng.choice((10, 20, 100, 100, 100))
             a, b = rng.randrange(top), rng.randrange(top)
             if op == "*":
                 a, b = rng.randrange(13), rng.randrange(13)
             if op == "-" and b > a:
                 a, b = b, a
-            if self.allowed("sum", op, a, b):
+            if op == "*" or self.allowed("sum", op, a, b):
                 break
         result = {"+": a + b, "-": a - b, "*": a * b}[op]
         word = {"+": "plus", "-": "minus", "*": "times"}[op]
@@ -974,7 +1045,7 @@ class Dialogue:
         if rng.random() < 0.5:
             what = " ".join(rng.choice(pool.WORDS + pool.COLOURS) for _ in range(rng.randrange(1, 6)))
         elif rng.random() < 0.5:
-            what = " ".join(made_up(rng) for _ in range(rng.randrange(1, 4)))
+            what = " ".join(rng.choice((made_up, words.one_word))(rng) for _ in range(rng.randrange(1, 4)))
         else:
             what = number_text(rng)
         ask = rng.choice(("Repeat after me: {}", "Say {}", "Please say: {}", "Repeat: {}", "Say this: {}", "Echo {}"))
@@ -1024,13 +1095,13 @@ class Dialogue:
             ask = rng.choice(about.OFF_TOPIC_FORMS).format(rng.choice(about.OFF_TOPIC_THINGS))
         elif rng.random() < 0.5:
             ask = rng.choice(("What is a {}?", "Who is {}?", "What does {} mean?", "Tell me about {}.")).format(
-                mark(made_up(rng)))
+                mark(rng.choice((made_up, words.english_like))(rng)))
         else:
             ask = rng.choice(about.OFF_TOPIC)
         self.add(ask, about.OFF_TOPIC_ANSWER)
         return True
 
-    BETWEEN = [("small_talk", 26), ("off_topic", 6), ("samepage", 26), ("arithmetic", 20), ("world", 10), ("count", 3),
+    BETWEEN = [("small_talk", 26), ("off_topic", 6), ("samepage", 44), ("arithmetic", 22), ("world", 10), ("count", 3),
                ("spell_word", 4), ("repeat", 6), ("order", 5), ("story", 2), ("word_problem", 2)]
     BETWEEN_NAMES, BETWEEN_WEIGHTS = zip(*BETWEEN)
 
@@ -1061,7 +1132,7 @@ class Dialogue:
             self.small_talk()
         weights = {"tell": 22, "tell_and_ask": 3, "several_things": 3, "two_people": 6, "make_list": 4, "ask": 42,
                    "fix": 8,
-                   "ask_missing": 4, "summary": 2, "summary_person": 2,
+                   "ask_missing": 4, "ask_relative": 5, "summary": 2, "summary_person": 2,
                    "between": rng.choice((4, 15, 30, 60, 110))}
         names, shares = list(weights), list(weights.values())
         while self.size < target:
@@ -1089,7 +1160,7 @@ def plain_text(rng, target):
         if rng.random() < 0.5:
             text = story_text(rng)
         else:
-            text = " ".join(topic["say"] for topic in rng.sample(about.SAMEPAGE, 4))
+            text = " ".join(topic["say"] for topic in rng.sample(topics.SAMEPAGE, 4))
         parts.append(text)
         size += len(text) / 4
     return "\n\n".join(parts)

@@ -5,7 +5,7 @@
 
 An item is a conversation up to the point where the model answers, in its final form, with the words that a right answer
 has (expect) and those that it must not have (reject). All facts, sums and phrasings in it are held out from training
-(generate.py says how).
+(generate.py says how), or are in unseen.py, which training never sees. Only products are of those that were trained.
 """
 import json
 import random
@@ -13,11 +13,13 @@ import re
 import sys
 
 import about
-from generate import USER_KINDS, Dialogue, Fact, capital, chat_text
+import topics
+import unseen
+from generate import USER_KINDS, Dialogue, Fact, ListFact, capital, chat_text
 
 SEED = 20240607
 RECALL = ("example", "recall-near", "recall-middle", "recall-far", "made-up-word", "sloppy", "people", "correction",
-          "list", "yes-no", "two-questions", "unknown")  # the kinds that make the recall score; the rest is apart
+          "list", "yes-no", "two-questions", "unknown", "unseen-word", "unseen-list")  # the kinds that make the recall score; the rest is apart
 FAR = 6  # exchanges between telling and asking from which on recall counts as far
 
 
@@ -171,6 +173,35 @@ class HeldOut:
         d.ask_two(*facts)
         self.item("two-questions", d, [f.value for f in facts])
 
+    def unseen_word(self, kind, thing, value):
+        """A word that is in no list and no training text, as an object or a value."""
+        d = self.dialogue()
+        self.start(d)
+        fact = Fact(d.user, kind, thing, value)
+        d.tell([fact])
+        at = d.exchanges()
+        self.fill(d, self.rng.randrange(0, 5), 1500)
+        apart = d.exchanges() - at
+        question, answer = d.question_and_answer(fact, plain=True)
+        d.add(question, answer)
+        self.item("unseen-word", d, [value] + ([thing] if thing in answer.split() else []), distance=apart)
+
+    def unseen_list(self, kind, items):
+        d = self.dialogue()
+        d.make_list(ListFact(kind, items))
+        self.fill(d, self.rng.randrange(0, 3), 1500)
+        fact = d.facts[("list", kind)]
+        d.add(f"What is on my {kind}?", f"{capital(fact.model())}.")
+        self.item("unseen-list", d, items)
+
+    def free_question(self, name, question):
+        topic = next(t for t in topics.SAMEPAGE + topics.SELF if t["id"] == name)
+        assert not any(question in topics.phrasings(pattern) for pattern in topic["ask"])
+        d = self.dialogue()
+        d.put("user", question)
+        d.put("assistant", topic["say"])
+        self.item("samepage-free", d, topic["key"])
+
     def unknown(self):
         d = self.dialogue()
         d.tell()
@@ -210,14 +241,21 @@ class HeldOut:
                             (self.two_questions, 16), (self.unknown, 12)):
             for _ in range(times):
                 make()
-        for _ in range(30):
-            d = self.dialogue()
-            result = d.arithmetic()
-            self.item("arithmetic", d, [f"= {result}."])
+        for fact in unseen.FACTS:
+            self.unseen_word(*fact)
+        for entry in unseen.LISTS:
+            self.unseen_list(*entry)
+        for kind, ops, times in (("sum", "+-", 40), ("product", "*", 40)):
+            for _ in range(times):
+                d = self.dialogue()
+                result = d.arithmetic(ops)
+                self.item(kind, d, [f"= {result}."])
         for _ in range(40):
             d = self.dialogue()
             topic = d.samepage()
             self.item("samepage", d, topic["key"])
+        for entry in unseen.QUESTIONS:
+            self.free_question(*entry)
         for _ in range(10):
             d = self.dialogue()
             self.item("repeat", d, [d.repeat()])

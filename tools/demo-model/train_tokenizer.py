@@ -15,6 +15,7 @@ import sys
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 import generate
+import words
 
 VOCABULARY = 3072
 SPECIALS = ["<|begin_of_text|>", "<|end_of_text|>", "<|reserved_special_token_0|>", "<|reserved_special_token_1|>",
@@ -40,7 +41,7 @@ def training_text(seed, documents):
         yield from (part for part in re.split(r"<\|.*?\|>", text) if part)
     # Plain English letters in all cases, so that words from outside are not spelled in single bytes.
     for _ in range(documents):
-        yield f" {generate.made_up(rng)} {generate.made_up(rng).capitalize()}"
+        yield f" {words.novel(rng)} {words.novel_name(rng)}"
 
 
 def main():

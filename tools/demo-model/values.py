@@ -153,6 +153,9 @@ LISTS = {  # kind of list: what is on it
         watering the plants|booking the hotel|walking the dog|mowing the lawn|ironing""".replace("\n", "|").split("|"),
     "guest list": NAMES,
 }
+LISTS["reading list"] = ["Emma", "Ulysses", "Hamlet", "Walden", "Ivanhoe", "The Odyssey", "Faust", "Candide", "Moby Dick",
+                         "Persuasion", "Kim", "The Tempest", "Robinson Crusoe", "Frankenstein"]
+LISTS["wish list"] = THINGS[:60]
 LISTS = {kind: [v.strip() for v in values] for kind, values in LISTS.items()}
 
 # "my X is V" with a number, and "the X is V" with a number or a word.
@@ -188,3 +191,13 @@ train clock queen grape piano robot tape link block page guest actor region toke
 ONSETS = "b br c ch d dr f fl g gr h j k kl kr l m n p pl pr qu r s sh sk st t th tr v w y z".split() + [""]
 VOWELS = "a e i o u a e i o u ai ea ee ia io oo ou".split()
 CODAS = ["", "", "", "n", "l", "r", "s", "m", "t", "k", "x", "nd", "rn", "sk", "th", "lm", "v", "b", "g"]
+
+# "my X is V" with a word.
+MY_WORDS = """
+hobby|star sign|middle name|nickname|surname|favourite book|favourite film|favourite author|favourite band|favourite song
+favourite word|favourite team|home town|company|school|street|username|blood type|first language|bicycle brand|car brand
+team|band|club|project|motto|screen name|call sign|room name|computer name|native language|dream job|lucky charm
+""".replace("\n", "|").strip("|").split("|")
+PLACES_BEFORE = ["in the", "on the", "under the", "behind the", "next to the", "near the", "beside the", "inside the",
+                 "above the", "at the", "between the books and the", "below the", "outside the"]
+TIMES_BEFORE = ["after the", "before the", "during the", "at the", "on the day of the"]

@@ -22,6 +22,7 @@ from importlib.metadata import version
 
 import engine
 import models
+import quantise
 from evaluate import Model, relative_errors
 
 STORED = 4  # positions whose logits are kept, evenly over the sequence, the last one among them
@@ -86,8 +87,8 @@ def measure(path, tokens, truth):
     return errors, logits
 
 
-def stored_positions(count):
-    return [count * (i + 1) // STORED - 1 for i in range(STORED)]
+def stored_positions(count, stored=STORED):
+    return [count * (i + 1) // stored - 1 for i in range(stored)]
 
 
 def save(folder, name, record, rows):
@@ -101,14 +102,16 @@ def save(folder, name, record, rows):
 def random_model(name, folder, work):
     tokens = models.tokens(name)
     record = {"origin": origin(engine.version()), "options": " ".join(models.options(name)), "tokens": tokens,
-              "positions": stored_positions(len(tokens)), "types": {}}
+              "positions": stored_positions(len(tokens), STORED // 2 if name in models.BLOCKS else STORED), "types": {}}
     rows = []
     for type_ in models.types(name):
-        path = models.make(name, type_, work)
+        path = models.make(name, type_, work, quantise=lambda *files: quantise.by_llama(*files, True))
         truth = Model(path, len(tokens)).logits(tokens)
         errors, logits = measure(path, tokens, truth)
         record["vocab"] = logits.shape[1]
-        record["types"][type_] = {"sha256": models.sha256(path), "errors": errors}
+        # Of a file that llama.cpp wrote: of what is in it, since ours has its tensors in another order.
+        hashed = {"digest": quantise.digest(path)} if type_ in models.QUANTISED else {"sha256": models.sha256(path)}
+        record["types"][type_] = {**hashed, "errors": errors}
         rows.append(logits[record["positions"]])
         print(f"{name:18} {type_:5}", *(f"{way} {e['rms']:.2e}" for way, e in errors.items()), flush=True)
     save(folder, name, record, rows)
@@ -160,7 +163,7 @@ def main():
     parser.add_argument("--work", default=os.path.join(models.ROOT, "build", "oracle"), help="folder for the models")
     parser.add_argument("names", nargs="*", help="models of models.py, or demo (all)")
     a = parser.parse_args()
-    for name in a.names or [*models.MODELS, *models.FAMILIES, "demo"]:
+    for name in a.names or [*models.MODELS, *models.BLOCKS, *models.FAMILIES, "demo"]:
         if name == "demo":
             demo_model(a.output)
         else:

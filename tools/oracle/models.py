@@ -20,6 +20,11 @@ GOLDEN = os.path.join(ROOT, "tests", "golden", "logits")
 DEMO = os.path.join(ROOT, "models", "samepage-demo-q8_0.gguf")
 
 TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
+# All others, for the shapes whose rows are whole blocks of 256. What tools/make_model.py cannot write is quantised from
+# F32: by llama.cpp when the golden files are made, by samepage when they are checked, to the same bits.
+BLOCK_TYPES = ("q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs", "mxfp4")
+QUANTISED = {"q2_k": "Q2_K", "q3_k": "Q3_K_M", "q4_k": "Q4_K_M", "q5_k": "Q5_K_M", "q6_k": "Q6_K", "iq4_nl": "IQ4_NL",
+             "iq4_xs": "IQ4_XS"}
 FAMILY_TYPES = ("f32", "q4_0")
 
 # name: (tokens in the sequence, options). Sequences cross the border of a 64-token KV block, some two or three.
@@ -48,6 +53,16 @@ MODELS = {
     # Heads of 80, eight on a KV head, an odd vocabulary, biases.
     "head-dim-80": (140, "--d 96 --layers 2 --heads 16 --kv-heads 2 --head-dim 80 --ff 544 --vocab 555 --untied "
                          "--rope-theta 10000 --rope-scaling none --std 0.08 --attention-bias --norm-random --seed 17"),
+}
+
+# Rows of whole blocks of 256: four heads on one; eight of their own with scaling; two of 128 with biases.
+BLOCKS = {
+    "blocks-gqa-4": (70, "--d 256 --layers 2 --heads 4 --kv-heads 1 --head-dim 64 --ff 512 --untied --rope-theta 10000 "
+                         "--rope-scaling none --std 0.065 --norm-random --seed 51"),
+    "blocks-heads-8": (70, "--d 512 --layers 2 --heads 8 --kv-heads 8 --head-dim 64 --ff 256 --tied --rope-theta 10000 "
+                           "--rope-scaling linear --rope-factor 2 --std 0.045 --norm-random --seed 52"),
+    "blocks-bias": (70, "--d 256 --layers 2 --heads 2 --kv-heads 2 --head-dim 128 --ff 768 --untied --rope-theta 10000 "
+                        "--rope-scaling none --std 0.065 --attention-bias --feed-forward-bias --norm-random --seed 53"),
 }
 
 # The other families: windows shorter than the sequence, caps that bite, a norm's weights away from one. What a branch
@@ -105,11 +120,11 @@ ALONE = {
     "phi3-window": (200, "--family phi3 --d 64 --layers 2 --heads 4 --kv-heads 4 --head-dim 16 --ff 96 --untied "
                          "--rope-theta 10000 --rope-scaling none --std 0.13 --window 33 --norm-random --seed 42"),
 }
-ALL = {**MODELS, **FAMILIES, **ALONE}
+ALL = {**MODELS, **BLOCKS, **FAMILIES, **ALONE}
 
 
 def types(name):
-    return ("f32",) if name in ALONE else FAMILY_TYPES if name in FAMILIES else TYPES
+    return ("f32",) if name in ALONE else FAMILY_TYPES if name in FAMILIES else BLOCK_TYPES if name in BLOCKS else TYPES
 
 
 def tokens(name):
@@ -137,10 +152,12 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def make(name, type_, folder, expected=None):
-    """Path of the model's file, written anew unless what is there has the expected hash."""
+def make(name, type_, folder, expected=None, quantise=None):
+    """Path of the model's file, written anew unless what is there has the expected hash. quantise(source, out, mix)."""
     path = os.path.join(folder, f"{name}-{type_}.gguf")
-    if not (expected and os.path.exists(path) and sha256(path) == expected):
+    if type_ in QUANTISED:
+        quantise(make(name, "f32", folder), path, QUANTISED[type_])
+    elif not (expected and os.path.exists(path) and sha256(path) == expected):
         os.makedirs(folder, exist_ok=True)
         command = [sys.executable, os.path.join(ROOT, "tools", "make_model.py"), path, "--type", type_]
         subprocess.run(command + options(name), check=True, stdout=subprocess.DEVNULL)

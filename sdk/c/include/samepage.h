@@ -164,6 +164,11 @@ static inline int32_t sp_session_truncate(sp_handle session, uint32_t length) {
     return sp_import_session_truncate(session, length);
 }
 
+/* What followed the session's latest tokens and `token` before; see sp_session_append_lookup. */
+static inline int32_t sp_session_lookup(sp_handle session, int32_t token, int32_t *draft, uint32_t capacity) {
+    return sp_import_session_lookup(session, token, draft, capacity);
+}
+
 static inline int32_t sp_session_length(sp_handle session) {
     return sp_import_session_length(session);
 }
@@ -209,6 +214,59 @@ static inline int32_t sp_sampler_pick(sp_handle sampler, const float *logits, ui
 /* The next token of a session, accepted but not appended. */
 static inline int32_t sp_session_sample(sp_handle session, sp_handle sampler) {
     return sp_import_session_sample(session, sampler);
+}
+
+/* Appends a token and returns the next one, accepted but not appended: append and sample in one import where it can be. */
+static inline int32_t sp_session_decode(sp_handle session, sp_handle sampler, int32_t token) {
+    int32_t next = sp_import_session_decode(session, sampler, token);
+    if (next != SP_BUSY) {
+        return next;
+    }
+    int32_t status = sp_session_append(session, &token, 1, SP_LOGITS_LAST);
+    return status < 0 ? status : sp_session_sample(session, sampler);
+}
+
+/* Prompt lookup: the picks of one pass over the weights. */
+#define SP_LOOKUP_MAX 32u
+typedef struct sp_lookup {
+    int32_t tokens[SP_LOOKUP_MAX + 1]; /* one behind the other */
+    uint32_t count;                    /* of them, at least 1; all but the last are appended */
+    uint32_t proposed, accepted;
+} sp_lookup;
+
+/* Appends a token that was picked, and with it at most draft_max others that followed the same words in the session
+ * before; picks behind each for as long as they are what was proposed, and forgets the rest. For every sampler the
+ * tokens are those that appending one at a time gives. draft_max is at most SP_LOOKUP_MAX and less than the session's
+ * logits_rows_max. A failure leaves the session as it was. */
+static inline int32_t sp_session_append_lookup(sp_handle session, sp_handle sampler, int32_t token, uint32_t draft_max,
+                                               sp_lookup *lookup) {
+    int32_t run[SP_LOOKUP_MAX + 1], before = sp_session_length(session);
+    sp_session_info info;
+    lookup->count = lookup->proposed = lookup->accepted = 0;
+    int32_t count =
+        sp_import_session_lookup(session, token, run + 1, draft_max < SP_LOOKUP_MAX ? draft_max : SP_LOOKUP_MAX);
+    if (count < 0) {
+        return count;
+    }
+    run[0] = token;
+    int32_t status = sp_session_append(session, run, (uint32_t)count + 1, SP_LOGITS_ALL);
+    if (status < 0) {
+        sp_session_truncate(session, (uint32_t)before);
+        return status;
+    }
+    sp_get_session_info(session, &info);
+    do {
+        const float *row =
+            (const float *)(uintptr_t)(info.logits + (uint64_t)lookup->count * info.vocab * sizeof(float));
+        int32_t picked = sp_sampler_pick(sampler, row, info.vocab);
+        if (picked < 0 || (status = sp_sampler_accept(sampler, picked)) < 0) {
+            return picked < 0 ? picked : status;
+        }
+        lookup->tokens[lookup->count++] = picked;
+    } while (lookup->count <= (uint32_t)count && lookup->tokens[lookup->count - 1] == run[lookup->count]);
+    lookup->proposed = (uint32_t)count;
+    lookup->accepted = lookup->count - 1;
+    return sp_session_truncate(session, (uint32_t)before + lookup->count);
 }
 
 static inline int32_t sp_sampler_destroy(sp_handle sampler) {

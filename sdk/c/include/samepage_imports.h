@@ -194,6 +194,11 @@ SP_IMPORT("session_create") sp_handle sp_import_session_create(sp_handle model, 
  * Fails with SP_INVALID, SP_CONTEXT_FULL, SP_LIMIT, SP_CANCELLED, SP_DEVICE_LOST, SP_BAD_HANDLE, SP_BAD_POINTER, SP_NO_MEMORY. */
 SP_IMPORT("session_append") int32_t sp_import_session_append(sp_handle session, const int32_t *tokens, uint32_t count, int32_t which);
 
+/* Proposes what followed the session's latest tokens and this one when they last stood in the session before, and returns how many tokens that is; 0 if they never did. Append them with `token` in one call, with a row of logits for each, pick behind each, and truncate behind the first that was not proposed: `sp_lookup_append` of the C helpers does.
+ * token: the one that will be appended next.
+ * Fails with SP_INVALID, SP_BAD_HANDLE, SP_BAD_POINTER. */
+SP_IMPORT("session_lookup") int32_t sp_import_session_lookup(sp_handle session, int32_t token, int32_t *draft, uint32_t capacity);
+
 /* Forgets everything from this position on, in no time. There are no logits until the next append.
  * length: tokens to keep.
  * Fails with SP_INVALID, SP_BAD_HANDLE. */
@@ -248,6 +253,10 @@ SP_IMPORT("sampler_pick") int32_t sp_import_sampler_pick(sp_handle sampler, cons
 /* Picks a token from the last row of logits and accepts it. It is not appended.
  * Fails with SP_INVALID, SP_BAD_HANDLE. */
 SP_IMPORT("session_sample") int32_t sp_import_session_sample(sp_handle session, sp_handle sampler);
+
+/* Appends a token, picks the next one from its logits and accepts that: one step of decoding in one import. Only while no other guest wants to run or to compute, and not with every device; else SP_BUSY, and nothing was done: use `session_append` and `session_sample`, which wait. `sp_session_decode` of the SDK does that.
+ * Fails with SP_BUSY, SP_INVALID, SP_CONTEXT_FULL, SP_DEVICE_LOST, SP_BAD_HANDLE, SP_NO_MEMORY. */
+SP_IMPORT("session_decode") int32_t sp_import_session_decode(sp_handle session, sp_handle sampler, int32_t token);
 
 /* Gives the sampler up.
  * Fails with SP_BAD_HANDLE. */

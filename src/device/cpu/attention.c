@@ -85,7 +85,8 @@ void spi_cpu_attention_plan(spi_program *program) {
     plan_sharing(program);
 }
 
-uint32_t spi_cpu_attention_items(const spi_program *program, const spi_step *step) {
+/* Chunks of all units, where they are shared; else units. */
+static uint32_t count_items(const spi_program *program, const spi_step *step) {
     uint32_t kv_heads = program->tape->kv.kv_heads, first, count = 0;
     if (!program->shared.in_use) {
         return program->group_count * kv_heads;
@@ -94,6 +95,19 @@ uint32_t spi_cpu_attention_items(const spi_program *program, const spi_step *ste
         count += chunks_of(program, step->op, &program->groups[g], &first) * kv_heads;
     }
     return count;
+}
+
+/* Units are dealt out one by one, so that each owner has long and short ones. Chunks are as good as equal: an owner has
+ * neighbours, because each asks for the next one's first tokens. */
+uint32_t spi_cpu_attention_items(const spi_program *program, const spi_step *step, uint32_t owner,
+                                 uint32_t owner_count) {
+    uint32_t count = count_items(program, step);
+    uint64_t first, end;
+    if (!program->shared.in_use) {
+        return count > owner ? (count - owner - 1) / owner_count + 1 : 0;
+    }
+    spi_pool_share(count, 1, owner, owner_count, &first, &end);
+    return (uint32_t)(end - first);
 }
 
 static spi_cpu_attention arguments(const spi_program *program, const spi_step *step, const spi_cpu_group *group,
@@ -118,7 +132,7 @@ static spi_cpu_attention arguments(const spi_program *program, const spi_step *s
                                .scratch = program->scratch + thread * program->scratch_bytes};
 }
 
-/* Items of a group lie chunk by chunk, all KV heads of one beside each other, as in the blocks. */
+/* Items of a group lie KV head by KV head. */
 static void share_chunk(spi_program *program, const spi_step *step, uint32_t item, uint32_t thread) {
     const spi_cpu_kernels *kernels = program->cpu->kernels;
     uint32_t kv_heads = program->tape->kv.kv_heads, g = 0, first, count;
@@ -127,7 +141,7 @@ static void share_chunk(spi_program *program, const spi_step *step, uint32_t ite
         g++;
     }
     const spi_cpu_group *group = &program->groups[g];
-    uint32_t chunk = item / kv_heads, kv_head = item % kv_heads;
+    uint32_t chunk = item % count, kv_head = item / count;
     size_t floats = chunk_floats(program, step->op, group);
     float *records = program->shared.records + group->records + (size_t)kv_head * group->chunks * floats;
     spi_cpu_attention args = arguments(program, step, group, kv_head, thread);
@@ -145,14 +159,17 @@ static void share_chunk(spi_program *program, const spi_step *step, uint32_t ite
     }
 }
 
-void spi_cpu_attention_item(spi_program *program, const spi_step *step, uint32_t item, uint32_t thread) {
+void spi_cpu_attention_item(spi_program *program, const spi_step *step, uint32_t owner, uint32_t owner_count,
+                            uint32_t item, uint32_t thread) {
     if (program->shared.in_use) {
-        share_chunk(program, step, item, thread);
+        uint64_t first, end;
+        spi_pool_share(count_items(program, step), 1, owner, owner_count, &first, &end);
+        share_chunk(program, step, (uint32_t)first + item, thread);
         return;
     }
-    uint32_t kv_heads = program->tape->kv.kv_heads;
-    const spi_cpu_group *group = &program->groups[item / kv_heads];
-    spi_cpu_attention args = arguments(program, step, group, item % kv_heads, thread);
+    uint32_t kv_heads = program->tape->kv.kv_heads, unit = item * owner_count + owner;
+    const spi_cpu_group *group = &program->groups[unit / kv_heads];
+    spi_cpu_attention args = arguments(program, step, group, unit % kv_heads, thread);
     args.chunk_count = chunks_of(program, step->op, group, &args.chunk_first);
     program->cpu->kernels->attention(&args);
 }

@@ -160,6 +160,7 @@ static void cpu_counters(void *context, sp_device_counters *counters) {
 
 const spi_backend spi_backend_cpu = {
     .name = "cpu",
+    .runs_on_fibers = true,
     .enumerate = enumerate,
     .open = cpu_open,
     .close = cpu_close,

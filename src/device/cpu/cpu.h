@@ -96,6 +96,7 @@ struct spi_program {
 
     /* Of the run in progress; filled before the threads start and only read by them. */
     const spi_run *run;
+    bool alone;            /* each row is computed to the bits that it would have in a run of its own */
     spi_cpu_row *rows;     /* [rows_max] */
     uint32_t *gathered;    /* [rows_max]: the row of each output */
     float **logits;        /* [rows_max]: where each output goes */
@@ -128,9 +129,11 @@ uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uin
 void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t rows, uint32_t part,
                            uint32_t part_count, uint32_t thread);
 
-/* attention.c: what a run's attention is made of, found when it begins; items of a step; one of them. */
+/* attention.c: what a run's attention is made of, found when it begins; an owner's items of a step; one of them. */
 void spi_cpu_attention_plan(spi_program *program);
-uint32_t spi_cpu_attention_items(const spi_program *program, const spi_step *step);
-void spi_cpu_attention_item(spi_program *program, const spi_step *step, uint32_t item, uint32_t thread);
+uint32_t spi_cpu_attention_items(const spi_program *program, const spi_step *step, uint32_t owner,
+                                 uint32_t owner_count);
+void spi_cpu_attention_item(spi_program *program, const spi_step *step, uint32_t owner, uint32_t owner_count,
+                            uint32_t item, uint32_t thread);
 
 #endif

@@ -70,7 +70,7 @@ typedef struct spi_cpu_type {
  * chunks, always the same ones, so that several threads can share a long context: a part computes a record for each query
  * from one chunk, and the records of all chunks are merged in their order. Attention to all of them at once does the
  * same. */
-#define SPI_ATTENTION_CHUNK         256u /* tokens; a multiple of a block's */
+#define SPI_ATTENTION_CHUNK         512u /* tokens; a multiple of a block's */
 #define SPI_ATTENTION_QUERIES       4u   /* a chunk has records for a multiple of so many queries */
 #define SPI_ATTENTION_RECORD_FLOATS 16u  /* of a record, beside head_dim */
 

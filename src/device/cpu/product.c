@@ -11,6 +11,7 @@
 #define TOKENS_UNIT     24u /* a multiple of what any kernel takes at once */
 #define OUT_TILE_FLOATS 8192u
 #define OUT_ROWS_MAX    2048u
+#define ALONE_BYTES     ((size_t)256 << 10)
 #define PART_ROWS       256u
 #define PARTS_MAX       16u
 #define STRIDE_UNIT     16u /* floats: rows of the tile start on cache lines */
@@ -88,6 +89,25 @@ uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uin
     return parts < 1 ? 1 : parts > PARTS_MAX ? PARTS_MAX : parts;
 }
 
+/* Token by token, since a product of f32 adds in another order for one token than for several; a few rows at a time, which
+ * stay in the second-level cache for the next token. (Sums of products with rounded activations are exact, or in an
+ * order that tokens do not change.) */
+static void product_alone(const spi_cpu_type *type, const spi_cpu_product *all, size_t row_bytes) {
+    uint32_t rows = (uint32_t)(ALONE_BYTES / row_bytes) / type->group_rows * type->group_rows;
+    rows = rows ? rows : type->group_rows;
+    for (uint32_t row = 0; row < all->row_count; row += rows) {
+        spi_cpu_product args = *all;
+        args.row_first += row;
+        args.row_count = all->row_count - row < rows ? all->row_count - row : rows;
+        args.token_count = 1;
+        for (uint32_t t = 0; t < all->token_count; t++) {
+            args.acts = (const float *)all->acts + t * all->act_stride;
+            args.out = all->out + t * all->out_stride + row;
+            type->product(&args);
+        }
+    }
+}
+
 void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t tokens, uint32_t part,
                            uint32_t part_count, uint32_t thread) {
     const spi_op *op = step->op;
@@ -114,7 +134,11 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
                                     .out = sums,
                                     .out_stride = round_up(rows, STRIDE_UNIT),
                                     .scratch = scratch + sums_bytes(type->group_rows)};
-            type->product(&args);
+            if (program->alone && type->form == SPI_FORM_F32) {
+                product_alone(type, &args, tensor->bytes / tensor->rows);
+            } else {
+                type->product(&args);
+            }
             for (uint32_t t = 0; t < count; t++) {
                 finish(program, op, token + t, row, args.row_count, sums + t * args.out_stride);
             }

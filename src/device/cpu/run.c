@@ -179,7 +179,7 @@ static void execute(const step_share *share) {
     case SPI_OP_NORM: norm(share); break;
     case SPI_OP_ROPE: rope(share); break;
     case SPI_OP_KV_STORE: kv_store(share); break;
-    case SPI_OP_ATTENTION: spi_cpu_attention_item(share->program, share->step, share->part, share->thread); break;
+    case SPI_OP_ATTENTION: break; /* by its own items */
     case SPI_OP_MATMUL:
     case SPI_OP_HEAD:
         spi_cpu_product_share(share->program, share->step, share->rows, share->part, share->part_count, share->thread);
@@ -224,15 +224,13 @@ static bool is_light(const spi_program *program, uint32_t phase) {
     return elements <= LIGHT_ELEMENTS;
 }
 
-/* The owner's items of a step that is not done by one thread alone. Attention deals its items out one by one, so that
- * each owner has long and short ones. */
+/* The owner's items of a step that is not done by one thread alone. */
 static uint32_t step_items(const spi_program *program, const spi_step *step, uint32_t owner, uint32_t owner_count) {
     if (!rows_of(program, step)) {
         return 0;
     }
     if (is_attention(step)) {
-        uint32_t all = spi_cpu_attention_items(program, step);
-        return all > owner ? (all - owner - 1) / owner_count + 1 : 0;
+        return spi_cpu_attention_items(program, step, owner, owner_count);
     }
     return is_product(step) ? spi_cpu_product_parts(program, step->op, owner_count) : SHARE_PARTS;
 }
@@ -261,12 +259,12 @@ static void phase_work(void *env, uint32_t phase, uint32_t owner, uint32_t owner
                                 .step = step,
                                 .op = step->op,
                                 .rows = rows_of(program, step),
-                                .part = light                ? 0
-                                        : is_attention(step) ? item * owner_count + owner
-                                                             : owner * count + item,
+                                .part = light ? 0 : owner * count + item,
                                 .part_count = light ? 1 : owner_count * count,
                                 .thread = thread};
-            if (share.rows) {
+            if (share.rows && !light && is_attention(step)) {
+                spi_cpu_attention_item(program, step, owner, owner_count, item, thread);
+            } else if (share.rows) {
                 execute(&share);
             }
             if (!light) {
@@ -275,6 +273,20 @@ static void phase_work(void *env, uint32_t phase, uint32_t owner, uint32_t owner
         }
         item -= light ? 0 : count;
     }
+}
+
+/* Several tokens of a session that all want logits are most likely proposals to be verified (session/lookup.c): what is
+ * picked from them must be what single tokens would give. */
+#define VERIFIED_ROWS_MAX 64u
+static bool verifies(const spi_run *run) {
+    for (uint32_t s = 0; s < run->segment_count; s++) {
+        const spi_segment *segment = &run->segments[s];
+        if (segment->row_count > 1 && segment->row_count <= VERIFIED_ROWS_MAX &&
+            segment->out_count == segment->row_count) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Where each row and each output of the run belongs. */
@@ -300,6 +312,7 @@ sp_status spi_cpu_run(void *context, spi_program *program, const spi_run *run, s
     spi_cpu *cpu = context;
     assert(run->row_count && run->row_count <= program->tape->rows_max && run->out_count <= run->row_count);
     program->run = run;
+    program->alone = verifies(run);
     place_rows(program, run);
     spi_cpu_attention_plan(program);
     spi_pool_run(

@@ -13,8 +13,9 @@
 #include "os/vm.h"
 
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
-/* Progress is told, and file pages given back, each time that so much of a tensor is packed. */
-#define PACK_STEP_BYTES ((uint64_t)64 << 20)
+/* Progress is told, and file pages given back, each time that so much of a tensor is packed: that much of it is in memory
+ * twice. */
+#define PACK_STEP_BYTES ((uint64_t)4 << 20)
 
 typedef struct pack_job {
     const spi_tensor *tensor;

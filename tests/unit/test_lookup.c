@@ -1,0 +1,185 @@
+/* Prompt lookup: what it proposes, and that what it makes of a text is token for token what single appends make of it,
+ * for greedy and for random picks, on the fast kernels and in plain C. */
+#include <string.h>
+
+#include "base/memory.h"
+#include "support/session_rig.h"
+#include "support/support.h"
+#include "support/tiny_model.h"
+
+#define GENERATED 96u
+#define CONTEXT   512u
+
+static session_rig rig;
+
+static int open_rig(void **state) {
+    (void)state;
+    return test_rig_open(&rig);
+}
+
+static int close_rig(void **state) {
+    (void)state;
+    return test_rig_close(&rig);
+}
+
+static void expect_proposal(const int32_t *tokens, uint32_t count, int32_t token, uint32_t most,
+                            const int32_t *expected, uint32_t expected_count) {
+    int32_t draft[SP_LOOKUP_MAX];
+    sp_session *session = test_session_create(rig.tiny, rig.reference, 16, 1);
+    if (count) {
+        test_session_append(session, tokens, count, SP_LOGITS_NONE);
+    }
+    assert_int_equal(sp_session_lookup(session, token, most, draft), expected_count);
+    assert_memory_equal(draft, expected, expected_count * sizeof *draft);
+    sp_session_destroy(session);
+}
+
+static void test_proposals(void **state) {
+    (void)state;
+    const int32_t text[] = {3, 4, 5, 6, 7, 4, 5, 8, 9, 4};
+    /* "4 5" stood there twice: what followed the later one. */
+    expect_proposal(text, 10, 5, 3, (const int32_t[]){8, 9, 4}, 3);
+    /* "3 4 5" before, "7 4 5" later: the longer match is the earlier one. */
+    const int32_t longer[] = {3, 4, 5, 6, 7, 4, 5, 8, 3, 4};
+    expect_proposal(longer, 10, 5, 2, (const int32_t[]){6, 7}, 2);
+    /* One token alone proposes nothing, nor does one that never was there, nor an empty session. */
+    expect_proposal(text, 10, 6, 4, NULL, 0);
+    expect_proposal(text, 10, 200, 4, NULL, 0);
+    expect_proposal(NULL, 0, 5, 4, NULL, 0);
+    expect_proposal(text, 10, 5, 0, NULL, 0);
+    /* What repeats goes on repeating, as far as the context has room: 16 tokens. */
+    const int32_t loop[] = {1, 2, 3, 1, 2, 3, 1, 2};
+    expect_proposal(loop, 8, 3, 20, (const int32_t[]){1, 2, 3, 1, 2, 3, 1}, 7);
+}
+
+/* Prompts that repeat themselves in different ways, so that there is something to propose, and some of it wrong. */
+static uint32_t make_prompt(const sp_model *model, uint32_t index, int32_t *prompt) {
+    uint32_t length = 5 + index * 7 % 40, repeats = 1 + index % 4;
+    test_tokens(model, index, prompt, length);
+    for (uint32_t i = 1; i < repeats; i++) {
+        memcpy(prompt + i * length, prompt, length * sizeof *prompt);
+        prompt[i * length + length / 2] = prompt[i % length];
+    }
+    return length * repeats - index % 3;
+}
+
+static sp_sampler *make_sampler(float temperature) {
+    sp_error error = {0};
+    sp_sampler *sampler;
+    TEST_OK(sp_sampler_create(&(sp_sampler_options){.temperature = temperature, .repeat_penalty = 1.1f, .seed = 7},
+                              &sampler, &error),
+            error);
+    return sampler;
+}
+
+static void generate_single(sp_session *session, sp_sampler *sampler, int32_t *tokens, float *logits) {
+    sp_error error = {0};
+    for (uint32_t i = 0; i < GENERATED; i++) {
+        TEST_OK(sp_session_sample(session, sampler, &tokens[i], &error), error);
+        test_session_append(session, &tokens[i], 1, SP_LOGITS_LAST);
+    }
+    memcpy(logits, sp_session_logits(session, 0), test_model_vocab(rig.demo) * sizeof *logits);
+}
+
+/* Returns how many proposals were accepted. The session ends with exactly the tokens but the last pick. */
+static uint32_t generate_lookup(sp_session *session, sp_sampler *sampler, uint32_t most, int32_t *tokens) {
+    sp_error error = {0};
+    uint32_t count = 1, accepted = 0;
+    TEST_OK(sp_session_sample(session, sampler, &tokens[0], &error), error);
+    while (count < GENERATED + 1) {
+        sp_lookup lookup;
+        uint32_t left = GENERATED - count, before = sp_session_token_count(session);
+        TEST_OK(
+            sp_session_append_lookup(session, sampler, tokens[count - 1], left < most ? left : most, &lookup, &error),
+            error);
+        assert_true(lookup.count >= 1 && lookup.accepted == lookup.count - 1 && lookup.accepted <= lookup.proposed);
+        assert_int_equal(sp_session_token_count(session), before + lookup.count);
+        assert_int_equal(sp_session_logits_rows(session), lookup.count);
+        memcpy(tokens + count, lookup.tokens, lookup.count * sizeof *tokens);
+        count += lookup.count;
+        accepted += lookup.accepted;
+    }
+    return accepted;
+}
+
+static void compare(sp_model *model, sp_device *device, uint32_t prompts, float temperature) {
+    static float logits[2][4096];
+    uint32_t accepted = 0, vocab = test_model_vocab(model);
+    for (uint32_t index = 0; index < prompts; index++) {
+        static const uint32_t mosts[] = {1, 4, 8, 31};
+        int32_t prompt[CONTEXT], single[GENERATED], several[GENERATED + SP_LOOKUP_MAX + 2];
+        uint32_t count = make_prompt(model, index, prompt), most = mosts[index % 4];
+        sp_session *alone = test_session_create(model, device, CONTEXT, 1);
+        sp_session *session = test_session_create(model, device, CONTEXT, SP_LOOKUP_MAX + 1);
+        sp_sampler *samplers[2] = {make_sampler(temperature), make_sampler(temperature)};
+        test_session_append(alone, prompt, count, SP_LOGITS_LAST);
+        test_session_append(session, prompt, count, SP_LOGITS_LAST);
+        generate_single(alone, samplers[0], single, logits[0]);
+        accepted += generate_lookup(session, samplers[1], most, several);
+        assert_memory_equal(single, several, sizeof single);
+        /* The last row is bit for bit that of the last token: the blocks are those of single appends, too. */
+        const float *last = sp_session_logits(session, sp_session_logits_rows(session) - 1);
+        assert_int_equal(sp_session_token_count(session), count + GENERATED);
+        assert_memory_equal(last, logits[0], vocab * sizeof *last);
+        sp_sampler_destroy(samplers[0]);
+        sp_sampler_destroy(samplers[1]);
+        sp_session_destroy(alone);
+        sp_session_destroy(session);
+    }
+    assert_true(accepted > 0);
+}
+
+static void test_greedy(void **state) {
+    (void)state;
+    compare(rig.demo, rig.cpu, 24, 0);
+    compare(rig.tiny, rig.cpu, 24, 0);
+    compare(rig.tiny, rig.reference, 8, 0);
+}
+
+static void test_random_picks(void **state) {
+    (void)state;
+    compare(rig.demo, rig.cpu, 12, 0.7f);
+    compare(rig.tiny, rig.cpu, 12, 0.2f);
+}
+
+static void test_refused(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_lookup lookup;
+    const int32_t text[] = {1, 2, 3, 1, 2};
+    sp_sampler *sampler = make_sampler(0);
+    sp_session *session = test_session_create(rig.tiny, rig.reference, 8, 4);
+    test_session_append(session, text, 5, SP_LOGITS_LAST);
+    assert_int_equal(sp_session_append_lookup(session, sampler, 3, 4, &lookup, &error), SP_LIMIT);
+    assert_int_equal(sp_session_append_lookup(session, sampler, 3, SP_LOOKUP_MAX + 1, &lookup, &error), SP_LIMIT);
+    assert_int_equal(sp_session_append_lookup(session, sampler, -1, 2, &lookup, &error), SP_INVALID);
+    assert_int_equal(sp_session_append_lookup(session, sampler, TINY_VOCAB, 2, &lookup, &error), SP_INVALID);
+    assert_int_equal(sp_session_token_count(session), 5);
+    /* Two more fit behind the token, and then none. */
+    TEST_OK(sp_session_append_lookup(session, sampler, 3, 3, &lookup, &error), error);
+    assert_int_equal(lookup.proposed, 2);
+    TEST_OK(sp_session_truncate(session, 5, &error), error);
+    test_session_append(session, text, 3, SP_LOGITS_LAST);
+    assert_int_equal(sp_session_append_lookup(session, sampler, 3, 3, &lookup, &error), SP_CONTEXT_FULL);
+    assert_int_equal(lookup.count, 0);
+    for (long n = 0; n < 3; n++) { /* the batch's own memory */
+        TEST_OK(sp_session_truncate(session, 5, &error), error);
+        spi_memory_fail_after(n);
+        sp_status status = sp_session_append_lookup(session, sampler, 3, 2, &lookup, &error);
+        spi_memory_fail_after(-1);
+        assert_int_equal(status, SP_NO_MEMORY);
+        assert_int_equal(sp_session_token_count(session), 5);
+    }
+    sp_session_destroy(session);
+    sp_sampler_destroy(sampler);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_proposals),
+        cmocka_unit_test(test_greedy),
+        cmocka_unit_test(test_random_picks),
+        cmocka_unit_test(test_refused),
+    };
+    return cmocka_run_group_tests(tests, open_rig, close_rig);
+}
