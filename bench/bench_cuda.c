@@ -82,8 +82,11 @@ static bool next_number(const char **list, uint32_t *number) {
 static int profile(spi_cu *cu, bench_model *model, uint32_t context, sp_error *error) {
     spi_cu_decode *token = model->program->decode;
     spi_cu_pinned_memory memory;
-    if (!token ||
-        spi_cu_pinned_create(cu, (3u * token->phase_count + 1) * sizeof(long long), "clocks", &memory, error)) {
+    if (!token) {
+        printf("  op by op: no phases to look into\n");
+        return 0;
+    }
+    if (spi_cu_pinned_create(cu, (3u * token->phase_count + 1) * sizeof(long long), "clocks", &memory, error)) {
         return 1;
     }
     token->token.clocks = memory.address;

@@ -149,6 +149,10 @@ sp_status bench_model_open(sp_device *device, const bench_shape *shape, uint32_t
     sp_status status = sp_region_create(&options, &model->region, error);
     if (!status) {
         status = sp_device_link(device, model->region, error);
+        if (status) { /* closing unlinks what there is */
+            sp_region_destroy(model->region);
+            model->region = NULL;
+        }
     }
     if (!status) {
         status = backend->load(context, &weights, NULL, NULL, &model->store, error);

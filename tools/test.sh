@@ -1,4 +1,6 @@
 #!/usr/bin/env bash
+# make test-cuda (cuda): the CUDA backend with whatever compiler there is, over a stand-in for the driver; and on a card, if
+# there is one, its numbers.
 # make test (short) and make test-long (long): the tests as they are, then the parts that sanitizers can see, then lint.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +17,13 @@ run() { # preset, ctest arguments
     ctest --test-dir "$folder" --output-on-failure -j "$jobs" "$@"
 }
 
+if [ "$tier" = cuda ]; then
+    tools/bootstrap.sh --cuda
+    cmake --preset cuda >/dev/null
+    cmake --build build/cuda -j "$jobs" --target test_cuda_driver test_ops_cuda test_cuda_decode | tail -n 1
+    ctest --test-dir build/cuda --output-on-failure -R cuda
+    exit
+fi
 tools/lint.sh
 if [ "$tier" = long ] && command -v cargo >/dev/null; then
     tools/bootstrap.sh --headers # unit/wasmtime_headers then holds our declarations against the official ones

@@ -51,7 +51,7 @@ typedef struct sp_device_options {
  * driver: such a device is not listed. */
 SP_EXPORT sp_status sp_device_list(sp_device_info *infos, size_t capacity, size_t *count, sp_error *error);
 
-/* Opens by name: "cpu", "vulkan", "vulkan:N", or "auto" for the best hardware there is. options may be NULL.
+/* Opens by name: "cpu", "vulkan", "vulkan:N", "cuda", "cuda:N", or "auto" for the best hardware there is. options may be NULL.
  * SP_NO_DEVICE names the devices that there are. */
 SP_EXPORT sp_status sp_device_open(const char *name, const sp_device_options *options, sp_device **device,
                                    sp_error *error);
@@ -64,7 +64,8 @@ SP_EXPORT void sp_device_get_info(const sp_device *device, sp_device_info *info)
 /* Counters since open; for doctor, bench and tests. */
 typedef struct sp_device_counters {
     uint64_t runs;         /* tapes and matmuls submitted */
-    uint64_t copied_bytes; /* explicitly copied between a region and the device: 0 unless a link is `copied` */
+    uint64_t copied_bytes; /* explicitly copied between a region and the device: 0 unless a link is `copied`, or
+                              `mirrored` and the host wrote blocks */
     uint64_t linked_bytes; /* of regions, at present */
 } sp_device_counters;
 SP_EXPORT void sp_device_get_counters(const sp_device *device, sp_device_counters *counters);

@@ -54,8 +54,9 @@ void ops_describe(const ops_case *test, char *text, size_t capacity);
 
 typedef struct ops_device {
     sp_device *device;
-    bool bf16;       /* products of several tokens may be made of activations and weights rounded to bf16 */
-    bool exact_acts; /* products of quantised types take activations as they are, not rounded to 8 bits */
+    bool bf16;         /* products of several tokens may be made of activations and weights rounded to bf16 */
+    bool exact_acts;   /* products of quantised types take activations as they are, not rounded to 8 bits */
+    bool matrix_units; /* products of several rows, of all types but F32, take both factors in 16 bits */
 } ops_device;
 
 /* A case as it stands on a device. */

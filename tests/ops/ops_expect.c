@@ -13,6 +13,8 @@
  * - Where a device may round factors to bf16 (BF16 weights are that already), each is off by at most 2^-8 of itself: the
  *   standard deviation of a product's error is at most 2^-8 sqrt(roundings / 3) |a b|, and again 6 of the sum's bound it.
  *   Grid activations are not left as they are by this.
+ * - Matrix units: both factors are rounded to f16 or, for BF16 and MXFP4, to bf16. A factor is then off by something
+ *   uniform within 2^-11 (2^-8) of it, or 2^-25 where f16 has subnormal numbers: as above, with that variance.
  * - Elementwise functions: a few u of the result, and |u'| u for a rounded argument u' of exp.
  * EMBED scales one exact value: 2 u. ADD is two roundings, one where the scale is 1 and then the same as here: bound 0;
  * KV_STORE and GATHER are exact.
@@ -29,7 +31,8 @@
 
 #define U 0x1p-24
 /* Results this small may be flushed to zero. */
-#define TINY 1e-36
+#define TINY      1e-36
+#define SUBNORMAL 0x1p-25 /* half of the smallest f16 */
 /* Queries of an attention case that are evaluated: the evaluation is slow, and each is like the others. */
 #define QUERIES_MAX 400u
 
@@ -88,9 +91,12 @@ static void expect_product(const ops_bench *bench, const decoded *matrix, uint32
     const float *x = input(bench, 0, row);
     uint32_t cols = matrix->tensor->cols;
     bool rounded = sp_dtype_block_elements(matrix->tensor->type) > 1 && !bench->on->exact_acts && !bench->test.grid;
+    sp_dtype type = matrix->tensor->type;
+    bool halved = bench->on->matrix_units && type != SP_F32;
+    double half_error = type == SP_BF16 || type == SP_MXFP4 ? 0x1p-8 : 0x1p-11;
     for (uint32_t r = 0; r < matrix->tensor->rows; r++) {
         const double *w = matrix->weights + (size_t)r * cols;
-        double sum = 0, magnitude = 0, variance = 0;
+        double sum = 0, magnitude = 0, variance = 0, halved_variance = 0;
         for (uint32_t first = 0; first < cols; first += 32) {
             double largest = 0, squares = 0;
             for (uint32_t k = first; k < first + 32 && k < cols; k++) {
@@ -98,11 +104,14 @@ static void expect_product(const ops_bench *bench, const decoded *matrix, uint32
                 magnitude += fabs(w[k] * x[k]);
                 largest = fmax(largest, fabs((double)x[k]));
                 squares += w[k] * w[k];
+                double term = w[k] * (double)x[k], tiny = SUBNORMAL * (fabs(w[k]) + fabs((double)x[k]));
+                halved_variance += (term * term * half_error * half_error * 2 + tiny * tiny) / 3;
             }
             variance += largest * largest / (127.0 * 127.0 * 12) * squares;
         }
         bounds[r] = sum_bound(cols, magnitude) + (rounded ? 6 * sqrt(variance) : 0);
         bounds[r] += bench->on->bf16 ? bf16_bound(matrix->tensor->type, w, x, cols) : 0;
+        bounds[r] += halved ? 6 * sqrt(halved_variance) : 0;
         if (op->bias != SPI_NONE) {
             double bias = ops_weight(&bench->tensors[op->bias], 0, r);
             sum += bias;

@@ -1,6 +1,6 @@
-/* tests/ops/test_ops_cuda.c - every op on each CUDA card, against double: as the card would choose, and with KV in place
- * as on a card that shares the host's memory, with windows so small that weights cross them in pieces. Skipped only where
- * there is no card. */
+/* tests/ops/test_ops_cuda.c - every op on each CUDA card, against double: as the card would choose, and with the plainest
+ * kernels, KV in place as on a card that shares the host's memory, and windows so small that weights cross them in pieces.
+ * Skipped only where there is no card. */
 #include <stdio.h>
 
 #include "device/cuda/cuda.h"
@@ -29,7 +29,7 @@ static sp_device *open_cuda(uint32_t index) {
 static void run_suite(const spi_cu_choices *choices, const char *what) {
     for (uint32_t i = 0; i < DEVICES_MAX; i++) {
         spi_cu_test_choices(choices);
-        ops_device on = {.device = open_cuda(i), .exact_acts = true};
+        ops_device on = {.device = open_cuda(i), .exact_acts = true, .matrix_units = !choices || !choices->op_by_op};
         spi_cu_test_choices(NULL);
         if (!on.device) {
             if (!i) {
@@ -55,7 +55,7 @@ static void test_own_choices(void **state) {
 
 static void test_in_place(void **state) {
     (void)state;
-    spi_cu_choices choices = {.in_place = true, .window_bytes = 4096};
+    spi_cu_choices choices = {.in_place = true, .op_by_op = true, .window_bytes = 4096};
     run_suite(&choices, "in place");
 }
 

@@ -18,6 +18,8 @@
 
 #define CONTEXT 1400u
 
+static bool is_short;
+
 static sp_device *open_cuda(const spi_cu_choices *choices) {
     sp_device *device;
     sp_error error = {0};
@@ -86,6 +88,10 @@ static void compare(const bench_shape *shape, const spi_cu_choices *choices, sp_
             assert_true(bench_model_run(&plain, rows, done, false, &error) >= 0);
             done += rows;
         }
+        /* Prompts are computed in other ways in the two: both go on from the same blocks, which the host puts there. */
+        uint64_t bytes = (done + SPI_BLOCK_TOKENS - 1) / SPI_BLOCK_TOKENS * plain.tape.kv.block_bytes;
+        memcpy(sp_region_base(model.region), sp_region_base(plain.region), bytes);
+        TEST_OK(spi_device_host_wrote(device, model.region, 0, bytes, &error), error);
         for (uint32_t i = 0; i < 6; i++, done++) {
             assert_true(bench_model_run(&model, 1, done, i != 2, &error) >= 0);
             assert_true(bench_model_run(&plain, 1, done, i != 2, &error) >= 0);
@@ -115,6 +121,7 @@ static void test_agrees(void **state) {
     (void)state;
     static const sp_dtype types[] = {SP_BF16, SP_F16, SP_Q8_0, SP_Q4_0};
     static const bench_shape shapes[] = {
+        {.layers = 2, .width = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 768, .vocab = 1003},
         {.layers = 2, .width = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 704, .vocab = 1003},
         {.layers = 3, .width = 1024, .heads = 8, .kv_heads = 8, .head_dim = 128, .inner = 2816, .vocab = 512},
         {.layers = 2, .width = 2048, .heads = 32, .kv_heads = 8, .head_dim = 64, .inner = 8192, .vocab = 5000},
@@ -127,9 +134,13 @@ static void test_agrees(void **state) {
         skip();
     }
     for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
-        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        for (size_t i = 0; i < (is_short ? 1 : sizeof shapes / sizeof shapes[0]); i++) {
             bench_shape shape = shapes[i];
             shape.type = types[t];
+            uint32_t block = sp_dtype_block_elements(shape.type);
+            if (shape.width % block || shape.inner % block || shape.heads * shape.head_dim % block) {
+                continue;
+            }
             compare(&shape, NULL, reference);
             if (!i) {
                 compare(&shape, &in_place, reference);
@@ -139,7 +150,9 @@ static void test_agrees(void **state) {
     sp_device_close(reference);
 }
 
-int main(void) {
+/* "short" leaves all shapes but one out: under compute-sanitizer the others take minutes. */
+int main(int count, char **words) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_agrees)};
+    is_short = count > 1 && !strcmp(words[1], "short");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -162,6 +162,7 @@ sp_status spi_cu_decode_run(spi_cu *cu, const spi_program *program, const spi_ru
 struct spi_program {
     spi_store *store;
     const spi_tape *tape;
+    spi_cu_buffer packed;   /* a product's input as 16-bit numbers */
     spi_cu_buffer scratch;  /* all of the tape's buffers, f32 [rows_max][stride] */
     uint64_t *buffer_bytes; /* where each begins in it */
     spi_cu_pinned_memory parameters;

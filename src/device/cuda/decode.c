@@ -86,8 +86,12 @@ static void written(matcher *m, uint32_t buffer) {
     changed(m, buffer);
 }
 
+/* The kernel multiplies the other types, too, but was not held against the kernels of single ops with them on a card
+ * yet: until then they are left to those. */
 static bool has_kernel(const spi_cu_matrix *matrix) {
-    return matrix->type != SP_F32 && matrix->cols % 4 == 0;
+    bool compared =
+        matrix->type == SP_BF16 || matrix->type == SP_F16 || matrix->type == SP_Q8_0 || matrix->type == SP_Q4_0;
+    return compared && matrix->cols % 4 == 0;
 }
 
 /* How a product finds its input; false if the note is none that it can use. */
@@ -415,6 +419,7 @@ static bool shape_ring(const matcher *m) {
     spi_cu_decode *decode = m->decode;
     spi_cu_token *token = &decode->token;
     uint32_t stage = 0, unit = 0, vector = 0;
+    bool fits = true;
     for (uint32_t i = 0; i < decode->phase_count; i++) {
         const spi_cu_phase *phase = &decode->phases[i];
         vector = most(vector, vector_bytes(phase, &m->tape->kv));
@@ -436,12 +441,13 @@ static bool shape_ring(const matcher *m) {
         if (phase->kind == SPI_CU_PHASE_PRODUCT) {
             uint32_t chunk = phase->type == SP_Q8_0 ? 16 : quantised(phase->type) ? 32 : 8;
             uint32_t chunks = phase->groups * 32 / chunk;
+            fits = fits && phase->unit_count <= UINT32_MAX / ((uint32_t)m->cu->card.multiprocessors + 1);
             phase->column_split = chunks >= 128 ? 4 : chunks >= 64 ? 2 : 1;
             phase->tile_units =
                 least(stage / (phase->unit_rows * phase->stride), SPI_CU_TILE_ROWS_MAX / phase->unit_rows);
         }
     }
-    return token->stage_count >= GROUPS;
+    return token->stage_count >= GROUPS && fits;
 }
 
 static uint64_t round_up(uint64_t bytes) {
@@ -468,6 +474,7 @@ static sp_status upload(matcher *m, sp_error *error) {
     decode->token.attended = (float *)(uintptr_t)(base + attended_at);
     decode->token.barrier = (uint32_t *)(uintptr_t)(base + barrier_at);
     decode->token.kv = (spi_cu_kv){.block_bytes = kv->block_bytes, .kv_heads = kv->kv_heads, .head_dim = kv->head_dim};
+    decode->token.dim_shift = (uint32_t)__builtin_ctz(kv->head_dim);
     decode->block_count = (uint32_t)cu->card.multiprocessors;
     return status ? status : spi_cu_wait(cu, "preparing to decode", error);
 }

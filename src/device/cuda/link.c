@@ -125,9 +125,15 @@ void spi_cu_link_remove(void *context, spi_link *base) {
     unlink_all(cu, (spi_cu_link *)base);
 }
 
-/* Copies bytes [first, end) of the region, if there are any, to the mirror, which is backed there. */
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+/* Copies bytes [first, end) of the region, if there are any, to the mirror, which is backed there. Behind the region's
+ * size nothing was written, and the driver may not read it: small copies it makes with the processor. */
 static sp_status take_over(spi_cu *cu, const spi_cu_link *link, uint64_t first, uint64_t end, sp_error *error) {
     sp_status status = SP_OK;
+    end = least(end, sp_region_size_bytes(link->base.region));
     for (size_t i = 0; i < link->range_count && !status; i++) {
         const spi_cu_range *range = &link->ranges[i];
         uint64_t low = range->first > first ? range->first : first;
@@ -176,10 +182,6 @@ static sp_status back(spi_cu *cu, spi_cu_link *link, uint64_t first, uint64_t en
     }
     link->backings[link->backing_count++] = backing;
     return SP_OK;
-}
-
-static uint64_t least(uint64_t a, uint64_t b) {
-    return a < b ? a : b;
 }
 
 sp_status spi_cu_link_cover(spi_cu *cu, spi_link *base, uint64_t first, uint64_t end, uint64_t valid_end,

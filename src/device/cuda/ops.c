@@ -6,6 +6,15 @@
 #define ROWS_A_BLOCK      8u /* of a weight: a warp each (kernels/product.cu) */
 #define TOKENS_A_WARP     8u
 #define ATTENTION_THREADS 128u
+#define ATTENTION_QUERIES 16u /* of a block of attention_rows */
+
+/* kernels/matrix.cu */
+#define LARGE_TILE_ROWS    128u
+#define LARGE_TILE_OUTS    64u
+#define LARGE_TILE_THREADS 256u
+#define SMALL_TILE_ROWS    64u
+#define SMALL_TILE_OUTS    32u
+#define SMALL_TILE_THREADS 128u
 
 typedef struct op_view {
     spi_cu *cu;
@@ -40,7 +49,7 @@ static spi_cu_kv kv_of(const op_view *view) {
                        .head_dim = kv->head_dim};
 }
 
-static spi_cu_kernel by_type(uint32_t type, spi_cu_kernel first, uint32_t step) {
+static uint32_t type_index(uint32_t type) {
     static const uint32_t types[] = {
 #define TYPE(name) name,
         SPI_CU_TYPES(TYPE)
@@ -50,7 +59,11 @@ static spi_cu_kernel by_type(uint32_t type, spi_cu_kernel first, uint32_t step) 
     while (types[i] != type) {
         i++;
     }
-    return (spi_cu_kernel)(first + i * step);
+    return i;
+}
+
+static spi_cu_kernel by_type(uint32_t type, spi_cu_kernel first, uint32_t step) {
+    return (spi_cu_kernel)(first + type_index(type) * step);
 }
 
 static sp_status embed(const op_view *view) {
@@ -73,6 +86,39 @@ static sp_status norm(const op_view *view) {
     return spi_cu_launch(view->cu, SPI_CU_normalise, columns / group, view->rows, THREADS, arguments, view->error);
 }
 
+static sp_status plain_product(const op_view *view, spi_cu_product *args) {
+    void *arguments[] = {args};
+    bool one = view->rows == 1;
+    return spi_cu_launch(view->cu, by_type(args->weight.type, one ? SPI_CU_product1_SP_F32 : SPI_CU_product8_SP_F32, 2),
+                         spi_cu_ceil(args->weight.rows, ROWS_A_BLOCK), one ? 1 : spi_cu_ceil(view->rows, TOKENS_A_WARP),
+                         ROWS_A_BLOCK * 32, arguments, view->error);
+}
+
+/* One row is bound by reading the weight, and F32 weights would lose too much. */
+static bool is_for_tensor_cores(const op_view *view, const spi_cu_matrix *weight) {
+    return view->rows > 1 && weight->type != SP_F32 && !view->cu->choices.op_by_op;
+}
+
+static sp_status matrix_product(const op_view *view, spi_cu_product *args) {
+    spi_cu_pointer from = (uintptr_t)args->x, to = view->program->packed.address;
+    uint32_t count = args->row_count * args->x_stride / 4,
+             brain = args->weight.type == SP_BF16 || args->weight.type == SP_MXFP4;
+    void *pack[] = {&to, &from, &count, &brain};
+    args->packed = (const void *)(uintptr_t)to;
+    sp_status status =
+        spi_cu_launch(view->cu, SPI_CU_pack_acts, spi_cu_ceil(count, THREADS), 1, THREADS, pack, view->error);
+    if (status) {
+        return status;
+    }
+    bool large = args->row_count > SMALL_TILE_ROWS;
+    uint32_t rows = large ? LARGE_TILE_ROWS : SMALL_TILE_ROWS, outs = large ? LARGE_TILE_OUTS : SMALL_TILE_OUTS;
+    spi_cu_kernel first = large ? SPI_CU_matrix128_SP_F16 : SPI_CU_matrix64_SP_F16;
+    void *arguments[] = {args};
+    return spi_cu_launch(view->cu, (spi_cu_kernel)(first + 2 * (type_index(args->weight.type) - type_index(SP_F16))),
+                         spi_cu_ceil(args->row_count, rows), spi_cu_ceil(args->weight.rows, outs),
+                         large ? LARGE_TILE_THREADS : SMALL_TILE_THREADS, arguments, view->error);
+}
+
 static sp_status product(const op_view *view) {
     const spi_op *op = view->op;
     const spi_store *store = view->program->store;
@@ -93,11 +139,7 @@ static sp_status product(const op_view *view) {
         args.y_stride = spi_cu_stride(width(view, op->dst));
         args.accumulate = op->accumulate;
     }
-    void *arguments[] = {&args};
-    bool one = view->rows == 1;
-    return spi_cu_launch(view->cu, by_type(args.weight.type, one ? SPI_CU_product1_SP_F32 : SPI_CU_product8_SP_F32, 2),
-                         spi_cu_ceil(args.weight.rows, ROWS_A_BLOCK), one ? 1 : spi_cu_ceil(view->rows, TOKENS_A_WARP),
-                         ROWS_A_BLOCK * 32, arguments, view->error);
+    return is_for_tensor_cores(view, &args.weight) ? matrix_product(view, &args) : plain_product(view, &args);
 }
 
 static sp_status rope(const op_view *view) {
@@ -132,7 +174,12 @@ static sp_status attention(const op_view *view) {
                              .window = op->window,
                              .scale = op->scale,
                              .softcap = op->softcap};
-    void *arguments[] = {&args};
+    uint32_t rows = view->rows, group = op->heads / args.kv.kv_heads;
+    void *arguments[] = {&args, &rows};
+    if (rows > 1 && group <= ATTENTION_QUERIES && !view->cu->choices.op_by_op) {
+        return spi_cu_launch(view->cu, SPI_CU_attention_rows, args.kv.kv_heads,
+                             spi_cu_ceil(rows, ATTENTION_QUERIES / group), ATTENTION_THREADS, arguments, view->error);
+    }
     return spi_cu_launch(view->cu, SPI_CU_attention, op->heads, view->rows, ATTENTION_THREADS, arguments, view->error);
 }
 

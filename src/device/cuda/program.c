@@ -30,7 +30,15 @@ static sp_status create_buffers(spi_cu *cu, spi_program *program, sp_error *erro
         program->buffer_bytes[i] = bytes;
         bytes += (uint64_t)tape->rows_max * spi_cu_stride(tape->buffers[i].width) * sizeof(float);
     }
+    uint64_t widest = 0;
+    for (uint32_t i = 0; i < tape->buffer_count; i++) {
+        widest = tape->buffers[i].width > widest ? tape->buffers[i].width : widest;
+    }
+    uint64_t packed_bytes = (uint64_t)tape->rows_max * spi_cu_stride((uint32_t)widest) * 2;
     sp_status status = spi_cu_buffer_create(cu, bytes ? bytes : 16, "a model's scratch", &program->scratch, error);
+    status = status ? status
+                    : spi_cu_buffer_create(cu, packed_bytes ? packed_bytes : 16, "a model's scratch", &program->packed,
+                                           error);
     return status ? status : spi_cu_buffer_zero(cu, &program->scratch, error);
 }
 
@@ -78,6 +86,7 @@ void spi_cu_discard(void *context, spi_program *program) {
     cu->call->StreamSynchronize(cu->stream);
     spi_cu_decode_destroy(cu, program->decode);
     spi_cu_buffer_destroy(cu, &program->scratch);
+    spi_cu_buffer_destroy(cu, &program->packed);
     spi_cu_buffer_destroy(cu, &program->fetched);
     spi_cu_pinned_destroy(cu, &program->parameters);
     spi_cu_rotations_destroy(program);

@@ -60,6 +60,7 @@ typedef struct spi_cu_kv {
 typedef struct spi_cu_product {
     spi_cu_matrix weight;
     const float *x, *bias; /* bias may be NULL */
+    const void *packed;    /* x as 16-bit numbers, for tensor cores */
     float *y;              /* NULL: logits, to where the outs say */
     const spi_cu_out *outs;
     uint32_t x_stride, y_stride, row_count, accumulate;

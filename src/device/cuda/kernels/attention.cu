@@ -69,3 +69,149 @@ KERNEL attention(spi_cu_attention args) {
         }
     }
 }
+
+/* Several rows and all query heads of a KV head a block: each key and value that is read serves up to 16 queries. Scores
+ * of 128 positions at a time, one position a thread; then a warp makes weights of each query's scores; then a thread sums
+ * values of its columns. Sums are in f32 throughout. */
+#define QUERIES 16
+#define PITCH   (THREADS + 4)
+
+struct shared_queries {
+    float q[QUERIES][HEAD_DIM_MAX];
+    float weights[QUERIES][PITCH];
+    float largest[QUERIES], total[QUERIES], rescale[QUERIES];
+};
+
+/* Scores of one position with all queries. */
+__device__ __forceinline__ void score_position(const spi_cu_attention &args, const spi_cu_row &row, uint32_t head,
+                                               uint32_t position, const shared_queries &shared, float *scores) {
+    const __half2 *k = (const __half2 *)kv_row(args, row, 0, head, position);
+#pragma unroll
+    for (int i = 0; i < QUERIES; i++) {
+        scores[i] = 0;
+    }
+    for (uint32_t d = 0; d < args.kv.head_dim / 2; d++) {
+        float2 pair = __half22float2(k[d]);
+#pragma unroll
+        for (int i = 0; i < QUERIES; i++) {
+            float2 q = ((const float2 *)shared.q[i])[d];
+            scores[i] += q.x * pair.x + q.y * pair.y;
+        }
+    }
+}
+
+/* Queries first_query.. of rows [first, first + count), which are one session's. */
+__device__ void attend_rows(const spi_cu_attention &args, uint32_t first, uint32_t count, shared_queries &shared) {
+    uint32_t group = args.heads / args.kv.kv_heads, head = blockIdx.x, dim = args.kv.head_dim, queries = count * group;
+    const spi_cu_row row = args.rows[first];
+    for (uint32_t i = threadIdx.x; i < QUERIES * dim; i += THREADS) {
+        uint32_t query = i / dim, column = i % dim;
+        shared.q[query][column] = query < queries ? args.q[(uint64_t)(first + query / group) * args.stride +
+                                                           (head * group + query % group) * dim + column]
+                                                  : 0;
+    }
+    if (threadIdx.x < QUERIES) {
+        shared.largest[threadIdx.x] = -INFINITY;
+        shared.total[threadIdx.x] = 0;
+    }
+    __syncthreads();
+    uint32_t end = row.position + count,
+             begin = args.window && row.position + 1 > args.window ? row.position + 1 - args.window : 0;
+    uint32_t sets = dim >= THREADS ? 1 : min(THREADS / dim, (uint32_t)QUERIES), set = threadIdx.x / dim;
+    uint32_t set_queries = (QUERIES + sets - 1) / sets, column = sets == 1 ? threadIdx.x : threadIdx.x % dim;
+    float sums[DIMS_A_THREAD][QUERIES] = {};
+    for (uint32_t chunk = begin; chunk < end; chunk += THREADS) {
+        uint32_t position = chunk + threadIdx.x;
+        float scores[QUERIES];
+        score_position(args, row, head, min(position, end - 1), shared, scores);
+#pragma unroll
+        for (int i = 0; i < QUERIES; i++) {
+            uint32_t own = row.position + i / group;
+            bool seen = position <= own && position < end && (!args.window || position + args.window > own);
+            float value = scores[i] * args.scale;
+            value = args.softcap != 0 ? args.softcap * tanhf(value / args.softcap) : value;
+            shared.weights[i][threadIdx.x] = seen ? value : -INFINITY;
+        }
+        __syncthreads();
+        for (uint32_t i = threadIdx.x / 32; i < QUERIES; i += THREADS / 32) {
+            float values[THREADS / 32], now = shared.largest[i], sum = 0;
+#pragma unroll
+            for (int k = 0; k < THREADS / 32; k++) {
+                values[k] = shared.weights[i][threadIdx.x % 32 + k * 32];
+                now = fmaxf(now, values[k]);
+            }
+            now = warp_max(now);
+#pragma unroll
+            for (int k = 0; k < THREADS / 32; k++) {
+                float weight = values[k] == -INFINITY ? 0 : expf(values[k] - now);
+                shared.weights[i][threadIdx.x % 32 + k * 32] = weight;
+                sum += weight;
+            }
+            sum = warp_sum(sum);
+            if (threadIdx.x % 32 == 0) {
+                float old = shared.largest[i] == -INFINITY ? 0 : expf(shared.largest[i] - now);
+                shared.rescale[i] = old;
+                shared.total[i] = shared.total[i] * old + sum;
+                shared.largest[i] = now;
+            }
+        }
+        __syncthreads();
+        uint32_t count_here = min(end - chunk, (uint32_t)THREADS);
+#pragma unroll
+        for (int part = 0; part < DIMS_A_THREAD; part++) {
+            uint32_t c = column + part * THREADS;
+            if (c < dim && set < sets) {
+#pragma unroll
+                for (int i = 0; i < QUERIES; i++) {
+                    if (i < set_queries && set * set_queries + i < QUERIES) {
+                        sums[part][i] *= shared.rescale[set * set_queries + i];
+                    }
+                }
+                for (uint32_t p = 0; p < count_here; p += 4) {
+                    float v[4];
+#pragma unroll
+                    for (int k = 0; k < 4;
+                         k++) { /* behind the last position, weights are 0 and values may be anything */
+                        v[k] = __half2float(kv_row(args, row, 1, head, chunk + min(p + k, count_here - 1))[c]);
+                    }
+#pragma unroll
+                    for (int i = 0; i < QUERIES; i++) {
+                        if (i < set_queries && set * set_queries + i < QUERIES) {
+                            float4 w = *(const float4 *)&shared.weights[set * set_queries + i][p];
+                            sums[part][i] += w.x * v[0] + w.y * v[1] + w.z * v[2] + w.w * v[3];
+                        }
+                    }
+                }
+            }
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int part = 0; part < DIMS_A_THREAD; part++) {
+        uint32_t c = column + part * THREADS;
+#pragma unroll
+        for (int i = 0; i < QUERIES; i++) {
+            uint32_t query = set * set_queries + i;
+            if (c < dim && set < sets && i < set_queries && query < queries) {
+                args.out[(uint64_t)(first + query / group) * args.stride + (head * group + query % group) * dim + c] =
+                    sums[part][i] / shared.total[query];
+            }
+        }
+    }
+    __syncthreads();
+}
+
+/* Block (KV head, bunch of rows). */
+KERNEL attention_rows(spi_cu_attention args, uint32_t row_count) {
+    __shared__ shared_queries shared;
+    uint32_t bunch = QUERIES / (args.heads / args.kv.kv_heads), begin = blockIdx.y * bunch;
+    uint32_t end = min(begin + bunch, row_count);
+    while (begin < end) {
+        uint32_t count = 1;
+        while (begin + count < end && args.rows[begin + count].kv == args.rows[begin].kv) {
+            count++;
+        }
+        attend_rows(args, begin, count, shared);
+        begin += count;
+    }
+}

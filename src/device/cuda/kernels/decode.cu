@@ -98,8 +98,8 @@ __device__ __forceinline__ void mark(const spi_cu_token &token, uint32_t index) 
 
 /* The block's units of a phase. */
 __device__ __forceinline__ void share(const spi_cu_phase &phase, uint32_t &first, uint32_t &end) {
-    first = (uint32_t)((uint64_t)phase.unit_count * blockIdx.x / gridDim.x);
-    end = (uint32_t)((uint64_t)phase.unit_count * (blockIdx.x + 1) / gridDim.x);
+    first = phase.unit_count * blockIdx.x / gridDim.x; /* the host saw to it that this fits into 32 bits */
+    end = phase.unit_count * (blockIdx.x + 1) / gridDim.x;
 }
 
 /* Units in a stage: as many as fit, but no fewer stages than groups where that is possible. */
@@ -359,17 +359,34 @@ __device__ void multiply(const spi_cu_token &token, const spi_cu_phase &phase, s
 __device__ float fill_vector(const spi_cu_token &token, const spi_cu_phase &phase, const shared_vector &vector,
                              bool quantised) {
     float squares = 0;
-    for (uint32_t i = threadIdx.x; i < phase.groups * 8; i += THREADS) { /* whole warps: groups are padded to 8 */
-        float4 x = make_float4(0, 0, 0, 0);
-        if (4 * i < phase.cols) {
-            x = __ldcg((const float4 *)phase.src + i);
-            if (phase.input == SPI_CU_INPUT_NORM) {
-                float4 w = __ldg((const float4 *)phase.norm_weight + i);
-                squares += x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w;
-                x = make_float4(x.x * w.x, x.y * w.y, x.z * w.z, x.w * w.w);
+    uint32_t count = phase.groups * 8, real = phase.cols / 4;
+    bool normed = phase.input == SPI_CU_INPUT_NORM;
+    const float4 *from = (const float4 *)phase.src, *norm = (const float4 *)phase.norm_weight;
+    for (uint32_t first = threadIdx.x; first < count;
+         first += 4 * THREADS) { /* all that is asked for is on its way at once */
+        float4 x[4], w[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            uint32_t i = first + k * THREADS;
+            x[k] = w[k] = make_float4(0, 0, 0, 0);
+            if (i < real) {
+                x[k] = __ldcg(from + i);
+                if (normed) {
+                    w[k] = __ldg(norm + i);
+                }
             }
         }
-        put4(vector, quantised, i, x);
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            uint32_t i = first + k * THREADS;
+            if (i < count) { /* whole warps: groups are padded to 8 */
+                if (normed) {
+                    squares += x[k].x * x[k].x + x[k].y * x[k].y + x[k].z * x[k].z + x[k].w * x[k].w;
+                    x[k] = make_float4(x[k].x * w[k].x, x[k].y * w[k].y, x[k].z * w[k].z, x[k].w * w[k].w);
+                }
+                put4(vector, quantised, i, x[k]);
+            }
+        }
     }
     return squares;
 }
@@ -382,31 +399,39 @@ __device__ __forceinline__ float growth(float from, float to) {
 /* Puts the runs of each head's context together. */
 __device__ void fill_attended(const spi_cu_token &token, const spi_cu_phase &phase, const shared_vector &vector,
                               bool quantised) {
-    uint32_t dim = token.kv.head_dim, pitch = dim + 4, heads = phase.cols / dim;
+    uint32_t shift = token.dim_shift, dim = 1u << shift, pitch = dim + 4, heads = phase.cols >> shift;
     for (uint32_t i = threadIdx.x; i < phase.groups * 8; i += THREADS) {
         float4 sum = make_float4(0, 0, 0, 0);
         if (4 * i < phase.cols) {
-            const float *at = token.attended + (4 * i / dim) * pitch;
+            const float *at = token.attended + (4 * i >> shift) * pitch;
             float largest = -INFINITY, total = 0;
-            for (uint32_t first = 0; first < token.splits; first += 4) {
-                float4 part[4];
-                float2 mark[4];
+            for (uint32_t first = 0; first < token.splits; first += 8) { /* nearly always once */
+                float4 part[8];
+                float2 seen[8]; /* a run's largest score, and its sum of weights */
+                float now = largest;
 #pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    const float *run = at + (uint64_t)min(first + k, token.splits - 1) * heads * pitch;
-                    part[k] = __ldcg((const float4 *)(run + 4 * i % dim));
-                    mark[k] = __ldcg((const float2 *)(run + dim));
-                }
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
+                for (int k = 0; k < 8; k++) {
+                    seen[k] = make_float2(-INFINITY, 0);
+                    part[k] = make_float4(0, 0, 0, 0);
                     if (first + k < token.splits) {
-                        float now = fmaxf(largest, mark[k].x), old = growth(largest, now), c = growth(mark[k].x, now);
-                        total = total * old + mark[k].y * c;
-                        sum.x = sum.x * old + part[k].x * c, sum.y = sum.y * old + part[k].y * c;
-                        sum.z = sum.z * old + part[k].z * c, sum.w = sum.w * old + part[k].w * c;
-                        largest = now;
+                        const float *run = at + (first + k) * heads * pitch;
+                        seen[k] = __ldcg((const float2 *)(run + dim));
+                        part[k] = __ldcg((const float4 *)(run + (4 * i & (dim - 1))));
                     }
                 }
+#pragma unroll
+                for (int k = 0; k < 8; k++) {
+                    now = fmaxf(now, seen[k].x);
+                }
+                float old = growth(largest, now);
+                total *= old, sum.x *= old, sum.y *= old, sum.z *= old, sum.w *= old;
+#pragma unroll
+                for (int k = 0; k < 8; k++) {
+                    float c = growth(seen[k].x, now);
+                    total += c * seen[k].y;
+                    sum.x += c * part[k].x, sum.y += c * part[k].y, sum.z += c * part[k].z, sum.w += c * part[k].w;
+                }
+                largest = now;
             }
             float inverse = 1 / total;
             sum = make_float4(sum.x * inverse, sum.y * inverse, sum.z * inverse, sum.w * inverse);

@@ -72,6 +72,7 @@ typedef struct spi_cu_token {
     float *attended;   /* [splits][heads][head_dim + 4]: sums, largest score, sum of weights */
     uint32_t *barrier; /* counts arrivals for ever; barrier_start is what it stands at */
     uint32_t barrier_start;
+    uint32_t dim_shift; /* a head has 1 << dim_shift columns */
     spi_cu_kv kv;
     spi_cu_address blocks, host_blocks; /* the session's first block on the card, and the guest's (or 0) */
     spi_cu_address logits;

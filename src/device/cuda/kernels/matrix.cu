@@ -1,0 +1,32 @@
+/* device/cuda/kernels/matrix.cu - kernels of matrix.cuh for every type: large tiles for prompts, small ones, of which
+ * there are enough to keep all multiprocessors reading, for the next tokens of some sessions. */
+#include "device/cuda/kernels/matrix.cuh"
+
+/* Activations as 16-bit numbers. Numbers beyond f16's become its largest. */
+KERNEL pack_acts(uint2 *to, const float4 *from, uint32_t count, uint32_t brain) {
+    uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= count) {
+        return;
+    }
+    float4 x = from[i];
+    uint2 out;
+    if (brain) {
+        out = make_uint2(brain_pair(x.x, x.y), brain_pair(x.z, x.w));
+    } else {
+        const float most = 65504;
+        out.x = half_pair(fminf(fmaxf(x.x, -most), most), fminf(fmaxf(x.y, -most), most));
+        out.y = half_pair(fminf(fmaxf(x.z, -most), most), fminf(fmaxf(x.w, -most), most));
+    }
+    to[i] = out;
+}
+
+#define MATRIX(type)                                                                                                   \
+    KERNEL __launch_bounds__(256) matrix128_##type(const __grid_constant__ spi_cu_product args) {                      \
+        multiply_tiles<type, 128, 64, 4, 2, 2>(args);                                                                  \
+    }                                                                                                                  \
+    KERNEL __launch_bounds__(128) matrix64_##type(const __grid_constant__ spi_cu_product args) {                       \
+        multiply_tiles<type, 64, 32, 4, 1, 4>(args);                                                                   \
+    }
+MATRIX(SP_F16)
+MATRIX(SP_BF16)
+SPI_CU_QUANTISED(MATRIX)

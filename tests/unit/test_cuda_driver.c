@@ -1,0 +1,355 @@
+/* The CUDA backend over a stand-in for the driver (tests/support/fake_cuda.c): what it does without a driver, with an old
+ * one, an old card; which calls a whole life of a device makes, in which order and with what; and that every single call
+ * may fail, and every allocation, without a crash, a leak or a broken rule. Nothing is computed here: test_ops_cuda and
+ * test_cuda_decode compare numbers on a card. */
+#include "support/support.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "bench_shape.h"
+#include "device/cuda/cuda.h"
+#include "support/fake_cuda.h"
+
+#define MIB ((size_t)1 << 20)
+
+#define FAKE(result, name, parameters) static result(*name##_) parameters
+FAKE(void, fake_cuda_reset, (void));
+FAKE(void, fake_cuda_fail, (const char *, long, int));
+FAKE(long, fake_cuda_failed, (void));
+FAKE(void, fake_cuda_set_version, (int));
+FAKE(void, fake_cuda_set_major, (int));
+FAKE(void, fake_cuda_set_devices, (int));
+FAKE(long, fake_cuda_live, (void));
+FAKE(const char *, fake_cuda_violation, (void));
+FAKE(long, fake_cuda_calls, (const char *));
+FAKE(long, fake_cuda_launches, (const char *));
+
+static int open_fake(void **state) {
+    (void)state;
+    const char *folder = getenv("SAMEPAGE_BUILD_DIR");
+    static char path[1024];
+    snprintf(path, sizeof path, "%s/tests/libfake_cuda.so", folder ? folder : "build");
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+        print_error("%s\n", dlerror());
+        return 1;
+    }
+#define FIND(name)                                                                                                     \
+    {                                                                                                                  \
+        void *found = dlsym(library, #name);                                                                           \
+        memcpy(&name##_, &found, sizeof found);                                                                        \
+        if (!found) {                                                                                                  \
+            return 1;                                                                                                  \
+        }                                                                                                              \
+    }
+    FIND(fake_cuda_reset)
+    FIND(fake_cuda_fail)
+    FIND(fake_cuda_failed)
+    FIND(fake_cuda_set_version)
+    FIND(fake_cuda_set_major)
+    FIND(fake_cuda_set_devices)
+    FIND(fake_cuda_live)
+    FIND(fake_cuda_violation)
+    FIND(fake_cuda_calls)
+    FIND(fake_cuda_launches)
+    spi_cu_test_library(path);
+    return 0;
+}
+
+static int reset(void **state) {
+    (void)state;
+    fake_cuda_reset_();
+    return 0;
+}
+
+static void check_clean(void) {
+    const char *violation = fake_cuda_violation_();
+    if (violation) {
+        print_error("the driver was misused: %s\n", violation);
+    }
+    assert_null(violation);
+    assert_int_equal(fake_cuda_live_(), 0);
+}
+
+static size_t listed(void) {
+    sp_device_info infos[16];
+    size_t count, found = 0;
+    sp_error error = {0};
+    TEST_OK(sp_device_list(infos, 16, &count, &error), error);
+    for (size_t i = 0; i < count && i < 16; i++) {
+        found += !strncmp(infos[i].name, "cuda", 4);
+    }
+    return found;
+}
+
+static void expect_no_device(sp_status expected, const char *part) {
+    sp_device *device;
+    sp_error error = {0};
+    spi_cu_driver driver;
+    assert_int_equal(listed(), 0);
+    assert_int_equal(sp_device_open("cuda", NULL, &device, &error), expected);
+    assert_null(device);
+    if (expected == SP_NO_DEVICE) { /* the message of the list above it names the devices; the backend's own says why */
+        assert_int_equal(spi_cu_driver_open(&driver, &error), SP_NO_DEVICE);
+    }
+    if (!strstr(error.message, part)) {
+        print_error("\"%s\" does not say \"%s\"\n", error.message, part);
+        fail();
+    }
+    check_clean();
+}
+
+static void test_no_driver(void **state) {
+    (void)state;
+    spi_cu_test_library("/nowhere/libcuda.so.1");
+    expect_no_device(SP_NO_DEVICE, "no NVIDIA driver");
+    assert_int_equal(open_fake(NULL), 0);
+}
+
+static void test_old_driver(void **state) {
+    (void)state;
+    fake_cuda_set_version_(SPI_CUDA_VERSION_MIN - 1000);
+    expect_no_device(SP_NO_DEVICE, "update it");
+}
+
+static void test_driver_without_card(void **state) {
+    (void)state;
+    fake_cuda_fail_("cuInit", 0, SPI_CU_NO_DEVICE);
+    sp_device *device;
+    sp_error error = {0};
+    assert_int_equal(listed(), 0);
+    fake_cuda_fail_("cuInit", 0, SPI_CU_NO_DEVICE);
+    assert_int_equal(sp_device_open("cuda", NULL, &device, &error), SP_NO_DEVICE);
+    fake_cuda_fail_(NULL, -1, 0);
+    check_clean();
+}
+
+static void test_old_card(void **state) {
+    (void)state;
+    fake_cuda_set_major_(7);
+    expect_no_device(SP_UNSUPPORTED, "older than compute capability 8.0");
+}
+
+static void test_lists_and_picks(void **state) {
+    (void)state;
+    fake_cuda_set_devices_(3);
+    assert_int_equal(listed(), 3);
+    sp_device *device;
+    sp_error error = {0};
+    TEST_OK(sp_device_open("cuda:2", NULL, &device, &error), error);
+    sp_device_info info;
+    sp_device_get_info(device, &info);
+    assert_string_equal(info.name, "cuda:2");
+    assert_non_null(strstr(info.description, "Stand-in 2"));
+    assert_int_equal(info.link, SP_LINK_MIRRORED);
+    sp_device_close(device);
+    TEST_OK(sp_device_open("auto", NULL, &device, &error), error);
+    sp_device_get_info(device, &info);
+    assert_string_equal(info.name, "cuda");
+    sp_device_close(device);
+    assert_int_equal(sp_device_open("cuda:3", NULL, &device, &error), SP_NO_DEVICE);
+    check_clean();
+}
+
+static const bench_shape small = {
+    .layers = 2, .width = 64, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 96, .vocab = 100, .type = SP_Q8_0};
+
+/* A life of a device: a region that is linked and grows, a model, prompts and tokens, blocks that the host wrote, a
+ * guest's product. The first failure ends it; everything that was made is given back in any case. */
+static sp_status live(sp_error *error) {
+    sp_device *device;
+    sp_region *region = NULL;
+    bench_model model = {0};
+    bool linked = false;
+    sp_status status = sp_device_open("cuda", NULL, &device, error);
+    if (status) {
+        return status;
+    }
+    sp_region_options options = {.reserve_bytes = 64 * MIB, .size_bytes = 100};
+    status = sp_region_create(&options, &region, error);
+    if (!status) {
+        status = sp_device_link(device, region, error);
+        linked = !status;
+    }
+    status = status ? status : sp_region_grow(region, 5 * MIB, error);
+    status = status ? status : sp_region_grow(region, 20 * MIB, error);
+    bool opened = !status;
+    status = status ? status : bench_model_open(device, &small, 16, 300, &model, error);
+    static const uint32_t rows[] = {16, 1, 9, 1};
+    uint32_t position = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && !status; i++) {
+        status = bench_model_run(&model, rows[i], position, i % 2, error) < 0 ? error->status : SP_OK;
+        position += rows[i];
+    }
+    status = status ? status : spi_device_host_wrote(device, model.region, 0, model.tape.kv.block_bytes * 3, error);
+    if (!status) {
+        status = bench_model_run(&model, 1, 200, true, error) < 0 ? error->status : SP_OK;
+    }
+    sp_matmul product = {.m = 3, .n = 40, .k = 5, .type = SP_F32, .a_offset = 0, .b_offset = 1024, .c_offset = 4096};
+    status = status ? status : sp_device_matmul(device, region, &product, error);
+    if (opened) {
+        bench_model_close(&model);
+    }
+    if (linked) {
+        sp_device_unlink(device, region);
+    }
+    sp_region_destroy(region);
+    sp_device_close(device);
+    return status;
+}
+
+static void test_a_life(void **state) {
+    (void)state;
+    sp_error error = {0};
+    TEST_OK(live(&error), error);
+    check_clean();
+    assert_int_equal(fake_cuda_launches_("decode"), 3);
+    assert_int_equal(fake_cuda_calls_("cuLaunchCooperativeKernel"), 3);
+    assert_int_equal(fake_cuda_launches_("guest_f32"), 1);
+    assert_int_equal(fake_cuda_launches_("attention_rows"), 4); /* two prompts, two layers */
+    /* Each growth is registered by itself, and the model's own region. */
+    assert_int_equal(fake_cuda_calls_("cuMemHostRegister_v2"), 4);
+}
+
+/* Tokens cost no copy: new rows go to the guest as kernels write them. */
+static void test_no_copies_a_token(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_device *device;
+    bench_model model;
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
+    assert_true(bench_model_run(&model, 16, 0, true, &error) >= 0);
+    long before = fake_cuda_calls_("cuMemcpyHtoDAsync_v2") + fake_cuda_calls_("cuMemcpyDtoHAsync_v2");
+    sp_device_counters now;
+    sp_device_get_counters(device, &now);
+    for (uint32_t i = 16; i < 150; i++) {
+        assert_true(bench_model_run(&model, i % 3 ? 1 : 2, i, true, &error) >= 0);
+    }
+    assert_int_equal(fake_cuda_calls_("cuMemcpyHtoDAsync_v2") + fake_cuda_calls_("cuMemcpyDtoHAsync_v2"), before);
+    sp_device_counters then;
+    sp_device_get_counters(device, &then);
+    assert_int_equal(then.copied_bytes, now.copied_bytes);
+    bench_model_close(&model);
+    sp_device_close(device);
+    check_clean();
+}
+
+/* Every call fails in turn, as if the card was lost, and as if its memory was full. */
+static void test_every_call_fails(void **state) {
+    (void)state;
+    static const int results[] = {719, SPI_CU_OUT_OF_MEMORY, SPI_CU_NOT_SUPPORTED};
+    for (size_t r = 0; r < sizeof results / sizeof results[0]; r++) {
+        long failures = 0, n = 0;
+        do {
+            fake_cuda_reset_();
+            fake_cuda_fail_(NULL, n++, results[r]);
+            sp_error error = {0};
+            sp_status status = live(&error);
+            failures = fake_cuda_failed_();
+            if (status && !error.message[0]) {
+                print_error("call %ld failed without a message\n", n - 1);
+                fail();
+            }
+            check_clean();
+        } while (failures);
+        assert_true(n > 150);
+    }
+}
+
+static void test_every_allocation_fails(void **state) {
+    (void)state;
+    sp_status status;
+    long n = 0;
+    do {
+        fake_cuda_reset_();
+        spi_memory_fail_after(n++);
+        sp_error error = {0};
+        status = live(&error);
+        spi_memory_fail_after(-1);
+        assert_true(status == SP_OK || status == SP_NO_MEMORY || status == SP_NO_DEVICE);
+        check_clean();
+    } while (status && n < 2000);
+    assert_int_equal(status, SP_OK);
+}
+
+static void test_lost(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_device *device;
+    bench_model model;
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
+    fake_cuda_fail_("cuEventQuery", 0, 700);
+    assert_true(bench_model_run(&model, 1, 0, true, &error) < 0);
+    assert_int_equal(error.status, SP_DEVICE_LOST);
+    long calls = fake_cuda_calls_("cuLaunchCooperativeKernel");
+    assert_true(bench_model_run(&model, 1, 0, true, &error) < 0); /* nothing is sent to it any more */
+    assert_int_equal(error.status, SP_DEVICE_LOST);
+    assert_non_null(strstr(error.message, "open it again"));
+    assert_int_equal(fake_cuda_calls_("cuLaunchCooperativeKernel"), calls);
+    bench_model_close(&model);
+    sp_device_close(device);
+    check_clean();
+}
+
+static void test_registration_refused(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_device *device;
+    sp_region *region;
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    sp_region_options options = {.reserve_bytes = 64 * MIB, .size_bytes = 1};
+    TEST_OK(sp_region_create(&options, &region, &error), error);
+    fake_cuda_fail_("cuMemHostRegister_v2", 0, 1);
+    assert_int_equal(sp_device_link(device, region, &error), SP_LINK_REFUSED);
+    TEST_OK(sp_device_link(device, region, &error), error);
+    size_t size = sp_region_size_bytes(region);
+    fake_cuda_fail_("cuMemHostRegister_v2", 0, 1);
+    assert_int_equal(sp_region_grow(region, 40 * MIB, &error), SP_LINK_REFUSED);
+    assert_int_equal(sp_region_size_bytes(region), size);
+    TEST_OK(sp_region_grow(region, 40 * MIB, &error), error);
+    sp_device_unlink(device, region);
+    sp_region_destroy(region);
+    sp_device_close(device);
+    check_clean();
+}
+
+static void test_no_memory_for_blocks(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_device *device;
+    bench_model model;
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
+    fake_cuda_fail_("cuMemCreate", 0, SPI_CU_OUT_OF_MEMORY);
+    assert_true(bench_model_run(&model, 1, 0, true, &error) < 0);
+    assert_int_equal(error.status, SP_NO_MEMORY);
+    assert_non_null(strstr(error.message, "close a session"));
+    assert_true(bench_model_run(&model, 1, 0, true, &error) >= 0); /* it is not lost */
+    bench_model_close(&model);
+    sp_device_close(device);
+    check_clean();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_no_driver, reset),
+        cmocka_unit_test_setup(test_old_driver, reset),
+        cmocka_unit_test_setup(test_driver_without_card, reset),
+        cmocka_unit_test_setup(test_old_card, reset),
+        cmocka_unit_test_setup(test_lists_and_picks, reset),
+        cmocka_unit_test_setup(test_a_life, reset),
+        cmocka_unit_test_setup(test_no_copies_a_token, reset),
+        cmocka_unit_test_setup(test_every_call_fails, reset),
+        cmocka_unit_test_setup(test_every_allocation_fails, reset),
+        cmocka_unit_test_setup(test_lost, reset),
+        cmocka_unit_test_setup(test_registration_refused, reset),
+        cmocka_unit_test_setup(test_no_memory_for_blocks, reset),
+    };
+    return cmocka_run_group_tests(tests, open_fake, NULL);
+}
