@@ -210,7 +210,6 @@ void spi_commit(sp_actors *actors, spi_resident **residents, uint32_t count, set
     for (uint32_t i = 0; i < captured; i++) { /* one may be at fault for all: each by itself */
         sp_status status = captured > 1 ? write_all(actors, &residents[i], 1, &error) : error.status;
         if (status) {
-            spi_fold_drop_file(actors, &residents[i]->turn.state);
             settled(residents[i], status, &error);
         } else {
             settle_written(residents[i], settled);

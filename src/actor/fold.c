@@ -81,9 +81,7 @@ sp_status spi_fold(spi_resident *resident, sp_error *error) {
         status = sp_tracker_create(resident->guest, snapshot, NULL, &tracker, error);
         resident->tracker = tracker;
         spi_fold_drop_file(actors, &base);
-    } else {
-        spi_fold_drop_file(actors, &state);
-    }
+    } /* else the file stays: a commit whose sync failed may turn out to have happened; the next opening knows, and sweeps */
     sp_snapshot_close(snapshot);
     return status;
 }

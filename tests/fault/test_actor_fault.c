@@ -70,8 +70,8 @@ static outcome collect(const rig *r, int status) {
     sp_error error = {0};
     TEST_OK(spi_file_read(r->out, TEXT_MAX, &text, &bytes, &error), error);
     o.text = text;
-    for (const char *at = o.text; (at = strstr(at, "ack ")); at += 4) {
-        o.acknowledged = atoi(at + 4);
+    for (const char *at = o.text; at && *at; at = strchr(at, '\n'), at += at != NULL) {
+        o.acknowledged = strncmp(at, "ack ", 4) ? o.acknowledged : atoi(at + 4);
     }
     return o;
 }
