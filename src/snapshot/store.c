@@ -137,6 +137,7 @@ static sp_status check_folder(sp_store *store, sp_error *error) {
     uint8_t proof[32];
     void *data = NULL;
     size_t bytes = 0;
+    sp_error unread = {0}; /* of a file that need not be there */
     sp_status status = spi_folder_create(store->folder, error);
     if (status) {
         return status;
@@ -151,12 +152,12 @@ static sp_status check_folder(sp_store *store, sp_error *error) {
         length += snprintf(text + length, sizeof text - (size_t)length, "\n");
     }
     snprintf(path, sizeof path, "%s/format", store->folder);
-    status = spi_file_read(path, 4096, &data, &bytes, error);
+    status = spi_file_read(path, 4096, &data, &bytes, &unread);
     if (status == SP_NOT_FOUND) {
         return spi_file_write(path, text, (size_t)length, false, error);
     }
     if (status) {
-        return status;
+        return spi_fail(error, status, "%s", unread.message);
     }
     if (bytes < sizeof FORMAT_TEXT - 1 || memcmp(data, FORMAT_TEXT, sizeof FORMAT_TEXT - 1) != 0) {
         status = spi_fail(error, SP_UNSUPPORTED, "%s holds blocks in a format that this samepage does not know",

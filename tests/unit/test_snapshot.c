@@ -9,6 +9,7 @@
 #include "base/memory.h"
 #include "os/file.h"
 #include "os/process.h"
+#include "samepage/quantise.h"
 #include "snapshot/snapshot.h"
 #include "support/durable_rig.h"
 #include "support/session_rig.h"
@@ -318,6 +319,63 @@ static void models_are_told_apart(void **state) {
     sp_model_close(tiny);
 }
 
+static void keep_line(void *env, const char *text) {
+    snprintf((char *)env + strlen(env), 400 - strlen(env), "%s\n", text);
+}
+
+/* The demo model in 4 bits has the same vocabulary and other weights: the guest goes on unasked, is told so, and what its
+ * session then knows is what the other model makes of the tokens. */
+static void another_quantisation_is_computed_again(void **state) {
+    durable_rig *rig = *state;
+    char folder[64], path[200], notices[400] = "";
+    sp_error error = {0};
+    sp_model *four = NULL;
+    test_folder_create(folder);
+    snprintf(path, sizeof path, "%s/q4_0.gguf", folder);
+    const sp_quantise_options quantise = {.type = "Q4_0", .requantise = true};
+    TEST_OK(sp_quantise_file(test_source_path("models/samepage-demo-q8_0.gguf"), path, &quantise, NULL, &error), error);
+    TEST_OK(sp_model_open(path, &four, &error), error);
+    TEST_OK(sp_model_load(four, rig->device, NULL, NULL, &error), error);
+    sp_fingerprint eight_is, four_is;
+    sp_model_get_fingerprint(rig->model, &eight_is);
+    sp_model_get_fingerprint(four, &four_is);
+    assert_memory_equal(eight_is.family, four_is.family, sizeof four_is.family);
+    assert_memory_not_equal(eight_is.weights, four_is.weights, sizeof four_is.weights);
+
+    const sp_guest_model fours[] = {{.name = "m", .model = four}};
+    sp_guest_options with_four = rig->options;
+    with_four.models = fours;
+    sp_guest *guest = test_durable_guest(rig, 512, false), *native = NULL, *restored = NULL;
+    TEST_OK(sp_guest_create(rig->module, &with_four, &native, &error), error);
+    assert_int_equal(test_durable_call(native, "begin", 512, 0, 2), 0);
+    test_durable_call(guest, "tell", 5, 250, 2);
+    test_durable_call(native, "tell", 5, 250, 2);
+    sp_store *store = open_store(folder);
+    sp_snapshot *snapshot = test_durable_capture(guest, store), *expected = test_durable_capture(native, NULL);
+    sp_restore_report report;
+    const sp_restore_options options = {.store = store, .report = &report, .notice = keep_line, .notice_env = notices};
+    TEST_OK(sp_guest_restore(snapshot, rig->module, &with_four, &options, &restored, &error), error);
+    assert_int_equal(report.computed_tokens, 250);
+    assert_false(report.logits_are_restored);
+    assert_non_null(strstr(notices, "other weights"));
+    assert_non_null(strstr(notices, "250 of 250 tokens were computed again"));
+    sp_snapshot *got = test_durable_capture(restored, NULL);
+    uint32_t vocab = test_model_vocab(four);
+    double size = test_rms(expected->sessions[0].logits, vocab);
+    assert_true(logits_distance(got, expected, vocab) < size * 1e-2);
+    assert_true(logits_distance(snapshot, expected, vocab) > size * 1e-2); /* the weights do make a difference */
+    test_durable_same(native, restored, 10);
+    sp_snapshot_close(got);
+    sp_snapshot_close(expected);
+    sp_snapshot_close(snapshot);
+    sp_guest_destroy(restored);
+    sp_guest_destroy(native);
+    sp_guest_destroy(guest);
+    sp_store_close(store);
+    sp_model_close(four);
+    test_folder_remove(folder);
+}
+
 /* One flipped bit anywhere changes the full fingerprint; the quick one sees what its samples see. */
 static void fingerprints_find_changes(void **state) {
     (void)state;
@@ -453,6 +511,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(foreign_blocks_stay_out_of_stores),
         cmocka_unit_test(it_moves_between_devices),
         cmocka_unit_test(models_are_told_apart),
+        cmocka_unit_test(another_quantisation_is_computed_again),
         cmocka_unit_test(fingerprints_find_changes),
         cmocka_unit_test(arguments_and_fuel_come_along),
     };

@@ -14,6 +14,7 @@
 #include "device/backend.h"
 #include "os/file.h"
 #include "session/session.h"
+#include "snapshot/store.h"
 #include "support/durable_rig.h"
 #include "support/session_rig.h"
 
@@ -170,6 +171,53 @@ static void a_folder_keeps_them(void **state) {
         }
         test_folder_remove(folder);
     }
+}
+
+/* What is written into *error is about a failure, and there was none: also where the folder is new and where it is not. */
+static void opening_says_nothing(void **state) {
+    (void)state;
+    char folder[64];
+    test_folder_create(folder);
+    for (int i = 0; i < 2; i++) {
+        const sp_store_options options = {.folder = folder};
+        sp_store *store = NULL;
+        sp_error error = {0};
+        TEST_OK(sp_store_open(&options, &store, &error), error);
+        assert_int_equal(error.status, SP_OK);
+        assert_string_equal(error.message, "");
+        sp_store_close(store);
+    }
+    test_folder_remove(folder);
+}
+
+/* Blocks in a folder whose reading is known to take longer than computing them are computed, and that is told. Both costs
+ * are those that were measured, but for a disk that became slower. */
+static void what_is_slower_is_not_read(void **state) {
+    (void)state;
+    char folder[64];
+    test_folder_create(folder);
+    sp_store *store = open_store(folder, NULL, 0);
+    check_same(store, 6, 400);
+    sp_store_close(store);
+    for (int is_slow = 0; is_slow < 2; is_slow++) {
+        store = open_store(folder, NULL, 0);
+        check_same(store, 7 + (uint64_t)is_slow, 100); /* teaches what a token costs */
+        check_same(store, 6, 100);                     /* and what a byte does */
+        double compute_ns = store->costs[0].ns_per_token;
+        assert_true(compute_ns > 0 && store->read_ns_per_byte > 0);
+        uint64_t hits = stats_of(store).hits;
+        assert_int_equal(hits, 1);
+        if (is_slow) {
+            store->read_ns_per_byte = compute_ns; /* a block has many bytes for each of its tokens */
+        }
+        check_same(store, 6, 400);
+        assert_int_equal(stats_of(store).hits - hits, is_slow ? 0 : 6);
+        assert_true((strstr(notices, "computed again") != NULL) == is_slow);
+        assert_int_equal(stats_of(store).damaged_blocks, 0);
+        assert_int_equal(stats_of(store).blocks, 7 + is_slow);
+        sp_store_close(store);
+    }
+    test_folder_remove(folder);
 }
 
 /* Finds the one pack of a folder. */
@@ -372,6 +420,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_prefix_is_found_again),       cmocka_unit_test(truncating_forgets_names),
         cmocka_unit_test(writing_does_not_reach_others), cmocka_unit_test(a_folder_keeps_them),
+        cmocka_unit_test(opening_says_nothing),          cmocka_unit_test(what_is_slower_is_not_read),
         cmocka_unit_test(damage_costs_time_only),        cmocka_unit_test(a_limit_is_kept_and_pins_too),
         cmocka_unit_test(another_process_finds_them),    cmocka_unit_test(a_full_disk_is_survived),
         cmocka_unit_test(any_allocation_may_fail),
