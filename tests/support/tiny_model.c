@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dtype/quant.h"
 #include "samepage/dtype.h"
 #include "support/support.h"
 
@@ -73,6 +74,19 @@ static void write_tokenizer(test_gguf *file) {
     test_gguf_key_bool(file, "tokenizer.ggml.add_space_prefix", 0);
 }
 
+static void write_row(test_gguf *file, const tensor *t, sp_dtype type, test_random *random) {
+    float numbers[FEED], blocks[FEED];
+    for (uint32_t i = 0; i < t->columns; i++) {
+        numbers[i] = t->rows ? test_random_float(random) * 0.3f : t->value;
+    }
+    if (type == SP_F32) {
+        test_gguf_bytes(file, numbers, t->columns * sizeof *numbers);
+    } else {
+        assert_true(spi_quantise(type, numbers, t->columns, blocks));
+        test_gguf_bytes(file, blocks, t->columns / sp_dtype_block_elements(type) * sp_dtype_block_bytes(type));
+    }
+}
+
 void test_tiny_model_file(test_gguf *file) {
     test_tiny_model_file_with(file, &(test_tiny){0});
 }
@@ -103,16 +117,17 @@ void test_tiny_model_file_with(test_gguf *file, const test_tiny *with) {
     for (uint32_t i = 0; i < all.count; i++) {
         const tensor *t = &all.items[i];
         uint64_t dimensions[2] = {t->columns, t->rows};
-        test_gguf_tensor(file, t->name, t->rows ? 2 : 1, dimensions, SP_F32, offset);
-        offset += (uint64_t)(t->rows ? t->rows : 1) * t->columns * sizeof(float);
+        sp_dtype type = t->rows ? with->matrices : SP_F32;
+        test_gguf_tensor(file, t->name, t->rows ? 2 : 1, dimensions, type, offset);
+        offset +=
+            (uint64_t)(t->rows ? t->rows : 1) * t->columns / sp_dtype_block_elements(type) * sp_dtype_block_bytes(type);
         offset = (offset + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     }
     for (uint32_t i = 0; i < all.count; i++) {
         const tensor *t = &all.items[i];
         test_gguf_pad(file, ALIGNMENT);
-        for (uint64_t k = 0; k < (uint64_t)(t->rows ? t->rows : 1) * t->columns; k++) {
-            float number = t->rows ? test_random_float(&random) * 0.3f : t->value;
-            test_gguf_bytes(file, &number, sizeof number);
+        for (uint32_t k = 0; k < (t->rows ? t->rows : 1); k++) {
+            write_row(file, t, t->rows ? with->matrices : SP_F32, &random);
         }
     }
 }

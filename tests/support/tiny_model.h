@@ -3,6 +3,7 @@
 #ifndef SPI_TESTS_TINY_MODEL_H
 #define SPI_TESTS_TINY_MODEL_H
 
+#include "samepage/dtype.h"
 #include "samepage/model.h"
 #include "support/gguf_writer.h"
 
@@ -12,6 +13,7 @@
 typedef struct test_tiny {
     uint32_t window;           /* attention.sliding_window, of both layers */
     uint32_t original_context; /* LongRoPE beyond it: factors of 1 within, of 4 behind */
+    sp_dtype matrices;         /* their type, of blocks of 32; 0 is SP_F32 */
 } test_tiny;
 
 /* Its file, for tests that damage it before they write it. */
