@@ -28,6 +28,8 @@ tools/lint.sh
 if [ "$tier" = long ] && command -v cargo >/dev/null; then
     tools/bootstrap.sh --headers # unit/wasmtime_headers then holds our declarations against the official ones
 fi
+cmake --preset clang >/dev/null # everything once more with the other compiler: for its warnings, nothing is run
+cmake --build build/clang -j "$jobs" | tail -n 1
 run release
 run asan -LE e2e
 # Threads are in the pool, the cpu device, quantising, and around the engine: its clock, its jobs, Wasmtime's for compiling and
