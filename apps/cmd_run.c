@@ -72,16 +72,16 @@ static sp_status open_models(const settings *set, prepared *made, sp_error *erro
     return SP_OK;
 }
 
-/* "HOST::GUEST", "HOST::GUEST::ro", or "HOST" for the same path on both sides. */
+/* "HOST::GUEST" to read, "HOST::GUEST::rw" to write too, or "HOST" for the same path on both sides. */
 static sp_status add_folder(const char *text, sp_guest_folder *folder, sp_error *error) {
     const char *first = strstr(text, "::"), *second = first ? strstr(first + 2, "::") : NULL;
     size_t host_bytes = first ? (size_t)(first - text) : strlen(text);
     const char *guest = first ? first + 2 : text;
     size_t guest_bytes = second ? (size_t)(second - guest) : strlen(guest);
-    if (!host_bytes || !guest_bytes || (second && strcmp(second, "::ro"))) {
-        return spi_fail(error, SP_INVALID, "--dir takes HOST::GUEST or HOST::GUEST::ro, not '%s'", text);
+    if (!host_bytes || !guest_bytes || (second && strcmp(second, "::ro") && strcmp(second, "::rw"))) {
+        return spi_fail(error, SP_INVALID, "--dir takes HOST::GUEST or HOST::GUEST::rw, not '%s'", text);
     }
-    folder->writable = !second;
+    folder->writable = second && !strcmp(second, "::rw");
     folder->host_path = spi_copy_string(text, host_bytes);
     folder->guest_path = spi_copy_string(guest, guest_bytes);
     if (!folder->host_path || !folder->guest_path) {
@@ -201,7 +201,7 @@ static int run(const spi_command *command, int argc, char **argv) {
         {"model", 'm', SPI_OPTION_LIST, "[NAME=]FILE", "a model that it may open, the first one as \"\", too",
          &set.models},
         SPI_OPTIONS_DEVICE(set.common),
-        {"dir", 0, SPI_OPTION_LIST, "HOST::GUEST", "a folder that it may use; HOST::GUEST::ro: read", &set.folders},
+        {"dir", 0, SPI_OPTION_LIST, "HOST::GUEST", "a folder to read; HOST::GUEST::rw: to write too", &set.folders},
         {"env", 0, SPI_OPTION_LIST, "KEY=VALUE", "a variable of its environment, else empty", &set.environment},
         {"memory-max", 0, SPI_OPTION_SIZE, "SIZE", "memory that it may grow to: 512M (default: 4G)",
          &set.memory_bytes_max},
@@ -234,7 +234,7 @@ const spi_command spi_command_run = {
         "passed; 130 ended by Ctrl-C; 134 it trapped or used up its fuel. Ctrl-C asks the guest to stop; one that\n"
         "does not listen is ended.",
     .examples = "run hello.wasm -- a b c\n"
-                "run agent.wasm -m model.gguf -m small=draft.gguf --dir ./data::/data::ro --env LANG=C\n"
+                "run agent.wasm -m model.gguf -m small=draft.gguf --dir ./data::/data --env LANG=C\n"
                 "run untrusted.wasm -d cpu --memory-max 256M --fuel 1000000000 --deadline-ms 5000",
     .run = run,
 };

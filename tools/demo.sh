@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # make demo: the links, proven on this machine, and a conversation with the model that the repository carries.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 samepage=$1
-model=$(dirname "$0")/../models/samepage-demo-q8_0.gguf
+model=models/samepage-demo-q8_0.gguf
 
 echo
 echo "── 1. The links: one mapping as guest memory, host pointer and device buffer ──"
@@ -34,7 +35,14 @@ export XDG_DATA_HOME=$data
 other=cpu
 "$samepage" doctor --json | grep -q '"name":.*"vulkan"' && other=vulkan
 actor() {
-    echo "\$ samepage actor $*"
+    printf '$ samepage actor'
+    for word in "$@"; do
+        case $word in
+        *' '*) printf ' "%s"' "$word" ;;
+        *) printf ' %s' "$word" ;;
+        esac
+    done
+    echo
     "$samepage" actor "$@"
 }
 actor create ada -m "$model" -d cpu

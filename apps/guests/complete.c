@@ -201,6 +201,10 @@ int main(int argc, char **argv) {
     } else {
         putchar('\n');
     }
+    if (finish == FINISH_CONTEXT) {
+        fprintf(stderr, "%s: the text ends here: the context of %u tokens is full (--ctx gives more)\n", c.o.program,
+                c.e.context_max);
+    }
     if (c.o.stats) {
         print_figures(&f, c.o.program);
     } else if (c.o.lookup && !c.o.json) {

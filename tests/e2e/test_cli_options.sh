@@ -29,6 +29,14 @@ expect 2 "takes no value" "$SAMEPAGE" doctor --json=yes
 expect 2 "KEY=VALUE" "$SAMEPAGE" run "$guests/example_matmul.wasm" --env LANG
 expect 1 "HOST::GUEST" "$SAMEPAGE" run "$guests/example_matmul.wasm" --dir ::/data
 expect 1 "not a folder" "$SAMEPAGE" run "$guests/example_matmul.wasm" --dir "$work/err::/data"
+# A folder is read unless writing is asked for.
+mkdir "$work/folder"
+"$SAMEPAGE" run "$guests/test_wasi.wasm" --dir "$work/folder::/data" -- write:/data/new | grep -q "write /data/new: refused" ||
+    fail "a folder can be written to that was given to read"
+[ ! -e "$work/folder/new" ] || fail "a guest wrote to a folder that it may read"
+"$SAMEPAGE" run "$guests/test_wasi.wasm" --dir "$work/folder::/data::rw" -- write:/data/new | grep -q "write /data/new: done" ||
+    fail "a folder cannot be written to"
+[ -e "$work/folder/new" ] || fail "nothing was written"
 expect 2 "behind --" "$SAMEPAGE" run "$guests/example_matmul.wasm" argument
 expect 2 "which guest" "$SAMEPAGE" run
 expect 2 "either --tokens or --text" "$SAMEPAGE" logits -m $model -o "$work/x"

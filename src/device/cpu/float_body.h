@@ -3,7 +3,7 @@
  * Lanes run along a row. One token: a row at a time in four chains, so that each thread reads one stream, which memory
  * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers. With AVX2, whose tiles are small,
  * weights are widened to f32 once for all tiles, a slice of some rows at a time.
- * vdpbf16ps is not used: it would round activations to 8 bits, and with these in two parts it is as fast as f32.
+ * vdpbf16ps is not used: it would round activations to 8 bits.
  * Included by float_avx2.c and float_avx512.c.
  */
 #ifndef SPI_DEVICE_CPU_FLOAT_BODY_H

@@ -41,8 +41,7 @@ static inline uint32_t spi_i8_tile_tokens(uint32_t tokens_left, uint32_t tile_ma
     return tile;
 }
 
-/* SPI_FORM_BF16. [tokens / 32][columns / 32][32 tokens][32 columns], so that a tile's rows follow each other in memory: as
- * rows of a matrix they fell on one set of the caches, and prefill was at 0.22 of the processor's peak. Both are rounded
+/* SPI_FORM_BF16. [tokens / 32][columns / 32][32 tokens][32 columns], so that a tile's rows follow each other in memory. Both are rounded
  * up: behind the last column are zeros, behind the last token whatever was there. Tokens from t on, a multiple of 32, lie
  * at t * spi_bf16_stride values. */
 #define SPI_BF16_UNIT 32u
