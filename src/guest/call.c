@@ -60,6 +60,7 @@ static void set_state(sp_guest *guest, sp_guest_state state) {
 
 void spi_call_end(sp_guest *guest, sp_guest_state state) {
     spi_call_drop(guest);
+    spi_wasi_settle(guest);
     set_state(guest, state);
 }
 
@@ -85,6 +86,7 @@ bool spi_call_stop_if_due(sp_guest *guest, int64_t now_ns) {
 static void begin(sp_guest *guest, bool with_arguments) {
     spi_call *call = &guest->call;
     bool has_result = with_arguments && call->has_result;
+    spi_wasi_settle(guest);
     wasmtime_context_set_epoch_deadline(guest->context, 1);
     call->future = wasmtime_func_call_async(guest->context, &call->function, call->arguments,
                                             with_arguments ? call->argument_count : 0, &call->result, has_result,

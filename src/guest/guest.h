@@ -216,6 +216,9 @@ bool spi_memory_contains(const sp_guest *guest, uint64_t offset, uint64_t bytes)
 
 /* wasi.c, wasi_clock.c */
 sp_status spi_wasi_create(sp_guest *guest, const sp_guest_options *options, sp_error *error);
+/* At a call's start and end: the output callbacks see what came before the one, and who sees the other sees what they
+ * did, without anybody's having to know how Wasmtime's threads wait for each other. */
+void spi_wasi_settle(sp_guest *guest);
 void spi_wasi_destroy(sp_guest *guest); /* after it nothing is written any more */
 sp_status spi_wasi_define_clock(wasmtime_linker_t *linker, sp_error *error);
 void spi_wasi_sleep_done(sp_guest *guest);

@@ -17,6 +17,7 @@
 struct spi_output {
     pthread_mutex_t lock;
     atomic_uint owners;
+    atomic_uint steps;        /* both sides add to it: what came before a step of one is seen after the other's next */
     sp_guest_output out, err; /* NULL: cut off */
     void *env;
 };
@@ -29,24 +30,32 @@ static void let_go(void *shared) {
     }
 }
 
+static void write_locked(spi_output *output, sp_guest_output *callback, const unsigned char *bytes, size_t count) {
+    pthread_mutex_lock(&output->lock);
+    atomic_fetch_add(&output->steps, 1);
+    if (*callback) {
+        (*callback)(output->env, bytes, count);
+    }
+    atomic_fetch_add(&output->steps, 1);
+    pthread_mutex_unlock(&output->lock);
+}
+
 static ptrdiff_t write_out(void *shared, const unsigned char *bytes, size_t count) {
     spi_output *output = shared;
-    pthread_mutex_lock(&output->lock);
-    if (output->out) {
-        output->out(output->env, bytes, count);
-    }
-    pthread_mutex_unlock(&output->lock);
+    write_locked(output, &output->out, bytes, count);
     return (ptrdiff_t)count;
 }
 
 static ptrdiff_t write_err(void *shared, const unsigned char *bytes, size_t count) {
     spi_output *output = shared;
-    pthread_mutex_lock(&output->lock);
-    if (output->err) {
-        output->err(output->env, bytes, count);
-    }
-    pthread_mutex_unlock(&output->lock);
+    write_locked(output, &output->err, bytes, count);
     return (ptrdiff_t)count;
+}
+
+void spi_wasi_settle(sp_guest *guest) {
+    if (guest->output) {
+        atomic_fetch_add(&guest->output->steps, 1);
+    }
 }
 
 void spi_wasi_destroy(sp_guest *guest) {

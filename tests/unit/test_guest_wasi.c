@@ -164,9 +164,12 @@ static void no_output_comes_after_the_end(void **state) {
         sp_guest *guest = test_guest(engine, program, &options);
         sp_error error = {0};
         TEST_OK(sp_guest_start(guest, "shout", NULL, 0, &error), error);
-        assert_int_equal(sp_engine_run(engine, guest, 5), SP_TIMEOUT);
-        test_guest_end(guest);
+        /* How soon Wasmtime's thread gets to write is the machine's affair. */
+        for (int tries = 0; tries == 0 || (atomic_load(bytes) == 0 && tries < 4000); tries++) {
+            assert_int_equal(sp_engine_run(engine, guest, 5), SP_TIMEOUT);
+        }
         assert_true(atomic_load(bytes) > 0);
+        test_guest_end(guest);
         spi_free(bytes); /* the sanitizer sees a write that comes late */
     }
     sp_engine_destroy(engine);
