@@ -18,7 +18,7 @@ wasmtime_version=48.0.0
 
 missing=()
 for package in "${packages[@]}"; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep >/dev/null 'ok installed' || missing+=("$package")
 done
 if ((${#missing[@]})); then
     echo "bootstrap: installing ${#missing[@]} Debian packages: ${missing[*]}"

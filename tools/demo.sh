@@ -33,7 +33,7 @@ data=$(mktemp -d)
 trap 'rm -rf "$data"' EXIT
 export XDG_DATA_HOME=$data
 other=cpu
-"$samepage" doctor --json | grep -q '"name":.*"vulkan"' && other=vulkan
+"$samepage" doctor --json | grep >/dev/null '"name":.*"vulkan"' && other=vulkan
 actor() {
     printf '$ samepage actor'
     for word in "$@"; do

@@ -24,7 +24,7 @@ check() { # name, command...
 doctor() { # the card is there, and a product through its link has no wrong element
     local text
     text=$("$build/samepage" doctor) || return 1
-    awk '/^cuda/ {card = 1; next} /^$/ {card = 0} card' <<<"$text" | tee /dev/stderr | grep -q ' 0 of .* elements wrong'
+    awk '/^cuda/ {card = 1; next} /^$/ {card = 0} card' <<<"$text" | tee /dev/stderr | grep >/dev/null ' 0 of .* elements wrong'
 }
 
 command -v nvidia-smi >/dev/null && nvidia-smi -L

@@ -13,7 +13,7 @@ for command in $commands; do
     "$SAMEPAGE" help "$command" | cmp -s - "$work/out" || fail "help $command is not $command --help"
 done
 tools/make_cli_docs.sh "$SAMEPAGE" | cmp - docs/cli.md || fail "docs/cli.md is not what --help prints: tools/make_cli_docs.sh"
-"$SAMEPAGE" --version | grep -Eq '^samepage [0-9]+\.[0-9]+\.[0-9]+ \(Wasmtime [0-9.]+\)$' || fail "version"
+"$SAMEPAGE" --version | grep >/dev/null -E '^samepage [0-9]+\.[0-9]+\.[0-9]+ \(Wasmtime [0-9.]+\)$' || fail "version"
 got=0
 "$SAMEPAGE" >/dev/null 2>"$work/err" || got=$?
 [ $got = 2 ] && grep -q '^usage:' "$work/err" || fail "no command at all"
@@ -31,10 +31,10 @@ expect 1 "HOST::GUEST" "$SAMEPAGE" run "$guests/example_matmul.wasm" --dir ::/da
 expect 1 "not a folder" "$SAMEPAGE" run "$guests/example_matmul.wasm" --dir "$work/err::/data"
 # A folder is read unless writing is asked for.
 mkdir "$work/folder"
-"$SAMEPAGE" run "$guests/test_wasi.wasm" --dir "$work/folder::/data" -- write:/data/new | grep -q "write /data/new: refused" ||
+"$SAMEPAGE" run "$guests/test_wasi.wasm" --dir "$work/folder::/data" -- write:/data/new | grep >/dev/null "write /data/new: refused" ||
     fail "a folder can be written to that was given to read"
 [ ! -e "$work/folder/new" ] || fail "a guest wrote to a folder that it may read"
-"$SAMEPAGE" run "$guests/test_wasi.wasm" --dir "$work/folder::/data::rw" -- write:/data/new | grep -q "write /data/new: done" ||
+"$SAMEPAGE" run "$guests/test_wasi.wasm" --dir "$work/folder::/data::rw" -- write:/data/new | grep >/dev/null "write /data/new: done" ||
     fail "a folder cannot be written to"
 [ -e "$work/folder/new" ] || fail "nothing was written"
 expect 2 "behind --" "$SAMEPAGE" run "$guests/example_matmul.wasm" argument

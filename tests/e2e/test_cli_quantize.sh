@@ -14,7 +14,7 @@ check "$json" 'j["type"] == "Q4_K_M" and j["out_bytes"] < j["in_bytes"] and 4.5 
 check "$json" '{t["to"] for t in j["tensors"]} == {"F32", "Q4_K", "Q6_K"}'
 json=$("$SAMEPAGE" model info "$work/q4.gguf" --json --metadata)
 check "$json" 'j["weight_type"] == "Q4_K" and j["metadata"]["general.file_type"] == "15"'
-"$SAMEPAGE" quantize $model Q4_0 --requantize --dry-run | grep -q "token_embd.weight *Q8_0 *Q6_K" || fail "--dry-run"
+"$SAMEPAGE" quantize $model Q4_0 --requantize --dry-run | grep >/dev/null "token_embd.weight *Q8_0 *Q6_K" || fail "--dry-run"
 rm "$work"/q*.gguf
 
 expect 1 "quantised already \(Q8_0\)" "$SAMEPAGE" quantize $model "$work/o.gguf" Q4_0

@@ -31,9 +31,9 @@ C
 pc=$(find "$prefix" -name samepage.pc -printf '%h')
 export PKG_CONFIG_PATH=$pc
 cc -std=c17 "$prefix/use.c" $(pkg-config --cflags --libs samepage) -o "$prefix/use-shared"
-"$prefix/use-shared" | grep -qx "$(pkg-config --modversion samepage)"
+"$prefix/use-shared" | grep -x >/dev/null "$(pkg-config --modversion samepage)"
 libdir=$(dirname "$pc")
 cc -std=c17 "$prefix/use.c" $(pkg-config --cflags samepage) "$libdir/libsamepage.a" \
     $(pkg-config --static --libs samepage | sed 's/-lsamepage//') -lpthread -lm -ldl -o "$prefix/use-static"
-"$prefix/use-static" | grep -qx "$(pkg-config --modversion samepage)"
+"$prefix/use-static" | grep -x >/dev/null "$(pkg-config --modversion samepage)"
 echo "install: ok"

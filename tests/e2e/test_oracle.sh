@@ -4,5 +4,5 @@ set -euo pipefail
 cd "$SAMEPAGE_SOURCE_DIR"
 devices=cpu,cpu:reference
 grep -q avx2 /proc/cpuinfo && devices+=,cpu:avx2
-"$SAMEPAGE" doctor --json | grep -q '"vulkan"' && devices+=,vulkan
+"$SAMEPAGE" doctor --json | grep >/dev/null '"vulkan"' && devices+=,vulkan
 .deps/venv/bin/python tools/oracle/check.py "$SAMEPAGE" --short --devices "$devices" --work "$SAMEPAGE_BUILD_DIR/oracle"
