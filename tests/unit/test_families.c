@@ -72,7 +72,9 @@ static sp_status read_with(const char *architecture, uint32_t layers, const extr
 
 static spi_hparams read_good(const char *architecture, uint32_t layers, const extra *more, size_t more_count) {
     extra all[8] = {EPSILON};
-    memcpy(all + 1, more, more_count * sizeof *more);
+    for (size_t i = 0; i < more_count; i++) {
+        all[1 + i] = more[i];
+    }
     spi_hparams hparams;
     sp_error error = {0};
     TEST_OK(read_with(architecture, layers, all, more_count + 1, &hparams, &error), error);
