@@ -17,7 +17,6 @@ static const char *const end_texts[] = {
     "<|end_of_text|>",       /* Llama 3, Granite */
     "<|im_end|>",            /* ChatML: Qwen, SmolLM, ... */
     "<|endoftext|>",         /* GPT-2 and after */
-    "</s>",                  /* SentencePiece */
     "<end_of_turn>",         /* Gemma */
     "<eos>",                 /* Gemma */
     "<|end|>",               /* Phi */
@@ -83,7 +82,17 @@ static int32_t find_token(const sp_tokenizer *tokenizer, const char *text) {
     return id >= 0 && (uint32_t)id < tokenizer->vocab ? id : -1;
 }
 
+/* "</s>" is SentencePiece's end, and HTML too: Gemma and Qwen have a plain token for the latter. */
+static void mark_plain_end(sp_tokenizer *tokenizer) {
+    int32_t id = find_token(tokenizer, "</s>");
+    if (id >= 0 && tokenizer->types[id] != SPI_TOKEN_NORMAL) {
+        tokenizer->ends[id] = 1;
+        tokenizer->types[id] = SPI_TOKEN_CONTROL;
+    }
+}
+
 static void mark_ends(sp_tokenizer *tokenizer) {
+    mark_plain_end(tokenizer);
     for (size_t i = 0; i < sizeof end_texts / sizeof end_texts[0]; i++) {
         int32_t id = find_token(tokenizer, end_texts[i]);
         if (id >= 0) {

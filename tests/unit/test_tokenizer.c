@@ -429,8 +429,8 @@ static void odd_vocabularies_work(void **state) {
     int32_t tokens[8];
     size_t count = 0;
     base(&file, 2, "gpt2", "gpt-2");
-    test_gguf_key_strings(&file, "tokenizer.ggml.tokens", (const char *const[]){"a", "b", "c", "", "abc", "<|im_end|>"},
-                          6);
+    test_gguf_key_strings(&file, "tokenizer.ggml.tokens",
+                          (const char *const[]){"a", "b", "c", "", "abc", "<|im_end|>", "</s>"}, 7);
     test_gguf_key_strings(&file, "tokenizer.ggml.merges", (const char *const[]){"a b", "ab c", "b c", "a b"}, 4);
     TEST_OK(spi_gguf_parse(file.bytes, file.count, "file", &gguf, &error), error);
     TEST_OK(spi_tokenizer_create(gguf, &tokenizer, &error), error);
@@ -440,6 +440,7 @@ static void odd_vocabularies_work(void **state) {
     assert_int_equal(sp_tokenizer_find(tokenizer, "ab", 2), -1);
     assert_int_equal(sp_tokenizer_bos(tokenizer), -1);
     assert_true(sp_tokenizer_is_end(tokenizer, 5));
+    assert_false(sp_tokenizer_is_end(tokenizer, 6)); /* HTML, where the file does not say that it is a control token */
     TEST_OK(sp_tokenizer_encode(tokenizer, "<|im_end|>", 10, SP_ENCODE_PARSE_SPECIAL, tokens, 8, &count, &error),
             error);
     assert_int_equal(count, 1);
