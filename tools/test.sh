@@ -42,4 +42,7 @@ if [ "$tier" = long ]; then
     run asan
     tools/fuzz.sh 120
     tools/oracle.sh
+    if command -v npm >/dev/null; then
+        tools/vocabularies.sh # the tokeniser on published vocabularies, whole
+    fi
 fi
