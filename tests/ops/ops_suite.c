@@ -31,7 +31,7 @@ static void run_cases(const char *label, const ops_device *devices, uint32_t dev
                       sp_dtype type, uint32_t count) {
     double worst = 0, error_max = 0;
     unsigned long long values = 0;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i += test_stride()) {
         ops_case test = ops_generate(kind, type, i, test_seed());
         ops_result first;
         run_case(label, &devices[0], &test, true, &first);
