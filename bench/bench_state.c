@@ -179,7 +179,7 @@ static void bench_files(bench *all, uint32_t length, int64_t token) {
 
 static void bench_commit(bench *all, uint32_t length, sp_guest *guest, sp_store *store) {
     const sp_capture_options capture = {.store = store};
-    for (int way = SP_TRACK_FAULTS; way <= SP_TRACK_HASHES; way++) {
+    for (int way = SP_TRACK_FAULTS; way <= SP_TRACK_PROTECTION; way++) {
         const sp_tracker_options options = {.tracking = (sp_tracking)way};
         sp_snapshot *base, *delta;
         sp_tracker *tracker;
@@ -210,7 +210,8 @@ static void bench_commit(bench *all, uint32_t length, sp_guest *guest, sp_store 
             sp_tracker_accept(tracker);
             sp_snapshot_close(delta);
         }
-        const char *kind = way == SP_TRACK_FAULTS ? "faults" : "hashes";
+        static const char *const kinds[] = {"", "faults", "hashes", "protection"};
+        const char *kind = kinds[way];
         char name[64];
         snprintf(name, sizeof name, "commit by %s: delta", kind);
         report(all, length, name, median(deltas, RUNS), "ms");

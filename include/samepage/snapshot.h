@@ -125,9 +125,11 @@ SP_EXPORT const void *sp_snapshot_bytes(const sp_snapshot *snapshot, size_t *byt
 /* ---- what changed ---- */
 
 typedef enum sp_tracking {
-    SP_TRACK_AUTO = 0, /* the best that there is */
-    SP_TRACK_FAULTS,   /* the kernel's own record of written pages (userfaultfd and PAGEMAP_SCAN, Linux 6.7) */
-    SP_TRACK_HASHES,   /* a hash of every page, compared: works everywhere, and costs reading all of memory */
+    SP_TRACK_AUTO = 0,   /* the best that there is */
+    SP_TRACK_FAULTS,     /* the kernel's own record of written pages (userfaultfd and PAGEMAP_SCAN, Linux 6.7) */
+    SP_TRACK_HASHES,     /* a hash of every page, compared: works everywhere, and costs reading all of memory */
+    SP_TRACK_PROTECTION, /* pages are read-only until their first write, which a signal handler notes: any POSIX system,
+                            for guests whose modules import neither fd_read nor fd_pread */
 } sp_tracking;
 
 typedef struct sp_tracker_options {

@@ -89,8 +89,9 @@ struct sp_module {
     uint32_t open_count, guest_count;
     sp_module_origin origin;
     spi_code code[SPI_VARIANT_COUNT];
-    bool has_memory; /* exported as "memory" */
-    bool has_start;  /* a function that runs when an instance is made */
+    bool has_memory;  /* exported as "memory" */
+    bool has_start;   /* a function that runs when an instance is made */
+    bool reads_files; /* it imports what makes the system write into its memory */
     uint64_t memory_pages_min, memory_pages_max;
     char *exports; /* names of functions, ", " between them, for messages */
 };
@@ -198,6 +199,7 @@ uint64_t spi_config_key(spi_variant variant);
 /* linker.c */
 sp_status spi_linker_create(sp_engine *engine, spi_variant variant, wasmtime_linker_t **linker, sp_error *error);
 sp_status spi_linker_check(const sp_engine *engine, const char *name, const wasmtime_module_t *module, sp_error *error);
+bool spi_linker_reads_files(const wasmtime_module_t *module);
 wasm_functype_t *spi_functype_new(const char *parameters, const char *results);
 
 /* module.c */

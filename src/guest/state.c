@@ -441,6 +441,10 @@ spi_ranges spi_state_take_written(sp_guest *guest, bool *all) {
     return taken;
 }
 
+bool spi_module_reads_files(const sp_module *module) {
+    return module->reads_files;
+}
+
 uint64_t spi_module_data_end(const sp_module *module) {
     uint64_t all = module->memory_pages_min * SPI_WASM_PAGE_BYTES;
     uint64_t end = (module->rewrite.data_end < all ? module->rewrite.data_end + 4095 : all) / 4096 * 4096;

@@ -80,6 +80,9 @@ sp_status spi_state_open_handles(sp_guest *guest, spi_state *state, sp_error *er
 void spi_state_note_written(sp_guest *guest, uint64_t offset, uint64_t bytes);
 spi_ranges spi_state_take_written(sp_guest *guest, bool *all);
 
+/* Whether the module has the system write into its memory: then protecting pages would make reads of files fail. */
+bool spi_module_reads_files(const sp_module *module);
+
 uint64_t spi_module_data_end(const sp_module *module); /* of the memory that is not zero when an instance begins */
 const sp_guest_model *spi_guest_models(const sp_guest *guest, uint32_t *count);
 const char *spi_module_name(const sp_module *module);
