@@ -12,6 +12,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -197,7 +198,47 @@ static inline float scan_take(spi_scan *scan, uint32_t id) {
     return (int32_t)id == scan->penalty ? scan_penalize(scan, logit) : logit;
 }
 
+enum { KEYS = 512 };
+
+#define KEY_OF_LEAST   (-0x7f800000) /* -infinity's */
+#define KEY_OF_LARGEST 0x7f7fffff    /* the largest finite number's */
+
+/* A clean logit (spi_chain_clean) as an integer: in the order of the numbers, and the same for both zeros. Written
+ * without branches, so that it is done to many at once. */
+static inline int32_t key_of(uint32_t bits) {
+    int32_t size = (int32_t)(bits & 0x7fffffffu), sign = -(int32_t)(bits >> 31);
+    int32_t key = (size ^ sign) - sign;
+    key = key > KEY_OF_LARGEST ? KEY_OF_LARGEST : key;
+    return size > 0x7f800000 ? KEY_OF_LEAST : key;
+}
+
+/* The same as below where there are no penalties, some ten times as fast: a vocabulary of 128,256 is half of the time
+ * from a restored session to its first token. */
+static int32_t pick_largest(const float *logits, uint32_t vocab) {
+    uint32_t bits[KEYS], best = 0;
+    int32_t keys[KEYS], largest = KEY_OF_LEAST;
+    for (uint32_t first = 0; first < vocab; first += KEYS) {
+        uint32_t count = vocab - first < KEYS ? vocab - first : KEYS, i = 0;
+        int32_t most = KEY_OF_LEAST;
+        memcpy(bits, logits + first, count * sizeof *bits);
+        atomic_signal_fence(memory_order_seq_cst); /* the copy is what is looked at from here on */
+        for (i = 0; i < count; i++) {
+            keys[i] = key_of(bits[i]);
+            most = keys[i] > most ? keys[i] : most;
+        }
+        if (most > largest) {
+            for (i = 0; keys[i] != most; i++) {}
+            largest = most;
+            best = first + i;
+        }
+    }
+    return (int32_t)best;
+}
+
 static int32_t pick_greedy(const sp_sampler *sampler, const float *logits, uint32_t vocab) {
+    if (!sampler->seen_count) {
+        return pick_largest(logits, vocab);
+    }
     spi_scan scan = scan_begin(sampler, logits);
     float largest = -INFINITY;
     uint32_t best = 0;
