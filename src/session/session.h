@@ -6,6 +6,7 @@
 #define SPI_SESSION_SESSION_H
 
 #include "device/backend.h"
+#include "region/region.h"
 #include "samepage/session.h"
 
 /* Somebody who knows blocks that sessions need not compute: a block store. All functions run on the session's thread. */
@@ -53,6 +54,10 @@ sp_status spi_session_put(sp_session *session, const int32_t *tokens, uint32_t t
 bool spi_session_can_map(const sp_session *session);
 sp_status spi_session_map(sp_session *session, uint64_t offset, uint64_t bytes, int file, uint64_t file_offset,
                           sp_error *error);
+
+/* The same for several ranges at once, given in the session's own offsets and changed into the region's: devices let go and
+ * link again once for all of them. */
+sp_status spi_session_map_all(sp_session *session, spi_region_piece *pieces, uint32_t count, sp_error *error);
 
 /* To be told after the host wrote bytes of the session's range, which are given from its own start. */
 sp_status spi_session_host_wrote(sp_session *session, uint64_t offset, uint64_t bytes, sp_error *error);

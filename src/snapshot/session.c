@@ -19,22 +19,33 @@ void spi_tell(sp_notice notice, void *env, const char *format, ...) {
     }
 }
 
-/* Bytes of the snapshot at a place of the session, whose start they are given from: mapped out of its file, or copied.
- * Whole pages are mapped, so that what is behind the bytes is the session's to spoil, too. */
+/* Bytes of the snapshot at a place of the session, whose start they are given from: mapped out of its file, together with
+ * others, or copied at once. Whole pages are mapped, so that what is behind the bytes is the session's to spoil, too. */
 static sp_status place(spi_restoring *all, sp_session *session, uint64_t offset, const void *from, uint64_t file_offset,
                        uint64_t bytes, bool *is_mapped, sp_error *error) {
     const sp_snapshot *snapshot = all->snapshot;
     uint64_t whole = (bytes + SPI_SECTION_PAGE_ALIGN - 1) / SPI_SECTION_PAGE_ALIGN * SPI_SECTION_PAGE_ALIGN;
-    sp_status status = SP_OK;
     *is_mapped = snapshot->file >= 0 && spi_session_can_map(session) && offset % SPI_SECTION_PAGE_ALIGN == 0 &&
                  offset + whole <= session->layout.total_bytes;
-    if (*is_mapped) {
-        status = spi_session_map(session, offset, whole, snapshot->file, file_offset, error);
-    } else {
-        memcpy(sp_region_base(session->region) + session->offset + offset, from, bytes);
-    }
     session->is_foreign = session->is_foreign || (!snapshot->is_own && all->options->foreign);
-    return status ? status : spi_session_host_wrote(session, offset, bytes, error);
+    if (*is_mapped) {
+        all->piece_bytes[all->piece_count] = bytes;
+        all->pieces[all->piece_count++] =
+            (spi_region_piece){.offset = offset, .bytes = whole, .file = snapshot->file, .file_offset = file_offset};
+        return SP_OK;
+    }
+    memcpy(sp_region_base(session->region) + session->offset + offset, from, bytes);
+    return spi_session_host_wrote(session, offset, bytes, error);
+}
+
+static sp_status map_placed(spi_restoring *all, sp_session *session, sp_error *error) {
+    uint32_t count = all->piece_count;
+    all->piece_count = 0;
+    sp_status status = count ? spi_session_map_all(session, all->pieces, count, error) : SP_OK;
+    for (uint32_t i = 0; i < count && !status; i++) {
+        status = spi_session_host_wrote(session, all->pieces[i].offset - session->offset, all->piece_bytes[i], error);
+    }
+    return status;
 }
 
 /* The first full blocks lie in the snapshot. */
@@ -145,6 +156,7 @@ sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved
     if (!status && found == count && is_same) {
         status = place_logits(all, saved, session, rows, &has_logits, error);
     }
+    status = status ? status : map_placed(all, session, error);
     all->report.blocks_ns += (uint64_t)(spi_clock_ns() - begin_ns);
     all->report.logits_are_restored = all->report.logits_are_restored && (has_logits || !rows);
     status = status ? status : compute(all, session, count, found, rows && !has_logits, error);

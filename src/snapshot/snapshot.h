@@ -171,6 +171,9 @@ typedef struct spi_restoring {
     sp_notice notice;
     void *notice_env;
     sp_restore_report report;
+    spi_region_piece pieces[3]; /* of the session that is being restored: blocks, tail, logits, still to be mapped */
+    uint64_t piece_bytes[3];    /* those of them that matter */
+    uint32_t piece_count;
 } spi_restoring;
 
 sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved, sp_session *session,
