@@ -469,6 +469,18 @@ sp_module *spi_guest_module(const sp_guest *guest) {
     return guest->module;
 }
 
+bool spi_guest_next_session(sp_guest *guest, uint32_t *slot, sp_session **session) {
+    const spi_host *host = guest->host;
+    while (*slot < host->slot_count && host->slots[*slot].kind != SPI_HANDLE_SESSION) {
+        ++*slot;
+    }
+    if (*slot >= host->slot_count) {
+        return false;
+    }
+    *session = host->slots[(*slot)++].session;
+    return true;
+}
+
 sp_status spi_guest_set_cache(sp_guest *guest, const spi_session_cache *cache, sp_error *error) {
     sp_status status = SP_OK;
     for (uint32_t i = 0; i < guest->host->slot_count && !status; i++) {

@@ -89,6 +89,9 @@ const char *spi_module_name(const sp_module *module);
 const void *spi_module_wasm(const sp_module *module, size_t *bytes);
 sp_module *spi_guest_module(const sp_guest *guest);
 
+/* The guest's sessions one after the other: *slot is 0 at first. False: there are no more. */
+bool spi_guest_next_session(sp_guest *guest, uint32_t *slot, sp_session **session);
+
 /* The cache that all sessions of a guest are attached to from now on; see session/session.h. */
 sp_status spi_guest_set_cache(sp_guest *guest, const spi_session_cache *cache, sp_error *error);
 

@@ -19,6 +19,11 @@ typedef struct spi_session_cache {
      * nothing was found, else a multiple of the block's tokens and at most token_count. A failure of the device only. */
     sp_status (*find)(void *env, sp_session *session, uint32_t token_count, uint32_t *found, sp_error *error);
 
+    /* The rows behind the full blocks, and so many rows of logits, of a session that has its tokens and full blocks and
+     * neither of these: puts in place what it has. NULL: it never has any. A failure of the device only. */
+    sp_status (*find_tail)(void *env, sp_session *session, uint32_t logits_rows, bool *has_rows, bool *has_logits,
+                           sp_error *error);
+
     /* Tokens from position `from` on were computed, which took so long: blocks may have become full. */
     void (*grown)(void *env, sp_session *session, uint32_t from, uint32_t computed_count, int64_t ns);
 

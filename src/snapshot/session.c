@@ -157,6 +157,13 @@ sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved
         status = place_logits(all, saved, session, rows, &has_logits, error);
     }
     status = status ? status : map_placed(all, session, error);
+    bool is_behind = found < count || (rows && !has_logits);
+    if (!status && is_usable && found >= count - tail && is_behind && session->cache && session->cache->find_tail) {
+        bool has_rows;
+        status = session->cache->find_tail(session->cache->env, session, rows, &has_rows, &has_logits, error);
+        all->report.copied_tokens += has_rows ? count - found : 0;
+        found = has_rows ? count : found;
+    }
     all->report.blocks_ns += (uint64_t)(spi_clock_ns() - begin_ns);
     all->report.logits_are_restored = all->report.logits_are_restored && (has_logits || !rows);
     status = status ? status : compute(all, session, count, found, rows && !has_logits, error);

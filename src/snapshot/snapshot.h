@@ -158,6 +158,7 @@ typedef struct spi_tail {
     uint32_t block, rows;
 } spi_tail;
 spi_part spi_kv_tail_part(const void *tail, uint32_t i);
+uint64_t spi_kv_row_bytes(const spi_tail *tail); /* of one token, in all heads */
 
 /* ---- store.c ---- */
 
