@@ -155,7 +155,7 @@ static sp_status check_folder(sp_store *store, sp_error *error) {
     snprintf(path, sizeof path, "%s/format", store->folder);
     status = spi_file_read(path, 4096, &data, &bytes, &unread);
     if (status == SP_NOT_FOUND) {
-        return spi_file_write(path, text, (size_t)length, false, error);
+        return spi_file_write(path, text, (size_t)length, true, error); /* half of it would be another format */
     }
     if (status) {
         return spi_fail(error, status, "%s", unread.message);
