@@ -94,9 +94,10 @@ SP_EXPORT sp_status sp_guest_restore(const sp_snapshot *snapshot, sp_module *mod
                                      const sp_guest_options *guest_options, const sp_restore_options *restore_options,
                                      sp_guest **guest, sp_error *error);
 
-/* A second guest that goes on from where the first is, on the same device with the same models: capture and restore, with
- * pages and blocks shared copy-on-write. Give a store for blocks to be shared; for many forks of one state capture once
- * and restore often. guest_options: limits, streams and folders; its device and models are ignored. May be NULL. */
+/* A second guest that goes on from where the first is, on the same device with the same models. Give a store for full blocks
+ * to be shared by mapping. The first fork of a guest that has run since is copied otherwise, which is fastest; from the
+ * second one on forks share an image of it copy-on-write, which the guest keeps until it runs again. guest_options: limits,
+ * streams and folders; its device and models are ignored. May be NULL. */
 SP_EXPORT sp_status sp_guest_fork(sp_guest *guest, sp_store *store, const sp_guest_options *guest_options,
                                   sp_guest **fork, sp_error *error);
 

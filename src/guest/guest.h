@@ -20,6 +20,7 @@
 
 #include "base/digest.h"
 #include "guest/host.h"
+#include "guest/kept.h"
 #include "guest/list.h"
 #include "guest/ranges.h"
 #include "guest/rewrite.h"
@@ -166,6 +167,7 @@ struct sp_guest {
     const struct spi_session_cache *cache; /* of every session; NULL: none */
     spi_ranges written;                    /* ranges that a device wrote to outside of sessions, since asked last */
     bool is_written_all;                   /* there was no memory for the list */
+    spi_kept kept;                         /* what the snapshot layer keeps of it */
     spi_output *output;                    /* NULL: the process's own streams */
     const sp_guest_mail *mail;
     void *mail_env;

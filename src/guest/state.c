@@ -469,6 +469,23 @@ sp_module *spi_guest_module(const sp_guest *guest) {
     return guest->module;
 }
 
+spi_kept *spi_guest_kept(sp_guest *guest) {
+    return &guest->kept;
+}
+
+void spi_guest_drop_kept(sp_guest *guest) {
+    if (guest->kept.drop) {
+        guest->kept.drop(guest->kept.item);
+        guest->kept = (spi_kept){0};
+    }
+}
+
+sp_session *spi_guest_session(sp_guest *guest, uint32_t slot) {
+    const spi_host *host = guest->host;
+    bool is_one = slot < host->slot_count && host->slots[slot].kind == SPI_HANDLE_SESSION;
+    return is_one ? host->slots[slot].session : NULL;
+}
+
 bool spi_guest_next_session(sp_guest *guest, uint32_t *slot, sp_session **session) {
     const spi_host *host = guest->host;
     while (*slot < host->slot_count && host->slots[*slot].kind != SPI_HANDLE_SESSION) {

@@ -10,6 +10,7 @@
 #define SPI_GUEST_STATE_H
 
 #include "guest/host.h"
+#include "guest/kept.h"
 #include "guest/ranges.h"
 #include "sampler/state.h"
 #include "session/session.h"
@@ -88,6 +89,9 @@ const sp_guest_model *spi_guest_models(const sp_guest *guest, uint32_t *count);
 const char *spi_module_name(const sp_module *module);
 const void *spi_module_wasm(const sp_module *module, size_t *bytes);
 sp_module *spi_guest_module(const sp_guest *guest);
+
+/* The session that a slot of handles holds; NULL: none. */
+sp_session *spi_guest_session(sp_guest *guest, uint32_t slot);
 
 /* The guest's sessions one after the other: *slot is 0 at first. False: there are no more. */
 bool spi_guest_next_session(sp_guest *guest, uint32_t *slot, sp_session **session);

@@ -133,6 +133,17 @@ sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge) {
     return SP_OK;
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+void spi_vm_populate(void *address, size_t bytes, bool huge) {
+    if (huge) {
+        madvise(address, bytes, MADV_HUGEPAGE);
+    }
+    madvise(address, bytes, MADV_POPULATE_WRITE);
+}
+
 /* struct procmap_query of linux/fs.h, which is newer than the headers of the distributions that we build on. */
 typedef struct map_query {
     uint64_t size, query_flags, query_addr;
