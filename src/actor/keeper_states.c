@@ -123,6 +123,13 @@ sp_status spi_keeper_remove(spi_keeper *keeper, const spi_record *record, sp_err
     return spi_keeper_leave(keeper, is_own, status, error);
 }
 
+sp_status spi_keeper_is_left(spi_keeper *keeper, uint64_t state, bool *is_left, sp_error *error) {
+    uint64_t actors = 0;
+    sp_status status = spi_sql_number(keeper->sql, SPI_SQL_STATE_ACTORS, &actors, error, "i", state);
+    *is_left = !status && !actors;
+    return status;
+}
+
 sp_status spi_keeper_wants_file(spi_keeper *keeper, const uint8_t name[SP_SNAPSHOT_ID_BYTES], bool *is_kept,
                                 sp_error *error) {
     uint64_t kept = 0;

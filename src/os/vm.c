@@ -2,6 +2,7 @@
 #include "os/vm.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -132,6 +133,17 @@ sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge) {
     return SP_OK;
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+void spi_vm_populate(void *address, size_t bytes, bool huge) {
+    if (huge) {
+        madvise(address, bytes, MADV_HUGEPAGE);
+    }
+    madvise(address, bytes, MADV_POPULATE_WRITE);
+}
+
 /* struct procmap_query of linux/fs.h, which is newer than the headers of the distributions that we build on. */
 typedef struct map_query {
     uint64_t size, query_flags, query_addr;
@@ -162,15 +174,14 @@ static bool query_access(int maps, uintptr_t next, uintptr_t end, uint64_t acces
 }
 
 bool spi_vm_has_access(const void *address, size_t bytes, bool writable) {
-    FILE *maps = fopen("/proc/self/maps", "r");
+    int file = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    bool asked = false,
+         can = file >= 0 && query_access(file, (uintptr_t)address, (uintptr_t)address + bytes,
+                                         MAP_QUERY_READABLE | (writable ? MAP_QUERY_WRITABLE : 0), &asked);
+    FILE *maps = asked || file < 0 ? NULL : fdopen(file, "r");
     if (!maps) {
-        return true;
-    }
-    bool asked, can = query_access(fileno(maps), (uintptr_t)address, (uintptr_t)address + bytes,
-                                   MAP_QUERY_READABLE | (writable ? MAP_QUERY_WRITABLE : 0), &asked);
-    if (asked) {
-        fclose(maps);
-        return can;
+        spi_vm_close(file);
+        return asked ? can : true;
     }
     uintptr_t next = (uintptr_t)address, end = next + bytes;
     char line[512];

@@ -46,6 +46,10 @@ void spi_vm_unmap(void *address, size_t bytes);
 /* Puts fresh pages of zeros in the place of whatever lies there. */
 sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge);
 
+/* Makes pages of a range that will be written to now, all at once, which costs a fraction of faults one by one; huge: as huge
+ * pages, if the range is aligned for them. Only advice. */
+void spi_vm_populate(void *address, size_t bytes, bool huge);
+
 /* True if every page of the range is mapped with at least this access: asks /proc/self/maps, in one call a mapping
  * where the kernel can (Linux 6.11), else by reading all of it; for strict checks before linking and for tests. True where the system cannot tell. */
 bool spi_vm_has_access(const void *address, size_t bytes, bool writable);

@@ -12,7 +12,9 @@
 sp_status sp_store_gc(sp_store *store, uint64_t bytes_max, uint64_t *evicted_blocks, sp_error *error) {
     spi_store_lock(store);
     sp_status status = spi_store_scan(store, true, error);
-    uint64_t evicted = status ? 0 : spi_store_evict(store, bytes_max ? bytes_max : store->bytes_max);
+    uint64_t most = bytes_max ? bytes_max : store->bytes_max;
+    uint64_t evicted = status ? 0 : spi_store_evict(store, most);
+    spi_store_trim_tails(store, most / SPI_TAIL_SHARE);
     spi_store_unlock(store);
     if (evicted_blocks) {
         *evicted_blocks = evicted;

@@ -117,6 +117,43 @@ static void a_fork_is_another(void **state) {
     sp_store_close(store);
 }
 
+/* The first fork is a copy, the second makes an image, the third is of that: unless something differs by then. */
+static void forks_are_of_the_guest_as_it_is(void **state) {
+    durable_rig *rig = *state;
+    sp_error error = {0};
+    for (int with_store = 0; with_store < 2; with_store++) {
+        sp_store *store = with_store ? open_store(NULL) : NULL;
+        sp_guest *guest = test_durable_guest(rig, 512, true), *forks[5] = {0};
+        test_durable_call(guest, "tell", 5, 100, 2);
+        test_durable_call(guest, "touch", 9, 1, 2);
+        uint8_t *memory = sp_region_base(sp_guest_region(guest));
+        for (int i = 0; i < 5; i++) {
+            TEST_OK(sp_guest_fork(guest, store, NULL, &forks[i], &error), error);
+            memory[64] = i == 2 ? 77 : memory[64]; /* by the host, without a call of the guest: the end of its stack */
+        }
+        sp_snapshot *images[5];
+        for (int i = 0; i < 5; i++) {
+            images[i] = test_durable_capture(forks[i], NULL);
+        }
+        bool same;
+        for (int i = 1; i < 5; i++) {
+            TEST_OK(sp_snapshot_diff(images[0], images[i], NULL, NULL, &same, &error), error);
+            assert_int_equal(same, i < 3);
+        }
+        for (int i = 0; i < 5; i++) {
+            sp_snapshot_close(images[i]);
+        }
+        test_durable_same(forks[0], forks[1], 10);
+        test_durable_same(forks[3], forks[4], 10);
+        sp_guest_destroy(guest); /* and its image */
+        test_durable_call(forks[2], "next", 0, 0, 0);
+        for (int i = 0; i < 5; i++) {
+            sp_guest_destroy(forks[i]);
+        }
+        sp_store_close(store);
+    }
+}
+
 static void in_memory_once(void **state) {
     durable_rig *rig = *state;
     sp_store *store = open_store(NULL);
@@ -506,6 +543,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_file_carries_it),
         cmocka_unit_test(another_process_goes_on),
         cmocka_unit_test(a_fork_is_another),
+        cmocka_unit_test(forks_are_of_the_guest_as_it_is),
         cmocka_unit_test(in_memory_once),
         cmocka_unit_test(missing_blocks_are_computed),
         cmocka_unit_test(foreign_blocks_stay_out_of_stores),
