@@ -1,7 +1,7 @@
 /* model/pass.c - the forward pass of every family, written once for all devices: blocks of grouped-query attention with
  * rotary positions and a gated feed-forward network (arXiv:2302.13971). What differs is in families.c and hparams.h.
  *
- * May include: gguf, model/hparams.h, device/tape.h, base.
+ * May include: source, model/hparams.h, device/tape.h, base.
  */
 #include "model/recorder.h"
 

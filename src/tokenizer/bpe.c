@@ -5,7 +5,7 @@
  * of n bytes. A merge whose result is no token can still be a step on the way to one; what is left of it at the end is
  * written as single bytes.
  *
- * May include: gguf, base.
+ * May include: source, base.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -38,12 +38,11 @@ static const spi_merge *find_merge(const sp_tokenizer *tokenizer, int32_t left, 
 }
 
 /* "left right": the first space that is not the first byte parts them. */
-static sp_status read_merge(sp_tokenizer *tokenizer, uint32_t index, spi_gguf_string text, char *joined,
-                            sp_error *error) {
+static sp_status read_merge(sp_tokenizer *tokenizer, uint32_t index, spi_string text, char *joined, sp_error *error) {
     const char *space = text.bytes > 1 ? memchr(text.text + 1, ' ', text.bytes - 1) : NULL;
     if (!space || space == text.text + text.bytes - 1) {
         char shown[64];
-        spi_gguf_printable(text, shown, sizeof shown);
+        spi_string_printable(text, shown, sizeof shown);
         return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.merges: \"%s\" at index %" PRIu32 " is no two strings",
                         shown, index);
     }
@@ -72,11 +71,11 @@ static sp_status read_merge(sp_tokenizer *tokenizer, uint32_t index, spi_gguf_st
     return SP_OK;
 }
 
-static sp_status read_merges(sp_tokenizer *tokenizer, spi_gguf_iterator all, sp_error *error) {
+static sp_status read_merges(sp_tokenizer *tokenizer, spi_value_iterator all, sp_error *error) {
     uint32_t slots = 64, index = 0;
-    spi_gguf_string text;
+    spi_string text;
     size_t longest = 0;
-    for (spi_gguf_iterator i = all; spi_gguf_next(&i, &text);) {
+    for (spi_value_iterator i = all; spi_value_next(&i, &text);) {
         longest = text.bytes > longest ? text.bytes : longest;
     }
     while (slots / 2 < all.left) {
@@ -89,16 +88,16 @@ static sp_status read_merges(sp_tokenizer *tokenizer, spi_gguf_iterator all, sp_
     if (!joined || !tokenizer->merges) {
         status = spi_fail(error, SP_NO_MEMORY, "no memory for %" PRIu64 " merges", all.left);
     }
-    while (!status && spi_gguf_next(&all, &text)) {
+    while (!status && spi_value_next(&all, &text)) {
         status = read_merge(tokenizer, index++, text, joined, error);
     }
     spi_free(joined);
     return status;
 }
 
-sp_status spi_bpe_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error) {
-    spi_gguf_iterator all;
-    if (!spi_gguf_strings(spi_gguf_find(gguf, "tokenizer.ggml.merges"), &all)) {
+sp_status spi_bpe_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error) {
+    spi_value_iterator all;
+    if (!spi_value_strings(spi_source_find(source, "tokenizer.ggml.merges"), &all)) {
         return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.merges is missing or no array of strings");
     }
     if (all.left > MERGES_MAX) {

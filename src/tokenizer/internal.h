@@ -1,7 +1,7 @@
 /* tokenizer/internal.h - what the files of this folder share: the vocabulary, its tables and the encoders' work space.
  *
  * Texts are tokens as the file spells them ("Ġhello", "▁hello", "<0x0A>"), pieces are the bytes that they stand for.
- * May include: gguf, os, base.
+ * May include: source, os, base.
  */
 #ifndef SPI_TOKENIZER_INTERNAL_H
 #define SPI_TOKENIZER_INTERNAL_H
@@ -106,13 +106,13 @@ static inline void spi_tokens_put(spi_tokens *out, int32_t id) {
 }
 
 /* ---- vocab.c: texts and how they are found ---- */
-sp_status spi_vocab_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error);
+sp_status spi_vocab_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error);
 int32_t spi_vocab_find(const sp_tokenizer *tokenizer, const char *text, size_t bytes); /* of all texts; -1: none */
 /* Finds or adds a string that only merges make. The map must have room: spi_vocab_reserve. */
 sp_status spi_vocab_intern(sp_tokenizer *tokenizer, const char *text, size_t bytes, uint32_t *id, sp_error *error);
-static inline spi_gguf_string spi_vocab_text(const sp_tokenizer *tokenizer, uint32_t id) {
+static inline spi_string spi_vocab_text(const sp_tokenizer *tokenizer, uint32_t id) {
     uint32_t offset = tokenizer->text_offsets[id];
-    return (spi_gguf_string){tokenizer->texts + offset, tokenizer->text_offsets[id + 1] - offset};
+    return (spi_string){tokenizer->texts + offset, tokenizer->text_offsets[id + 1] - offset};
 }
 sp_status spi_vocab_make_pieces(sp_tokenizer *tokenizer, sp_error *error);
 
@@ -122,7 +122,7 @@ bool spi_byte_unspell(const char *text, size_t bytes, char *out, size_t *out_byt
 size_t spi_utf8_length(const char *text, size_t left); /* of the valid sequence at text; 0: there is none */
 
 /* ---- special.c ---- */
-sp_status spi_special_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error);
+sp_status spi_special_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error);
 sp_status spi_special_index(sp_tokenizer *tokenizer, sp_error *error);
 /* The longest special token that begins exactly here; -1: none. */
 int32_t spi_special_match(const sp_tokenizer *tokenizer, const char *text, size_t left, bool parse_special,
@@ -145,9 +145,9 @@ sp_status spi_heap_push(spi_work *work, spi_candidate candidate, spi_sooner soon
 spi_candidate spi_heap_pop(spi_work *work, spi_sooner sooner);
 
 /* ---- the two families ---- */
-sp_status spi_bpe_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error);
+sp_status spi_bpe_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error);
 sp_status spi_bpe_encode(spi_work *work, const char *text, size_t bytes);
-sp_status spi_spm_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error);
+sp_status spi_spm_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error);
 sp_status spi_spm_encode(spi_work *work, const char *text, size_t bytes, bool space_prefix);
 
 #endif

@@ -168,7 +168,7 @@ sp_status spi_pre_create(const char *name, size_t name_bytes, spi_pre **pre, boo
     *pre = NULL;
     if (!recipe) {
         char shown[64];
-        spi_gguf_printable((spi_gguf_string){name, name_bytes}, shown, sizeof shown);
+        spi_string_printable((spi_string){name, name_bytes}, shown, sizeof shown);
         return spi_fail(error, SP_UNSUPPORTED, "the pre-tokeniser \"%s\" (tokenizer.ggml.pre) is not supported", shown);
     }
     sp_status status = SP_OK;

@@ -1,6 +1,6 @@
 /* tokenizer/special.c - tokens with a meaning of their own: beginning, end, and those that are found in raw text.
  *
- * May include: gguf, base.
+ * May include: source, base.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -48,14 +48,14 @@ static const char *const end_keys[] = {
 };
 
 /* *id stays as it is where there is no such key; -1, also as 2^32 - 1, is none. */
-static sp_status read_id(const sp_tokenizer *tokenizer, const spi_gguf *gguf, const char *key, int32_t *id,
+static sp_status read_id(const sp_tokenizer *tokenizer, const spi_source *source, const char *key, int32_t *id,
                          sp_error *error) {
-    const spi_gguf_value *value = spi_gguf_find(gguf, key);
+    const spi_value *value = spi_source_find(source, key);
     int64_t number;
     if (!value) {
         return SP_OK;
     }
-    if (!spi_gguf_as_i64(value, &number)) {
+    if (!spi_value_as_i64(value, &number)) {
         return spi_fail(error, SP_BAD_FILE, "%s is no integer", key);
     }
     if (number == -1 || number == UINT32_MAX) {
@@ -70,9 +70,9 @@ static sp_status read_id(const sp_tokenizer *tokenizer, const spi_gguf *gguf, co
     return SP_OK;
 }
 
-static sp_status read_flag(const spi_gguf *gguf, const char *key, bool *flag, sp_error *error) {
-    const spi_gguf_value *value = spi_gguf_find(gguf, key);
-    if (value && !spi_gguf_as_bool(value, flag)) {
+static sp_status read_flag(const spi_source *source, const char *key, bool *flag, sp_error *error) {
+    const spi_value *value = spi_source_find(source, key);
+    if (value && !spi_value_as_bool(value, flag)) {
         return spi_fail(error, SP_BAD_FILE, "%s is no bool", key);
     }
     return SP_OK;
@@ -101,20 +101,20 @@ static void mark_ends(sp_tokenizer *tokenizer) {
     }
 }
 
-sp_status spi_special_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error) {
+sp_status spi_special_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error) {
     static const char bos_key[] = "tokenizer.ggml.bos_token_id", eos_key[] = "tokenizer.ggml.eos_token_id";
     static const char bos_flag[] = "tokenizer.ggml.add_bos_token", eos_flag[] = "tokenizer.ggml.add_eos_token";
     mark_ends(tokenizer);
-    sp_status status = read_id(tokenizer, gguf, bos_key, &tokenizer->bos, error);
+    sp_status status = read_id(tokenizer, source, bos_key, &tokenizer->bos, error);
     if (!status) {
-        status = read_id(tokenizer, gguf, eos_key, &tokenizer->eos, error);
+        status = read_id(tokenizer, source, eos_key, &tokenizer->eos, error);
     }
     if (!status) {
-        status = read_id(tokenizer, gguf, "tokenizer.ggml.unknown_token_id", &tokenizer->unknown, error);
+        status = read_id(tokenizer, source, "tokenizer.ggml.unknown_token_id", &tokenizer->unknown, error);
     }
     for (size_t i = 0; i < sizeof end_keys / sizeof end_keys[0] && !status; i++) {
         int32_t id = -1;
-        status = read_id(tokenizer, gguf, end_keys[i], &id, error);
+        status = read_id(tokenizer, source, end_keys[i], &id, error);
         if (id >= 0) {
             tokenizer->ends[id] = 1;
         }
@@ -123,15 +123,15 @@ sp_status spi_special_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_err
         tokenizer->ends[tokenizer->eos] = 1;
     }
     if (!status) {
-        status = read_flag(gguf, bos_flag, &tokenizer->add_bos, error);
+        status = read_flag(source, bos_flag, &tokenizer->add_bos, error);
     }
     if (!status) {
-        status = read_flag(gguf, eos_flag, &tokenizer->add_eos, error);
+        status = read_flag(source, eos_flag, &tokenizer->add_eos, error);
     }
     if (status) {
         return status;
     }
-    if (tokenizer->add_bos && tokenizer->bos < 0 && spi_gguf_find(gguf, bos_flag)) {
+    if (tokenizer->add_bos && tokenizer->bos < 0 && spi_source_find(source, bos_flag)) {
         return spi_fail(error, SP_BAD_FILE, "%s is true, but %s is missing", bos_flag, bos_key);
     }
     if (tokenizer->add_eos && tokenizer->eos < 0) {
@@ -147,7 +147,7 @@ static bool is_special(const sp_tokenizer *tokenizer, uint32_t id) {
 }
 
 typedef struct spi_named {
-    spi_gguf_string text;
+    spi_string text;
     int32_t id;
 } spi_named;
 
@@ -192,7 +192,7 @@ sp_status spi_special_index(sp_tokenizer *tokenizer, sp_error *error) {
 static uint32_t bound(const sp_tokenizer *tokenizer, uint32_t low, uint32_t high, size_t depth, unsigned byte) {
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        spi_gguf_string text = spi_vocab_text(tokenizer, (uint32_t)tokenizer->specials[middle]);
+        spi_string text = spi_vocab_text(tokenizer, (uint32_t)tokenizer->specials[middle]);
         if ((unsigned char)text.text[depth] < byte) {
             low = middle + 1;
         } else {
@@ -234,7 +234,7 @@ size_t spi_special_strip(const sp_tokenizer *tokenizer, int32_t id, const char *
     if (!tokenizer->strips_right) {
         return 0;
     }
-    spi_gguf_string name = spi_vocab_text(tokenizer, (uint32_t)id);
+    spi_string name = spi_vocab_text(tokenizer, (uint32_t)id);
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         if (strlen(others[i]) == name.bytes && !memcmp(others[i], name.text, name.bytes)) {
             return 0;

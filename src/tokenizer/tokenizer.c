@@ -1,6 +1,6 @@
 /* tokenizer/tokenizer.c - making a tokenizer from a file, and what callers ask of it. See the two tokenizer.h.
  *
- * May include: gguf, base.
+ * May include: source, base.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -9,38 +9,38 @@
 #include "base/memory.h"
 #include "tokenizer/internal.h"
 
-static bool equals(spi_gguf_string string, const char *text) {
+static bool equals(spi_string string, const char *text) {
     return string.bytes == strlen(text) && memcmp(string.text, text, string.bytes) == 0;
 }
 
 /* Which family, and what is the default where the file does not say. */
-static sp_status read_family(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error) {
-    spi_gguf_string model, pre;
-    const spi_gguf_value *prefix = spi_gguf_find(gguf, "tokenizer.ggml.add_space_prefix");
-    if (!spi_gguf_as_string(spi_gguf_find(gguf, "tokenizer.ggml.model"), &model)) {
+static sp_status read_family(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error) {
+    spi_string model, pre;
+    const spi_value *prefix = spi_source_find(source, "tokenizer.ggml.add_space_prefix");
+    if (!spi_value_as_string(spi_source_find(source, "tokenizer.ggml.model"), &model)) {
         return spi_fail(error, SP_UNSUPPORTED, "the file has no tokenizer (tokenizer.ggml.model)");
     }
     tokenizer->bos = tokenizer->eos = tokenizer->unknown = -1;
     if (equals(model, "llama")) {
         tokenizer->add_bos = tokenizer->add_space_prefix = true;
-        if (prefix && !spi_gguf_as_bool(prefix, &tokenizer->add_space_prefix)) {
+        if (prefix && !spi_value_as_bool(prefix, &tokenizer->add_space_prefix)) {
             return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.add_space_prefix is no bool");
         }
-        spi_gguf_string architecture;
-        tokenizer->strips_right = spi_gguf_as_string(spi_gguf_find(gguf, "general.architecture"), &architecture) &&
+        spi_string architecture;
+        tokenizer->strips_right = spi_value_as_string(spi_source_find(source, "general.architecture"), &architecture) &&
                                   equals(architecture, "phi3");
         return SP_OK;
     }
     if (!equals(model, "gpt2")) {
         char shown[64];
-        spi_gguf_printable(model, shown, sizeof shown);
+        spi_string_printable(model, shown, sizeof shown);
         return spi_fail(error, SP_UNSUPPORTED,
                         "tokenizers of the family \"%s\" (tokenizer.ggml.model) are not supported, only gpt2 and llama",
                         shown);
     }
-    const spi_gguf_value *named = spi_gguf_find(gguf, "tokenizer.ggml.pre");
-    pre = (spi_gguf_string){.text = "default", .bytes = 7};
-    if (named && !spi_gguf_as_string(named, &pre)) {
+    const spi_value *named = spi_source_find(source, "tokenizer.ggml.pre");
+    pre = (spi_string){.text = "default", .bytes = 7};
+    if (named && !spi_value_as_string(named, &pre)) {
         return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.pre is no string");
     }
     tokenizer->is_byte_level = true;
@@ -56,22 +56,22 @@ static void default_ids(sp_tokenizer *tokenizer) {
     }
 }
 
-sp_status spi_tokenizer_create(const spi_gguf *gguf, sp_tokenizer **tokenizer, sp_error *error) {
+sp_status spi_tokenizer_create(const spi_source *source, sp_tokenizer **tokenizer, sp_error *error) {
     *tokenizer = NULL;
     sp_tokenizer *made = spi_alloc(1, sizeof *made);
     if (!made) {
         return spi_fail(error, SP_NO_MEMORY, "no memory for a tokenizer");
     }
-    sp_status status = read_family(made, gguf, error);
+    sp_status status = read_family(made, source, error);
     if (!status) {
-        status = spi_vocab_read(made, gguf, error);
+        status = spi_vocab_read(made, source, error);
     }
     if (!status) {
         default_ids(made);
-        status = spi_special_read(made, gguf, error);
+        status = spi_special_read(made, source, error);
     }
     if (!status) {
-        status = made->is_byte_level ? spi_bpe_read(made, gguf, error) : spi_spm_read(made, gguf, error);
+        status = made->is_byte_level ? spi_bpe_read(made, source, error) : spi_spm_read(made, source, error);
     }
     if (!status) {
         status = spi_special_index(made, error);
