@@ -21,18 +21,27 @@ static void mix(spi_hash *state, const void *bytes, size_t count) {
     *state = spi_hash_bytes(pair, sizeof pair, 0);
 }
 
-static void mix_tensor(spi_hash *state, const spi_source_tensor *tensor) {
-    const uint8_t *data = tensor->data;
+static void mix_samples(spi_hash *state, const uint8_t *data, uint64_t bytes) {
     if (!data) {
         return;
     }
-    if (tensor->bytes <= (uint64_t)SAMPLES * SAMPLE_BYTES) {
-        mix(state, data, tensor->bytes);
+    if (bytes <= (uint64_t)SAMPLES * SAMPLE_BYTES) {
+        mix(state, data, bytes);
         return;
     }
-    uint64_t room = tensor->bytes - SAMPLE_BYTES;
+    uint64_t room = bytes - SAMPLE_BYTES;
     for (uint64_t i = 0; i < SAMPLES; i++) {
         mix(state, data + room * i / (SAMPLES - 1), SAMPLE_BYTES);
+    }
+}
+
+static void mix_tensor(spi_hash *state, const spi_source_tensor *tensor) {
+    mix_samples(state, tensor->data, tensor->bytes);
+    if (spi_affine_bits((sp_dtype)tensor->type)) {
+        const spi_affine *affine = &tensor->affine;
+        uint64_t numbers = tensor->dimensions[1] * (tensor->dimensions[0] / affine->group);
+        mix_samples(state, affine->scales, numbers * sp_dtype_block_bytes(affine->type));
+        mix_samples(state, affine->biases, numbers * sp_dtype_block_bytes(affine->type));
     }
 }
 

@@ -195,6 +195,9 @@ sp_status spi_hparams_read(const spi_source *source, spi_hparams *hparams, sp_er
     if (status) {
         return status;
     }
+    hparams->rope_pairs = source->rope_pairs == SPI_SOURCE_ROPE_HALVES     ? SPI_ROPE_HALVES
+                          : source->rope_pairs == SPI_SOURCE_ROPE_ADJACENT ? SPI_ROPE_ADJACENT
+                                                                           : hparams->family->rope_pairs;
     spi_keys keys;
     status = spi_keys_open(&keys, source, hparams->family->architecture, error);
     status = status ? status : read_shape(&keys, hparams);

@@ -49,6 +49,7 @@ typedef struct spi_hparams {
     uint32_t layers, embedding, feed_forward, heads, kv_heads, head_dim, vocab, context_max;
     uint32_t original_context; /* where a model's context was stretched: what it was before */
     uint32_t rope_dims;
+    spi_rope_pairs rope_pairs;
     spi_rope rope, local_rope; /* of layers that see everything, of layers with a window */
     bool long_rope;            /* LongRoPE (arXiv:2402.13753): two lists of factors, for short and for long contexts */
     uint32_t window;           /* of the layers in `local`; 0: there are none */

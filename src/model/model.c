@@ -10,9 +10,11 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "gguf/gguf.h"
+#include "hf/hf.h"
 #include "model/fingerprint.h"
 #include "model/hparams.h"
 #include "model/recorder.h"
+#include "os/file.h"
 #include "source/source.h"
 #include "tokenizer/tokenizer.h"
 
@@ -50,10 +52,39 @@ static void fill_text(const spi_source *source, const char *key, const char *fal
     }
 }
 
-/* Parameters, the bytes that decoding one token reads (every matrix that is multiplied with, so a tied embedding counts
- * as the head and an untied one not at all) and the type that most of them have. */
+/* What decoding reads of a matrix: an affine one's planes, too. */
+static uint64_t bytes_of(const spi_tensor *tensor) {
+    uint64_t bytes = tensor->bytes;
+    if (spi_affine_bits(tensor->type)) {
+        uint64_t groups = (uint64_t)tensor->rows * (tensor->cols / tensor->affine.group);
+        bytes += 2 * groups * sp_dtype_block_bytes(tensor->affine.type);
+    }
+    return bytes;
+}
+
+/* The type that most of the counted bytes have. */
+static sp_dtype main_type(const spi_weights *weights, const bool *counted) {
+    static const sp_dtype types[] = {
+#define X(name, value, text, elements, bytes) name,
+        SP_DTYPE_LIST(X) SP_AFFINE_LIST(X)
+#undef X
+    };
+    uint64_t most = 0;
+    sp_dtype type = SP_F32;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        uint64_t bytes = 0;
+        for (uint32_t k = 0; k < weights->count; k++) {
+            bytes += counted[k] && weights->tensors[k].type == types[i] ? weights->tensors[k].bytes : 0;
+        }
+        type = bytes > most ? types[i] : type;
+        most = bytes > most ? bytes : most;
+    }
+    return type;
+}
+
+/* Parameters, and the bytes that decoding one token reads: every matrix that is multiplied with, so a tied embedding
+ * counts as the head and an untied one not at all. */
 static sp_status count_weights(sp_model *model, sp_error *error) {
-    uint64_t bytes_of_type[64] = {0};
     const spi_weights *weights = &model->weights;
     for (uint64_t i = 0; i < spi_source_tensor_count(model->source); i++) {
         const spi_source_tensor *tensor = spi_source_tensor_at(model->source, i);
@@ -71,20 +102,11 @@ static sp_status count_weights(sp_model *model, sp_error *error) {
         const spi_op *op = &model->tape.ops[i];
         if ((op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD) && !counted[op->weight]) {
             counted[op->weight] = true;
-            const spi_tensor *tensor = &weights->tensors[op->weight];
-            model->info.weight_bytes += tensor->bytes;
-            if ((unsigned)tensor->type < 64) {
-                bytes_of_type[tensor->type] += tensor->bytes;
-            }
+            model->info.weight_bytes += bytes_of(&weights->tensors[op->weight]);
         }
     }
+    snprintf(model->info.type, sizeof model->info.type, "%s", sp_dtype_name(main_type(weights, counted)));
     spi_free(counted);
-    uint32_t most = 0;
-    for (uint32_t type = 1; type < 64; type++) {
-        most = bytes_of_type[type] > bytes_of_type[most] ? type : most;
-    }
-    const char *name = sp_dtype_name((sp_dtype)most);
-    snprintf(model->info.type, sizeof model->info.type, "%s", name ? name : "unknown");
     return SP_OK;
 }
 
@@ -165,6 +187,11 @@ static sp_status open_tokenizer(sp_model *model, sp_error *error) {
     return SP_OK;
 }
 
+/* A folder is Hugging Face's and MLX's, a file GGUF. */
+static sp_status open_source(const char *path, spi_source **source, sp_error *error) {
+    return spi_folder_is(path) ? spi_hf_open(path, source, error) : spi_gguf_open(path, source, error);
+}
+
 sp_status sp_model_open(const char *path, sp_model **out, sp_error *error) {
     *out = NULL;
     sp_error local = {0};
@@ -175,8 +202,8 @@ sp_status sp_model_open(const char *path, sp_model **out, sp_error *error) {
     }
     pthread_mutex_init(&model->fingerprint_lock, NULL);
     spi_hparams hparams;
-    sp_status status = spi_gguf_open(path, &model->source, error);
-    bool named = status != SP_OK; /* the reader's messages have the path already */
+    sp_status status = open_source(path, &model->source, error);
+    bool named = status && !spi_folder_is(path); /* the reader of a file names the path in its messages */
     status = status ? status : spi_hparams_read(model->source, &hparams, error);
     status = status ? status : spi_recorder_run(&model->recorder, model->source, &hparams, error);
     if (!status) {

@@ -107,7 +107,7 @@ static void rope(const pass *p, uint32_t buffer, uint32_t heads, bool local) {
                                         .bias = SPI_NONE,
                                         .heads = heads,
                                         .rope_dims = hp->rope_dims,
-                                        .rope_pairs = hp->family->rope_pairs,
+                                        .rope_pairs = hp->rope_pairs,
                                         .rope_base = by->base,
                                         .rope_freq_scale = by->yarn ? 1 : by->freq_scale,
                                         .scale = by->scale});

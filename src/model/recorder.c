@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/half.h"
 #include "base/memory.h"
 #include "dtype/names.h"
 
@@ -92,12 +91,22 @@ uint32_t spi_record_matrix(spi_recorder *recorder, const char *format, uint32_t 
     if (!found) {
         return SPI_NONE;
     }
-    spi_tensor tensor = {
-        .type = (sp_dtype)found->type, .rows = rows, .cols = cols, .data = found->data, .bytes = found->bytes};
+    spi_tensor tensor = {.type = (sp_dtype)found->type,
+                         .rows = rows,
+                         .cols = cols,
+                         .data = found->data,
+                         .bytes = found->bytes,
+                         .affine = found->affine};
     if (part.of) {
         uint64_t row_bytes = found->bytes / part.of;
         tensor.data = (const uint8_t *)found->data + part.first * row_bytes;
         tensor.bytes = rows * row_bytes;
+        if (spi_affine_bits(tensor.type)) {
+            uint64_t skipped =
+                (uint64_t)part.first * (cols / tensor.affine.group) * sp_dtype_block_bytes(tensor.affine.type);
+            tensor.affine.scales = (const uint8_t *)tensor.affine.scales + skipped;
+            tensor.affine.biases = (const uint8_t *)tensor.affine.biases + skipped;
+        }
         name_part(name, part);
     }
     return add_tensor(recorder, name, &tensor);
@@ -118,19 +127,17 @@ static float *own_vector(spi_recorder *recorder, uint32_t elements) {
 /* Vectors are few and small; kernels take them as f32, so another float type is converted once. */
 static const float *as_floats(spi_recorder *recorder, const char *name, const spi_source_tensor *found,
                               uint32_t elements) {
-    if (found->type == SP_F32) {
+    if (found->type == SP_F32 && !found->plus_one) {
         return found->data;
     }
-    if (found->type != SP_F16 && found->type != SP_BF16) {
+    if (found->type != SP_F32 && found->type != SP_F16 && found->type != SP_BF16) {
         recorder->status = spi_fail(recorder->error, SP_UNSUPPORTED, "the vector %s has the type %s", name,
                                     sp_dtype_name((sp_dtype)found->type));
         return NULL;
     }
     float *copy = own_vector(recorder, elements);
     for (uint32_t i = 0; copy && i < elements; i++) {
-        uint16_t bits;
-        memcpy(&bits, (const uint8_t *)found->data + 2 * (size_t)i, sizeof bits);
-        copy[i] = found->type == SP_F16 ? spi_f16_to_f32(bits) : spi_bf16_to_f32(bits);
+        copy[i] = spi_affine_number((sp_dtype)found->type, found->data, i) + (found->plus_one ? 1.0f : 0.0f);
     }
     return copy;
 }

@@ -4,7 +4,7 @@
  * source was checked by its reader: every pointer, length and shape holds, names are unique. Strings have no zero byte
  * at the end and may hold any bytes.
  *
- * Owns: the index of values and tensors, and by its release what the reader has mapped or made. May include: base.
+ * Owns: the index of values and tensors, and by its release what the reader has mapped or made. May include: dtype, base.
  */
 #ifndef SPI_SOURCE_SOURCE_H
 #define SPI_SOURCE_SOURCE_H
@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "dtype/affine.h"
 #include "samepage/dtype.h"
 #include "samepage/status.h"
 
@@ -52,8 +53,10 @@ typedef struct spi_source_tensor {
     uint32_t type;            /* sp_dtype, or a number of the file's format that is none */
     uint32_t dimension_count; /* 1..4 */
     uint64_t dimensions[4];   /* the first is the innermost; missing ones are 1; the product fits into 63 bits */
-    const void *data; /* aligned to its elements, in GGUF to the file's alignment; NULL if type is not an sp_dtype */
-    uint64_t bytes;   /* 0 if type is not an sp_dtype */
+    const void *data;  /* aligned to its elements, in GGUF to the file's alignment; NULL if type is not an sp_dtype */
+    uint64_t bytes;    /* 0 if type is not an sp_dtype */
+    spi_affine affine; /* of an affine type: the planes beside the codes; of any alignment, as the codes are */
+    bool plus_one;     /* the weights are these numbers plus one */
 } spi_source_tensor;
 
 /* A file that the source was made of. */
@@ -65,6 +68,13 @@ typedef struct spi_source_file {
 
 #define SPI_SOURCE_FILES_MAX 1024u
 
+/* Which columns of a head rotate together: as the family's GGUF files have it, or pairs (i, i + dims/2), or (2i, 2i+1). */
+typedef enum spi_source_rope {
+    SPI_SOURCE_ROPE_FAMILY,
+    SPI_SOURCE_ROPE_HALVES,
+    SPI_SOURCE_ROPE_ADJACENT
+} spi_source_rope;
+
 typedef struct spi_source {
     uint32_t version;  /* of the format; 0 where it has none */
     spi_value *values; /* [value_count], in the reader's order */
@@ -75,7 +85,9 @@ typedef struct spi_source {
     const spi_source_tensor **tensors_sorted; /* [tensor_count], by name */
     spi_source_file *files;
     size_t file_count;
-    void *owned; /* what the data lie in; given to release, which may be NULL */
+    spi_source_rope rope_pairs;
+    sp_error tokenizer_error; /* with a status: the files' tokenizer cannot be used, and why */
+    void *owned;              /* what the data lie in; given to release, which may be NULL */
     void (*release)(void *owned);
 } spi_source;
 

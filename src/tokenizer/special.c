@@ -86,7 +86,8 @@ static int32_t find_token(const sp_tokenizer *tokenizer, const char *text) {
 static void mark_ends(sp_tokenizer *tokenizer) {
     for (size_t i = 0; i < sizeof end_texts / sizeof end_texts[0]; i++) {
         int32_t id = find_token(tokenizer, end_texts[i]);
-        if (id >= 0) {
+        /* Where a file tells special tokens from others, others are text, whatever they are called. */
+        if (id >= 0 && (!tokenizer->is_declared || tokenizer->types[id] == SPI_TOKEN_CONTROL)) {
             /* Some files call these normal: then text could hold them without being asked to. */
             tokenizer->ends[id] = 1;
             tokenizer->types[id] = SPI_TOKEN_CONTROL;
@@ -99,6 +100,21 @@ static void mark_ends(sp_tokenizer *tokenizer) {
     if (end >= 0 && (harmony || solar)) {
         tokenizer->ends[end] = 0;
     }
+}
+
+static sp_status read_strips(sp_tokenizer *tokenizer, const spi_value *value, sp_error *error) {
+    int64_t number;
+    if (!value) {
+        return SP_OK;
+    }
+    tokenizer->strips = spi_alloc(tokenizer->vocab, 1);
+    if (!tokenizer->strips) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory for a vocabulary of %" PRIu32 " tokens", tokenizer->vocab);
+    }
+    for (uint32_t id = 0; id < tokenizer->vocab && spi_value_array_i64(value, id, &number); id++) {
+        tokenizer->strips[id] = (uint8_t)(number & 3);
+    }
+    return SP_OK;
 }
 
 sp_status spi_special_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error) {
@@ -122,6 +138,14 @@ sp_status spi_special_read(sp_tokenizer *tokenizer, const spi_source *source, sp
     if (tokenizer->eos >= 0) {
         tokenizer->ends[tokenizer->eos] = 1;
     }
+    const spi_value *more = spi_source_find(source, "tokenizer.end_token_ids");
+    int64_t number;
+    for (uint64_t i = 0; more && spi_value_array_i64(more, i, &number); i++) {
+        if (number >= 0 && number < tokenizer->vocab) {
+            tokenizer->ends[number] = 1;
+        }
+    }
+    status = status ? status : read_strips(tokenizer, spi_source_find(source, "tokenizer.token_strips"), error);
     if (!status) {
         status = read_flag(source, bos_flag, &tokenizer->add_bos, error);
     }
@@ -227,21 +251,55 @@ int32_t spi_special_match(const sp_tokenizer *tokenizer, const char *text, size_
     return found;
 }
 
+/* The length of the white space (Unicode's White_Space) that text begins with, one character of it; 0: none. */
+static size_t white(const char *text, size_t left) {
+    static const char *const wide[] = {"\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\xa8",
+                                       "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80"};
+    if (left && (text[0] == ' ' || (text[0] >= '\t' && text[0] <= '\r'))) {
+        return 1;
+    }
+    for (size_t i = 0; i < sizeof wide / sizeof wide[0]; i++) {
+        size_t bytes = strlen(wide[i]);
+        if (left >= bytes && !memcmp(text, wide[i], bytes)) {
+            return bytes;
+        }
+    }
+    bool general = left >= 3 && !memcmp(text, "\xe2\x80", 2) && (unsigned char)text[2] <= 0x8a; /* U+2000 .. U+200A */
+    return general ? 3 : 0;
+}
+
+size_t spi_special_strip_left(const sp_tokenizer *tokenizer, int32_t id, const char *text, size_t bytes) {
+    size_t end = bytes;
+    if (!tokenizer->strips || !(tokenizer->strips[id] & 1)) {
+        return 0;
+    }
+    for (bool again = true; again;) {
+        again = false;
+        for (size_t length = 1; length <= 3 && length <= end && !again; length++) {
+            if (white(text + end - length, length) == length) {
+                end -= length;
+                again = true;
+            }
+        }
+    }
+    return bytes - end;
+}
+
 /* Phi-3's tokenizer.json says of which tokens (its "rstrip"), and GGUF has no place for it. */
 size_t spi_special_strip(const sp_tokenizer *tokenizer, int32_t id, const char *text, size_t left) {
     static const char *const others[] = {"<unk>", "<s>", "<|endoftext|>"};
-    size_t count = 0;
-    if (!tokenizer->strips_right) {
+    size_t count = 0, length;
+    if (tokenizer->strips ? !(tokenizer->strips[id] & 2) : !tokenizer->strips_right) {
         return 0;
     }
     spi_string name = spi_vocab_text(tokenizer, (uint32_t)id);
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+    for (size_t i = 0; !tokenizer->strips && i < sizeof others / sizeof others[0]; i++) {
         if (strlen(others[i]) == name.bytes && !memcmp(others[i], name.text, name.bytes)) {
             return 0;
         }
     }
-    while (count < left && (text[count] == ' ' || (text[count] >= '\t' && text[count] <= '\r'))) {
-        count++;
+    while ((length = white(text + count, left - count))) {
+        count += length;
     }
     return count;
 }

@@ -72,8 +72,7 @@ static sp_status consider(spi_work *work, int32_t left) {
     return spi_heap_push(work, candidate, sooner);
 }
 
-/* Puts the text with its spaces replaced into work->text; *count is its length. */
-static sp_status escape(spi_work *work, const char *text, size_t bytes, bool space_prefix, size_t *count) {
+sp_status spi_spm_escape(spi_work *work, const char *text, size_t bytes, bool space_prefix, size_t *count) {
     size_t spaces = space_prefix, at = 0;
     for (size_t i = 0; i < bytes; i++) {
         spaces += text[i] == ' ';
@@ -140,7 +139,7 @@ static void put_symbol(spi_work *work, const spi_symbol *symbol, bool *was_unkno
 
 sp_status spi_spm_encode(spi_work *work, const char *text, size_t bytes, bool space_prefix) {
     size_t escaped_bytes = 0, count = 0;
-    sp_status status = escape(work, text, bytes, space_prefix, &escaped_bytes);
+    sp_status status = spi_spm_escape(work, text, bytes, space_prefix, &escaped_bytes);
     if (!status) {
         status = make_symbols(work, escaped_bytes, &count);
     }
