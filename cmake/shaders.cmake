@@ -9,7 +9,8 @@ file(GLOB SHADER_HEADERS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.glsl
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${SHADER_FILES}) # their lists of variants
 set(SHADER_OUTPUTS)
 # In the order of spi_vk_type.
-set(SHADER_TYPES f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 iq4_nl mxfp4 q2_k q3_k q4_k q5_k q6_k iq4_xs)
+set(SHADER_TYPES f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 iq4_nl mxfp4 q2_k q3_k q4_k q5_k q6_k iq4_xs
+  affine2 affine3 affine4 affine5 affine6 affine8)
 set(typed_names)
 foreach(shader ${SHADER_FILES})
   get_filename_component(name ${shader} NAME_WE)

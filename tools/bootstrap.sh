@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 packages=(
     gcc cmake ninja-build pkg-config git python3 python3-pip python3-venv unzip
     clang lld wasi-libc libclang-rt-14-dev-wasm32 # guests
-    libpcre2-dev libxxhash-dev libcjson-dev libsodium-dev libsqlite3-dev # libraries
+    libpcre2-dev libutf8proc-dev libxxhash-dev libcjson-dev libsodium-dev libsqlite3-dev # libraries
     libvulkan-dev libvulkan1 mesa-vulkan-drivers glslc spirv-tools # the Vulkan device; Mesa's software driver
     libcmocka-dev clang-format clang-tidy libclang-rt-14-dev llvm # tests, lint, fuzzing
 )

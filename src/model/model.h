@@ -1,7 +1,7 @@
 /* model/model.h - what sessions need of a model beyond the public header.
  *
  * Owns: the mapped file, its index of weights, the tokenizer, the tape, and what is loaded on devices.
- * May include: gguf, tokenizer, sampler, device, region, os, base.
+ * May include: source, tokenizer, sampler, device, region, os, base.
  */
 #ifndef SPI_MODEL_MODEL_H
 #define SPI_MODEL_MODEL_H

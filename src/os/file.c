@@ -120,6 +120,11 @@ bool spi_file_same(const char *one, const char *other) {
            first.st_ino == second.st_ino;
 }
 
+bool spi_folder_is(const char *path) {
+    struct stat found;
+    return !stat(path, &found) && S_ISDIR(found.st_mode);
+}
+
 sp_status spi_folder_create(const char *path, sp_error *error) {
     char part[4096];
     size_t length = strlen(path);

@@ -53,6 +53,9 @@ typedef enum spi_file_op { SPI_FILE_WRITE, SPI_FILE_SYNC, SPI_FILE_RENAME, SPI_F
 void spi_file_set_fault(int (*fault)(spi_file_op op));
 int spi_file_fault(spi_file_op op); /* what the hook says; 0 without one */
 
+/* Whether the path leads to a folder. */
+bool spi_folder_is(const char *path);
+
 /* Makes a folder and those above it, mode 0700 for new ones. */
 sp_status spi_folder_create(const char *path, sp_error *error);
 

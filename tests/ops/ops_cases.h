@@ -29,6 +29,8 @@ typedef struct ops_case {
     spi_op_kind kind;
     uint64_t seed;
     sp_dtype type;       /* of the weight: EMBED, MATMUL, HEAD */
+    sp_dtype scale_type; /* of an affine weight */
+    uint32_t scale_group;
     uint32_t rows, cols; /* of the weight; NORM, GATE, ADD, GATHER: cols is the width */
     bool bias, accumulate, in_place;
     uint32_t heads, kv_heads, head_dim, layers, layer, window, group;
@@ -96,7 +98,7 @@ typedef struct ops_result {
 /* After ops_run. Without `evaluate` only the hash is filled: evaluating is the slow part. */
 sp_status ops_compare(ops_bench *bench, bool evaluate, ops_result *result);
 
-/* The bytes of a weight: small scales, any quants. ops_weights.c */
+/* The bytes of a weight: small scales, any quants. What lies beside the codes of an affine one was allocated. ops_weights.c */
 void ops_fill_weight(spi_tensor *tensor, ops_random *random);
 
 /* The value of an element of a weight in double, decoded from the format's definition. ops_weights.c */

@@ -15,6 +15,16 @@ static bool add_tensor(ops_bench *bench, sp_dtype type, uint32_t rows, uint32_t 
         return false;
     }
     bench->tensor_count++;
+    if (spi_affine_bits(type)) {
+        const ops_case *test = &bench->test;
+        size_t plane = (size_t)rows * (cols / test->scale_group) * sp_dtype_block_bytes(test->scale_type);
+        void *scales = malloc(plane), *biases = malloc(plane);
+        tensor->affine =
+            (spi_affine){.scales = scales, .biases = biases, .type = test->scale_type, .group = test->scale_group};
+        if (!scales || !biases) {
+            return false;
+        }
+    }
     ops_fill_weight(tensor, random);
     return true;
 }
@@ -310,6 +320,8 @@ void ops_close(ops_bench *bench) {
     }
     for (uint32_t i = 0; i < bench->tensor_count; i++) {
         free((void *)(uintptr_t)bench->tensors[i].data);
+        free((void *)(uintptr_t)bench->tensors[i].affine.scales);
+        free((void *)(uintptr_t)bench->tensors[i].affine.biases);
     }
     free(bench->tokens);
     memset(bench, 0, sizeof *bench);

@@ -50,7 +50,7 @@ static void run_cases(const char *label, const ops_device *devices, uint32_t dev
         }
     }
     assert_true(values > 0);
-    print_message("%-14s %-9s %-5s %9llu values, largest error %.1e of the largest value, %.2f of its bound\n", label,
+    print_message("%-14s %-9s %-7s %9llu values, largest error %.1e of the largest value, %.2f of its bound\n", label,
                   spi_op_name(kind), ops_has_type(kind) ? sp_dtype_name(type) : "", values, error_max, worst);
     if (type == SP_F32) {
         assert_true(error_max <= 1e-4);
@@ -60,7 +60,7 @@ static void run_cases(const char *label, const ops_device *devices, uint32_t dev
 void ops_suite(const char *label, const ops_device *devices, uint32_t device_count) {
     static const sp_dtype types[] = {
 #define X(name, value, text, elements, bytes) name,
-        SP_DTYPE_LIST(X)
+        SP_DTYPE_LIST(X) SP_AFFINE_LIST(X)
 #undef X
     };
     print_message("seed %llu\n", (unsigned long long)test_seed());

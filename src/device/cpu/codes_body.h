@@ -16,15 +16,17 @@ SPI_INLINE bool codes_is_wide(sp_dtype type) {
 }
 
 #if defined(__AVX512F__)
-#define CODES_FLIP 128u
+#define CODES_FLIP          128u
+#define CODES_HALVE_AFFINE6 false
 SPI_INLINE bool codes_are_signed(sp_dtype type) {
     (void)type;
     return false;
 }
 #else
-#define CODES_FLIP 0u
+#define CODES_FLIP          0u
+#define CODES_HALVE_AFFINE6 true /* or 16-bit sums would not hold */
 SPI_INLINE bool codes_are_signed(sp_dtype type) {
-    return codes_is_wide(type);
+    return codes_is_wide(type) || type == SP_AFFINE8;
 }
 #endif
 
@@ -36,19 +38,27 @@ SPI_INLINE uint32_t codes_offset(sp_dtype type) {
     case SP_Q5_0:
     case SP_Q5_1:
     case SP_Q5_K:
+    case SP_AFFINE5:
     case SP_MXFP4: return 2;
     case SP_Q6_K: return 4;
+    case SP_AFFINE6: return CODES_HALVE_AFFINE6 ? 4 : 0;
     default: return codes_is_wide(type) ? CODES_FLIP / 8 : 0;
     }
 }
 
 /* Two scales in a block of 32 columns. */
 SPI_INLINE bool codes_has_halves(sp_dtype type) {
-    return type == SP_Q6_K || type == SP_Q3_K || type == SP_Q2_K;
+    return type == SP_Q6_K || type == SP_Q3_K || type == SP_Q2_K || (type == SP_AFFINE6 && CODES_HALVE_AFFINE6);
 }
 
 SPI_INLINE bool codes_has_min(sp_dtype type) {
-    return type == SP_Q4_1 || type == SP_Q5_1 || type == SP_Q4_K || type == SP_Q5_K || type == SP_Q2_K;
+    return type == SP_Q4_1 || type == SP_Q5_1 || type == SP_Q4_K || type == SP_Q5_K || type == SP_Q2_K ||
+           spi_affine_bits(type);
+}
+
+/* What the minimum gets for the offset: as many scales. */
+SPI_INLINE float codes_min_offset(sp_dtype type) {
+    return type == SP_AFFINE8 && codes_are_signed(type) ? 128 : 8.0f * (float)codes_offset(type);
 }
 
 /* Values with the offset added. */
@@ -100,10 +110,10 @@ typedef struct codes_unit {
     vf d, min;
 } codes_unit;
 
-SPI_INLINE codes_unit codes_open(sp_dtype type, const uint8_t *unit) {
+SPI_INLINE codes_unit codes_open(sp_dtype type, const uint8_t *unit, const spi_affine *affine) {
     codes_unit open = {0};
     const uint16_t *halves = (const uint16_t *)(const void *)unit;
-    const uint8_t *words = unit + spi_packed_words_offset(type, V_WIDTH);
+    const uint8_t *words = unit + spi_packed_words_offset(type, V_WIDTH, affine);
     const vi low4 = vi_set8(15), high2 = vi_set8(0x30);
     for (uint32_t i = 0; i < spi_packed_words(type); i++) {
         open.words[i] = vi_load(words + i * VI_BYTES);
@@ -156,8 +166,14 @@ SPI_INLINE void codes_small_scales(sp_dtype type, const codes_unit *open, const 
     }
 }
 
-SPI_INLINE codes_scales codes_block_scales(sp_dtype type, const codes_unit *open, const uint8_t *unit,
-                                           const uint32_t b) {
+SPI_INLINE vf codes_affine_number(const spi_affine *affine, const uint8_t *unit, uint32_t index) {
+    return affine->type == SP_F32   ? v_load((const float *)(const void *)unit + index * V_WIDTH)
+           : affine->type == SP_F16 ? v_load_f16((const uint16_t *)(const void *)unit + index * V_WIDTH)
+                                    : v_load_bf16((const uint16_t *)(const void *)unit + index * V_WIDTH);
+}
+
+SPI_INLINE codes_scales codes_block_scales(sp_dtype type, const codes_unit *open, const uint8_t *unit, const uint32_t b,
+                                           const spi_affine *affine) {
     codes_scales scales = {0};
     const uint16_t *halves = (const uint16_t *)(const void *)unit;
     switch (type) {
@@ -182,6 +198,17 @@ SPI_INLINE codes_scales codes_block_scales(sp_dtype type, const codes_unit *open
         scales.scale[0] = vi_as_f32(vi_max32(normal, vi_left32(vi_add32(e, vi_set32(1)), 21)));
         break;
     }
+    case SP_AFFINE2:
+    case SP_AFFINE3:
+    case SP_AFFINE4:
+    case SP_AFFINE5:
+    case SP_AFFINE6:
+    case SP_AFFINE8: {
+        const uint32_t group = b >> spi_packed_group_shift(affine);
+        scales.scale[0] = codes_affine_number(affine, unit, group);
+        scales.min[0] = codes_affine_number(affine, unit, spi_packed_groups(affine) + group);
+        break;
+    }
     default:
         scales.scale[0] = v_load_f16(halves + b * V_WIDTH);
         if (codes_has_min(type)) {
@@ -189,8 +216,12 @@ SPI_INLINE codes_scales codes_block_scales(sp_dtype type, const codes_unit *open
         }
         break;
     }
-    if (codes_has_min(type) && codes_offset(type)) {
-        scales.min[0] = v_fma(scales.scale[0], v_set(8.0f * (float)codes_offset(type)), scales.min[0]);
+    if (codes_has_min(type) && codes_min_offset(type) != 0) {
+        scales.min[0] = v_fma(scales.scale[0], v_set(codes_min_offset(type)), scales.min[0]);
+    }
+    if (spi_affine_bits(type) && codes_has_halves(type)) {
+        scales.scale[1] = scales.scale[0];
+        scales.min[1] = scales.min[0];
     }
     return scales;
 }

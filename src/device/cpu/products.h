@@ -9,7 +9,7 @@
 #include "device/cpu/kernels.h"
 #include "device/cpu/packed.h"
 
-/* Blocks of 32, and blocks of 256: type, name in functions. */
+/* Blocks of 32, blocks of 256, codes with scales beside them: type, name in functions. */
 #define SPI_SMALL_QUANTS(X)                                                                                            \
     X(SP_Q4_0, q4_0)                                                                                                   \
     X(SP_Q4_1, q4_1)                                                                                                   \
@@ -25,6 +25,13 @@
     X(SP_Q5_K, q5_k)                                                                                                   \
     X(SP_Q6_K, q6_k)                                                                                                   \
     X(SP_IQ4_XS, iq4_xs)
+#define SPI_AFFINE_QUANTS(X)                                                                                           \
+    X(SP_AFFINE2, affine2)                                                                                             \
+    X(SP_AFFINE3, affine3)                                                                                             \
+    X(SP_AFFINE4, affine4)                                                                                             \
+    X(SP_AFFINE5, affine5)                                                                                             \
+    X(SP_AFFINE6, affine6)                                                                                             \
+    X(SP_AFFINE8, affine8)
 #define SPI_FLOATS(X)                                                                                                  \
     X(SP_F32, f32)                                                                                                     \
     X(SP_F16, f16)                                                                                                     \
@@ -34,6 +41,7 @@ typedef void spi_cpu_product_kernel(const spi_cpu_product *args);
 #define X(type, name) extern spi_cpu_product_kernel spi_product_##name##_avx2, spi_product_##name##_avx512;
 SPI_SMALL_QUANTS(X)
 SPI_SUPER_QUANTS(X)
+SPI_AFFINE_QUANTS(X)
 SPI_FLOATS(X)
 #undef X
 
@@ -41,6 +49,7 @@ SPI_FLOATS(X)
 #define X(type, name) extern spi_cpu_product_kernel spi_product_##name##_amx;
 SPI_SMALL_QUANTS(X)
 SPI_SUPER_QUANTS(X)
+SPI_AFFINE_QUANTS(X)
 X(SP_BF16, bf16)
 #undef X
 #define SPI_AMX_ROWS          32u

@@ -31,14 +31,15 @@ typedef struct quant_totals {
 #define QUANT_KEEP(s) __asm__ volatile("" : VI_REGISTER(s) : : "memory")
 
 SPI_INLINE void quant_block(sp_dtype type, const codes_unit *open, const uint8_t *unit, const uint32_t b,
-                            const uint8_t *act, const uint32_t tokens, const bool ahead, quant_totals *totals) {
+                            const uint8_t *act, const uint32_t tokens, const bool ahead, const spi_affine *affine,
+                            quant_totals *totals) {
     const bool halves = codes_has_halves(type), are_signed = codes_are_signed(type);
     const size_t block_bytes = spi_packed_block_bytes(type, V_WIDTH);
-    const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH) + b * block_bytes;
+    const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH, affine) + b * block_bytes;
     for (uint32_t at = 0; ahead && at < block_bytes; at += 64) {
         v_ahead(block + at);
     }
-    const codes_scales scales = codes_block_scales(type, open, unit, b);
+    const codes_scales scales = codes_block_scales(type, open, unit, b, affine);
     for (uint32_t h = 0; h < (halves ? 2 : 1); h++) {
         const uint32_t first = h * 4, end = halves ? first + 4 : SPI_PACKED_STEPS;
         vi s[QUANT_FEW_TOKENS];
@@ -69,9 +70,9 @@ SPI_INLINE void quant_block(sp_dtype type, const codes_unit *open, const uint8_t
 
 /* The first `blocks` blocks of a unit, or all. */
 SPI_INLINE void quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, const uint8_t *act,
-                           const uint32_t tokens, const bool ahead, quant_totals *totals) {
-    const codes_unit open = codes_open(type, unit);
-    for (uint32_t at = 0; ahead && at < spi_packed_blocks_offset(type, V_WIDTH); at += 64) {
+                           const uint32_t tokens, const bool ahead, const spi_affine *affine, quant_totals *totals) {
+    const codes_unit open = codes_open(type, unit, affine);
+    for (uint32_t at = 0; ahead && at < spi_packed_blocks_offset(type, V_WIDTH, affine); at += 64) {
         v_ahead(unit + at);
     }
 #pragma GCC unroll 8
@@ -79,14 +80,15 @@ SPI_INLINE void quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, 
         if (b == blocks) {
             break;
         }
-        quant_block(type, &open, unit, b, act + b * SPI_I8_TOKEN_BYTES * tokens, tokens, ahead, totals);
+        quant_block(type, &open, unit, b, act + b * SPI_I8_TOKEN_BYTES * tokens, tokens, ahead, affine, totals);
     }
 }
 
 /* One tile of a few tokens, with weights as they come. */
 SPI_INLINE void quant_few_tokens(sp_dtype type, const spi_cpu_product *args, const uint32_t tokens, const bool ahead) {
+    const spi_affine *affine = &args->tensor->affine;
     const uint32_t blocks = args->cols / SPI_PACKED_COLUMNS, unit_blocks = spi_packed_unit_blocks(type);
-    const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH);
+    const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH, affine);
     const size_t group_bytes = spi_packed_units(type, args->cols) * SPI_PACKED_SETS * unit_bytes;
     const uint8_t *unit = (const uint8_t *)args->weights + args->row_first / QUANT_ROWS * group_bytes;
     for (uint32_t r = 0; r < args->row_count; r += QUANT_ROWS) {
@@ -97,7 +99,7 @@ SPI_INLINE void quant_few_tokens(sp_dtype type, const spi_cpu_product *args, con
         const uint8_t *act = args->acts;
         for (uint32_t b = 0; b < blocks; b += unit_blocks, act += unit_blocks * SPI_I8_TOKEN_BYTES * tokens) {
             for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += unit_bytes) {
-                quant_unit(type, unit, blocks - b, act, tokens, ahead, &totals[set]);
+                quant_unit(type, unit, blocks - b, act, tokens, ahead, affine, &totals[set]);
             }
         }
         for (uint32_t t = 0; t < tokens; t++) {
@@ -109,16 +111,17 @@ SPI_INLINE void quant_few_tokens(sp_dtype type, const spi_cpu_product *args, con
 }
 
 SPI_INLINE spi_tile_class quant_class(sp_dtype type) {
-    return codes_are_signed(type)   ? SPI_TILE_SIGNED
+    return codes_are_signed(type)   ? (codes_has_min(type) ? SPI_TILE_SIGNED_MIN : SPI_TILE_SIGNED)
            : codes_has_halves(type) ? (codes_has_min(type) ? SPI_TILE_HALVES_MIN : SPI_TILE_HALVES)
                                     : (codes_has_min(type) ? SPI_TILE_MIN : SPI_TILE_PLAIN);
 }
 
 /* One set of rows of a unit, into its places in expanded blocks. */
-SPI_INLINE void quant_expand_unit(sp_dtype type, const uint8_t *unit, uint32_t set, uint32_t blocks, uint8_t *to) {
+SPI_INLINE void quant_expand_unit(sp_dtype type, const uint8_t *unit, uint32_t set, uint32_t blocks,
+                                  const spi_affine *affine, uint8_t *to) {
     const uint32_t halves = codes_has_halves(type) ? 2 : 1;
-    const codes_unit open = codes_open(type, unit);
-    const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH);
+    const codes_unit open = codes_open(type, unit, affine);
+    const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH, affine);
 #pragma GCC unroll 8
     for (uint32_t b = 0; b < spi_packed_unit_blocks(type); b++) {
         if (b == blocks) {
@@ -128,7 +131,7 @@ SPI_INLINE void quant_expand_unit(sp_dtype type, const uint8_t *unit, uint32_t s
         for (uint32_t i = 0; i < SPI_PACKED_STEPS; i++) {
             vi_store(to + (i * SPI_PACKED_SETS + set) * VI_BYTES, codes_step(type, block, i));
         }
-        const codes_scales scales = codes_block_scales(type, &open, unit, b);
+        const codes_scales scales = codes_block_scales(type, &open, unit, b, affine);
         float *scale = (float *)(void *)(to + SPI_PACKED_STEPS * SPI_PACKED_SETS * VI_BYTES) + set * V_WIDTH;
         float *min = scale + halves * SPI_PACKED_SETS * V_WIDTH;
         for (uint32_t h = 0; h < halves; h++) {
@@ -143,11 +146,13 @@ SPI_INLINE void quant_expand_unit(sp_dtype type, const uint8_t *unit, uint32_t s
 }
 
 /* TILE_BLOCKS blocks, or what is left of them; returns what lies behind. */
-SPI_INLINE const uint8_t *quant_expand(sp_dtype type, const uint8_t *unit, uint32_t blocks, uint8_t *to) {
+SPI_INLINE const uint8_t *quant_expand(sp_dtype type, const uint8_t *unit, uint32_t blocks, const spi_affine *affine,
+                                       uint8_t *to) {
     const uint32_t unit_blocks = spi_packed_unit_blocks(type);
     for (uint32_t b = 0; b < TILE_BLOCKS && b < blocks; b += unit_blocks) {
-        for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += spi_packed_unit_bytes(type, V_WIDTH)) {
-            quant_expand_unit(type, unit, set, blocks - b, to + b * spi_tile_block_bytes(quant_class(type), V_WIDTH));
+        for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += spi_packed_unit_bytes(type, V_WIDTH, affine)) {
+            quant_expand_unit(type, unit, set, blocks - b, affine,
+                              to + b * spi_tile_block_bytes(quant_class(type), V_WIDTH));
         }
     }
     return unit;
@@ -196,14 +201,15 @@ SPI_INLINE void quant_product(sp_dtype type, const spi_cpu_product *args) {
     case 4: quant_few_tokens(type, args, 4, false); return;
     default: break;
     }
+    const spi_affine *affine = &args->tensor->affine;
     const uint32_t blocks = args->cols / SPI_PACKED_COLUMNS, unit_blocks = spi_packed_unit_blocks(type);
-    const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH);
+    const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH, affine);
     const size_t group_bytes = spi_packed_units(type, args->cols) * SPI_PACKED_SETS * unit_bytes;
     const uint8_t *unit = (const uint8_t *)args->weights + args->row_first / QUANT_ROWS * group_bytes;
     const uint8_t *end = unit + (args->row_count + QUANT_ROWS - 1) / QUANT_ROWS * group_bytes;
     for (uint32_t r = 0; r < args->row_count; r += QUANT_ROWS) {
         for (uint32_t b = 0; b < blocks; b += TILE_BLOCKS) {
-            unit = quant_expand(type, unit, blocks - b, args->scratch);
+            unit = quant_expand(type, unit, blocks - b, affine, args->scratch);
             size_t next_bytes = TILE_BLOCKS / unit_blocks * SPI_PACKED_SETS * unit_bytes;
             quant_piece piece = {.row = r,
                                  .first = b,

@@ -29,13 +29,12 @@
 #define TABLE_MANY(name, from) .product_many = NULL
 #endif
 
-static size_t table_packed_bytes(sp_dtype type, uint32_t rows, uint32_t cols) {
-    return spi_packed_bytes(type, V_WIDTH, rows, cols);
+static size_t table_packed_bytes(const spi_tensor *tensor) {
+    return spi_packed_bytes(tensor, V_WIDTH);
 }
 
-static void table_pack(sp_dtype type, void *packed, const void *source, uint32_t rows, uint32_t cols,
-                       uint32_t group_first, uint32_t group_count) {
-    spi_pack(type, V_WIDTH, TABLE_FLIP, packed, source, rows, cols, group_first, group_count);
+static void table_pack(void *packed, const spi_tensor *tensor, uint32_t group_first, uint32_t group_count) {
+    spi_pack(V_WIDTH, TABLE_FLIP, packed, tensor, group_first, group_count);
 }
 
 static const spi_cpu_type types[] = {
@@ -53,7 +52,7 @@ static const spi_cpu_type types[] = {
      .pack = table_pack,                                                                                               \
      .product = TABLE_NAME(spi_product_##name),                                                                        \
      TABLE_MANY(name, SPI_AMX_QUANT_TOKENS)},
-    SPI_SMALL_QUANTS(X) SPI_SUPER_QUANTS(X)
+    SPI_SMALL_QUANTS(X) SPI_SUPER_QUANTS(X) SPI_AFFINE_QUANTS(X)
 #undef X
 };
 

@@ -20,7 +20,8 @@ typedef enum spi_tile_class {
     SPI_TILE_MIN,        /* and what is added for each activation */
     SPI_TILE_HALVES,     /* one scale for 16 columns */
     SPI_TILE_HALVES_MIN, /* both */
-    SPI_TILE_SIGNED      /* codes are signed bytes; one scale */
+    SPI_TILE_SIGNED,     /* codes are signed bytes; one scale */
+    SPI_TILE_SIGNED_MIN  /* and what is added */
 } spi_tile_class;
 
 typedef struct spi_tile {
@@ -36,7 +37,7 @@ typedef struct spi_tile {
 
 static inline size_t spi_tile_block_bytes(spi_tile_class class, uint32_t lanes) {
     uint32_t halves = class == SPI_TILE_HALVES || class == SPI_TILE_HALVES_MIN ? 2 : 1;
-    uint32_t mins = class == SPI_TILE_MIN || class == SPI_TILE_HALVES_MIN ? 2 : 1;
+    uint32_t mins = class == SPI_TILE_MIN || class == SPI_TILE_HALVES_MIN || class == SPI_TILE_SIGNED_MIN ? 2 : 1;
     return (size_t)(SPI_PACKED_STEPS + halves * mins) * SPI_PACKED_SETS * lanes * 4;
 }
 

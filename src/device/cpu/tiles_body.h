@@ -17,8 +17,8 @@ typedef struct tile_sums {
 SPI_INLINE void tile_block(const spi_tile_class class, const uint8_t *block, const uint8_t *act, const uint32_t tokens,
                            const uint32_t offset, tile_sums *sums) {
     const bool halves = class == SPI_TILE_HALVES || class == SPI_TILE_HALVES_MIN;
-    const bool mins = class == SPI_TILE_MIN || class == SPI_TILE_HALVES_MIN;
-    const bool are_signed = class == SPI_TILE_SIGNED;
+    const bool are_signed = class == SPI_TILE_SIGNED || class == SPI_TILE_SIGNED_MIN;
+    const bool mins = class == SPI_TILE_MIN || class == SPI_TILE_HALVES_MIN || class == SPI_TILE_SIGNED_MIN;
     const float *scale = (const float *)(const void *)(block + SPI_PACKED_STEPS * SPI_PACKED_SETS * VI_BYTES);
     const float *min = scale + (halves ? 2 : 1) * SPI_PACKED_SETS * V_WIDTH;
     vi s[TILE_TOKENS][SPI_PACKED_SETS];
@@ -103,6 +103,7 @@ SPI_INLINE void tile_of_class(spi_tile_class class, const spi_tile *tile) {
     case SPI_TILE_HALVES: tile_any(SPI_TILE_HALVES, tile); break;
     case SPI_TILE_HALVES_MIN: tile_any(SPI_TILE_HALVES_MIN, tile); break;
     case SPI_TILE_SIGNED: tile_any(SPI_TILE_SIGNED, tile); break;
+    case SPI_TILE_SIGNED_MIN: tile_any(SPI_TILE_SIGNED_MIN, tile); break;
     }
 }
 

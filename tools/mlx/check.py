@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+"""Hold samepage's logits of MLX folders against an evaluation in double precision, beside mlx-lm's own error.
+
+For every folder of cases.py: it is made anew and must be the one that the golden file names; then samepage computes the
+logits of the same tokens, on every device asked for, in one batch and token by token. It fails if our error (root mean
+square over all logits) is larger than mlx-lm's with the folder's own type of numbers, where that is one of 16 bits; or
+larger than 1e-4 where nothing rounds but keys and values; or if mlx's golden logits are further from ours than the two
+errors allow.
+
+    check.py build/samepage [--devices cpu,cpu:avx2,cpu:reference,vulkan] [--golden FOLDER] [names...]
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+
+import cases
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "oracle"))
+from evaluate import relative_errors  # noqa: E402
+import models  # noqa: E402
+
+EXACT_MAX = 1e-4  # keys and values in f16, which is a session's format, cost less
+EXACT = ("cpu:reference", "vulkan")  # activations are not rounded there
+
+
+def compute(a, path, tokens, device, step):
+    out = os.path.join(a.work, "mlx-out.f32")
+    name, _, isa = device.partition(":")
+    command = [a.samepage, "logits", "-m", path, "--tokens", ",".join(map(str, tokens)), "-o", out, "-d", name]
+    subprocess.run(command + (["--isa", isa] if isa else []) + (["--step"] if step else []), check=True)
+    return np.fromfile(out, "<f4").reshape(len(tokens), -1)
+
+
+def check_model(a, name, golden, theirs, problems):
+    path, tokens, exact = cases.make(name, a.work)
+    if cases.digest(path) != golden["files"]:
+        problems.append(f"{name}: the folder is not the one that the golden file is of")
+        return
+    truth = exact.logits(tokens)
+    how = cases.CASES[name][1]
+    for device in a.devices:
+        line = []
+        for way, step in (("batch", False), ("step", True)):
+            if step and a.short and device != "cpu":
+                continue
+            got = compute(a, path, tokens, device, step)
+            largest, rms = relative_errors(got, truth)
+            line.append(f"{way} {rms:.2e}")
+            limit = golden["errors"][f"own-{way}"][1]
+            if how["dtype"] != "f32" and not golden["alone"]:
+                line.append(f"({rms / limit:5.3f} of mlx's)")
+                if not rms <= limit:
+                    problems.append(f"{name} on {device}, {way}: the error {rms:.2e} is larger than mlx's {limit:.2e}")
+            if device in EXACT and not rms <= EXACT_MAX:
+                problems.append(f"{name} on {device}, {way}: the error {rms:.2e} is larger than {EXACT_MAX:.0e}")
+            apart = relative_errors(got[-1], theirs.astype(np.float64))[1]
+            if not golden["alone"] and not apart <= 3 * (rms + golden["errors"]["f32-step"][1]) + 1e-6:
+                problems.append(f"{name} on {device}, {way}: mlx's logits are {apart:.2e} away")
+        print(f"{name:20} {device:14}", *line, flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("samepage", help="the program")
+    parser.add_argument("--devices", default="cpu,cpu:avx2,cpu:reference,vulkan", help="comma-separated")
+    parser.add_argument("--golden", default=os.path.join(models.ROOT, "tests", "golden", "mlx"))
+    parser.add_argument("--work", default=os.path.join(models.ROOT, "build", "oracle"))
+    parser.add_argument("--short", action="store_true", help="token by token on the cpu device only")
+    parser.add_argument("names", nargs="*", help="folders of cases.py (all)")
+    a = parser.parse_intermixed_args()
+    a.devices = a.devices.split(",")
+    os.makedirs(a.work, exist_ok=True)
+    with open(os.path.join(a.golden, "logits.json")) as file:
+        golden = json.load(file)["models"]
+    theirs, at, problems = np.fromfile(os.path.join(a.golden, "logits.bin"), "<f4"), 0, []
+    for name, record in golden.items():
+        if not a.names or name in a.names:
+            check_model(a, name, record, theirs[at:at + record["vocab"]], problems)
+        at += record["vocab"]
+    print("\n".join(["", *problems]) if problems else "\nmlx: ok")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
