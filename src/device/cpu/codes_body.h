@@ -1,8 +1,8 @@
 /* device/cpu/codes_body.h - reading packed.h's units with vectors: codes of a step, and scales of a block, as f32.
  *
  * Every function is for a constant type, so that an instance has no decision left in it. Codes are unsigned bytes to which
- * codes_offset was added; only AVX2 takes those of 8-bit types as signed, for want of an instruction that could add
- * their products in 16 bits. May include: device, dtype, os, base.
+ * codes_offset was added; AVX2 and NEON without dot products take those of 8-bit types as signed, apart from the others,
+ * because their products do not add up in 16 bits. May include: device, dtype, os, base.
  */
 #ifndef SPI_DEVICE_CPU_CODES_BODY_H
 #define SPI_DEVICE_CPU_CODES_BODY_H
@@ -16,17 +16,18 @@ SPI_INLINE bool codes_is_wide(sp_dtype type) {
 }
 
 #if defined(__AVX512F__)
-#define CODES_FLIP 128u
-SPI_INLINE bool codes_are_signed(sp_dtype type) {
-    (void)type;
-    return false;
-}
+#define CODES_FLIP   128u
+#define CODES_SIGNED false
+#elif defined(SPI_ARM_DOTPROD)
+#define CODES_FLIP   0u /* dot products take all codes as signed, which those of fewer bits may as well be */
+#define CODES_SIGNED false
 #else
-#define CODES_FLIP 0u
-SPI_INLINE bool codes_are_signed(sp_dtype type) {
-    return codes_is_wide(type);
-}
+#define CODES_FLIP   0u
+#define CODES_SIGNED true
 #endif
+SPI_INLINE bool codes_are_signed(sp_dtype type) {
+    return CODES_SIGNED && codes_is_wide(type);
+}
 
 /* In units of 8: what a value has more as a code. The 5-bit types with a minimum have it so that 16-bit sums hold. */
 SPI_INLINE uint32_t codes_offset(sp_dtype type) {
