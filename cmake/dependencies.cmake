@@ -9,7 +9,7 @@ pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3)
 
 pkg_check_modules(CJSON REQUIRED IMPORTED_TARGET libcjson)
 
-find_library(WASMTIME_LIBRARY NAMES wasmtime PATHS "${SAMEPAGE_WASMTIME_DIR}" NO_DEFAULT_PATH)
+find_library(WASMTIME_LIBRARY NAMES wasmtime PATHS "${SAMEPAGE_WASMTIME_DIR}" NO_DEFAULT_PATH NO_CMAKE_FIND_ROOT_PATH)
 if(NOT WASMTIME_LIBRARY)
   message(FATAL_ERROR "libwasmtime.so is not in ${SAMEPAGE_WASMTIME_DIR}: run tools/bootstrap.sh")
 endif()

@@ -3,7 +3,7 @@
 # library out of its PyPI wheel, checked by hash, into .deps/. Needs root or sudo only if a package is missing.
 # With --headers also Wasmtime's official C headers, out of a crate (needs cargo): a test then holds our declarations
 # of them against those. With --cuda also NVIDIA's compiler, out of PyPI wheels, for -DSAMEPAGE_CUDA=ON on a machine
-# that has no CUDA toolkit.
+# that has no CUDA toolkit. With --arm what make test-arm needs: see tools/bootstrap_arm.sh.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +14,9 @@ packages=(
     libvulkan-dev libvulkan1 mesa-vulkan-drivers glslc spirv-tools # the Vulkan device; Mesa's software driver
     libcmocka-dev clang-format clang-tidy libclang-rt-14-dev llvm # tests, lint, fuzzing
 )
+if [ "${1:-}" = --arm ]; then
+    packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user dpkg-dev make tcl)
+fi
 wasmtime_version=48.0.0
 
 missing=()
@@ -87,4 +90,8 @@ if ! cmp -s tools/requirements-test.txt .deps/venv/requirements.txt; then
     .deps/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
         --require-hashes -r tools/requirements-test.txt
     cp tools/requirements-test.txt .deps/venv/requirements.txt
+fi
+
+if [ "${1:-}" = --arm ]; then
+    tools/bootstrap_arm.sh
 fi

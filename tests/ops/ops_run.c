@@ -221,7 +221,9 @@ static sp_status build_regions(ops_bench *bench, ops_random *random, sp_error *e
     }
     bench->region_bytes = (size_t)most + KV_GAP_BYTES;
     for (uint32_t i = 0; i < bench->test.region_count; i++) {
-        sp_region_options options = {.reserve_bytes = (size_t)1 << 30, .size_bytes = bench->region_bytes};
+        /* No more than is needed: an emulator of processors keeps a record of every page that is reserved. */
+        size_t reserve_bytes = (bench->region_bytes / SP_REGION_ALIGN_BYTES + 1) * SP_REGION_ALIGN_BYTES;
+        sp_region_options options = {.reserve_bytes = reserve_bytes, .size_bytes = bench->region_bytes};
         sp_status status = sp_region_create(&options, &bench->regions[i], error);
         if (!status) {
             status = sp_device_link(bench->on->device, bench->regions[i], error);

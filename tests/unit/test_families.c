@@ -321,8 +321,9 @@ static void append(sp_session *session, const int32_t *tokens, uint32_t count) {
 static double distance(const float *a, const float *b) {
     double largest = 0, difference = 0;
     for (uint32_t i = 0; i < TINY_VOCAB; i++) {
-        largest = fmax(largest, fabs((double)b[i]));
-        difference = fmax(difference, fabs((double)a[i] - (double)b[i]));
+        double value = fabs((double)b[i]), change = fabs((double)a[i] - (double)b[i]);
+        largest = value > largest ? value : largest;
+        difference = change > difference ? change : difference;
     }
     return difference / largest;
 }

@@ -1,8 +1,8 @@
 /* device/cpu/codes_body.h - reading packed.h's units with vectors: codes of a step, and scales of a block, as f32.
  *
  * Every function is for a constant type, so that an instance has no decision left in it. Codes are unsigned bytes to which
- * codes_offset was added; only AVX2 takes those of 8-bit types as signed, for want of an instruction that could add
- * their products in 16 bits. May include: device, dtype, os, base.
+ * codes_offset was added; AVX2 and NEON without dot products take those of 8-bit types as signed, apart from the others,
+ * because their products do not add up in 16 bits. May include: device, dtype, os, base.
  */
 #ifndef SPI_DEVICE_CPU_CODES_BODY_H
 #define SPI_DEVICE_CPU_CODES_BODY_H
@@ -16,19 +16,18 @@ SPI_INLINE bool codes_is_wide(sp_dtype type) {
 }
 
 #if defined(__AVX512F__)
-#define CODES_FLIP          128u
-#define CODES_HALVE_AFFINE6 false
-SPI_INLINE bool codes_are_signed(sp_dtype type) {
-    (void)type;
-    return false;
-}
+#define CODES_FLIP   128u
+#define CODES_SIGNED false
+#elif defined(SPI_ARM_DOTPROD)
+#define CODES_FLIP   0u /* dot products take all codes as signed, which those of fewer bits may as well be */
+#define CODES_SIGNED false
 #else
-#define CODES_FLIP          0u
-#define CODES_HALVE_AFFINE6 true /* or 16-bit sums would not hold */
-SPI_INLINE bool codes_are_signed(sp_dtype type) {
-    return codes_is_wide(type) || type == SP_AFFINE8;
-}
+#define CODES_FLIP   0u
+#define CODES_SIGNED true
 #endif
+SPI_INLINE bool codes_are_signed(sp_dtype type) {
+    return CODES_SIGNED && (codes_is_wide(type) || type == SP_AFFINE8);
+}
 
 /* In units of 8: what a value has more as a code. The 5-bit types with a minimum have it so that 16-bit sums hold. */
 SPI_INLINE uint32_t codes_offset(sp_dtype type) {
@@ -41,14 +40,14 @@ SPI_INLINE uint32_t codes_offset(sp_dtype type) {
     case SP_AFFINE5:
     case SP_MXFP4: return 2;
     case SP_Q6_K: return 4;
-    case SP_AFFINE6: return CODES_HALVE_AFFINE6 ? 4 : 0;
+    case SP_AFFINE6: return CODES_SIGNED ? 4 : 0; /* where sums are of 16 bits, they would not hold otherwise */
     default: return codes_is_wide(type) ? CODES_FLIP / 8 : 0;
     }
 }
 
 /* Two scales in a block of 32 columns. */
 SPI_INLINE bool codes_has_halves(sp_dtype type) {
-    return type == SP_Q6_K || type == SP_Q3_K || type == SP_Q2_K || (type == SP_AFFINE6 && CODES_HALVE_AFFINE6);
+    return type == SP_Q6_K || type == SP_Q3_K || type == SP_Q2_K || (type == SP_AFFINE6 && CODES_SIGNED);
 }
 
 SPI_INLINE bool codes_has_min(sp_dtype type) {
@@ -58,7 +57,7 @@ SPI_INLINE bool codes_has_min(sp_dtype type) {
 
 /* What the minimum gets for the offset: as many scales. */
 SPI_INLINE float codes_min_offset(sp_dtype type) {
-    return type == SP_AFFINE8 && codes_are_signed(type) ? 128 : 8.0f * (float)codes_offset(type);
+    return type == SP_AFFINE8 && !CODES_FLIP ? 128 : 8.0f * (float)codes_offset(type);
 }
 
 /* Values with the offset added. */

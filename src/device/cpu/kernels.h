@@ -151,6 +151,11 @@ extern const spi_cpu_kernels spi_cpu_kernels_reference;
 extern const spi_cpu_kernels spi_cpu_kernels_avx2;
 extern const spi_cpu_kernels spi_cpu_kernels_avx512;
 extern const spi_cpu_kernels spi_cpu_kernels_amx;
+#elif defined(__aarch64__)
+extern const spi_cpu_kernels spi_cpu_kernels_neon;
+extern const spi_cpu_kernels spi_cpu_kernels_dotprod;
+extern const spi_cpu_kernels spi_cpu_kernels_i8mm;
+extern const spi_cpu_kernels spi_cpu_kernels_bf16;
 #endif
 
 /* isa NULL: the best that this processor has. SP_UNSUPPORTED names what it has. */
