@@ -37,6 +37,7 @@ run asan -LE e2e
 # actors, sessions, Vulkan.
 run tsan -R 'pool|ops_cpu|quantise|guest_(run|crowd|jobs|memory|wasi)$'
 if [ "$tier" = long ]; then
+    SAMEPAGE_OPS_FULL=1 ctest --test-dir build --output-on-failure -R ops/test_ops_metal
     SAMEPAGE_FAULT_RUNS=100 ctest --test-dir build --output-on-failure -R fault/test_actor # more than 500 runs
     run debug
     run asan

@@ -58,6 +58,10 @@ static void run_cases(const char *label, const ops_device *devices, uint32_t dev
 }
 
 void ops_suite(const char *label, const ops_device *devices, uint32_t device_count) {
+    ops_suite_sample(label, devices, device_count, 1);
+}
+
+void ops_suite_sample(const char *label, const ops_device *devices, uint32_t device_count, uint32_t one_in) {
     static const sp_dtype types[] = {
 #define X(name, value, text, elements, bytes) name,
         SP_DTYPE_LIST(X)
@@ -67,7 +71,8 @@ void ops_suite(const char *label, const ops_device *devices, uint32_t device_cou
     for (int kind = 0; kind < SPI_OP_KIND_COUNT; kind++) {
         bool typed = ops_has_type((spi_op_kind)kind);
         for (uint32_t t = 0; t < (typed ? sizeof types / sizeof types[0] : 1); t++) {
-            run_cases(label, devices, device_count, (spi_op_kind)kind, types[t], typed ? CASES_PER_TYPE : CASES_PER_OP);
+            run_cases(label, devices, device_count, (spi_op_kind)kind, types[t],
+                      (typed ? CASES_PER_TYPE : CASES_PER_OP) / one_in);
         }
     }
 }

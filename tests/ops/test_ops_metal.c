@@ -1,25 +1,19 @@
 /* tests/ops/test_ops_metal.c - every op on Metal, against double. Elsewhere than on a Mac the device is the stand-in of
  * tests/emulation: the cases then run in three orders of threads and of dispatches, which must give the same bits, and
  * with buffers so short that weights are cut into pieces and sessions into spans. */
-#include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "device/metal/metal.h"
-#include "emulation/emulation.h"
 #include "ops/ops_suite.h"
+#include "support/metal_rig.h"
 #include "support/support.h"
 
-static emu_settings *(*settings)(void);
-static const char *(*violation)(void);
+#define SAMPLE 4u
 
-static int find_emulation(void **state) {
-    (void)state;
-    void *library = dlopen("libsamepage_metal_emulation.so", RTLD_NOW | RTLD_LOCAL);
-    void *found[] = {library ? dlsym(library, "emu_get_settings") : NULL,
-                     library ? dlsym(library, "emu_violation") : NULL};
-    memcpy(&settings, &found[0], sizeof settings);
-    memcpy(&violation, &found[1], sizeof violation);
+/* Without the stand-in it is the real device, if there is one. */
+static int find(void **state) {
+    metal_find(state);
     return 0;
 }
 
@@ -35,24 +29,16 @@ static sp_device *open_metal(void) {
     return device;
 }
 
-static void check_rules(void) {
-    const char *broken = violation ? violation() : NULL;
-    if (broken) {
-        print_error("a rule of Metal's was broken: %s\n", broken);
-    }
-    assert_null(broken);
-}
-
-/* The same device in each of the orders; on a Mac there is one order, the device's own. */
-static void run_suite(const spi_mt_limits *limits, const char *what) {
+/* The same device in so many orders; on a Mac there is one, the device's own. */
+static void run_suite(const spi_mt_limits *limits, const char *what, uint32_t orders, bool mapped) {
     ops_device devices[EMU_ORDER_COUNT];
-    uint32_t count = settings ? EMU_ORDER_COUNT : 1;
+    uint32_t count = metal.settings ? orders : 1;
     spi_mt_test_limits(limits);
     for (uint32_t i = 0; i < count; i++) {
-        if (settings) {
-            settings()->order = (emu_order)i;
+        if (metal.settings) {
+            metal.settings()->order = (emu_order)i;
         }
-        devices[i] = (ops_device){.device = open_metal(), .exact_acts = true};
+        devices[i] = (ops_device){.device = open_metal(), .exact_acts = true, .mapped_weights = mapped};
     }
     spi_mt_test_limits(NULL);
     sp_device_info info;
@@ -60,27 +46,37 @@ static void run_suite(const spi_mt_limits *limits, const char *what) {
     print_message("metal/%s: %s\n", what, info.description);
     char label[64];
     snprintf(label, sizeof label, "metal/%s", what);
-    ops_suite(label, devices, count);
+    /* Lanes are slow where they are fibers: make test-long runs all cases, and each in every order. */
+    ops_suite_sample(label, devices, count, metal.settings && !getenv("SAMEPAGE_OPS_FULL") ? SAMPLE : 1);
     for (uint32_t i = 0; i < count; i++) {
         ops_suite_matmul(label, devices[i].device);
         sp_device_close(devices[i].device);
     }
-    check_rules();
+    if (metal.settings) {
+        metal_check();
+    }
 }
 
 static void test_own_limits(void **state) {
     (void)state;
-    run_suite(NULL, "own");
+    run_suite(NULL, "own", EMU_ORDER_COUNT, false);
 }
 
 /* Barely more than twice the largest KV block of a case: sessions are cut into spans. */
 static void test_small_limits(void **state) {
     (void)state;
     spi_mt_limits limits = {.buffer_bytes_max = (uint64_t)768 << 10, .piece_bytes_max = 4096, .slab_bytes = 16384};
-    run_suite(&limits, "small");
+    run_suite(&limits, "small", EMU_ORDER_COUNT, false);
+}
+
+/* Weights that are not copied, in bindings that begin where they may. */
+static void test_in_place(void **state) {
+    (void)state;
+    run_suite(NULL, "in place", 1, true);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits)};
-    return cmocka_run_group_tests(tests, find_emulation, NULL);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits),
+                                       cmocka_unit_test(test_in_place)};
+    return cmocka_run_group_tests(tests, find, NULL);
 }

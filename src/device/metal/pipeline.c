@@ -16,6 +16,9 @@ static sp_status compile_library(spi_mt *mt, spi_mt_kernel kernel, sp_error *err
         return SP_OK;
     }
     spi_mt_id options = spi_mt_new_of_class(objc, "MTLCompileOptions"), why = NULL;
+    if (!options) { /* without them math would be fast */
+        return spi_fail(error, SP_NO_MEMORY, "metal: no memory to compile a kernel");
+    }
     spi_mt_set_fast_math(objc, options, false);
     spi_mt_set_language(objc, options, SPI_MT_LANGUAGE_2_3);
     spi_mt_id text = spi_mt_text(objc, spi_mt_sources[kernel].text);
@@ -32,6 +35,9 @@ static spi_mt_id make_function(spi_mt *mt, spi_mt_kernel kernel, sp_dtype type, 
     const spi_mt_runtime *objc = &mt->objc;
     uint32_t value = (uint32_t)type;
     spi_mt_id constants = spi_mt_new_of_class(objc, "MTLFunctionConstantValues");
+    if (!constants) {
+        return NULL;
+    }
     spi_mt_set_constant(objc, constants, &value, SPI_MT_DATA_UINT, 0);
     spi_mt_id name = spi_mt_text(objc, "main0");
     spi_mt_id function = spi_mt_new_function(objc, mt->libraries[kernel], name, constants, why);
