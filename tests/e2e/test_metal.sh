@@ -22,4 +22,10 @@ import numpy, sys
 a, b = (numpy.fromfile(f, "<f4") for f in sys.argv[1:])
 assert len(a) == 6 * 3072 and numpy.abs(a - b).max() <= 2e-2 * numpy.abs(b).max(), numpy.abs(a - b).max()
 ' "$work/metal" "$work/cpu" || fail "the logits of metal are not those of the reference"
+# The block for reports.
+"$SAMEPAGE" doctor --full -m $model -d metal >"$work/block" || fail "the self-test fails: $(cat "$work/block")"
+for line in '^---- samepage doctor --full' 'nothing copied' 'the same bytes' '16384 of 16384 right' '5\.45 times' \
+    'same tokens afterwards +8 of 8' 'weights in the mapped file +8\.[0-9]+ MiB' '^---- everything is as it should be ----$'; do
+    grep -Eq -e "$line" "$work/block" || fail "no /$line/ in: $(cat "$work/block")"
+done
 echo "metal: ok"
