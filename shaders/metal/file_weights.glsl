@@ -25,9 +25,12 @@ layout(std430, binding = 2) readonly buffer Words { uint words[]; };
 
 const uint PARTS = 8u; // of four weights each
 
-// Sixteen signed bytes each: spi_iq4_values and spi_mxfp4_values.
-const uvec4 IQ4_VALUES = uvec4(0xbfad9881u, 0xf6eaddcfu, 0x26190d01u, 0x71594535u);
-const uvec4 MXFP4_VALUES = uvec4(0x03020100u, 0x0c080604u, 0xfdfeff00u, 0xf4f8fafcu);
+// Sixteen signed bytes: spi_mxfp4_values or spi_iq4_values. Numbers by themselves, since these are constants that follow
+// from a pipeline's, and not every compiler of those has to know vectors.
+const uint VALUES_0 = TYPE == MXFP4 ? 0x03020100u : 0xbfad9881u;
+const uint VALUES_4 = TYPE == MXFP4 ? 0x0c080604u : 0xf6eaddcfu;
+const uint VALUES_8 = TYPE == MXFP4 ? 0xfdfeff00u : 0x26190d01u;
+const uint VALUES_12 = TYPE == MXFP4 ? 0xf4f8fafcu : 0x71594535u;
 
 // Four bytes from any byte on. The second word is touched only if a byte of it is wanted.
 uint word_at(uint at) {
@@ -94,15 +97,14 @@ float mxfp4_scale(uint exponent) {
     return uintBitsToFloat(exponent < 2u ? 0x00200000u << exponent : (exponent - 1u) << 23u);
 }
 
-float value_of(uvec4 values, uint n) {
-    uint word = n < 8u ? (n < 4u ? values.x : values.y) : (n < 12u ? values.z : values.w);
+float value_of(uint n) {
+    uint word = n < 8u ? (n < 4u ? VALUES_0 : VALUES_4) : (n < 12u ? VALUES_8 : VALUES_12);
     return float(int(word << (24u - 8u * (n & 3u))) >> 24);
 }
 
 vec4 nibble_values(uvec4 n) {
     if (TYPE == MXFP4 || TYPE == IQ4_NL || TYPE == IQ4_XS) {
-        uvec4 values = TYPE == MXFP4 ? MXFP4_VALUES : IQ4_VALUES;
-        return vec4(value_of(values, n.x), value_of(values, n.y), value_of(values, n.z), value_of(values, n.w));
+        return vec4(value_of(n.x), value_of(n.y), value_of(n.z), value_of(n.w));
     }
     return vec4(n);
 }

@@ -115,6 +115,11 @@ static bool check_arguments(const call *of, const emu_kernel *kernel) {
             emu_break("kernel %s: nothing is bound at buffer(%u)", kernel->name, i);
             return false;
         }
+        if (at->buffer && kernel->alignment[i] && at->offset % kernel->alignment[i]) {
+            emu_break("kernel %s: offset %llu at buffer(%u), whose elements are aligned to %u", kernel->name,
+                      (unsigned long long)at->offset, i, kernel->alignment[i]);
+            return false;
+        }
         if (at->byte_count && at->byte_count < kernel->inline_bytes[i]) {
             emu_break("kernel %s: %u bytes at buffer(%u), %u are read", kernel->name, at->byte_count, i,
                       kernel->inline_bytes[i]);

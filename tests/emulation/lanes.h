@@ -44,6 +44,7 @@ typedef struct emu_kernel {
     bool waits;                         /* it has barriers or SIMD operations: its threads need fibers */
     uint32_t buffers;                   /* bit n: argument buffer(n) */
     uint32_t inline_bytes[EMU_BUFFERS]; /* the least length of an argument in constant space */
+    uint32_t alignment[EMU_BUFFERS];    /* of the elements of an argument in device space */
     uint32_t constants;                 /* bit n: function constant n */
     emu_constant *constant_values;      /* [EMU_CONSTANTS] */
     void *threadgroup;                  /* its threadgroup memory */

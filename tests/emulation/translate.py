@@ -34,7 +34,7 @@ class Kernel:
     def __init__(self, name, source):
         self.name, self.hash = name, hash_of(source)
         self.text = source.decode()
-        self.constants, self.shared, self.inline, self.buffers = {}, [], {}, {}
+        self.constants, self.shared, self.inline, self.buffers, self.elements = {}, [], {}, {}, {}
         self.waits = WAITS.search(self.text) is not None
 
     def drop_preamble(self):
@@ -85,6 +85,8 @@ class Kernel:
 
     def check_array(self, kind, index):
         member = re.compile(r"(struct " + kind + r"\n\{\n)    (\w+) (\w+)\[1\];\n(\};)")
+        found = member.search(self.text)
+        self.elements[index] = found.group(2) if found else ""
         self.text, count = member.subn(rf"\1    elements<\2, {index}> \3;\n\4", self.text)
         if count != 1:
             refuse(f"{self.name}: buffer {index} is not one unbounded array, or shares its struct with another")
@@ -119,13 +121,14 @@ class Kernel:
             out.write(f"\nvoid enter() {{ {self.call}; }}\n}} // namespace\n\n#undef kernel\n#undef constant\n")
             out.write(f"extern \"C\" const emu_kernel emu_kernel_{self.name};\nconst emu_kernel emu_kernel_{self.name} = {{\n")
             out.write(f'    .name = "{self.name}", .text_hash = {self.hash:#x}u, .entry = enter, .waits = {str(self.waits).lower()},\n')
-            out.write(f"    .buffers = {mask:#x}, .inline_bytes = {{{self.inline_list()}}},\n")
+            out.write(f"    .buffers = {mask:#x}, .inline_bytes = {{{self.list_of('sizeof', self.inline)}}},\n")
+            out.write(f"    .alignment = {{{self.list_of('alignof', self.elements)}}},\n")
             out.write(f"    .constants = {sum(1 << i for i in self.constants.values()):#x}, .constant_values = constant_values,\n")
             out.write(f"    .threadgroup = {'&shared' if self.shared else 'constant_values'}, .threadgroup_bytes = {bytes_of}}};\n")
 
-    def inline_list(self):
-        last = max(self.inline, default=-1)
-        return ", ".join(f"sizeof({self.inline[i]})" if i in self.inline else "0" for i in range(last + 1))
+    @staticmethod
+    def list_of(operator, kinds):
+        return ", ".join(f"{operator}({kinds[i]})" if i in kinds else "0" for i in range(max(kinds, default=-1) + 1))
 
 
 if len(sys.argv) != 4:

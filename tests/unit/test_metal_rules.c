@@ -208,6 +208,24 @@ static void arguments_are_bound(void **state) {
     expect_broken(NULL);
 }
 
+/* Elements of 16 bytes begin at multiples of 16. */
+static void offsets_fit_elements(void **state) {
+    (void)state;
+    spi_mt_id pipeline = make_pipeline(SPI_MT_KERNEL_file_matmul_1), encoder;
+    spi_mt_id buffer = spi_mt_new_buffer(&objc, device, 4096, 0), commands = begin_commands(&encoder);
+    uint32_t push[SPI_MT_PUSH_WORDS] = {0};
+    spi_mt_set_pipeline(&objc, encoder, pipeline);
+    spi_mt_set_bytes(&objc, encoder, push, sizeof push, 0);
+    for (uint64_t i = 1; i <= 6; i++) {
+        spi_mt_set_buffer(&objc, encoder, buffer, i == 4 ? 8 : 16, i); /* 4: x, in fours */
+    }
+    spi_mt_dispatch_groups(&objc, encoder, (spi_mt_size){1, 1, 1}, (spi_mt_size){64, 1, 1});
+    expect_broken("offset 8 at buffer(4), whose elements are aligned to 16");
+    finish(commands, encoder);
+    spi_mt_release(&objc, buffer);
+    spi_mt_release(&objc, pipeline);
+}
+
 /* The kernel writes 64 elements of a buffer that has 32. */
 static void kernels_stay_inside(void **state) {
     (void)state;
@@ -296,6 +314,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(memory_in_whole_pages, begin, end),
         cmocka_unit_test_setup_teardown(encoders_end, begin, end),
         cmocka_unit_test_setup_teardown(arguments_are_bound, begin, end),
+        cmocka_unit_test_setup_teardown(offsets_fit_elements, begin, end),
         cmocka_unit_test_setup_teardown(kernels_stay_inside, begin, end),
         cmocka_unit_test_setup_teardown(references_are_counted, begin, end),
         cmocka_unit_test_setup_teardown(a_run_keeps_nothing, begin, end),
