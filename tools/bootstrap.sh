@@ -12,6 +12,7 @@ packages=(
     clang lld wasi-libc libclang-rt-14-dev-wasm32 # guests
     libpcre2-dev libutf8proc-dev libxxhash-dev libcjson-dev libsodium-dev libsqlite3-dev # libraries
     libvulkan-dev libvulkan1 mesa-vulkan-drivers glslc spirv-tools # the Vulkan device; Mesa's software driver
+    spirv-cross g++ # Metal's kernels; their translation for the tests
     libcmocka-dev clang-format clang-tidy libclang-rt-14-dev llvm # tests, lint, fuzzing
 )
 if [ "${1:-}" = --arm ]; then

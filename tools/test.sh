@@ -38,6 +38,7 @@ run asan tests/all -LE e2e
 threaded="pool ops_cpu quantise guest_run guest_crowd guest_jobs guest_memory guest_wasi"
 run tsan "$(printf 'test_%s ' $threaded)" -R "test_(${threaded// /|})\$"
 if [ "$tier" = long ]; then
+    SAMEPAGE_OPS_FULL=1 ctest --test-dir build --output-on-failure -R ops/test_ops_metal
     SAMEPAGE_FAULT_RUNS=100 ctest --test-dir build --output-on-failure -R fault/test_actor # more than 500 runs
     run debug all
     export SAMEPAGE_TEST_LONG=1

@@ -56,9 +56,10 @@ void ops_describe(const ops_case *test, char *text, size_t capacity);
 
 typedef struct ops_device {
     sp_device *device;
-    bool bf16;         /* products of several tokens may be made of activations and weights rounded to bf16 */
-    bool exact_acts;   /* products of quantised types take activations as they are, not rounded to 8 bits */
-    bool matrix_units; /* products of several rows, of all types but F32, take both factors in 16 bits */
+    bool bf16;           /* products of several tokens may be made of activations and weights rounded to bf16 */
+    bool exact_acts;     /* products of quantised types take activations as they are, not rounded to 8 bits */
+    bool matrix_units;   /* products of several rows, of all types but F32, take both factors in 16 bits */
+    bool mapped_weights; /* weights lie as in a mapped file: in whole pages, beginning where no alignment is promised */
 } ops_device;
 
 /* A case as it stands on a device. */
@@ -67,6 +68,8 @@ typedef struct ops_bench {
     const ops_device *on;
     spi_tensor tensors[OPS_TENSORS_MAX];
     uint32_t tensor_count;
+    void *mapping; /* mapped_weights: holds the tensors' bytes */
+    size_t mapping_bytes;
     spi_op ops[2];
     spi_buffer buffers[OPS_BUFFERS_MAX];
     spi_tape tape;

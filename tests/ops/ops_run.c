@@ -1,8 +1,12 @@
 /* tests/ops/ops_run.c - putting a case on a device: weights, regions, segments, a tape of one op, and running it. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "ops/ops_cases.h"
+
+#define FILE_PAGE_BYTES ((size_t)16384)
+#define FILE_HEAD_BYTES 36 /* no multiple of 8 */
 
 #define KV_GAP_BYTES 64 /* sessions start where blocks do not: any multiple of 64 is allowed */
 
@@ -266,6 +270,39 @@ sp_status ops_run(ops_bench *bench, sp_error *error) {
     return backend->run(context, bench->program, &bench->run, error);
 }
 
+/* Moves the tensors into pages that look like a mapped file, one behind the other from an odd place on, and adds tensors
+ * before and behind them, so that the pages are theirs alone. `all` has room for two more. */
+static bool map_weights(ops_bench *bench, spi_weights *weights, spi_tensor *all) {
+    size_t used = FILE_HEAD_BYTES;
+    for (uint32_t i = 0; i < bench->tensor_count; i++) {
+        used += (size_t)bench->tensors[i].bytes + FILE_HEAD_BYTES;
+        used = (used + 3) / 4 * 4; /* f32 vectors are aligned to their elements */
+    }
+    bench->mapping_bytes = (used / FILE_PAGE_BYTES + 3) * FILE_PAGE_BYTES;
+    bench->mapping = mmap(NULL, bench->mapping_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (bench->mapping == MAP_FAILED) {
+        bench->mapping = NULL;
+        return false;
+    }
+    uint8_t *base = bench->mapping;
+    base += (FILE_PAGE_BYTES - (uintptr_t)base % FILE_PAGE_BYTES) % FILE_PAGE_BYTES;
+    size_t at = FILE_HEAD_BYTES, pages = (used / FILE_PAGE_BYTES + 1) * FILE_PAGE_BYTES;
+    for (uint32_t i = 0; i < bench->tensor_count; i++) {
+        memcpy(base + at, bench->tensors[i].data, (size_t)bench->tensors[i].bytes);
+        free((void *)(uintptr_t)bench->tensors[i].data);
+        bench->tensors[i].data = base + at;
+        all[i] = bench->tensors[i];
+        at = (at + (size_t)bench->tensors[i].bytes + FILE_HEAD_BYTES + 3) / 4 * 4;
+    }
+    uint32_t count = bench->tensor_count;
+    all[count++] = (spi_tensor){"head", SP_F32, 1, FILE_HEAD_BYTES / 4, base, FILE_HEAD_BYTES, false};
+    if (pages > at) {
+        all[count++] = (spi_tensor){"tail", SP_F32, 1, (uint32_t)(pages - at) / 4, base + at, pages - at, false};
+    }
+    *weights = (spi_weights){all, count, true};
+    return true;
+}
+
 sp_status ops_open(const ops_device *on, const ops_case *test, ops_bench *bench, sp_error *error) {
     memset(bench, 0, sizeof *bench);
     bench->test = *test;
@@ -286,8 +323,20 @@ sp_status ops_open(const ops_device *on, const ops_case *test, ops_bench *bench,
     void *context;
     const spi_backend *backend = spi_device_backend(on->device, &context);
     spi_weights weights = {.tensors = bench->tensors, .count = bench->tensor_count};
+    spi_tensor all[OPS_TENSORS_MAX + 2];
+    if (!status && on->mapped_weights && !map_weights(bench, &weights, all)) {
+        status = SP_NO_MEMORY;
+    }
     if (!status) {
         status = backend->load(context, &weights, NULL, NULL, &bench->store, error);
+    }
+    if (!status && on->mapped_weights) {
+        sp_device_counters counters;
+        sp_device_get_counters(on->device, &counters);
+        for (uint32_t i = 0; i < bench->tensor_count; i++) {
+            counters.weights_in_place_bytes -= bench->tensors[i].bytes;
+        }
+        status = counters.weights_in_place_bytes >> 63 ? SP_UNSUPPORTED : SP_OK; /* some were copied */
     }
     if (!status) {
         status = backend->prepare(context, bench->store, &bench->tape, &bench->program, error);
@@ -320,10 +369,13 @@ void ops_close(ops_bench *bench) {
     for (uint32_t i = 0; i < OPS_BUFFERS_MAX; i++) {
         free(bench->inputs[i]);
     }
-    for (uint32_t i = 0; i < bench->tensor_count; i++) {
+    for (uint32_t i = 0; i < bench->tensor_count && !bench->mapping; i++) {
         free((void *)(uintptr_t)bench->tensors[i].data);
         free((void *)(uintptr_t)bench->tensors[i].affine.scales);
         free((void *)(uintptr_t)bench->tensors[i].affine.biases);
+    }
+    if (bench->mapping) {
+        munmap(bench->mapping, bench->mapping_bytes);
     }
     free(bench->tokens);
     memset(bench, 0, sizeof *bench);

@@ -65,6 +65,10 @@ static uint32_t case_count(uint32_t usual) {
 }
 
 void ops_suite(const char *label, const ops_device *devices, uint32_t device_count) {
+    ops_suite_sample(label, devices, device_count, 1);
+}
+
+void ops_suite_sample(const char *label, const ops_device *devices, uint32_t device_count, uint32_t one_in) {
     static const sp_dtype types[] = {
 #define X(name, value, text, elements, bytes) name,
         SP_DTYPE_LIST(X) SP_AFFINE_LIST(X)
@@ -75,7 +79,7 @@ void ops_suite(const char *label, const ops_device *devices, uint32_t device_cou
         bool typed = ops_has_type((spi_op_kind)kind);
         for (uint32_t t = 0; t < (typed ? sizeof types / sizeof types[0] : 1); t++) {
             run_cases(label, devices, device_count, (spi_op_kind)kind, types[t],
-                      case_count(typed ? CASES_PER_TYPE : CASES_PER_OP));
+                      case_count((typed ? CASES_PER_TYPE : CASES_PER_OP) / one_in));
         }
     }
 }
