@@ -119,7 +119,8 @@ static void compare(const bench_shape *shape, const spi_cu_choices *choices, sp_
 
 static void test_agrees(void **state) {
     (void)state;
-    static const sp_dtype types[] = {SP_BF16, SP_F16, SP_Q8_0, SP_Q4_0};
+    static const sp_dtype types[] = {SP_BF16, SP_F16,  SP_Q8_0, SP_Q4_0, SP_Q4_1,   SP_Q5_0,   SP_Q5_1,  SP_Q2_K,
+                                     SP_Q3_K, SP_Q4_K, SP_Q5_K, SP_Q6_K, SP_IQ4_NL, SP_IQ4_XS, SP_MXFP4};
     static const bench_shape shapes[] = {
         {.layers = 2, .width = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 768, .vocab = 1003},
         {.layers = 2, .width = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 704, .vocab = 1003},

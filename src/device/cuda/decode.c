@@ -86,12 +86,9 @@ static void written(matcher *m, uint32_t buffer) {
     changed(m, buffer);
 }
 
-/* The kernel multiplies the other types, too, but was not held against the kernels of single ops with them on a card
- * yet: until then they are left to those. */
+/* Rows are padded to whole groups, but the input vector is read four columns at a time. */
 static bool has_kernel(const spi_cu_matrix *matrix) {
-    bool compared =
-        matrix->type == SP_BF16 || matrix->type == SP_F16 || matrix->type == SP_Q8_0 || matrix->type == SP_Q4_0;
-    return compared && matrix->cols % 4 == 0;
+    return matrix->type != SP_F32 && matrix->cols % 4 == 0;
 }
 
 /* How a product finds its input; false if the note is none that it can use. */
