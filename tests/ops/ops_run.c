@@ -295,9 +295,15 @@ static bool map_weights(ops_bench *bench, spi_weights *weights, spi_tensor *all)
         at = (at + (size_t)bench->tensors[i].bytes + FILE_HEAD_BYTES + 3) / 4 * 4;
     }
     uint32_t count = bench->tensor_count;
-    all[count++] = (spi_tensor){"head", SP_F32, 1, FILE_HEAD_BYTES / 4, base, FILE_HEAD_BYTES, false};
+    all[count++] = (spi_tensor){
+        .name = "head", .type = SP_F32, .rows = 1, .cols = FILE_HEAD_BYTES / 4, .data = base, .bytes = FILE_HEAD_BYTES};
     if (pages > at) {
-        all[count++] = (spi_tensor){"tail", SP_F32, 1, (uint32_t)(pages - at) / 4, base + at, pages - at, false};
+        all[count++] = (spi_tensor){.name = "tail",
+                                    .type = SP_F32,
+                                    .rows = 1,
+                                    .cols = (uint32_t)(pages - at) / 4,
+                                    .data = base + at,
+                                    .bytes = pages - at};
     }
     *weights = (spi_weights){all, count, true};
     return true;
