@@ -293,6 +293,10 @@ int main(int argc, char **argv) {
     for (int i = 0; i < 3; i++) {
         snprintf(path[i], sizeof path[i], "%.4000s/bench-actors.tmp/%d", folder, i);
     }
+    snprintf(command, sizeof command, "rm -rf '%.4000s/bench-actors.tmp'", folder);
+    if (system(command)) { /* what a run that was killed left behind */
+        return 1;
+    }
     if (tokens) {
         turns(path[0], files[0], files[1], tokens, false, "synced");
         turns(path[1], files[0], files[1], tokens, true, "unsynced");
@@ -306,6 +310,5 @@ int main(int argc, char **argv) {
     if (as_json) {
         printf("}\n");
     }
-    snprintf(command, sizeof command, "rm -rf '%.4000s/bench-actors.tmp'", folder);
     return system(command) != 0;
 }
