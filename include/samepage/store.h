@@ -103,7 +103,7 @@ SP_EXPORT void sp_store_get_stats(sp_store *store, sp_store_stats *stats);
  * half made, and forgets what is gone from the folder. evicted may be NULL. */
 SP_EXPORT sp_status sp_store_gc(sp_store *store, uint64_t bytes_max, uint64_t *evicted_blocks, sp_error *error);
 
-/* Reads every block and compares it with its checksum; damaged ones are dropped, told to the notice, and counted.
+/* Reads every block and tail and compares it with its checksum; damaged ones are dropped, told to the notice, and counted.
  * SP_OK even then: a cache with a hole in it is a cache. */
 SP_EXPORT sp_status sp_store_verify(sp_store *store, uint64_t *damaged_blocks, sp_error *error);
 

@@ -94,6 +94,7 @@ const spi_digest *spi_store_names(const sp_session *session, uint32_t *count); /
 /* store_tail.c */
 sp_status spi_store_find_tail(void *store, sp_session *session, uint32_t logits_rows, bool *has_rows, bool *has_logits,
                               sp_error *error);
+uint64_t spi_store_verify_tails(sp_store *store);               /* drops those that are damaged; how many */
 void spi_store_trim_tails(sp_store *store, uint64_t bytes_max); /* UINT64_MAX: only counts what there is */
 
 #endif

@@ -58,6 +58,7 @@ sp_status sp_store_verify(sp_store *store, uint64_t *damaged_blocks, sp_error *e
     for (spi_pack *pack = store->packs; pack && !status; pack = pack->next) {
         status = verify_pack(store, pack, &damaged, error);
     }
+    damaged += status ? 0 : spi_store_verify_tails(store);
     spi_store_unlock(store);
     if (damaged_blocks) {
         *damaged_blocks = damaged;

@@ -29,6 +29,8 @@
 #define SEALED         1u
 #define LOGITS_MAX     4u /* rows: more are what whoever looks at a whole prompt's wants, and can have again */
 #define FILE_COUNT_MAX ((size_t)1 << 20)
+#define ROW_BYTES_MAX  ((uint64_t)64 << 20) /* of a token, so that a damaged header asks for no mad amount of memory */
+#define VOCAB_MAX      ((uint64_t)1 << 24)
 
 typedef struct tail_header {
     char magic[8];
@@ -304,21 +306,18 @@ static bool read_all(int file, void *bytes, size_t count) {
     return true;
 }
 
-/* A tail that fits what is wanted, checked and decrypted; its logits may be as many, or none. */
-static const uint8_t *read_tail(sp_store *store, int file, const tail_header *wanted, tail_header *header) {
+/* A tail as it lies in a file, checked and decrypted: into the scratch. NULL: it is damaged. */
+static const uint8_t *read_checked(sp_store *store, int file, tail_header *header) {
     if (!read_all(file, header, sizeof *header)) {
         return NULL;
     }
     spi_hash hash = header_hash(header);
-    uint8_t *packed = NULL;
-    if (memcmp(header->magic, MAGIC, sizeof header->magic) == 0 && header->version == VERSION &&
-        memcmp(&hash, &header->hash, sizeof hash) == 0 && header->flags == wanted->flags &&
-        header->rows == wanted->rows && header->row_bytes == wanted->row_bytes && header->vocab == wanted->vocab &&
-        header->kv_format == wanted->kv_format && header->logits_rows <= LOGITS_MAX &&
-        spi_digest_equal(&header->name, &wanted->name)) {
-        packed = want_scratch(store, payload_bytes(header));
-    }
-    size_t bytes = packed ? (size_t)payload_bytes(header) : 0;
+    bool is_one = memcmp(header->magic, MAGIC, sizeof header->magic) == 0 && header->version == VERSION &&
+                  memcmp(&hash, &header->hash, sizeof hash) == 0 && header->flags == (store->has_key ? SEALED : 0) &&
+                  header->rows < SPI_BLOCK_TOKENS && header->logits_rows <= LOGITS_MAX &&
+                  header->row_bytes <= ROW_BYTES_MAX && header->vocab <= VOCAB_MAX;
+    size_t bytes = is_one ? (size_t)payload_bytes(header) : 0;
+    uint8_t *packed = is_one ? want_scratch(store, bytes ? bytes : 1) : NULL;
     if (!packed || !read_all(file, packed, bytes)) {
         return NULL;
     }
@@ -331,6 +330,40 @@ static const uint8_t *read_tail(sp_store *store, int file, const tail_header *wa
     }
     hash = spi_hash_bytes(packed, bytes, 0);
     return memcmp(&hash, header->check, sizeof hash) == 0 ? packed : NULL;
+}
+
+/* One that is what is wanted; its logits may be as many, or none. */
+static const uint8_t *read_tail(sp_store *store, int file, const tail_header *wanted, tail_header *header) {
+    const uint8_t *packed = read_checked(store, file, header);
+    bool fits = packed && header->rows == wanted->rows && header->row_bytes == wanted->row_bytes &&
+                header->vocab == wanted->vocab && header->kv_format == wanted->kv_format &&
+                spi_digest_equal(&header->name, &wanted->name);
+    return fits ? packed : NULL;
+}
+
+uint64_t spi_store_verify_tails(sp_store *store) {
+    char path[4200];
+    uint64_t damaged = 0;
+    snprintf(path, sizeof path, "%s/tails", store->folder ? store->folder : "");
+    DIR *folder = store->folder ? opendir(path) : NULL;
+    for (const struct dirent *item; folder && (item = readdir(folder));) {
+        tail_header header;
+        int file =
+            strlen(item->d_name) == 32 ? openat(dirfd(folder), item->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+        if (file >= 0 && !read_checked(store, file, &header)) {
+            spi_store_note(store, "tail %s is damaged and dropped", item->d_name);
+            unlinkat(dirfd(folder), item->d_name, 0);
+            store->stats.damaged_tails++;
+            damaged++;
+        }
+        if (file >= 0) {
+            close(file);
+        }
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    return damaged;
 }
 
 static sp_status place_tail(sp_session *session, const tail_header *header, const uint8_t *packed, uint32_t logits_rows,

@@ -339,7 +339,7 @@ static void a_newer_version_is_refused(void **state) {
         assert_int_equal(spi_pages_register(), 0);
         assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, SPI_PAGES_VFS), SQLITE_OK);
         assert_int_equal(
-            sqlite3_exec(db, is_back ? "PRAGMA user_version = 1" : "PRAGMA user_version = 99", NULL, NULL, NULL),
+            sqlite3_exec(db, is_back ? "PRAGMA user_version = 2" : "PRAGMA user_version = 99", NULL, NULL, NULL),
             SQLITE_OK);
         sqlite3_close(db);
         if (!is_back) {
@@ -350,6 +350,28 @@ static void a_newer_version_is_refused(void **state) {
         }
     }
     fault_must_recover(r, -1, true, "a newer version", 0);
+}
+
+/* A folder as version 1 had it. */
+static void an_older_version_is_brought_on(void **state) {
+    fault_rig *r = *state;
+    char path[200];
+    sqlite3 *db;
+    fault_start_anew(r);
+    fault_outcome o = fault_run(r, "run", -1, NULL);
+    assert_int_equal(o.status, 0);
+    free(o.text);
+    snprintf(path, sizeof path, "%s/actors.db", r->folder);
+    assert_int_equal(spi_pages_register(), 0);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, SPI_PAGES_VFS), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db,
+                                  "BEGIN; ALTER TABLE state ADD COLUMN bytes BLOB;"
+                                  "UPDATE state SET bytes = (SELECT bytes FROM state_body WHERE state = id);"
+                                  "DROP TABLE state_body; PRAGMA user_version = 1; COMMIT",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(db);
+    fault_must_recover(r, o.acknowledged, false, "version 1", 0);
 }
 
 int main(void) {
@@ -366,6 +388,7 @@ int main(void) {
         cmocka_unit_test(damage_of_the_log_is_found_out),
         cmocka_unit_test(another_model_is_refused),
         cmocka_unit_test(a_newer_version_is_refused),
+        cmocka_unit_test(an_older_version_is_brought_on),
     };
     return cmocka_run_group_tests(tests, fault_setup, fault_teardown);
 }

@@ -138,7 +138,15 @@ static void damage_is_found_and_computed_again(void **state) {
             assert_int_equal(tails(path, sizeof path), 0); /* or the next would find it, too */
             sp_guest_destroy(other);
         }
-        TEST_OK(spi_file_write(path, good, bytes, false, &error), error);
+        for (int is_bad = 1; is_bad >= 0; is_bad--) { /* looked at by itself, too */
+            uint64_t damaged;
+            ((uint8_t *)good)[bytes - 3] ^= (uint8_t)is_bad;
+            TEST_OK(spi_file_write(path, good, bytes, false, &error), error);
+            ((uint8_t *)good)[bytes - 3] ^= (uint8_t)is_bad;
+            TEST_OK(sp_store_verify(store, &damaged, &error), error);
+            assert_int_equal(damaged, is_bad);
+            assert_int_equal(tails(path, sizeof path), !is_bad);
+        }
         sp_restore_report report;
         sp_guest *other = restore(rig, snapshot, store, &report);
         assert_int_equal(report.computed_tokens, 0);
