@@ -163,8 +163,11 @@ static sp_status record_kv_store(const spi_mt_recorder *r, const spi_op *op) {
             .groups_y = span->count,
             .push = {span->first, stride(r, op->src), kv->kv_heads, kv->head_dim, r->program->rows_word, block_words(r),
                      layer_word(r, op->layer), span->block_first, span->block_end, span->base_word},
-            .bindings = {
-                [1] = parameters(r), [2] = span->binding, [4] = scratch(r, op->src), [5] = scratch(r, op->src1)}};
+            .bindings = {[1] = parameters(r),
+                         [2] = span->binding,
+                         [3] = span->binding, /* a mirror, for devices with blocks of their own: here the same */
+                         [4] = scratch(r, op->src),
+                         [5] = scratch(r, op->src1)}};
         status = spi_mt_encode(r->work, &dispatch);
     }
     return status;
