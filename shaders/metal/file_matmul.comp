@@ -23,6 +23,7 @@ layout(push_constant) uniform Push {
     uint flags;              // 1 accumulate, 2 bias, 4 head
     uint outs_word;
     float scale, softcap; // head
+    uint affine, scales_first, biases_first; // bytes in their bindings
 } p;
 #include "file_weights.glsl"
 
@@ -63,7 +64,7 @@ void main() {
         for (uint j = 0u; j < WEIGHTS; j++) {
             uint row = min(first + j, p.weight_count - 1u);
             vec4 weights[PARTS];
-            take_weights(p.byte_first + row * p.row_bytes, group, p.columns, weights);
+            take_weights(row, group, p.columns, weights);
             for (uint r = 0u; r < uint(ROWS); r++) {
                 uint x_at = min(row_first + r, p.row_end - 1u) * p.x_stride + group * PARTS;
                 for (uint i = 0u; i < PARTS; i++) {

@@ -61,7 +61,12 @@ static uint32_t stride(const spi_mt_recorder *r, uint32_t buffer) {
 /* An f32 vector, from its first element on. */
 static spi_mt_binding vector(const spi_mt_recorder *r, uint32_t tensor) {
     const spi_mt_piece *piece = &r->program->store->tensors[tensor].pieces[0];
-    return (spi_mt_binding){piece->binding.buffer, piece->binding.offset + piece->byte_first};
+    return (spi_mt_binding){piece->blocks.binding.buffer, piece->blocks.binding.offset + piece->blocks.byte_first};
+}
+
+/* Scales or biases; a type without has to have something bound there. */
+static spi_mt_binding plane(const spi_mt_piece *piece, const spi_mt_part *part) {
+    return part->binding.buffer ? part->binding : piece->blocks.binding;
 }
 
 static sp_status record_embed(const spi_mt_recorder *r, const spi_op *op) {
@@ -75,9 +80,14 @@ static sp_status record_embed(const spi_mt_recorder *r, const spi_op *op) {
                                     .groups_x = groups(columns, GROUP_COLS * LANES),
                                     .groups_y = r->rows,
                                     .push = {piece->row_first, piece->row_count, columns, tensor->row_bytes,
-                                             piece->byte_first, stride(r, op->dst) / 4, r->program->rows_word,
-                                             spi_mt_float_word(op->scale)},
-                                    .bindings = {[1] = parameters(r), [2] = piece->binding, [6] = scratch(r, op->dst)}};
+                                             piece->blocks.byte_first, stride(r, op->dst) / 4, r->program->rows_word,
+                                             spi_mt_float_word(op->scale), tensor->affine, piece->scales.byte_first,
+                                             piece->biases.byte_first},
+                                    .bindings = {[1] = parameters(r),
+                                                 [2] = piece->blocks.binding,
+                                                 [3] = plane(piece, &piece->scales),
+                                                 [6] = scratch(r, op->dst),
+                                                 [7] = plane(piece, &piece->biases)}};
         status = spi_mt_encode(r->work, &dispatch);
     }
     return status;
@@ -105,14 +115,17 @@ static sp_status record_product(const spi_mt_recorder *r, const spi_op *op, uint
                                     .groups_x = groups(piece->row_count, GROUP_ROWS),
                                     .groups_y = groups(count, count == 1 ? 1 : ROWS_AT_ONCE),
                                     .push = {piece->row_first, piece->row_count, width(r, op->src), tensor->row_bytes,
-                                             piece->byte_first, stride(r, op->src) / 4, to_stride, first, first + count,
-                                             flags, r->program->outs_word, spi_mt_float_word(op->scale),
-                                             spi_mt_float_word(op->softcap)},
+                                             piece->blocks.byte_first, stride(r, op->src) / 4, to_stride, first,
+                                             first + count, flags, r->program->outs_word, spi_mt_float_word(op->scale),
+                                             spi_mt_float_word(op->softcap), tensor->affine, piece->scales.byte_first,
+                                             piece->biases.byte_first},
                                     .bindings = {[1] = parameters(r),
-                                                 [2] = piece->binding,
+                                                 [2] = piece->blocks.binding,
+                                                 [3] = plane(piece, &piece->scales),
                                                  [4] = scratch(r, op->src),
                                                  [5] = op->bias == SPI_NONE ? parameters(r) : vector(r, op->bias),
-                                                 [6] = to}};
+                                                 [6] = to,
+                                                 [7] = plane(piece, &piece->biases)}};
         status = spi_mt_encode(r->work, &dispatch);
     }
     return status;
