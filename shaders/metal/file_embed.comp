@@ -12,7 +12,9 @@ layout(push_constant) uniform Push {
     uint dst_stride;            // in fours
     uint rows_word;
     float scale;
+    uint affine, scales_first, biases_first; // bytes in their bindings
 } p;
+#define TWO_ROUNDINGS // an affine value is what MLX says to the bit; products take one, which compilers make faster
 #include "file_weights.glsl"
 
 void main() {
@@ -22,7 +24,7 @@ void main() {
         return;
     }
     vec4 weights[PARTS];
-    take_weights(p.byte_first + weight_row * p.row_bytes, group, p.columns, weights);
+    take_weights(weight_row, group, p.columns, weights);
     for (uint i = 0u; i < PARTS; i++) {
         dst[row * p.dst_stride + group * PARTS + i] = weights[i] * p.scale;
     }

@@ -1,8 +1,9 @@
 // file_matmul.comp - y[r][o] = sum_k w[o][k] * x[r][k] for ROWS rows at once over weights as the file has them, and what
 // MATMUL and HEAD add to it.
 //
-// A SIMD group (of 32, as all of Apple's are) has WEIGHTS rows of weights, its lanes have groups of 32 columns, and the lanes' sums are added at the end:
-// memory is read once and in order, and there is nothing to wait for. A row's bits do not depend on the rows beside it.
+// A SIMD group (of 32, as all of Apple's are) has WEIGHTS rows of weights, its lanes have groups of 32 columns, and the
+// lanes' sums are added at the end: memory is read once and in order, and there is nothing to wait for. A row's bits do not
+// depend on the rows beside it.
 // variants: file_matmul_1=-DROWS=1 file_matmul_4=-DROWS=4
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -13,40 +14,12 @@ layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
 layout(std430, binding = 4) readonly buffer X { vec4 x[]; };
 layout(std430, binding = 5) readonly buffer Bias { float bias[]; };
 layout(std430, binding = 6) buffer Y { float y[]; };
-layout(push_constant) uniform Push {
-    uint weight_first, weight_count; // rows of the weight in this piece
-    uint columns;
-    uint row_bytes, byte_first; // of the weight; of the piece, in its binding
-    uint x_stride;              // in fours
-    uint y_stride;
-    uint row_first, row_end; // rows of x
-    uint flags;              // 1 accumulate, 2 bias, 4 head
-    uint outs_word;
-    float scale, softcap; // head
-} p;
-#include "file_weights.glsl"
+#include "file_product.glsl"
 
 const uint WEIGHTS = 2u, SIMD_GROUPS = 2u;
 
 float dot_by_fma(vec4 a, vec4 b, float sum) {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
-}
-
-void store(uint row, uint o, float value) {
-    if ((p.flags & 2u) != 0u) {
-        value += bias[o];
-    }
-    if ((p.flags & 4u) != 0u) {
-        value *= p.scale;
-        if (p.softcap > 0.0) {
-            float t = clamp(value / p.softcap, -20.0, 20.0);
-            value = p.softcap * (1.0 - 2.0 / (exp(2.0 * t) + 1.0));
-        }
-        y[parameters[p.outs_word + row * 2u + 1u] + o] = value;
-    } else {
-        uint index = row * p.y_stride + o;
-        y[index] = (p.flags & 1u) != 0u ? y[index] + value : value;
-    }
 }
 
 void main() {
@@ -63,7 +36,7 @@ void main() {
         for (uint j = 0u; j < WEIGHTS; j++) {
             uint row = min(first + j, p.weight_count - 1u);
             vec4 weights[PARTS];
-            take_weights(p.byte_first + row * p.row_bytes, group, p.columns, weights);
+            take_weights(row, group, p.columns, weights);
             for (uint r = 0u; r < uint(ROWS); r++) {
                 uint x_at = min(row_first + r, p.row_end - 1u) * p.x_stride + group * PARTS;
                 for (uint i = 0u; i < PARTS; i++) {

@@ -1,10 +1,12 @@
 // file_weights.glsl - 32 neighbouring weights of a row, straight out of the blocks that model files have
-// (src/dtype/blocks.h), so that a mapped file can be computed on as it lies.
+// (src/dtype/blocks.h, src/dtype/affine.h), so that a mapped file can be computed on as it lies.
 //
 // A file promises no alignment but that of elements and f16 scales, so words are put together from two where they must
 // be. TYPE is an sp_dtype and known when a pipeline is made: the compiler leaves only one branch of each chain.
 layout(constant_id = 0) const uint TYPE = 0u;
 layout(std430, binding = 2) readonly buffer Words { uint words[]; };
+layout(std430, binding = 3) readonly buffer Scales { uint scales[]; };  // of affine types
+layout(std430, binding = 7) readonly buffer Biases { uint biases[]; };
 
 #define F32 0u
 #define F16 1u
@@ -22,6 +24,7 @@ layout(std430, binding = 2) readonly buffer Words { uint words[]; };
 #define IQ4_XS 23u
 #define BF16 30u
 #define MXFP4 39u
+#define AFFINE 1000u // and the bits of a code
 
 const uint PARTS = 8u; // of four weights each
 
@@ -208,9 +211,41 @@ void super_weights(uint at, uint g, out vec4 weights[PARTS]) {
     }
 }
 
-// Weights 32 * group .. of the row whose bytes begin at `at`; zeros behind its last column.
-void take_weights(uint at, uint group, uint columns, out vec4 weights[PARTS]) {
-    if (TYPE == F32) {
+// A number of a plane: p.affine has its type (0 f16, 1 bf16, 2 f32) and, from bit 4 on, the group as a power of two.
+float plane_number(uint word, uint at) {
+    if ((p.affine & 15u) == 2u) {
+        return uintBitsToFloat(word);
+    }
+    uint bits = (word >> ((at & 2u) * 8u)) & 0xffffu;
+    return (p.affine & 15u) == 0u ? unpackHalf2x16(bits).x : uintBitsToFloat(bits << 16);
+}
+
+// Codes of TYPE - AFFINE bits, one behind the other. Four of them lie in the four bytes that begin with the first one's,
+// or, at the block's end, in its last four: nothing behind it is read.
+void affine_weights(uint at, uint index, out vec4 weights[PARTS]) {
+    uint bits = TYPE - AFFINE, number_bytes = (p.affine & 15u) == 2u ? 4u : 2u;
+    uint scale_at = p.scales_first + index * number_bytes, bias_at = p.biases_first + index * number_bytes;
+    float scale = plane_number(scales[scale_at >> 2u], scale_at), bias = plane_number(biases[bias_at >> 2u], bias_at);
+    for (uint i = 0u; i < PARTS; i++) {
+        uint bit = 4u * i * bits, byte = min(bit >> 3u, 4u * bits - 4u);
+        uint word = word_at(at + byte) >> (bit - 8u * byte);
+        uvec4 codes = (uvec4(word) >> (uvec4(0u, 1u, 2u, 3u) * bits)) & ((1u << bits) - 1u);
+#ifdef TWO_ROUNDINGS
+        precise vec4 product = vec4(codes) * scale, sum = product + bias;
+        weights[i] = sum;
+#else
+        weights[i] = fma(vec4(codes), vec4(scale), vec4(bias));
+#endif
+    }
+}
+
+// Weights 32 * group .. of a row of the piece; zeros behind its last column.
+void take_weights(uint row, uint group, uint columns, out vec4 weights[PARTS]) {
+    uint at = p.byte_first + row * p.row_bytes;
+    if (TYPE >= AFFINE) {
+        uint shift = p.affine >> 4u;
+        affine_weights(at + group * 4u * (TYPE - AFFINE), row * (columns >> shift) + (32u * group >> shift), weights);
+    } else if (TYPE == F32) {
         plain_weights(at + 128u * group, min(32u, columns - 32u * group), weights);
     } else if (TYPE == F16 || TYPE == BF16) {
         plain_weights(at + 64u * group, min(32u, columns - 32u * group), weights);

@@ -25,33 +25,62 @@ template <typename T, int BUFFER> struct elements {
         }
         return reinterpret_cast<T *>(bound.base) + index;
     }
-    T &operator[](uint64_t index) { return *at(index); }
-    const T &operator[](uint64_t index) const { return *at(index); }
+    T &operator[](uint64_t index) {
+        return *at(index);
+    }
+    const T &operator[](uint64_t index) const {
+        return *at(index);
+    }
 };
 
 template <typename T, size_t N> struct spvUnsafeArray {
     T items[N];
-    T &operator[](size_t i) { return items[i]; }
-    const T &operator[](size_t i) const { return items[i]; }
+    T &operator[](size_t i) {
+        return items[i];
+    }
+    const T &operator[](size_t i) const {
+        return items[i];
+    }
 };
 
 /* Vectors. Those of three take the room of four, as in Metal. */
 template <typename T, int N> struct fields;
 template <typename T> struct fields<T, 2> {
-    union { T items[2]; struct { T x, y; }; };
+    union {
+        T items[2];
+        struct {
+            T x, y;
+        };
+    };
 };
 template <typename T> struct fields<T, 3> {
-    union { T items[4]; struct { T x, y, z; }; };
+    union {
+        T items[4];
+        struct {
+            T x, y, z;
+        };
+    };
 };
 template <typename T> struct fields<T, 4> {
-    union { T items[4]; struct { T x, y, z, w; }; };
+    union {
+        T items[4];
+        struct {
+            T x, y, z, w;
+        };
+    };
 };
 
 template <typename T, int N> struct alignas(sizeof(T) * (N == 3 ? 4 : N)) vec : fields<T, N> {
     using fields<T, N>::items;
     vec() = default;
-    vec(T all) { for (int i = 0; i < N; i++) items[i] = all; }
-    template <typename U> explicit vec(const vec<U, N> &from) { for (int i = 0; i < N; i++) items[i] = T(from.items[i]); }
+    vec(T all) {
+        for (int i = 0; i < N; i++)
+            items[i] = all;
+    }
+    template <typename U> explicit vec(const vec<U, N> &from) {
+        for (int i = 0; i < N; i++)
+            items[i] = T(from.items[i]);
+    }
     template <typename A, typename B, typename... Rest> vec(const A &a, const B &b, const Rest &...rest) {
         int at = 0;
         put(at, a);
@@ -59,19 +88,31 @@ template <typename T, int N> struct alignas(sizeof(T) * (N == 3 ? 4 : N)) vec : 
         (put(at, rest), ...);
         static_assert(sizeof(T) != 0);
     }
-    T &operator[](size_t i) { return items[i]; }
-    const T &operator[](size_t i) const { return items[i]; }
-    template <char... C> vec<T, sizeof...(C)> swizzle() const { return {items[C == 'w' ? 3 : C - 'x']...}; }
+    T &operator[](size_t i) {
+        return items[i];
+    }
+    const T &operator[](size_t i) const {
+        return items[i];
+    }
+    template <char... C> vec<T, sizeof...(C)> swizzle() const {
+        return {items[C == 'w' ? 3 : C - 'x']...};
+    }
 
   private:
-    template <typename S> std::enable_if_t<std::is_arithmetic_v<S>> put(int &at, S value) { items[at++] = T(value); }
-    template <typename S, int M> void put(int &at, const vec<S, M> &from) { for (int i = 0; i < M; i++) items[at++] = T(from.items[i]); }
+    template <typename S> std::enable_if_t<std::is_arithmetic_v<S>> put(int &at, S value) {
+        items[at++] = T(value);
+    }
+    template <typename S, int M> void put(int &at, const vec<S, M> &from) {
+        for (int i = 0; i < M; i++)
+            items[at++] = T(from.items[i]);
+    }
 };
 
 #define OPERATOR(op)                                                                                                   \
     template <typename T, int N> vec<T, N> operator op(const vec<T, N> &a, const vec<T, N> &b) {                       \
         vec<T, N> r;                                                                                                   \
-        for (int i = 0; i < N; i++) r.items[i] = T(a.items[i] op b.items[i]);                                          \
+        for (int i = 0; i < N; i++)                                                                                    \
+            r.items[i] = T(a.items[i] op b.items[i]);                                                                  \
         return r;                                                                                                      \
     }                                                                                                                  \
     template <typename T, int N> vec<T, N> operator op(const vec<T, N> &a, std::common_type_t<T> b) {                  \
@@ -80,8 +121,12 @@ template <typename T, int N> struct alignas(sizeof(T) * (N == 3 ? 4 : N)) vec : 
     template <typename T, int N> vec<T, N> operator op(std::common_type_t<T> a, const vec<T, N> &b) {                  \
         return vec<T, N>(a) op b;                                                                                      \
     }                                                                                                                  \
-    template <typename T, int N> vec<T, N> &operator op##=(vec<T, N> &a, const vec<T, N> &b) { return a = a op b; }    \
-    template <typename T, int N> vec<T, N> &operator op##=(vec<T, N> &a, std::common_type_t<T> b) { return a = a op b; }
+    template <typename T, int N> vec<T, N> &operator op##=(vec<T, N> &a, const vec<T, N> &b) {                         \
+        return a = a op b;                                                                                             \
+    }                                                                                                                  \
+    template <typename T, int N> vec<T, N> &operator op##=(vec<T, N> &a, std::common_type_t<T> b) {                    \
+        return a = a op b;                                                                                             \
+    }
 OPERATOR(+)
 OPERATOR(-)
 OPERATOR(*)
@@ -93,7 +138,9 @@ OPERATOR(^)
 OPERATOR(<<)
 OPERATOR(>>)
 #undef OPERATOR
-template <typename T, int N> vec<T, N> operator-(const vec<T, N> &a) { return vec<T, N>(T(0)) - a; }
+template <typename T, int N> vec<T, N> operator-(const vec<T, N> &a) {
+    return vec<T, N>(T(0)) - a;
+}
 
 typedef vec<float, 2> float2;
 typedef vec<float, 3> float3;
@@ -134,22 +181,34 @@ template <typename To, typename From> To as_type(const From &from) {
 
 /* Functions of one number, which take vectors, too. */
 #define FUNCTION(name)                                                                                                 \
-    inline float name(float x) { return std::name(x); }                                                                \
+    inline float name(float x) {                                                                                       \
+        return std::name(x);                                                                                           \
+    }                                                                                                                  \
     template <int N> vec<float, N> name(vec<float, N> x) {                                                             \
-        for (int i = 0; i < N; i++) x.items[i] = std::name(x.items[i]);                                                \
+        for (int i = 0; i < N; i++)                                                                                    \
+            x.items[i] = std::name(x.items[i]);                                                                        \
         return x;                                                                                                      \
     }
 FUNCTION(exp)
 FUNCTION(sqrt)
 #undef FUNCTION
-inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
+inline float fma(float a, float b, float c) {
+    return std::fma(a, b, c);
+}
 template <int N> vec<float, N> fma(vec<float, N> a, const vec<float, N> &b, const vec<float, N> &c) {
-    for (int i = 0; i < N; i++) a.items[i] = std::fma(a.items[i], b.items[i], c.items[i]);
+    for (int i = 0; i < N; i++)
+        a.items[i] = std::fma(a.items[i], b.items[i], c.items[i]);
     return a;
 }
-template <typename T> T min(T a, T b) { return b < a ? b : a; }
-template <typename T> T max(T a, T b) { return a < b ? b : a; }
-template <typename T> T clamp(T x, T low, T high) { return min(max(x, low), high); }
+template <typename T> T min(T a, T b) {
+    return b < a ? b : a;
+}
+template <typename T> T max(T a, T b) {
+    return a < b ? b : a;
+}
+template <typename T> T clamp(T x, T low, T high) {
+    return min(max(x, low), high);
+}
 namespace fast {
 using metal::clamp;
 using metal::max;
@@ -158,7 +217,9 @@ using metal::min;
 
 /* Threads that wait for each other; the line is the caller's. */
 enum class mem_flags { mem_none, mem_device, mem_threadgroup };
-inline void threadgroup_barrier(mem_flags, int line = __builtin_LINE()) { emu_barrier(line); }
+inline void threadgroup_barrier(mem_flags, int line = __builtin_LINE()) {
+    emu_barrier(line);
+}
 
 template <typename T> T simd_sum(T value, int line = __builtin_LINE()) {
     static_assert(sizeof(T) <= EMU_SLOT_BYTES);
@@ -181,7 +242,8 @@ template <typename T> T emu_id(const uint32_t from[3]) {
         return T(from[0]);
     } else {
         T to;
-        for (size_t i = 0; i < sizeof(to.items) / sizeof(to.items[0]) && i < 3; i++) to.items[i] = from[i];
+        for (size_t i = 0; i < sizeof(to.items) / sizeof(to.items[0]) && i < 3; i++)
+            to.items[i] = from[i];
         return to;
     }
 }

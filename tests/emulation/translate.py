@@ -96,6 +96,7 @@ class Kernel:
             self.shared.append(f"{found.group(1)} {found.group(2)}{found.group(3)};")
             return f"    auto &{found.group(2)} = shared.{found.group(2)};"
         self.text = re.sub(r"^    threadgroup ([\w<>, ]+) (\w+)((?:\[\d+\])*);$", move, self.text, flags=re.M)
+        self.text = re.sub(r"\(threadgroup (\w+\*)\)", r"(\1)", self.text)  # a component of a vector by its number
         if re.search(r"\bthreadgroup\b", self.text.replace("threadgroup_", "")):
             refuse(f"{self.name}: threadgroup memory in a place that is not understood")
 

@@ -270,13 +270,31 @@ sp_status ops_run(ops_bench *bench, sp_error *error) {
     return backend->run(context, bench->program, &bench->run, error);
 }
 
+/* Bytes beside a tensor's own: each of an affine type's planes. */
+static size_t plane_bytes(const spi_tensor *tensor) {
+    const spi_affine *affine = &tensor->affine;
+    return affine->group ? (size_t)tensor->rows * (tensor->cols / affine->group) * sp_dtype_block_bytes(affine->type)
+                         : 0;
+}
+
+/* Moves bytes to the next place that is aligned to 4 and to no more. */
+static const void *move(uint8_t *base, size_t *at, const void *from, size_t bytes) {
+    uint8_t *to = base + *at;
+    if (from) {
+        memcpy(to, from, bytes);
+        free((void *)(uintptr_t)from);
+        *at = (*at + bytes + FILE_HEAD_BYTES + 3) / 4 * 4;
+    }
+    return from ? to : NULL;
+}
+
 /* Moves the tensors into pages that look like a mapped file, one behind the other from an odd place on, and adds tensors
  * before and behind them, so that the pages are theirs alone. `all` has room for two more. */
 static bool map_weights(ops_bench *bench, spi_weights *weights, spi_tensor *all) {
     size_t used = FILE_HEAD_BYTES;
     for (uint32_t i = 0; i < bench->tensor_count; i++) {
-        used += (size_t)bench->tensors[i].bytes + FILE_HEAD_BYTES;
-        used = (used + 3) / 4 * 4; /* f32 vectors are aligned to their elements */
+        const spi_tensor *tensor = &bench->tensors[i];
+        used += (size_t)tensor->bytes + 2 * plane_bytes(tensor) + 3 * (FILE_HEAD_BYTES + 3);
     }
     bench->mapping_bytes = (used / FILE_PAGE_BYTES + 3) * FILE_PAGE_BYTES;
     bench->mapping = mmap(NULL, bench->mapping_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -288,11 +306,11 @@ static bool map_weights(ops_bench *bench, spi_weights *weights, spi_tensor *all)
     base += (FILE_PAGE_BYTES - (uintptr_t)base % FILE_PAGE_BYTES) % FILE_PAGE_BYTES;
     size_t at = FILE_HEAD_BYTES, pages = (used / FILE_PAGE_BYTES + 1) * FILE_PAGE_BYTES;
     for (uint32_t i = 0; i < bench->tensor_count; i++) {
-        memcpy(base + at, bench->tensors[i].data, (size_t)bench->tensors[i].bytes);
-        free((void *)(uintptr_t)bench->tensors[i].data);
-        bench->tensors[i].data = base + at;
-        all[i] = bench->tensors[i];
-        at = (at + (size_t)bench->tensors[i].bytes + FILE_HEAD_BYTES + 3) / 4 * 4;
+        spi_tensor *tensor = &bench->tensors[i];
+        tensor->data = move(base, &at, tensor->data, (size_t)tensor->bytes);
+        tensor->affine.scales = move(base, &at, tensor->affine.scales, plane_bytes(tensor));
+        tensor->affine.biases = move(base, &at, tensor->affine.biases, plane_bytes(tensor));
+        all[i] = *tensor;
     }
     uint32_t count = bench->tensor_count;
     all[count++] = (spi_tensor){
@@ -340,7 +358,7 @@ sp_status ops_open(const ops_device *on, const ops_case *test, ops_bench *bench,
         sp_device_counters counters;
         sp_device_get_counters(on->device, &counters);
         for (uint32_t i = 0; i < bench->tensor_count; i++) {
-            counters.weights_in_place_bytes -= bench->tensors[i].bytes;
+            counters.weights_in_place_bytes -= bench->tensors[i].bytes + 2 * plane_bytes(&bench->tensors[i]);
         }
         status = counters.weights_in_place_bytes >> 63 ? SP_UNSUPPORTED : SP_OK; /* some were copied */
     }

@@ -75,8 +75,20 @@ static void test_in_place(void **state) {
     run_suite(NULL, "in place", 1, true);
 }
 
+/* A wrong number has often a rule that was broken behind it. */
+static int tell_broken(void **state) {
+    (void)state;
+    const char *broken = metal.settings ? metal.violation() : NULL;
+    if (broken) {
+        print_message("a rule of Metal's was broken: %s\n", broken);
+        metal_reset();
+    }
+    return 0;
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits),
-                                       cmocka_unit_test(test_in_place)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test_teardown(test_own_limits, tell_broken),
+                                       cmocka_unit_test_teardown(test_small_limits, tell_broken),
+                                       cmocka_unit_test_teardown(test_in_place, tell_broken)};
     return cmocka_run_group_tests(tests, find, NULL);
 }

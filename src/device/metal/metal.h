@@ -26,7 +26,7 @@ typedef struct spi_mt_source {
 } spi_mt_source;
 extern const spi_mt_source spi_mt_sources[SPI_MT_KERNEL_COUNT];
 
-#define SPI_MT_TYPES      40u /* sp_dtype is an index of pipelines; kernels without weights have number 0 */
+#define SPI_MT_TYPES      49u /* pipelines of a kernel, by spi_mt_type_index; 0 for kernels without weights */
 #define SPI_MT_BINDINGS   8u  /* buffers 1..7; 0 holds a kernel's push words */
 #define SPI_MT_PUSH_WORDS 16u
 
@@ -106,6 +106,9 @@ sp_status spi_mt_link_extend(void *context, spi_link *link, sp_error *error);
 void spi_mt_link_remove(void *context, spi_link *link);
 
 /* pipeline.c, archive.c */
+static inline uint32_t spi_mt_type_index(sp_dtype type) { /* GGUF's numbers, then affine types by their bits */
+    return spi_affine_bits(type) ? 40u + spi_affine_bits(type) : (uint32_t)type;
+}
 sp_status spi_mt_pipeline_need(spi_mt *mt, spi_mt_kernel kernel, sp_dtype type, sp_error *error);
 void spi_mt_pipelines_destroy(spi_mt *mt);
 void spi_mt_archive_open(spi_mt *mt);
@@ -145,15 +148,21 @@ static inline spi_mt_binding spi_mt_bind(const spi_mt_buffer *buffer) {
 sp_status spi_mt_product(void *context, spi_link *link, const sp_matmul *args, sp_error *error);
 
 /* weights.c: a tensor in pieces of whole rows that a dispatch can take. */
-typedef struct spi_mt_piece {
+typedef struct spi_mt_part {
     spi_mt_binding binding;
-    uint32_t byte_first; /* of the piece in its binding: bindings begin at multiples of 16 */
+    uint32_t byte_first; /* in its binding: bindings begin at multiples of 16 */
+} spi_mt_part;
+
+typedef struct spi_mt_piece {
+    spi_mt_part blocks;
+    spi_mt_part scales, biases; /* of affine types */
     uint32_t row_first, row_count;
 } spi_mt_piece;
 
 typedef struct spi_mt_tensor {
     spi_mt_piece *pieces;
     uint32_t piece_count, row_bytes;
+    uint32_t affine; /* of an affine type: what kernels call so */
 } spi_mt_tensor;
 
 struct spi_store {

@@ -3,10 +3,25 @@
 #include "base/error.h"
 #include "device/metal/metal.h"
 
-#define LANES        64u /* of a threadgroup in kernels that go by columns */
-#define GROUP_ROWS   4u  /* rows of weights that a threadgroup of a product has */
-#define GROUP_COLS   32u /* columns that embed's invocations take */
-#define ROWS_AT_ONCE 4u
+#define LANES      64u /* of a threadgroup in kernels that go by columns */
+#define GROUP_COLS 32u /* columns that embed's invocations take */
+
+/* How products go over rows: so many of x and of weights a threadgroup, up to so many of x. */
+typedef struct way {
+    spi_mt_kernel kernel;
+    uint32_t rows_max, x_rows, weight_rows;
+} way;
+static const way ways[] = {{SPI_MT_KERNEL_file_matmul_1, 1, 1, 4},
+                           {SPI_MT_KERNEL_file_matmul_4, 8, 4, 4},
+                           {SPI_MT_KERNEL_file_tile, UINT32_MAX, 32, 32}};
+
+static const way *find_way(uint32_t rows) {
+    const way *found = ways;
+    while (found->rows_max < rows) {
+        found++;
+    }
+    return found;
+}
 
 #define MATMUL_ACCUMULATE 1u
 #define MATMUL_BIAS       2u
@@ -25,7 +40,7 @@ spi_mt_kernel spi_mt_op_kernel(const spi_program *program, const spi_op *op, uin
     case SPI_OP_EMBED: return SPI_MT_KERNEL_file_embed;
     case SPI_OP_NORM: return SPI_MT_KERNEL_norm;
     case SPI_OP_MATMUL:
-    case SPI_OP_HEAD: return rows == 1 ? SPI_MT_KERNEL_file_matmul_1 : SPI_MT_KERNEL_file_matmul_4;
+    case SPI_OP_HEAD: return find_way(rows)->kernel;
     case SPI_OP_ROPE: return SPI_MT_KERNEL_rope;
     case SPI_OP_KV_STORE: return SPI_MT_KERNEL_kv_store;
     case SPI_OP_ATTENTION: return is_one_by_one(program, op) ? SPI_MT_KERNEL_attention_1 : SPI_MT_KERNEL_attention_4;
@@ -61,7 +76,12 @@ static uint32_t stride(const spi_mt_recorder *r, uint32_t buffer) {
 /* An f32 vector, from its first element on. */
 static spi_mt_binding vector(const spi_mt_recorder *r, uint32_t tensor) {
     const spi_mt_piece *piece = &r->program->store->tensors[tensor].pieces[0];
-    return (spi_mt_binding){piece->binding.buffer, piece->binding.offset + piece->byte_first};
+    return (spi_mt_binding){piece->blocks.binding.buffer, piece->blocks.binding.offset + piece->blocks.byte_first};
+}
+
+/* Scales or biases; a type without has to have something bound there. */
+static spi_mt_binding plane(const spi_mt_piece *piece, const spi_mt_part *part) {
+    return part->binding.buffer ? part->binding : piece->blocks.binding;
 }
 
 static sp_status record_embed(const spi_mt_recorder *r, const spi_op *op) {
@@ -75,9 +95,14 @@ static sp_status record_embed(const spi_mt_recorder *r, const spi_op *op) {
                                     .groups_x = groups(columns, GROUP_COLS * LANES),
                                     .groups_y = r->rows,
                                     .push = {piece->row_first, piece->row_count, columns, tensor->row_bytes,
-                                             piece->byte_first, stride(r, op->dst) / 4, r->program->rows_word,
-                                             spi_mt_float_word(op->scale)},
-                                    .bindings = {[1] = parameters(r), [2] = piece->binding, [6] = scratch(r, op->dst)}};
+                                             piece->blocks.byte_first, stride(r, op->dst) / 4, r->program->rows_word,
+                                             spi_mt_float_word(op->scale), tensor->affine, piece->scales.byte_first,
+                                             piece->biases.byte_first},
+                                    .bindings = {[1] = parameters(r),
+                                                 [2] = piece->blocks.binding,
+                                                 [3] = plane(piece, &piece->scales),
+                                                 [6] = scratch(r, op->dst),
+                                                 [7] = plane(piece, &piece->biases)}};
         status = spi_mt_encode(r->work, &dispatch);
     }
     return status;
@@ -97,22 +122,26 @@ static sp_status record_norm(const spi_mt_recorder *r, const spi_op *op) {
 static sp_status record_product(const spi_mt_recorder *r, const spi_op *op, uint32_t first, uint32_t count,
                                 spi_mt_binding to, uint32_t to_stride, uint32_t flags) {
     const spi_mt_tensor *tensor = &r->program->store->tensors[op->weight];
+    const way *chosen = find_way(count);
     sp_status status = SP_OK;
     for (uint32_t i = 0; i < tensor->piece_count && !status; i++) {
         const spi_mt_piece *piece = &tensor->pieces[i];
-        spi_mt_dispatch dispatch = {.kernel = spi_mt_op_kernel(r->program, op, count),
+        spi_mt_dispatch dispatch = {.kernel = chosen->kernel,
                                     .type = spi_mt_op_type(r->program, op),
-                                    .groups_x = groups(piece->row_count, GROUP_ROWS),
-                                    .groups_y = groups(count, count == 1 ? 1 : ROWS_AT_ONCE),
+                                    .groups_x = groups(piece->row_count, chosen->weight_rows),
+                                    .groups_y = groups(count, chosen->x_rows),
                                     .push = {piece->row_first, piece->row_count, width(r, op->src), tensor->row_bytes,
-                                             piece->byte_first, stride(r, op->src) / 4, to_stride, first, first + count,
-                                             flags, r->program->outs_word, spi_mt_float_word(op->scale),
-                                             spi_mt_float_word(op->softcap)},
+                                             piece->blocks.byte_first, stride(r, op->src) / 4, to_stride, first,
+                                             first + count, flags, r->program->outs_word, spi_mt_float_word(op->scale),
+                                             spi_mt_float_word(op->softcap), tensor->affine, piece->scales.byte_first,
+                                             piece->biases.byte_first},
                                     .bindings = {[1] = parameters(r),
-                                                 [2] = piece->binding,
+                                                 [2] = piece->blocks.binding,
+                                                 [3] = plane(piece, &piece->scales),
                                                  [4] = scratch(r, op->src),
                                                  [5] = op->bias == SPI_NONE ? parameters(r) : vector(r, op->bias),
-                                                 [6] = to}};
+                                                 [6] = to,
+                                                 [7] = plane(piece, &piece->biases)}};
         status = spi_mt_encode(r->work, &dispatch);
     }
     return status;
@@ -163,8 +192,11 @@ static sp_status record_kv_store(const spi_mt_recorder *r, const spi_op *op) {
             .groups_y = span->count,
             .push = {span->first, stride(r, op->src), kv->kv_heads, kv->head_dim, r->program->rows_word, block_words(r),
                      layer_word(r, op->layer), span->block_first, span->block_end, span->base_word},
-            .bindings = {
-                [1] = parameters(r), [2] = span->binding, [4] = scratch(r, op->src), [5] = scratch(r, op->src1)}};
+            .bindings = {[1] = parameters(r),
+                         [2] = span->binding,
+                         [3] = span->binding, /* a mirror, for devices with blocks of their own: here the same */
+                         [4] = scratch(r, op->src),
+                         [5] = scratch(r, op->src1)}};
         status = spi_mt_encode(r->work, &dispatch);
     }
     return status;

@@ -84,7 +84,7 @@ static sp_status make_pipeline(spi_mt *mt, spi_mt_kernel kernel, sp_dtype type, 
     if (status) {
         spi_mt_release(objc, pipeline);
     } else {
-        mt->pipelines[kernel][type] = pipeline;
+        mt->pipelines[kernel][spi_mt_type_index(type)] = pipeline;
         if (is_new) {
             spi_mt_archive_keep(mt, descriptor);
         }
@@ -95,7 +95,7 @@ static sp_status make_pipeline(spi_mt *mt, spi_mt_kernel kernel, sp_dtype type, 
 }
 
 sp_status spi_mt_pipeline_need(spi_mt *mt, spi_mt_kernel kernel, sp_dtype type, sp_error *error) {
-    if (mt->pipelines[kernel][type]) {
+    if (mt->pipelines[kernel][spi_mt_type_index(type)]) {
         return SP_OK;
     }
     void *pool = mt->objc.push_pool();

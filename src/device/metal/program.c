@@ -59,13 +59,15 @@ static sp_status create_parameters(spi_mt *mt, spi_program *program, sp_error *e
 
 /* Kernels are compiled now, so that no run has to wait for a compiler. */
 static sp_status create_pipelines(spi_mt *mt, const spi_program *program, sp_error *error) {
+    static const uint32_t rows[] = {1, 2, 9}; /* a run of each length that has kernels of its own: ops.c */
     sp_status status = SP_OK;
-    for (uint32_t i = 0; i < program->tape->op_count && !status; i++) {
+    for (uint32_t i = 0; i < program->tape->op_count; i++) {
         const spi_op *op = &program->tape->ops[i];
-        sp_dtype type = spi_mt_op_type(program, op);
-        status = spi_mt_pipeline_need(mt, spi_mt_op_kernel(program, op, 1), type, error);
-        if (!status && program->tape->rows_max > 1) {
-            status = spi_mt_pipeline_need(mt, spi_mt_op_kernel(program, op, 2), type, error);
+        for (size_t k = 0; k < sizeof rows / sizeof rows[0] && !status; k++) {
+            if (rows[k] <= program->tape->rows_max) {
+                status = spi_mt_pipeline_need(mt, spi_mt_op_kernel(program, op, rows[k]), spi_mt_op_type(program, op),
+                                              error);
+            }
         }
     }
     return status;

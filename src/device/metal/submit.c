@@ -86,7 +86,7 @@ sp_status spi_mt_encode(spi_mt_work *work, const spi_mt_dispatch *dispatch) {
     if (status) {
         return status;
     }
-    spi_mt_id pipeline = mt->pipelines[dispatch->kernel][dispatch->type];
+    spi_mt_id pipeline = mt->pipelines[dispatch->kernel][spi_mt_type_index(dispatch->type)];
     if (pipeline != work->pipeline) {
         spi_mt_set_pipeline(objc, work->encoder, pipeline);
         work->pipeline = pipeline;

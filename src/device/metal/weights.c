@@ -53,49 +53,65 @@ static sp_status map_run(const loader *load, uintptr_t first, uintptr_t end) {
     return SP_OK;
 }
 
-/* Sorts the tensors' numbers by where their bytes lie: insertion, since files list them nearly in order. */
-static void sort_by_address(const spi_store *store, uint32_t *order) {
-    for (uint32_t i = 0; i < store->weights.count; i++) {
-        uint32_t k = i;
-        for (; k && (uintptr_t)store->sources[order[k - 1]].data > (uintptr_t)store->sources[i].data; k--) {
-            order[k] = order[k - 1];
-        }
-        order[k] = i;
-    }
+/* Bytes of the file that kernels read: a tensor's blocks, and of affine types its scales and biases. */
+typedef struct extent {
+    uintptr_t from;
+    uint64_t bytes;
+} extent;
+
+static uint64_t plane_bytes(const spi_tensor *tensor, uint32_t rows) {
+    const spi_affine *affine = &tensor->affine;
+    return (uint64_t)rows * (tensor->cols / affine->group) * sp_dtype_block_bytes(affine->type);
 }
 
-/* Tensors whose pages touch make a run; a gap between them may be another mapping's. */
+/* Sorted by where they lie: by insertion, since files list tensors nearly in order. */
+static size_t list_extents(const spi_store *store, extent *list) {
+    size_t count = 0;
+    for (uint32_t i = 0; i < store->weights.count; i++) {
+        const spi_tensor *tensor = &store->sources[i];
+        bool is_affine = spi_affine_bits(tensor->type) != 0;
+        const void *starts[] = {tensor->data, tensor->affine.scales, tensor->affine.biases};
+        for (int part = 0; part < (is_affine ? 3 : 1); part++) {
+            extent one = {(uintptr_t)starts[part], part ? plane_bytes(tensor, tensor->rows) : tensor->bytes};
+            size_t k = count++;
+            for (; k && list[k - 1].from > one.from; k--) {
+                list[k] = list[k - 1];
+            }
+            list[k] = one;
+        }
+    }
+    return count;
+}
+
+/* Extents whose pages touch make a run; a gap between them may be another mapping's. */
 static sp_status map_file(const loader *load) {
-    spi_store *store = load->store;
-    uint32_t count = store->weights.count;
-    uint32_t *order = spi_alloc(count, sizeof *order);
-    if (!order) {
+    extent *list = spi_alloc((size_t)load->store->weights.count * 3, sizeof *list);
+    if (!list) {
         return no_memory(load);
     }
-    sort_by_address(store, order);
+    size_t count = list_extents(load->store, list);
     sp_status status = SP_OK;
     uintptr_t first = 0, end = 0, page = spi_vm_page_bytes();
-    for (uint32_t i = 0; i <= count && !status; i++) {
-        const spi_tensor *tensor = i < count ? &store->sources[order[i]] : NULL;
-        uintptr_t from = tensor ? (uintptr_t)tensor->data : UINTPTR_MAX;
-        if (i && (!tensor || round_to(from, page, false) > round_to(end, page, true))) {
+    for (size_t i = 0; i <= count && !status; i++) {
+        uintptr_t from = i < count ? list[i].from : UINTPTR_MAX;
+        if (i && (i == count || round_to(from, page, false) > round_to(end, page, true))) {
             status = map_run(load, first, end);
             end = 0;
         }
-        if (tensor) {
+        if (i < count) {
             first = end ? first : from;
-            end = from + tensor->bytes > end ? from + tensor->bytes : end;
+            end = from + list[i].bytes > end ? from + list[i].bytes : end;
         }
     }
-    spi_free(order);
+    spi_free(list);
     return status;
 }
 
-static const spi_mt_map *find_map(const spi_store *store, const spi_tensor *tensor, uint64_t *offset) {
+static const spi_mt_map *find_map(const spi_store *store, const void *data, uint64_t bytes, uint64_t *offset) {
     for (size_t i = 0; i < store->map_count; i++) {
         const spi_mt_map *map = &store->maps[i];
-        uintptr_t from = (uintptr_t)tensor->data, base = (uintptr_t)map->base;
-        if (from >= base && from - base <= map->bytes && tensor->bytes <= map->bytes - (from - base)) {
+        uintptr_t from = (uintptr_t)data, base = (uintptr_t)map->base;
+        if (from >= base && from - base <= map->bytes && bytes <= map->bytes - (from - base)) {
             *offset = from - base;
             return map;
         }
@@ -103,10 +119,10 @@ static const spi_mt_map *find_map(const spi_store *store, const spi_tensor *tens
     return NULL;
 }
 
-/* The start is taken back to where a binding may begin: the piece knows by how much. */
-static void set_binding(spi_mt_piece *piece, spi_mt_binding binding) {
-    piece->byte_first = (uint32_t)(binding.offset % OFFSET_ALIGN);
-    piece->binding = (spi_mt_binding){binding.buffer, binding.offset - piece->byte_first};
+/* The start is taken back to where a binding may begin: the part knows by how much. */
+static void set_binding(spi_mt_part *part, spi_mt_binding binding) {
+    part->byte_first = (uint32_t)(binding.offset % OFFSET_ALIGN);
+    part->binding = (spi_mt_binding){binding.buffer, binding.offset - part->byte_first};
 }
 
 /* Room for bytes in the last slab or a new one. */
@@ -114,7 +130,7 @@ static sp_status place(loader *load, uint64_t bytes, spi_mt_buffer **slab, uint6
     spi_store *store = load->store;
     uint64_t rounded = (bytes + OFFSET_ALIGN - 1) / OFFSET_ALIGN * OFFSET_ALIGN;
     if (!store->slab_count || store->slabs[store->slab_count - 1].bytes - load->slab_used < rounded) {
-        uint64_t left = load->total_bytes - load->done_bytes + (uint64_t)store->weights.count * OFFSET_ALIGN;
+        uint64_t left = load->total_bytes - load->done_bytes + (uint64_t)store->weights.count * 3 * OFFSET_ALIGN;
         uint64_t size = left < load->mt->limits.slab_bytes ? left : load->mt->limits.slab_bytes;
         size = size < rounded ? rounded : size;
         if (!SPI_RESERVE(store->slabs, store->slab_count, store->slab_capacity)) {
@@ -134,29 +150,63 @@ static sp_status place(loader *load, uint64_t bytes, spi_mt_buffer **slab, uint6
     return SP_OK;
 }
 
-static sp_status copy_piece(loader *load, const uint8_t *from, uint64_t bytes, spi_mt_piece *piece) {
-    spi_mt_buffer *slab = NULL;
+/* In place where a mapped buffer holds all of it, else copied. */
+static sp_status take_bytes(loader *load, const void *data, uint64_t bytes, spi_mt_part *part) {
+    spi_store *store = load->store;
     uint64_t offset = 0;
-    sp_status status = place(load, bytes, &slab, &offset);
-    if (!status) {
-        memcpy((uint8_t *)slab->contents + offset, from, (size_t)bytes);
-        set_binding(piece, (spi_mt_binding){slab->handle, offset});
+    const spi_mt_map *map = find_map(store, data, bytes, &offset);
+    spi_mt_binding binding;
+    sp_status status = SP_OK;
+    if (map && spi_mt_map_holds(map, offset, bytes, &binding)) {
+        set_binding(part, binding);
+        store->in_place_bytes += bytes;
+    } else {
+        spi_mt_buffer *slab = NULL;
+        status = place(load, bytes, &slab, &offset);
+        if (!status) {
+            memcpy((uint8_t *)slab->contents + offset, data, (size_t)bytes);
+            set_binding(part, (spi_mt_binding){slab->handle, offset});
+        }
+        store->own_bytes += bytes;
+    }
+    load->done_bytes += bytes;
+    if (load->progress && !status) {
+        load->progress(load->progress_env, load->done_bytes, load->total_bytes);
     }
     return status;
 }
 
+static sp_status take_piece(loader *load, const spi_tensor *source, spi_mt_piece *piece) {
+    uint64_t row_bytes = source->bytes / source->rows;
+    sp_status status = take_bytes(load, (const uint8_t *)source->data + piece->row_first * row_bytes,
+                                  piece->row_count * row_bytes, &piece->blocks);
+    if (spi_affine_bits(source->type)) {
+        const spi_affine *affine = &source->affine;
+        uint64_t before = plane_bytes(source, piece->row_first), bytes = plane_bytes(source, piece->row_count);
+        status = status ? status : take_bytes(load, (const uint8_t *)affine->scales + before, bytes, &piece->scales);
+        status = status ? status : take_bytes(load, (const uint8_t *)affine->biases + before, bytes, &piece->biases);
+    }
+    return status;
+}
+
+/* For kernels: the type of scales and biases, and the group as a power of two. */
+static uint32_t affine_word(const spi_affine *affine) {
+    uint32_t shift = affine->group == 32 ? 5 : affine->group == 64 ? 6 : 7;
+    return (affine->type == SP_F16 ? 0 : affine->type == SP_BF16 ? 1 : 2) | shift << 4;
+}
+
 static sp_status load_tensor(loader *load, uint32_t index) {
-    spi_store *store = load->store;
-    const spi_tensor *source = &store->sources[index];
-    spi_mt_tensor *tensor = &store->tensors[index];
+    const spi_tensor *source = &load->store->sources[index];
+    spi_mt_tensor *tensor = &load->store->tensors[index];
     if (!sp_dtype_name(source->type)) {
         return spi_fail(load->error, SP_UNSUPPORTED, "metal has no kernels for tensor %s of type %d", source->name,
                         (int)source->type);
     }
-    uint64_t offset = 0, row_bytes = source->bytes / source->rows, most = load->mt->limits.piece_bytes_max;
-    const spi_mt_map *map = find_map(store, source, &offset);
-    most = map ? most : most < load->mt->limits.slab_bytes ? most : load->mt->limits.slab_bytes;
-    most = map && map->step_bytes < most ? map->step_bytes : most;
+    const spi_mt_limits *limits = &load->mt->limits;
+    uint64_t offset = 0, row_bytes = source->bytes / source->rows, most = limits->slab_bytes;
+    const spi_mt_map *map = find_map(load->store, source->data, source->bytes, &offset);
+    most = map ? map->step_bytes : most;
+    most = limits->piece_bytes_max < most ? limits->piece_bytes_max : most;
     if (row_bytes > most) {
         return spi_fail(load->error, SP_UNSUPPORTED,
                         "metal: rows of %llu bytes of tensor %s are more than a buffer of this device holds",
@@ -164,6 +214,7 @@ static sp_status load_tensor(loader *load, uint32_t index) {
     }
     uint32_t step = most / row_bytes < source->rows ? (uint32_t)(most / row_bytes) : source->rows;
     tensor->row_bytes = (uint32_t)row_bytes;
+    tensor->affine = spi_affine_bits(source->type) ? affine_word(&source->affine) : 0;
     tensor->piece_count = source->rows / step + (source->rows % step != 0);
     tensor->pieces = spi_alloc(tensor->piece_count, sizeof *tensor->pieces);
     sp_status status = tensor->pieces ? SP_OK : no_memory(load);
@@ -171,19 +222,7 @@ static sp_status load_tensor(loader *load, uint32_t index) {
         spi_mt_piece *piece = &tensor->pieces[i];
         piece->row_first = i * step;
         piece->row_count = source->rows - piece->row_first < step ? source->rows - piece->row_first : step;
-        uint64_t from = piece->row_first * row_bytes, bytes = piece->row_count * row_bytes;
-        spi_mt_binding binding;
-        if (map && spi_mt_map_holds(map, offset + from, bytes, &binding)) {
-            set_binding(piece, binding);
-            store->in_place_bytes += bytes;
-        } else {
-            status = copy_piece(load, (const uint8_t *)source->data + from, bytes, piece);
-            store->own_bytes += bytes;
-        }
-        load->done_bytes += bytes;
-        if (load->progress && !status) {
-            load->progress(load->progress_env, load->done_bytes, load->total_bytes);
-        }
+        status = take_piece(load, source, piece);
     }
     return status;
 }
@@ -191,7 +230,9 @@ static sp_status load_tensor(loader *load, uint32_t index) {
 static sp_status load_all(loader *load) {
     spi_store *store = load->store;
     for (uint32_t i = 0; i < store->weights.count; i++) {
-        load->total_bytes += store->sources[i].bytes;
+        const spi_tensor *source = &store->sources[i];
+        load->total_bytes += source->bytes;
+        load->total_bytes += spi_affine_bits(source->type) ? 2 * plane_bytes(source, source->rows) : 0;
     }
     sp_status status = store->weights.droppable ? map_file(load) : SP_OK;
     for (uint32_t i = 0; i < store->weights.count && !status; i++) {
