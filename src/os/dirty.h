@@ -1,6 +1,7 @@
-/* os/dirty.h - which pages were written, by the kernel's own record: write-protection by userfaultfd in its asynchronous
- * form, read with PAGEMAP_SCAN (Linux 6.7; Documentation/admin-guide/mm/pagemap.rst). A write costs one fault a page, which
- * the kernel settles by itself. Exact for what processors write, and blind to what devices write. May include: base.
+/* os/dirty.h - which pages were written. On Linux by the kernel's own record: write-protection by userfaultfd in its
+ * asynchronous form, read with PAGEMAP_SCAN (6.7; Documentation/admin-guide/mm/pagemap.rst). A write costs one fault a page,
+ * which the kernel settles by itself. On macOS by faults.h. Exact for what processors write, and blind to what devices write.
+ * May include: base.
  */
 #ifndef SPI_OS_DIRTY_H
 #define SPI_OS_DIRTY_H
@@ -12,6 +13,9 @@
 #include "samepage/status.h"
 
 typedef struct spi_dirty spi_dirty;
+
+/* Test hook: by faults.h in place of the system's own way. */
+void spi_dirty_set_faults(bool by_faults);
 
 /* SP_UNSUPPORTED: the kernel is too old, or forbids it. */
 sp_status spi_dirty_create(spi_dirty **dirty);

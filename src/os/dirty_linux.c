@@ -1,4 +1,4 @@
-/* os/dirty.c - see dirty.h. The structures are those of linux/userfaultfd.h and linux/fs.h, declared here because the
+/* os/dirty_linux.c - see dirty.h. The structures are those of linux/userfaultfd.h and linux/fs.h, declared here because the
  * headers of the distributions that we build on are older than the kernels that we run on. */
 #include "os/dirty.h"
 
@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "os/faults.h"
 
 #define USER_MODE_ONLY 1 /* allowed without privileges; who settles faults here is the kernel anyway */
 
@@ -56,15 +57,32 @@ typedef struct scan_arguments {
 #define REGION_COUNT          256
 
 struct spi_dirty {
+    spi_faults *by_faults; /* NULL: the kernel's record */
     int faults, pagemap;
     page_region regions[REGION_COUNT];
 };
+
+static bool wants_faults;
+
+void spi_dirty_set_faults(bool by_faults) {
+    wants_faults = by_faults;
+}
 
 sp_status spi_dirty_create(spi_dirty **out) {
     *out = NULL;
     spi_dirty *dirty = spi_alloc(1, sizeof *dirty);
     if (!dirty) {
         return SP_NO_MEMORY;
+    }
+    if (wants_faults) {
+        dirty->faults = dirty->pagemap = -1;
+        sp_status status = spi_faults_create(&dirty->by_faults);
+        if (status) {
+            spi_free(dirty);
+            return status;
+        }
+        *out = dirty;
+        return SP_OK;
     }
     uffd_api api = {.api = UFFD_API, .features = UFFD_WP_ASYNC | UFFD_WP_UNPOPULATED | UFFD_WP_HUGETLBFS_SHMEM};
     scan_arguments probe = {.size = sizeof probe};
@@ -81,6 +99,7 @@ sp_status spi_dirty_create(spi_dirty **out) {
 
 void spi_dirty_destroy(spi_dirty *dirty) {
     if (dirty) {
+        spi_faults_destroy(dirty->by_faults);
         if (dirty->faults >= 0) {
             close(dirty->faults);
         }
@@ -92,6 +111,9 @@ void spi_dirty_destroy(spi_dirty *dirty) {
 }
 
 sp_status spi_dirty_watch(spi_dirty *dirty, void *address, size_t bytes) {
+    if (dirty->by_faults) {
+        return spi_faults_watch(dirty->by_faults, address, bytes);
+    }
     uffd_register range = {.range = {(uint64_t)(uintptr_t)address, bytes}, .mode = UFFD_MODE_WP};
     uffd_protect protect = {.range = range.range, .mode = UFFD_PROTECT_WP};
     if (ioctl(dirty->faults, UFFDIO_REGISTER_IO, &range) || ioctl(dirty->faults, UFFDIO_PROTECT_IO, &protect)) {
@@ -102,6 +124,9 @@ sp_status spi_dirty_watch(spi_dirty *dirty, void *address, size_t bytes) {
 
 sp_status spi_dirty_take(spi_dirty *dirty, void *address, size_t bytes,
                          void (*written)(void *env, uint8_t *from, size_t bytes), void *env) {
+    if (dirty->by_faults) {
+        return spi_faults_take(dirty->by_faults, address, bytes, written, env);
+    }
     uint64_t at = (uint64_t)(uintptr_t)address, end = at + bytes;
     while (at < end) {
         scan_arguments scan = {.size = sizeof scan,
