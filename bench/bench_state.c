@@ -149,7 +149,9 @@ static void make_cold(const char *path) {
         snprintf(name, sizeof name, "%s/%s", path, item->d_name);
         int file = open(name, O_RDONLY);
         if (file >= 0) {
+#if defined(POSIX_FADV_DONTNEED) /* elsewhere files stay warm */
             posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+#endif
             close(file);
         }
     }

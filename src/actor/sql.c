@@ -116,10 +116,10 @@ static sp_status migrate(spi_sql *sql, sp_error *error) {
 }
 
 static sp_status configure(spi_sql *sql, sp_error *error) {
-    char text[512];
+    char text[640];
     snprintf(text, sizeof text,
              "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = %s; PRAGMA foreign_keys = ON; "
-             "PRAGMA trusted_schema = OFF;"
+             "PRAGMA trusted_schema = OFF; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;" /* macOS */
              "PRAGMA cell_size_check = ON; PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = 33554432;"
              "PRAGMA cache_size = -%d; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON",
              sql->without_sync ? "OFF" : "FULL", spi_sql_log_pages_max, CACHE_KIB);

@@ -72,7 +72,7 @@ static sp_status sync_file(int file) {
         errno = fault < 0 ? -fault : fault;
         return SP_IO;
     }
-    return fsync(file) ? SP_IO : SP_OK;
+    return spi_file_sync(file) ? SP_IO : SP_OK;
 }
 
 sp_status sp_store_sync(sp_store *store, sp_error *error) {

@@ -1,4 +1,4 @@
-/* os/cpu.c - processor features and thread counts on Linux. See cpu.h. */
+/* os/cpu_linux.c - processor features and thread counts on Linux. See cpu.h. */
 #include "os/cpu.h"
 
 #include <errno.h>
