@@ -36,7 +36,22 @@ typedef struct spi_cu_access { /* CUmemAccessDesc */
     int flags;
 } spi_cu_access;
 
+typedef struct spi_cu_launch_attribute { /* CUlaunchAttribute, of which a cluster's size is all that is used */
+    int id;
+    char reserved[4];
+    unsigned value[16];
+} spi_cu_launch_attribute;
+
+typedef struct spi_cu_launch_config { /* CUlaunchConfig */
+    unsigned grid[3], block[3], shared_bytes;
+    spi_cu_stream stream;
+    spi_cu_launch_attribute *attributes;
+    unsigned attribute_count;
+} spi_cu_launch_config;
+
 enum {
+    SPI_CU_LAUNCH_CLUSTER = 4,
+
     SPI_CU_OUT_OF_MEMORY = 2,
     SPI_CU_NO_DEVICE = 100,
     SPI_CU_NO_BINARY = 209,

@@ -4,11 +4,11 @@
 
 #define THREADS 256
 
-/* From the host's pinned memory. */
-KERNEL fetch(uint4 *to, const uint4 *from, uint32_t count) {
-    uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count) {
-        to[i] = from[i];
+/* From the host's pinned memory: block (column, piece). */
+KERNEL fetch(uint4 *to, const uint4 *from, const __grid_constant__ spi_cu_pieces pieces) {
+    uint32_t first = pieces.first[blockIdx.y], count = pieces.count[blockIdx.y];
+    for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
+        to[first + i] = from[first + i];
     }
 }
 
