@@ -478,6 +478,22 @@ EXPORT spi_cu_result cuLaunchKernel(spi_cu_function function, unsigned grid_x, u
     return launch(function, grid, block, shared_bytes, stream, arguments);
 }
 
+EXPORT spi_cu_result cuTensorMapEncodeTiled(spi_cu_map *map, int type, unsigned rank, void *address,
+                                            const unsigned long long *dims, const unsigned long long *strides,
+                                            const unsigned *box, const unsigned *steps, int interleave, int swizzle,
+                                            int promotion, int fill) {
+    ENTER(false);
+    NEED_CONTEXT();
+    bool good = (uintptr_t)map % 64 == 0 && rank == 2 && address && (uintptr_t)address % 16 == 0 && strides[0] % 16 == 0 &&
+                dims[0] && dims[1] && box[0] * 2 <= 128 && box[0] && box[1] && box[1] <= 256 && steps[0] == 1 &&
+                steps[1] == 1 && type == SPI_CU_MAP_16_BITS && !interleave && swizzle == SPI_CU_MAP_SWIZZLE_128 &&
+                promotion >= 0 && promotion <= 3 && !fill;
+    if (good) {
+        memset(map, 1, sizeof *map);
+    }
+    return good ? 0 : 1;
+}
+
 EXPORT spi_cu_result cuLaunchKernelEx(const spi_cu_launch_config *config, spi_cu_function function, void **arguments,
                                       void **extra) {
     ENTER(false);

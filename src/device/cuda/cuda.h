@@ -186,8 +186,19 @@ void spi_cu_decode_destroy(spi_cu *cu, spi_cu_decode *decode);
 sp_status spi_cu_decode_run(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error);
 
 /* wide.c: a run of several rows, for such tapes. */
+#define SPI_CU_WIDE_TILE_COUNT 3u
+typedef struct spi_cu_stored_map { /* a spi_cu_map without its alignment */
+    unsigned char bytes[sizeof(spi_cu_map)];
+} spi_cu_stored_map;
+
+typedef struct spi_cu_wide_maps { /* of a phase of products */
+    spi_cu_stored_map x[2][SPI_CU_WIDE_TILE_COUNT]; /* its input in packed[0] or [1], for tiles of each size */
+    spi_cu_stored_map weights[SPI_CU_PARTS_MAX];
+} spi_cu_wide_maps;
+
 typedef struct spi_cu_wide_plan {
     spi_cu_phases phases;
+    spi_cu_wide_maps *maps;  /* for each phase */
     spi_cu_buffer packed[2]; /* the first is the program's */
     spi_cu_buffer queries;
 } spi_cu_wide_plan;

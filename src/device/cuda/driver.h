@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 
+#include "device/cuda/kernels/wide_args.h"
 #include "samepage/device.h"
 
 typedef int spi_cu_result; /* 0 is success */
@@ -51,6 +52,9 @@ typedef struct spi_cu_launch_config { /* CUlaunchConfig */
 
 enum {
     SPI_CU_LAUNCH_CLUSTER = 4,
+    SPI_CU_MAP_16_BITS = 1, /* of maps: numbers of so many bits, pieces of 128 bytes xored, and read so many at once */
+    SPI_CU_MAP_SWIZZLE_128 = 3,
+    SPI_CU_MAP_PROMOTE_128 = 2,
 
     SPI_CU_OUT_OF_MEMORY = 2,
     SPI_CU_NO_DEVICE = 100,

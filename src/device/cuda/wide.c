@@ -13,7 +13,6 @@
 #define THREADS         256u
 #define HEADS_A_BLOCK   (THREADS / 32)
 #define QUERIES_A_SPAN  128u /* kernels/flash.cu */
-#define STEP            64u  /* columns: kernels/matrix.cuh */
 #define STEPS_MIN       4u   /* of a block that shares a tile's columns */
 #define CLUSTER_MAX     8u
 #define LOG2_E          1.4426950408889634f
@@ -22,8 +21,8 @@ typedef struct tile_shape {
     uint32_t rows, stages, blocks; /* blocks: that a multiprocessor has room for */
 } tile_shape;
 
-static const tile_shape tiles[] = {{16, 6, 2}, {64, 4, 2}, {256, 4, 1}}; /* as in kernels/wide.cu */
-#define TILE_COUNT (sizeof tiles / sizeof tiles[0])
+static const tile_shape tiles[SPI_CU_WIDE_TILE_COUNT] = {{16, 6, 2}, {64, 4, 2}, {256, 4, 1}}; /* as in kernels/wide.cu */
+#define TILE_COUNT SPI_CU_WIDE_TILE_COUNT
 
 static uint32_t tile_bytes(const tile_shape *tile) {
     return tile->stages * (SPI_CU_WIDE_OUTS + tile->rows) * 128;
@@ -137,6 +136,44 @@ static sp_status allow_kernels(spi_cu *cu, const spi_program *program, const spi
     return status;
 }
 
+static bool is_plain(uint32_t type) {
+    return !spi_cu_is_quantised(type);
+}
+
+/* Rows of so many 16-bit numbers, of which boxes are fetched. */
+static sp_status map_rows(spi_cu *cu, spi_cu_pointer address, uint32_t columns, uint64_t rows, uint32_t box_rows,
+                          spi_cu_stored_map *stored, sp_error *error) {
+    spi_cu_map map = {{0}};
+    const unsigned long long dims[] = {columns, rows}, strides[] = {columns * 2ull};
+    const unsigned box[] = {SPI_CU_WIDE_STEP, box_rows}, steps[] = {1, 1};
+    spi_cu_result result = cu->call->TensorMapEncodeTiled(
+        &map, SPI_CU_MAP_16_BITS, 2, (void *)(uintptr_t)address, dims, strides, box, steps, 0, SPI_CU_MAP_SWIZZLE_128,
+        SPI_CU_MAP_PROMOTE_128, 0);
+    memcpy(stored, &map, sizeof map);
+    return spi_cu_check(cu, result, "preparing for prompts", error);
+}
+
+static sp_status make_maps(spi_cu *cu, const spi_program *program, spi_cu_wide_plan *plan, sp_error *error) {
+    sp_status status = SP_OK;
+    for (uint32_t i = 0; i < plan->phases.count && !status; i++) {
+        const spi_cu_phase *phase = &plan->phases.items[i];
+        spi_cu_wide_maps *maps = &plan->maps[i];
+        if (phase->kind != SPI_CU_PHASE_PRODUCT) {
+            continue;
+        }
+        for (uint32_t k = 0; k < 2 * TILE_COUNT && !status; k++) {
+            status = map_rows(cu, plan->packed[k / TILE_COUNT].address, spi_cu_stride(phase->cols),
+                              program->tape->rows_max, tiles[k % TILE_COUNT].rows, &maps->x[k / TILE_COUNT][k % TILE_COUNT],
+                              error);
+        }
+        for (uint32_t k = 0; k < phase->part_count && is_plain(phase->type) && !status; k++) {
+            status = map_rows(cu, phase->parts[k].data, phase->stride / 2, phase->parts[k].rows, SPI_CU_WIDE_BOX,
+                              &maps->weights[k], error);
+        }
+    }
+    return status;
+}
+
 sp_status spi_cu_wide_create(spi_cu *cu, const spi_program *program, spi_cu_wide_plan **out, sp_error *error) {
     *out = NULL;
     if (cu->card.major != 9 || cu->card.minor != 0) {
@@ -157,11 +194,16 @@ sp_status spi_cu_wide_create(spi_cu *cu, const spi_program *program, spi_cu_wide
         status = status ? status
                         : spi_cu_buffer_create(cu, program->packed.bytes, "a model's scratch", &plan->packed[1], error);
     }
+    plan->packed[0] = program->packed;
+    if (found && !status) {
+        plan->maps = spi_alloc(plan->phases.count, sizeof *plan->maps);
+        status = plan->maps ? make_maps(cu, program, plan, error)
+                            : spi_fail(error, SP_NO_MEMORY, "cuda: no memory to prepare a tape");
+    }
     if (status || !found) {
         spi_cu_wide_destroy(cu, plan);
         return status;
     }
-    plan->packed[0] = program->packed;
     *out = plan;
     return SP_OK;
 }
@@ -169,6 +211,7 @@ sp_status spi_cu_wide_create(spi_cu *cu, const spi_program *program, spi_cu_wide
 void spi_cu_wide_destroy(spi_cu *cu, spi_cu_wide_plan *plan) {
     if (plan) {
         spi_cu_phases_free(&plan->phases);
+        spi_free(plan->maps);
         spi_cu_buffer_destroy(cu, &plan->queries);
         spi_cu_buffer_destroy(cu, &plan->packed[1]);
         spi_free(plan);
@@ -200,7 +243,7 @@ typedef struct pass {
     sp_error *error;
 } pass;
 
-static spi_cu_pointer norm_or_pack(pass *p, const spi_cu_phase *phase, sp_status *status) {
+static sp_status norm_or_pack(pass *p, const spi_cu_phase *phase) {
     spi_cu_pointer to = p->plan->packed[0].address, from = phase->src, weight = phase->norm_weight;
     uint32_t columns = phase->cols, stride = spi_cu_stride(columns), brain = is_brain(phase->type);
     float eps = phase->eps;
@@ -208,63 +251,58 @@ static spi_cu_pointer norm_or_pack(pass *p, const spi_cu_phase *phase, sp_status
     p->packed_brain = brain;
     if (phase->normed) {
         void *arguments[] = {&to, &from, &weight, &columns, &stride, &eps, &brain};
-        *status = spi_cu_launch(p->cu, SPI_CU_norm_pack, p->rows, 1, THREADS, arguments, p->error);
-    } else {
-        uint32_t count = p->rows * stride / 4;
-        void *arguments[] = {&to, &from, &count, &brain};
-        *status = spi_cu_launch(p->cu, SPI_CU_pack_acts, spi_cu_ceil(count, THREADS), 1, THREADS, arguments,
-                                p->error);
+        return spi_cu_launch(p->cu, SPI_CU_norm_pack, p->rows, 1, THREADS, arguments, p->error);
     }
-    return to;
+    uint32_t count = p->rows * stride / 4;
+    void *arguments[] = {&to, &from, &count, &brain};
+    return spi_cu_launch(p->cu, SPI_CU_pack_acts, spi_cu_ceil(count, THREADS), 1, THREADS, arguments, p->error);
 }
 
-/* Where the phase's input lies as 16-bit numbers. */
-static spi_cu_pointer input_of(pass *p, const spi_cu_phase *phase, sp_status *status) {
-    *status = SP_OK;
-    for (int i = 0; i < 2; i++) {
+/* The packed buffer that has the phase's input; computed if none has. */
+static sp_status input_of(pass *p, const spi_cu_phase *phase, uint32_t *packed) {
+    *packed = 0;
+    for (uint32_t i = 0; i < 2; i++) {
         if (phase->input == SPI_CU_INPUT_PLAIN && p->label[i] == phase->src) {
-            return p->plan->packed[i].address;
+            *packed = i;
+            return SP_OK;
         }
     }
     if (phase->input == SPI_CU_INPUT_SAME && p->packed_brain == is_brain(phase->type)) {
-        return p->plan->packed[0].address;
+        return SP_OK;
     }
-    return norm_or_pack(p, phase, status);
+    return norm_or_pack(p, phase);
 }
 
 /* Blocks that share a tile's columns: so many that the card has work everywhere. */
 static uint32_t cluster_of(const spi_cu *cu, const tile_shape *tile, uint32_t blocks, uint32_t columns) {
-    uint32_t room = (uint32_t)cu->card.multiprocessors * tile->blocks, steps = spi_cu_ceil(columns, STEP), size = 1;
+    uint32_t room = (uint32_t)cu->card.multiprocessors * tile->blocks, steps = spi_cu_ceil(columns, SPI_CU_WIDE_STEP), size = 1;
     while (size < CLUSTER_MAX && blocks * size * 2 <= room && steps >= STEPS_MIN * size * 2) {
         size *= 2;
     }
     return size;
 }
 
-static sp_status product(pass *p, uint32_t index) {
+/* Parts [first, first + count) of a phase. */
+static sp_status multiply_parts(pass *p, uint32_t index, uint32_t packed, uint32_t first, uint32_t count) {
     const spi_cu_phase *phase = &p->plan->phases.items[index];
-    sp_status status;
+    const spi_cu_wide_maps *maps = &p->plan->maps[index];
     bool gated = phase->output == SPI_CU_OUTPUT_GATE;
-    spi_cu_wide args = {.part_count = phase->part_count,
+    spi_cu_wide args = {.part_count = count,
                         .output = phase->output,
-                        .unit_count = phase->unit_count,
                         .cols = phase->cols,
                         .stride = phase->stride,
-                        .x = input_of(p, phase, &status),
-                        .x_stride = spi_cu_stride(phase->cols),
                         .row_count = p->rows,
                         .outs = p->program->fetched.address + p->program->outs_byte,
                         .scale = phase->scale,
                         .softcap = phase->softcap,
                         .silu = phase->silu};
-    if (status) {
-        return status;
-    }
     memcpy(args.plane_bytes, phase->plane_bytes, sizeof args.plane_bytes);
-    for (uint32_t i = 0; i < phase->part_count; i++) {
-        const spi_cu_part *part = &phase->parts[i];
+    for (uint32_t i = 0; i < count; i++) {
+        const spi_cu_part *part = &phase->parts[first + i];
+        memcpy(&args.weights[i], &maps->weights[first + i], sizeof args.weights[i]);
         args.parts[i] = (spi_cu_wide_part){
             .data = part->data, .bias = part->bias, .dst = part->dst, .rows = part->rows, .dst_stride = part->dst_stride};
+        args.unit_count += gated && i ? 0 : part->rows;
     }
     if (gated) {
         const spi_cu_phase *reader = reader_of(&p->plan->phases, index, phase->parts[0].dst);
@@ -276,11 +314,32 @@ static sp_status product(pass *p, uint32_t index) {
     while (tile + 1 < TILE_COUNT && p->rows > (tile ? 2 : 1) * tiles[tile].rows) {
         tile++;
     }
-    uint32_t x = spi_cu_ceil(p->rows, tiles[tile].rows), y = spi_cu_ceil(phase->unit_count, gated ? SPI_CU_WIDE_OUTS / 2 : SPI_CU_WIDE_OUTS);
+    memcpy(&args.x, &maps->x[packed][tile], sizeof args.x);
+    uint32_t x = spi_cu_ceil(p->rows, tiles[tile].rows),
+             y = spi_cu_ceil(args.unit_count, gated ? SPI_CU_WIDE_OUTS / 2 : SPI_CU_WIDE_OUTS);
     void *arguments[] = {&args};
     return spi_cu_launch_cluster(p->cu, tile_kernel(phase->type, tile), x, y,
                                  cluster_of(p->cu, &tiles[tile], x * y, phase->cols), SPI_CU_WIDE_THREADS,
                                  tile_bytes(&tiles[tile]), arguments, p->error);
+}
+
+/* The card fetches boxes of plain weights that may not lie over the edge of a part. */
+static bool has_whole_boxes(const spi_cu_phase *phase) {
+    bool whole = true;
+    for (uint32_t i = 0; i + 1 < phase->part_count; i++) {
+        whole = whole && phase->parts[i].rows % SPI_CU_WIDE_BOX == 0;
+    }
+    return whole || !is_plain(phase->type) || phase->output == SPI_CU_OUTPUT_GATE;
+}
+
+static sp_status product(pass *p, uint32_t index) {
+    const spi_cu_phase *phase = &p->plan->phases.items[index];
+    uint32_t packed, each = has_whole_boxes(phase) ? phase->part_count : 1;
+    sp_status status = input_of(p, phase, &packed);
+    for (uint32_t i = 0; i < phase->part_count && !status; i += each) {
+        status = multiply_parts(p, index, packed, i, each);
+    }
+    return status;
 }
 
 static sp_status place_heads(pass *p, const spi_cu_phase *phase, const spi_cu_kv *kv) {

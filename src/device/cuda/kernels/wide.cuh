@@ -1,7 +1,8 @@
 /* device/cuda/kernels/wide.cuh - weights times many rows on compute capability 9.0.
  *
  * A block computes 128 rows of the weights by `rows` rows of activations. Both lie in shared memory as 16-bit numbers, 64
- * columns at a time, in stages; two groups of four warps multiply 64 rows of weights each. BF16 weights are multiplied as
+ * columns at a time, in stages; two groups of four warps multiply 64 rows of weights each, and one thread has the card
+ * fetch what lies in memory as it is multiplied. BF16 weights are multiplied as
  * they are, and MXFP4's are bf16 numbers, too; all others become f16, quantised ones on their way into shared memory while
  * the step before is multiplied, and meet activations rounded to f16: 11 bits, where a decoded weight has no more to lose.
  *
@@ -17,7 +18,7 @@
 #include "device/cuda/kernels/wide_args.h"
 
 #define OUTS    SPI_CU_WIDE_OUTS
-#define WIDE    SPI_CU_WIDE_THREADS
+#define WIDE    256 /* threads that multiply */
 #define PITCH   (OUTS + 4) /* of the sums, when they are put down */
 
 #ifdef HOPPER
@@ -36,22 +37,11 @@ __device__ __forceinline__ const uint8_t *weight_row(const spi_cu_wide &args, ui
     return (const uint8_t *)part->data + (uint64_t)unit * args.stride;
 }
 
-/* A tile of plain weights, copied as they are. */
+/* Plain weights are fetched by the card. */
 template <int type> struct wide_weights {
-    static constexpr int count = OUTS * 8 / WIDE;
-    const uint8_t *rows[count];
-
-    __device__ __forceinline__ wide_weights(const spi_cu_wide &args, uint32_t tile) {
-#pragma unroll
-        for (int k = 0; k < count; k++) {
-            rows[k] = weight_row(args, tile, threadIdx.x / 8 + k * (WIDE / 8)) + threadIdx.x % 8 * 16;
-        }
+    __device__ __forceinline__ wide_weights(const spi_cu_wide &, uint32_t) {
     }
-    __device__ __forceinline__ void fetch(const spi_cu_wide &, uint32_t step, uint32_t tile) {
-#pragma unroll
-        for (int k = 0; k < count; k++) {
-            copy_async(tile + swizzled(threadIdx.x / 8 + k * (WIDE / 8), threadIdx.x % 8), rows[k] + step * 128, true);
-        }
+    __device__ __forceinline__ void fetch(const spi_cu_wide &, uint32_t) {
     }
     __device__ __forceinline__ void put(uint8_t *) {
     }
@@ -65,7 +55,7 @@ template <int type> struct wide_quantised {
     __device__ __forceinline__ wide_quantised(const spi_cu_wide &args, uint32_t tile)
         : row(weight_row(args, tile, threadIdx.x / 2)) {
     }
-    __device__ __forceinline__ void fetch(const spi_cu_wide &args, uint32_t step, uint32_t) {
+    __device__ __forceinline__ void fetch(const spi_cu_wide &args, uint32_t step) {
         held = unpacked<type>::at(row, args.plane_bytes, step * 2 + threadIdx.x % 2);
     }
     __device__ __forceinline__ void put(uint8_t *tile) {
@@ -92,17 +82,32 @@ template <int type> struct wide_quantised {
 SPI_CU_QUANTISED(QUANTISED)
 #undef QUANTISED
 
-template <int rows> __device__ __forceinline__ void wide_acts(const spi_cu_wide &args, uint32_t step, uint32_t tile) {
-    uint32_t first = blockIdx.x * rows + threadIdx.x / 8;
-    const uint8_t *from = (const uint8_t *)args.x + ((uint64_t)first * args.x_stride + step * STEP) * 2 + threadIdx.x % 8 * 16;
+/* The fetching thread: for each step a box of activations, and of plain weights two halves of a tile. */
+template <bool plain, int rows, int stages>
+__device__ __forceinline__ void fetch_boxes(const spi_cu_wide &args, uint32_t base, uint32_t full, uint32_t empty,
+                                            uint32_t first, uint32_t steps) {
+    constexpr uint32_t stage_bytes = (OUTS + rows) * 128;
+    const spi_cu_map *halves[2];
+    uint32_t half_rows[2];
 #pragma unroll
-    for (uint32_t k = 0; k < (rows * 8 + WIDE - 1) / WIDE; k++) {
-        uint32_t row = threadIdx.x / 8 + k * (WIDE / 8);
-        if (rows * 8 >= WIDE || row < rows) {
-            bool real = first + k * (WIDE / 8) < args.row_count;
-            copy_async(tile + swizzled(row, threadIdx.x % 8),
-                       real ? from + (uint64_t)k * (WIDE / 8) * args.x_stride * 2 : (const uint8_t *)args.x, real);
+    for (uint32_t i = 0; plain && i < 2; i++) {
+        bool gated = args.output == SPI_CU_OUTPUT_GATE;
+        uint32_t unit = blockIdx.y * (gated ? OUTS / 2 : OUTS) + (gated ? 0 : i * SPI_CU_WIDE_BOX), part = gated ? i : 0;
+        while (!gated && part + 1 < args.part_count && unit >= args.parts[part].rows) {
+            unit -= args.parts[part++].rows;
         }
+        halves[i] = &args.weights[part];
+        half_rows[i] = unit; /* behind the last row the card fetches zeros */
+    }
+    for (uint32_t step = 0; step < steps; step++) {
+        uint32_t slot = step % stages, stage = base + slot * stage_bytes, column = (first + step) * STEP;
+        box_barrier_wait(empty + slot * 8, (step / stages & 1) ^ 1);
+        box_barrier_expect(full + slot * 8, plain ? stage_bytes : rows * 128);
+        if (plain) {
+            copy_box(stage, halves[0], column, half_rows[0], full + slot * 8);
+            copy_box(stage + SPI_CU_WIDE_BOX * 128, halves[1], column, half_rows[1], full + slot * 8);
+        }
+        copy_box(stage + OUTS * 128, &args.x, column, blockIdx.x * rows, full + slot * 8);
     }
 }
 
@@ -192,15 +197,24 @@ __device__ __forceinline__ float4 from_block(const float *here, uint32_t block) 
     return value;
 }
 
-/* The sums of the tile, to shared memory and, with those of the cluster's other blocks, to where they belong. */
+__device__ __forceinline__ void multipliers_sync() {
+    asm volatile("bar.sync 1, %0;" ::"n"(WIDE) : "memory");
+}
+
+/* The sums of the tile, to shared memory and, with those of the cluster's other blocks, to where they belong. The fetching
+ * warp comes along for the barriers. */
 template <int rows> __device__ __forceinline__ void put_tile(const spi_cu_wide &args, const float *sums, float *tile) {
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    float *to = tile + lane % 4 * 2 * PITCH + warp * 16 + lane / 4;
+    bool multiplies = threadIdx.x < WIDE;
+    if (multiplies) {
+        float *to = tile + lane % 4 * 2 * PITCH + warp * 16 + lane / 4;
+        multipliers_sync();
 #pragma unroll
-    for (int j = 0; j < rows / 8; j++) {
-        float *at = to + j * 8 * PITCH;
-        at[0] = sums[4 * j], at[PITCH] = sums[4 * j + 1];
-        at[8] = sums[4 * j + 2], at[PITCH + 8] = sums[4 * j + 3];
+        for (int j = 0; j < rows / 8; j++) {
+            float *at = to + j * 8 * PITCH;
+            at[0] = sums[4 * j], at[PITCH] = sums[4 * j + 1];
+            at[8] = sums[4 * j + 2], at[PITCH + 8] = sums[4 * j + 3];
+        }
     }
     uint32_t split = gridDim.z, part = blockIdx.z;
     if (split > 1) {
@@ -211,12 +225,15 @@ template <int rows> __device__ __forceinline__ void put_tile(const spi_cu_wide &
     bool gated = args.output == SPI_CU_OUTPUT_GATE;
     uint32_t fours = gated ? OUTS / 8 : OUTS / 4; /* of a row */
     uint32_t real = min((uint32_t)rows, args.row_count - blockIdx.x * rows);
-    for (uint32_t i = threadIdx.x + part * WIDE; i < real * fours; i += WIDE * split) {
+    for (uint32_t i = threadIdx.x + part * WIDE; multiplies && i < real * fours; i += WIDE * split) {
         uint32_t row = i / fours, column = i % fours * 4;
         const float *at = tile + row * PITCH + column;
-        float4 sum = *(const float4 *)at, second = gated ? *(const float4 *)(at + OUTS / 2) : make_float4(0, 0, 0, 0);
-        if (split > 1) {
-            sum = second = make_float4(0, 0, 0, 0);
+        float4 sum, second = make_float4(0, 0, 0, 0);
+        if (split == 1) {
+            sum = *(const float4 *)at;
+            second = gated ? *(const float4 *)(at + OUTS / 2) : second;
+        } else {
+            sum = second;
             for (uint32_t block = 0; block < split; block++) {
                 float4 more = from_block(at, block);
                 sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
@@ -238,50 +255,58 @@ template <int rows> __device__ __forceinline__ void put_tile(const spi_cu_wide &
 }
 
 template <int type, int rows, int stages> __device__ __forceinline__ void multiply_wide(const spi_cu_wide &args) {
-    constexpr bool brain = type == SP_BF16 || type == SP_MXFP4;
-    constexpr uint32_t stage_bytes = (OUTS + rows) * 128, ahead = stages - 2;
+    constexpr bool brain = type == SP_BF16 || type == SP_MXFP4, plain = !is_quantised(type);
+    constexpr uint32_t stage_bytes = (OUTS + rows) * 128;
     extern __shared__ __align__(1024) uint8_t memory[];
-    uint32_t base = shared_address(memory), group = threadIdx.x / 128;
+    __shared__ uint64_t barriers[2 * stages];
+    uint32_t base = shared_address(memory), full = shared_address(barriers), empty = full + stages * 8;
     uint32_t all = (args.cols + STEP - 1) / STEP, first = all * blockIdx.z / gridDim.z;
-    uint32_t steps = all * (blockIdx.z + 1) / gridDim.z - first;
+    uint32_t steps = all * (blockIdx.z + 1) / gridDim.z - first, group = threadIdx.x / 128;
     float sums[rows / 2] = {};
-    wide_weights<type> weights(args, blockIdx.y);
-    auto fetch = [&](uint32_t step) {
-        if (step < steps) {
-            uint32_t stage = base + step % stages * stage_bytes;
-            wide_acts<rows>(args, first + step, stage + OUTS * 128);
-            weights.fetch(args, first + step, stage);
+    if (threadIdx.x == 0) {
+        for (uint32_t i = 0; i < stages; i++) {
+            box_barrier_init(full + i * 8, 1);
+            box_barrier_init(empty + i * 8, 2);
         }
-        asm volatile("cp.async.commit_group;" ::: "memory");
-    };
-    auto put = [&](uint32_t step) {
-        if (step < steps) {
-            weights.put(memory + step % stages * stage_bytes);
-        }
-    };
-    for (uint32_t step = 0; step < ahead; step++) {
-        fetch(step);
-        put(step);
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
-    for (uint32_t step = 0; step < steps; step++) {
-        asm volatile("cp.async.wait_group %0;" ::"n"(ahead - 1) : "memory");
-        publish_shared();
-        __syncthreads();
-        uint32_t stage = base + step % stages * stage_bytes;
-        uint64_t a = describe(stage + group * 64 * 128), b = describe(stage + OUTS * 128);
-        group_begin();
-#pragma unroll
-        for (int k = 0; k < STEP / 16; k++) {
-            group_multiply<rows, brain>(sums, a + k * 2, b + k * 2);
-        }
-        group_commit();
-        fetch(step + ahead); /* to where the step before the last was: all warps have seen its end */
-        put(step + ahead);
-        group_wait<1>();
-    }
-    group_wait<0>();
-    asm volatile("cp.async.wait_group 0;" ::: "memory");
     __syncthreads();
+    if (threadIdx.x >= WIDE) {
+        if (threadIdx.x == WIDE) {
+            fetch_boxes<plain, rows, stages>(args, base, full, empty, first, steps);
+        }
+        __syncwarp();
+    } else {
+        wide_weights<type> weights(args, blockIdx.y);
+        weights.fetch(args, first);
+        weights.put(memory);
+        publish_shared();
+        weights.fetch(args, first + min(1u, steps - 1));
+        for (uint32_t step = 0; step < steps; step++) {
+            uint32_t slot = step % stages, stage = base + slot * stage_bytes;
+            box_barrier_wait(full + slot * 8, step / stages & 1);
+            if (!plain) {
+                multipliers_sync();
+            }
+            uint64_t a = describe(stage + group * 64 * 128), b = describe(stage + OUTS * 128);
+            group_begin();
+#pragma unroll
+            for (int k = 0; k < STEP / 16; k++) {
+                group_multiply<rows, brain>(sums, a + k * 2, b + k * 2);
+            }
+            group_commit();
+            if (!plain && step + 1 < steps) { /* all warps have seen the end of what was in that stage */
+                weights.put(memory + (step + 1) % stages * stage_bytes);
+                publish_shared();
+                weights.fetch(args, first + min(step + 2, steps - 1));
+            }
+            group_wait<1>();
+            if (step && threadIdx.x % 128 == 0) {
+                box_barrier_arrive(empty + (step - 1) % stages * 8);
+            }
+        }
+        group_wait<0>();
+    }
     put_tile<rows>(args, sums, (float *)memory);
 }
 #endif

@@ -6,7 +6,9 @@
 #include "device/cuda/kernels/decode_args.h"
 
 #define SPI_CU_WIDE_OUTS    128u /* rows of the weight in a tile */
-#define SPI_CU_WIDE_THREADS 256u
+#define SPI_CU_WIDE_THREADS 288u /* two groups of four warps that multiply, and one that fetches */
+#define SPI_CU_WIDE_BOX     64u  /* rows of a plain weight that are fetched at once: half a tile */
+#define SPI_CU_WIDE_STEP    64u  /* columns */
 
 /* Tiles of rows that there are kernels for: X(rows). */
 #define SPI_CU_WIDE_TILES(X, type) X(16, type) X(64, type) X(256, type)
@@ -16,14 +18,20 @@ typedef struct spi_cu_wide_part {
     uint32_t rows, dst_stride;
 } spi_cu_wide_part;
 
+/* CUtensorMap: a matrix of 16-bit numbers as the card fetches boxes of it. */
+typedef struct spi_cu_map {
+    unsigned long long opaque[16];
+} __attribute__((aligned(64))) spi_cu_map;
+
 /* Products of rows with the matrices of a phase, which share their input. */
 typedef struct spi_cu_wide {
+    spi_cu_map x;                       /* 16-bit numbers [row_count][columns], boxes of a tile's rows */
+    spi_cu_map weights[SPI_CU_PARTS_MAX]; /* of plain types only */
     spi_cu_wide_part parts[SPI_CU_PARTS_MAX];
     uint32_t part_count, output;             /* spi_cu_output */
     uint32_t unit_count;                     /* rows of all parts; of one, where output is GATE */
     uint32_t cols, stride, plane_bytes[SPI_CU_PLANES];
-    spi_cu_address x; /* 16-bit numbers [row_count][x_stride], padded with zeros */
-    uint32_t x_stride, row_count;
+    uint32_t row_count;
     spi_cu_address outs; /* LOGITS: spi_cu_out for each row */
     float scale, softcap;
     uint32_t silu, brain_out; /* GATE: what dst's 16-bit numbers are */
