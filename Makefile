@@ -27,11 +27,12 @@ test-long: all
 bench: all
 	@tools/bench.sh $(BUILD)
 
+# With a card. A machine without a compiler runs tools/bench_gpu.sh out of a folder of tests/device/pack.sh.
 bench-gpu:
 	@tools/bootstrap.sh --cuda
 	@cmake --preset release -DSAMEPAGE_CUDA=ON >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS) --target bench_cuda
-	@$(BUILD)/bench_cuda --type BF16,Q8_0,Q4_0,Q4_K --context 0,512,1024,8192 --prefill 24,512,2048 --sequences 16,64 --profile 1
+	@tools/bench_gpu.sh $(BUILD)
 
 lint: all
 	@tools/lint.sh

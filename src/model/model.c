@@ -23,6 +23,7 @@ typedef struct loaded {
     sp_device *device;
     spi_store *store;
     spi_program *program, *long_program;
+    spi_tape tape, long_tape; /* the model's, with rows for the device */
     uint32_t sessions;
     struct loaded *next;
 } loaded;
@@ -241,6 +242,12 @@ void sp_model_close(sp_model *model) {
     spi_free(model);
 }
 
+uint32_t spi_model_rows_max(const sp_device *device) {
+    void *context;
+    uint32_t rows = spi_device_backend(device, &context)->rows_max;
+    return rows ? rows : SPI_ROWS_MAX;
+}
+
 static loaded *find_load(const sp_model *model, const sp_device *device) {
     loaded *load = model->loads;
     while (load && load->device != device) {
@@ -264,7 +271,10 @@ sp_status sp_model_load(sp_model *model, sp_device *device, sp_progress progress
     load->device = device;
     sp_status status = backend->load(context, &model->weights, progress, progress_env, &load->store, error);
     if (!status) {
-        status = backend->prepare(context, load->store, &model->tape, &load->program, error);
+        load->tape = model->tape;
+        load->long_tape = model->long_tape;
+        load->tape.rows_max = load->long_tape.rows_max = spi_model_rows_max(device);
+        status = backend->prepare(context, load->store, &load->tape, &load->program, error);
         if (status) {
             backend->unload(context, load->store);
         }
@@ -349,7 +359,7 @@ sp_status spi_model_prepare(sp_model *model, const sp_device *device, uint32_t c
     }
     void *context;
     const spi_backend *backend = spi_device_backend(load->device, &context);
-    return backend->prepare(context, load->store, &model->long_tape, &load->long_program, error);
+    return backend->prepare(context, load->store, &load->long_tape, &load->long_program, error);
 }
 
 void spi_model_retain(sp_model *model, const sp_device *device) {

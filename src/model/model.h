@@ -10,8 +10,11 @@
 #include "device/tape.h"
 #include "samepage/model.h"
 
-/* Rows in one run: long enough that matmul is limited by arithmetic, short enough to stop between two of them. */
+/* Rows in one run, where the device does not say otherwise: long enough that matmul is limited by arithmetic, short enough
+ * to stop between two of them. */
 #define SPI_ROWS_MAX 512u
+
+uint32_t spi_model_rows_max(const sp_device *device);
 
 const spi_tape *spi_model_tape(const sp_model *model);
 const spi_weights *spi_model_weights(const sp_model *model);

@@ -72,8 +72,8 @@ static sp_status embed(const op_view *view) {
     uint32_t stride = spi_cu_stride(weight.cols);
     float scale = view->op->scale;
     void *arguments[] = {&weight, &dst, &stride, &rows, &scale};
-    return spi_cu_launch(view->cu, by_type(weight.type, SPI_CU_embed_SP_F32, 1), spi_cu_ceil(weight.cols, THREADS),
-                         view->rows, THREADS, arguments, view->error);
+    return spi_cu_launch(view->cu, by_type(weight.type, SPI_CU_embed_SP_F32, 1), spi_cu_ceil(weight.cols, 32 * 32),
+                         view->rows, 32, arguments, view->error);
 }
 
 static sp_status norm(const op_view *view) {

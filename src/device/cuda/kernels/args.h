@@ -52,6 +52,12 @@ typedef struct spi_cu_out {
     uint32_t row, reserved;
 } spi_cu_out;
 
+/* Pieces of the parameters, in units of 16 bytes from their first. */
+#define SPI_CU_PIECES_MAX 8u
+typedef struct spi_cu_pieces {
+    uint32_t first[SPI_CU_PIECES_MAX], count[SPI_CU_PIECES_MAX];
+} spi_cu_pieces;
+
 typedef struct spi_cu_kv {
     uint64_t block_bytes, layer_bytes; /* of a block: where the layer's K begins */
     uint32_t kv_heads, head_dim;
