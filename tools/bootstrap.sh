@@ -3,7 +3,7 @@
 # library out of its PyPI wheel, checked by hash, into .deps/. Needs root or sudo only if a package is missing.
 # With --headers also Wasmtime's official C headers, out of a crate (needs cargo): a test then holds our declarations
 # of them against those. With --cuda also NVIDIA's compiler, out of PyPI wheels, for -DSAMEPAGE_CUDA=ON on a machine
-# that has no CUDA toolkit.
+# that has no CUDA toolkit. With --mlx also MLX and mlx-lm, for golden numbers and for comparing with them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -77,6 +77,15 @@ if [ "${1:-}" = --cuda ] && ! cmp -s tools/cuda.txt .deps/cuda/packages.txt; the
     mv "$wheels/nvidia/cu13" .deps/cuda
     chmod +x .deps/cuda/bin/* .deps/cuda/nvvm/bin/*
     cp tools/cuda.txt .deps/cuda/packages.txt
+fi
+
+if [ "${1:-}" = --mlx ] && ! cmp -s tools/requirements-mlx.txt .deps/venv-mlx/requirements.txt; then
+    echo "bootstrap: fetching MLX"
+    rm -rf .deps/venv-mlx
+    python3 -m venv .deps/venv-mlx
+    .deps/venv-mlx/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --require-hashes -r tools/requirements-mlx.txt
+    cp tools/requirements-mlx.txt .deps/venv-mlx/requirements.txt
 fi
 
 # numpy and gguf, for the tests that hold our numbers against an evaluation in double.

@@ -353,7 +353,8 @@ static bool match_gather(matcher *m) {
 
 static bool match_embed(matcher *m) {
     const spi_op *op = next(m, 0);
-    if (!op || op->kind != SPI_OP_EMBED) {
+    /* The kernel has no affine types: args.h. */
+    if (!op || op->kind != SPI_OP_EMBED || spi_affine_bits((sp_dtype)m->program->store->matrices[op->weight].type)) {
         return false;
     }
     m->decode->token.embedding = m->program->store->matrices[op->weight];
