@@ -298,6 +298,19 @@ template <int type> struct weights {
     }
 };
 
+/* Without the 128, which would cost small codes their last bits. */
+template <> struct weights<SP_AFFINE8> {
+    static __device__ __forceinline__ void load32(const uint8_t *row, const spi_cu_matrix &m, uint32_t group,
+                                                  float *w) {
+        const uint32_t *from = (const uint32_t *)(row + group * 32);
+        float2 pair = *(const float2 *)(row + m.plane_bytes[1] + group * 8);
+#pragma unroll
+        for (int j = 0; j < 32; j++) {
+            w[j] = pair.x * (float)(from[j / 4] >> (8 * (j % 4)) & 255u) + pair.y;
+        }
+    }
+};
+
 template <> struct weights<SP_F32> {
     static __device__ void load32(const uint8_t *row, const spi_cu_matrix &, uint32_t group, float *w) {
         const float4 *from = (const float4 *)row + group * 8;
