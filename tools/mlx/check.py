@@ -49,6 +49,8 @@ def check_model(a, name, golden, theirs, problems):
     truth = exact.logits(tokens)
     how = cases.CASES[name][1]
     for device in a.devices:
+        if a.short and device not in ("cpu", "cpu:reference") and list(cases.CASES).index(name) % 3:
+            continue
         line = []
         for way, step in (("batch", False), ("step", True)):
             if step and a.short and device != "cpu":
@@ -77,15 +79,15 @@ def check_greedy(a, name, golden, problems):
         return
     for device in a.devices:
         kind, _, isa = device.partition(":")
-        same = 0
-        for answer in golden["answers"]:
+        same, answers = 0, golden["answers"][:2 if a.short and device != "cpu" else None]
+        for answer in answers:
             command = [a.samepage, "complete", "-q", "-m", path, "--raw", "--json", "--temp", "0", "-n", "40", "-p",
                        answer["prompt"], "-d", kind, *(["--isa", isa] if isa else [])]
             got = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)["tokens"]
             same += got == answer["tokens"]
             if got != answer["tokens"]:
                 problems.append(f"{name} on {device}: {answer['question']} {got}, not mlx-lm's {answer['tokens']}")
-        print(f"{name:20} {device:14} {same} of {len(golden['answers'])} answers as mlx-lm's", flush=True)
+        print(f"{name:20} {device:14} {same} of {len(answers)} answers as mlx-lm's", flush=True)
 
 
 def main():
@@ -94,7 +96,8 @@ def main():
     parser.add_argument("--devices", default="cpu,cpu:avx2,cpu:reference,vulkan", help="comma-separated")
     parser.add_argument("--golden", default=os.path.join(models.ROOT, "tests", "golden", "mlx"))
     parser.add_argument("--work", default=os.path.join(models.ROOT, "build", "oracle"))
-    parser.add_argument("--short", action="store_true", help="token by token on the cpu device only")
+    parser.add_argument("--short", action="store_true", help="token by token on the cpu device only, and a third of the folders "
+                        "and two questions on others")
     parser.add_argument("names", nargs="*", help="folders of cases.py (all)")
     a = parser.parse_intermixed_args()
     a.devices = a.devices.split(",")
