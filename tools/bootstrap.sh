@@ -4,6 +4,7 @@
 # With --headers also Wasmtime's official C headers, out of a crate (needs cargo): a test then holds our declarations
 # of them against those. With --cuda also NVIDIA's compiler, out of PyPI wheels, for -DSAMEPAGE_CUDA=ON on a machine
 # that has no CUDA toolkit. With --arm what make test-arm needs: see tools/bootstrap_arm.sh.
+# With --mlx MLX and mlx-lm, for golden numbers and for comparing with them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -81,6 +82,15 @@ if [ "${1:-}" = --cuda ] && ! cmp -s tools/cuda.txt .deps/cuda/packages.txt; the
     mv "$wheels/nvidia/cu13" .deps/cuda
     chmod +x .deps/cuda/bin/* .deps/cuda/nvvm/bin/*
     cp tools/cuda.txt .deps/cuda/packages.txt
+fi
+
+if [ "${1:-}" = --mlx ] && ! cmp -s tools/requirements-mlx.txt .deps/venv-mlx/requirements.txt; then
+    echo "bootstrap: fetching MLX"
+    rm -rf .deps/venv-mlx
+    python3 -m venv .deps/venv-mlx
+    .deps/venv-mlx/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --require-hashes -r tools/requirements-mlx.txt
+    cp tools/requirements-mlx.txt .deps/venv-mlx/requirements.txt
 fi
 
 # numpy and gguf, for the tests that hold our numbers against an evaluation in double.

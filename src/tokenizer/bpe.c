@@ -159,14 +159,14 @@ static bool take_whole(spi_work *work, const char *word, size_t bytes) {
     return true;
 }
 
-static void put_symbol(spi_work *work, const char *word, size_t from, size_t to) {
+static void put_symbol(spi_work *work, const char *word, int32_t symbol, size_t to) {
     const sp_tokenizer *tokenizer = work->tokenizer;
-    int32_t id = work->symbols[from].id;
+    int32_t id = work->symbols[symbol].id;
     if (id >= 0 && (uint32_t)id < tokenizer->vocab) {
         spi_tokens_put(work->out, id);
         return;
     }
-    for (size_t i = from; i < to; i++) {
+    for (size_t i = work->symbols[symbol].offset; i < to; i++) {
         int32_t byte = tokenizer->byte_ids[(unsigned char)word[i]];
         if (byte >= 0 && (uint32_t)byte < tokenizer->vocab) {
             spi_tokens_put(work->out, byte);
@@ -213,15 +213,22 @@ static sp_status encode_word(spi_work *work, const char *word, size_t bytes) {
         return spi_fail(work->error, SP_NO_MEMORY, "no memory to tokenize a word of %zu bytes", bytes);
     }
     spi_symbol *symbols = work->symbols;
+    int32_t count = 0;
     for (size_t i = 0; i < bytes; i++) {
-        symbols[i] = (spi_symbol){.id = tokenizer->byte_ids[(unsigned char)word[i]],
-                                  .prev = (int32_t)i - 1,
-                                  .next = i + 1 < bytes ? (int32_t)i + 1 : -1};
+        int32_t id = tokenizer->byte_ids[(unsigned char)word[i]];
+        if (id < 0 && tokenizer->is_declared) {
+            continue; /* what the vocabulary cannot say is left out first, and its neighbours may merge */
+        }
+        symbols[count] = (spi_symbol){.id = id, .prev = count - 1, .next = -1, .offset = (uint32_t)i};
+        if (count) {
+            symbols[count - 1].next = count;
+        }
+        count++;
     }
-    sp_status status = spi_bpe_merge(work, bytes);
-    for (int32_t at = 0; at >= 0 && !status; at = symbols[at].next) {
+    sp_status status = spi_bpe_merge(work, (size_t)count);
+    for (int32_t at = count ? 0 : -1; at >= 0 && !status; at = symbols[at].next) {
         int32_t next = symbols[at].next;
-        put_symbol(work, word, (size_t)at, next >= 0 ? (size_t)next : bytes);
+        put_symbol(work, word, at, next >= 0 ? symbols[next].offset : bytes);
     }
     return status;
 }

@@ -90,7 +90,7 @@ typedef struct spi_symbol {
     int32_t id;         /* gpt2 */
     int32_t prev, next; /* -1: none */
     uint32_t bytes;     /* llama: 0 once merged into the one before */
-    uint32_t offset;    /* llama: in the text */
+    uint32_t offset;    /* gpt2: in the word; llama: in the text */
 } spi_symbol;
 
 typedef struct spi_candidate { /* two neighbours that may be merged */

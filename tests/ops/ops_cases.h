@@ -106,6 +106,8 @@ void ops_fill_weight(spi_tensor *tensor, ops_random *random);
 
 /* The value of an element of a weight in double, decoded from the format's definition. ops_weights.c */
 double ops_weight(const spi_tensor *tensor, uint32_t row, uint32_t col);
+/* How large what is rounded on the way to it may be, beside the value itself: the product of an affine type's code. */
+double ops_weight_rounded(const spi_tensor *tensor, uint32_t row, uint32_t col);
 double ops_from_half(uint16_t half);
 
 #endif

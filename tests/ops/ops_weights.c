@@ -177,8 +177,9 @@ static double block_of_256(sp_dtype type, const uint8_t *block, uint32_t j) {
     }
 }
 
-/* Bit by bit, as MLX's documentation of mx.quantize has it; the value is one in f32, of two roundings. */
-static double affine_element(const spi_tensor *tensor, uint32_t row, uint32_t col) {
+/* Bit by bit, as MLX's documentation of mx.quantize has it. *rounded: the product, which
+ * a device rounds, or not, before it adds the bias. */
+static double affine_element(const spi_tensor *tensor, uint32_t row, uint32_t col, double *rounded) {
     const spi_affine *affine = &tensor->affine;
     uint32_t bits = (uint32_t)tensor->type - 1000, code = 0, bytes = sp_dtype_block_bytes(affine->type);
     const uint8_t *codes = (const uint8_t *)tensor->data + (size_t)row * tensor->cols * bits / 8;
@@ -186,18 +187,28 @@ static double affine_element(const spi_tensor *tensor, uint32_t row, uint32_t co
         code |= bit(codes, col * bits + i) << i;
     }
     size_t at = ((size_t)row * (tensor->cols / affine->group) + col / affine->group) * bytes;
-    float product = (float)code * (float)plain(affine->type, (const uint8_t *)affine->scales + at);
-    return (double)(product + (float)plain(affine->type, (const uint8_t *)affine->biases + at));
+    double product = code * plain(affine->type, (const uint8_t *)affine->scales + at);
+    *rounded = fabs(product);
+    return product + plain(affine->type, (const uint8_t *)affine->biases + at);
 }
 
 double ops_weight(const spi_tensor *tensor, uint32_t row, uint32_t col) {
     uint32_t elements = sp_dtype_block_elements(tensor->type), bytes = sp_dtype_block_bytes(tensor->type);
     if (spi_affine_bits(tensor->type)) {
-        return affine_element(tensor, row, col);
+        double rounded;
+        return affine_element(tensor, row, col, &rounded);
     }
     const uint8_t *block =
         (const uint8_t *)tensor->data + tensor->bytes / tensor->rows * row + (size_t)(col / elements) * bytes;
     return elements == 1    ? plain(tensor->type, block)
            : elements == 32 ? block_of_32(tensor->type, block, col % 32)
                             : block_of_256(tensor->type, block, col % 256);
+}
+
+double ops_weight_rounded(const spi_tensor *tensor, uint32_t row, uint32_t col) {
+    double rounded = 0;
+    if (spi_affine_bits(tensor->type)) {
+        affine_element(tensor, row, col, &rounded);
+    }
+    return rounded;
 }

@@ -38,6 +38,22 @@ CASES = {
     "granite-4-64": ("granite", dict(dtype="bf16", bits=4, group=64)),
 }
 
+# The demo model as an MLX folder, and what it is asked: things that it knows, so that rounding does not choose the words.
+DEMOS = {
+    "demo-bf16": dict(dtype="bf16"),
+    "demo-4-64": dict(dtype="bf16", bits=4, group=64, shards=2),
+    "demo-8-32": dict(dtype="f16", bits=8, group=32),
+}
+QUESTIONS = ("What is Samepage?", "What is a region?", "What is a link?", "Who is Samepage for?", "What is a snapshot?",
+             "What is 7 plus 5?", "What is an actor?", "What is a tape?")
+
+
+def make_demo(name, work):
+    path = os.path.join(work, f"mlx-{name}")
+    folder.write(models.DEMO, path, tokenizer=os.path.join(models.ROOT, "tools", "demo-model", "tokenizer.json"),
+                 **DEMOS[name])
+    return path
+
 
 def options(name):
     words = models.options(CASES[name][0])

@@ -52,7 +52,7 @@ static spi_cu_kv kv_of(const op_view *view) {
 static uint32_t type_index(uint32_t type) {
     static const uint32_t types[] = {
 #define TYPE(name) name,
-        SPI_CU_TYPES(TYPE)
+        SPI_CU_ALL_TYPES(TYPE)
 #undef TYPE
     };
     uint32_t i = 0;

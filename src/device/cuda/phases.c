@@ -82,7 +82,8 @@ static void written(matcher *m, uint32_t buffer) {
 
 /* Rows are padded to whole groups, but the input vector is read four columns at a time. */
 static bool has_kernel(const spi_cu_matrix *matrix) {
-    return matrix->type != SP_F32 && matrix->cols % 4 == 0;
+    /* The kernel has no affine types: args.h. */
+    return matrix->type != SP_F32 && !spi_affine_bits((sp_dtype)matrix->type) && matrix->cols % 4 == 0;
 }
 
 /* How a product finds its input; false if the note is none that it can use. */
@@ -374,7 +375,7 @@ static bool match_gather(matcher *m) {
 
 static bool match_embed(matcher *m) {
     const spi_op *op = next(m, 0);
-    if (!op || op->kind != SPI_OP_EMBED) {
+    if (!op || op->kind != SPI_OP_EMBED || spi_affine_bits((sp_dtype)m->program->store->matrices[op->weight].type)) {
         return false;
     }
     m->phases->embedding = m->program->store->matrices[op->weight];

@@ -56,7 +56,7 @@ __device__ void embed_row(const spi_cu_matrix &weight, float *dst, uint32_t stri
     KERNEL embed_##type(spi_cu_matrix weight, float *dst, uint32_t stride, const spi_cu_row *rows, float scale) {      \
         embed_row<type>(weight, dst, stride, rows, scale);                                                             \
     }
-SPI_CU_TYPES(EMBED)
+SPI_CU_ALL_TYPES(EMBED)
 
 /* Block (group, row). */
 KERNEL normalise(float *dst, const float *src, const float *weight, uint32_t stride, uint32_t group, float eps) {
