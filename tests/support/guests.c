@@ -8,8 +8,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "os/faults.h"
-
 #define RUN_MS_MAX 120000 /* for a guest that hangs, not for a machine that is slow */
 
 /* Wasmtime installs its handlers once, with the first engine; cmocka puts its own over them at the start of each test. */
@@ -28,7 +26,6 @@ void test_guest_signals(void) {
         }
     }
     is_known = true;
-    spi_faults_renew();
 }
 
 sp_engine *test_engine(const spi_engine_hooks *hooks) {

@@ -3,7 +3,6 @@
 
 #include "base/memory.h"
 #include "guest/state.h"
-#include "os/dirty.h"
 #include "support/durable_rig.h"
 
 static int setup(void **state) {
@@ -251,7 +250,5 @@ int main(void) {
         cmocka_unit_test(foreign_deltas_are_refused),
         cmocka_unit_test(any_allocation_may_fail),
     };
-    int failed = cmocka_run_group_tests_name("as this system does it", tests, setup, teardown);
-    spi_dirty_set_faults(true);
-    return failed + cmocka_run_group_tests_name("by faults", tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, teardown);
 }
