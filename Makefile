@@ -1,5 +1,5 @@
 # The usual doors; CMake does the work. See CONTRIBUTING.md.
-.PHONY: all demo test test-cuda test-long bench bench-gpu lint install clean bootstrap
+.PHONY: all demo test test-cuda test-arm test-long bench bench-gpu lint install clean bootstrap
 BUILD := build
 JOBS  ?= $(shell nproc)
 PREFIX ?= /usr/local
@@ -20,6 +20,10 @@ test: all
 # Needs no card: see tools/test.sh.
 test-cuda: bootstrap
 	@tools/test.sh cuda
+
+# Other systems and processors, cross-compiled and emulated: see tools/test_arm.sh.
+test-arm: bootstrap
+	@tools/test_arm.sh
 
 test-long: all
 	@tools/test.sh long
