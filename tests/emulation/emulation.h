@@ -23,6 +23,7 @@ typedef struct emu_settings {
     long fail_after;     /* the creation of an object after so many more fails, once; negative: none */
     int64_t fail_run;    /* the next command buffer ends with this MTLCommandBufferError; 0: none */
     bool fail_compiler;  /* texts do not compile */
+    long slow_waits;     /* so many waits for an event end before the device is done */
 } emu_settings;
 
 emu_settings *emu_get_settings(void);
