@@ -275,6 +275,11 @@ static void kernels_that_do_not_fit(void **state) {
     assert_int_equal(bench_model_open(device, &small, 16, 300, &model, &error), SP_UNSUPPORTED);
     assert_non_null(strstr(error.message, "SIMD groups of 32"));
     bench_model_close(&model);
+    metal_reset();
+    metal.settings()->threadgroup_bytes_max = 128; /* the norm has 256 */
+    assert_int_equal(bench_model_open(device, &small, 16, 300, &model, &error), SP_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "making a kernel: metal: norm: threadgroup memory"));
+    bench_model_close(&model);
     sp_device_close(device);
     metal_check();
 }
