@@ -32,12 +32,13 @@ typedef enum spi_cu_kernel {
 
 /* Tests change what a card would choose. */
 typedef struct spi_cu_choices {
-    bool in_place;                       /* kernels read KV in the guest's memory, as on a card that shares it */
-    uint64_t window_bytes;               /* of pinned memory through which weights go */
-    uint64_t page_bytes;                 /* at least so much of a mirror is backed at once */
-    bool apart;                          /* a token's blocks are started like any kernel's */
-    bool op_by_op;                       /* no kernel that does more than an op */
-    uint32_t flight_bytes, split_blocks; /* decode.c */
+    bool in_place;         /* kernels read KV in the guest's memory, as on a card that shares it */
+    uint64_t window_bytes; /* of pinned memory through which weights go */
+    uint64_t page_bytes;   /* at least so much of a mirror is backed at once */
+    bool unmirrored;       /* for measuring: new rows are not written to the guest */
+    bool apart;            /* a token's blocks are started like any kernel's */
+    bool op_by_op;         /* no kernel that does more than an op */
+    uint32_t flight_bytes, tile_bytes, split_blocks; /* decode.c */
 } spi_cu_choices;
 
 typedef struct spi_cu {
@@ -53,7 +54,8 @@ typedef struct spi_cu {
     spi_cu_function kernels[SPI_CU_KERNEL_COUNT];
     uint64_t page_bytes; /* of mirrors */
     uint64_t runs, copied_bytes;
-    bool lost; /* after a failure of the card nothing is sent to it any more */
+    bool overlaps; /* while a run by wide.c is being sent: submit.c */
+    bool lost;     /* after a failure of the card nothing is sent to it any more */
 } spi_cu;
 
 /* submit.c. Every entry of the backend begins with enter: the device may be used by another thread than before. */
@@ -166,8 +168,8 @@ typedef struct spi_cu_phases {
 
 /* Not found where the tape has something else in it, or the card is older than the kernels. `many`: for runs of any number
  * of rows, with GATHER as phases. */
-sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool many, spi_cu_phases *phases, bool *found,
-                             sp_error *error);
+sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool many, spi_cu_phases *phases,
+                             bool *found, sp_error *error);
 void spi_cu_phases_free(spi_cu_phases *phases);
 
 /* decode.c: a run of one row as one launch, for tapes that are made of what its kernel does. */
@@ -191,7 +193,7 @@ typedef struct spi_cu_stored_map { /* a spi_cu_map without its alignment */
     unsigned char bytes[sizeof(spi_cu_map)];
 } spi_cu_stored_map;
 
-typedef struct spi_cu_wide_maps { /* of a phase of products */
+typedef struct spi_cu_wide_maps {                   /* of a phase of products */
     spi_cu_stored_map x[2][SPI_CU_WIDE_TILE_COUNT]; /* its input in packed[0] or [1], for tiles of each size */
     spi_cu_stored_map weights[SPI_CU_PARTS_MAX];
 } spi_cu_wide_maps;
@@ -214,9 +216,9 @@ sp_status spi_cu_wide_run(spi_cu *cu, const spi_program *program, const spi_run 
 struct spi_program {
     spi_store *store;
     const spi_tape *tape;
-    spi_cu_buffer packed;   /* a product's input as 16-bit numbers */
-    spi_cu_buffer scratch;  /* all of the tape's buffers, f32 [rows_max][stride] */
-    uint64_t *buffer_bytes; /* where each begins in it */
+    spi_cu_buffer packed;      /* a product's input as 16-bit numbers */
+    spi_cu_buffer scratch;     /* all of the tape's buffers, f32 [rows_max][stride] */
+    uint64_t *buffer_bytes;    /* where each begins in it */
     spi_cu_pinned_memory done; /* a number that the last kernel of a run leaves there */
     spi_cu_pinned_memory parameters;
     spi_cu_buffer fetched; /* the card's copy of them */

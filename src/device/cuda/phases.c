@@ -417,8 +417,8 @@ static bool match(matcher *m) {
     return good && m->phases->count && m->phases->items[m->phases->count - 1].output == SPI_CU_OUTPUT_LOGITS;
 }
 
-sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool many, spi_cu_phases *phases, bool *found,
-                             sp_error *error) {
+sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool many, spi_cu_phases *phases,
+                             bool *found, sp_error *error) {
     uint32_t dim = program->tape->kv.head_dim;
     memset(phases, 0, sizeof *phases);
     *found = false;
