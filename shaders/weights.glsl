@@ -21,6 +21,11 @@
 #define Q6_K 14
 #define IQ4_XS 15
 
+// A kernel that has two weights says which one it means.
+#ifndef SCALE_WORD
+#define SCALE_WORD(at) scales[at]
+#endif
+
 uint step_head;    // the step's first word: f16 scales, or exponents
 uvec4 step_scales; // of sub-blocks, as the file has them
 uvec2 unit_high;   // the high bits of a unit

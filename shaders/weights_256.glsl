@@ -20,24 +20,24 @@ const uint UNIT_PARTS = 8u, STEP_UNITS = 8u, UNIT_SUBS = 1u, SCALE_WORDS = 1u, W
 #endif
 
 void begin_step(uint at, uint word_stride) {
-    step_head = scales[at];
-    step_scales.x = scales[at + word_stride];
+    step_head = SCALE_WORD(at);
+    step_scales.x = SCALE_WORD(at + word_stride);
 #if TYPE != IQ4_XS
-    step_scales.y = scales[at + 2u * word_stride];
-    step_scales.z = scales[at + 3u * word_stride];
+    step_scales.y = SCALE_WORD(at + 2u * word_stride);
+    step_scales.z = SCALE_WORD(at + 3u * word_stride);
 #endif
 #if TYPE == Q2_K || TYPE == Q6_K
-    step_scales.w = scales[at + 4u * word_stride];
+    step_scales.w = SCALE_WORD(at + 4u * word_stride);
 #endif
 }
 
 void begin_unit(uint at, uint word_stride, uint u) {
     uint high = at + (1u + SCALE_WORDS) * word_stride;
 #if TYPE == Q5_K
-    unit_high.x = scales[high + u * word_stride];
+    unit_high.x = SCALE_WORD(high + u * word_stride);
 #elif TYPE == Q3_K || TYPE == Q6_K
-    unit_high.x = scales[high + 2u * u * word_stride];
-    unit_high.y = scales[high + (2u * u + 1u) * word_stride];
+    unit_high.x = SCALE_WORD(high + 2u * u * word_stride);
+    unit_high.y = SCALE_WORD(high + (2u * u + 1u) * word_stride);
 #endif
 }
 

@@ -21,12 +21,12 @@ const uint UNIT_SUBS = 1u;
 #endif
 
 void begin_step(uint at, uint word_stride) {
-    step_head = scales[at];
+    step_head = SCALE_WORD(at);
 }
 
 void begin_unit(uint at, uint word_stride, uint u) {
 #if TYPE == Q5_0 || TYPE == Q5_1
-    unit_high.x = scales[at + (1u + u) * word_stride];
+    unit_high.x = SCALE_WORD(at + (1u + u) * word_stride);
 #endif
 }
 

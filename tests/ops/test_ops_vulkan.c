@@ -63,7 +63,15 @@ static void test_small_limits(void **state) {
     run_suite(&limits, "small");
 }
 
+/* What hardware runs: kernels for subgroups. A device without them runs plain ones once more. */
+static void test_fast_kernels(void **state) {
+    (void)state;
+    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .unmapped = true};
+    run_suite(&limits, "fast");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits),
+                                       cmocka_unit_test(test_fast_kernels)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

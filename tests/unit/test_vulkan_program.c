@@ -350,6 +350,18 @@ static void test_small_limits(void **state) {
     tell(&limits);
 }
 
+/* The kernels of hardware: a norm and a gate within products, attention of a token in ranges and merged. */
+static void test_fast_kernels(void **state) {
+    (void)state;
+    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .unmapped = true};
+    tell(&limits);
+    limits.ranges = 5;
+    tell(&limits);
+    limits.window_bytes_max = 96 * KIB;
+    limits.piece_tiles_max = 1;
+    tell(&limits);
+}
+
 /* A KV block across the seam of two imports cannot be bound: the run says so, and others go on. */
 static void test_seam(void **state) {
     (void)state;
@@ -451,8 +463,8 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits), cmocka_unit_test(test_seam),
-        cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits), cmocka_unit_test(test_fast_kernels),
+        cmocka_unit_test(test_seam),       cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,6 +35,11 @@ static void choose_limits(spi_vk *vk) {
     /* A software driver turns barriers into switches between stacks: there each invocation sums a whole row. */
     limits->slices = vk->info.is_software ? 1 : SLICES_HARDWARE;
     limits->slices = test_limits.slices ? test_limits.slices : limits->slices;
+    limits->kernels = test_limits.kernels    ? test_limits.kernels
+                      : vk->info.is_software ? SPI_VK_KERNELS_PLAIN
+                                             : SPI_VK_KERNELS_FAST;
+    limits->kernels = vk->adapter.subgroup ? limits->kernels : SPI_VK_KERNELS_PLAIN;
+    limits->ranges = test_limits.ranges;
     /* On a discrete card memory that is local and visible, too, is a window of some size, or slow to fill: leave it. */
     limits->unmapped = vk->info.link != SP_LINK_SHARED || test_limits.unmapped;
 }
@@ -161,6 +166,7 @@ static void get_rules(void *context, spi_link_rules *rules) {
 static void get_counters(void *context, sp_device_counters *counters) {
     const spi_vk *vk = context;
     counters->runs += vk->runs;
+    counters->copied_bytes += vk->copied_bytes;
 }
 
 const spi_backend spi_backend_vulkan = {
@@ -173,6 +179,7 @@ const spi_backend spi_backend_vulkan = {
     .link = spi_vk_link_region,
     .extend = spi_vk_link_extend,
     .unlink = spi_vk_link_remove,
+    .host_wrote = spi_vk_mirror_host_wrote,
     .load = spi_vk_load,
     .unload = spi_vk_unload,
     .prepare = spi_vk_prepare,

@@ -43,6 +43,7 @@ typedef struct spi_vk_adapter {
     uint64_t allocation_bytes_max;
     uint64_t import_align_bytes;
     uint64_t local_bytes; /* of the largest device-local heap */
+    uint32_t subgroup;    /* invocations; 0: none with the operations that the fast kernels need */
     char description[160];
     const char *refusal; /* NULL: usable; else why not, a constant */
 } spi_vk_adapter;

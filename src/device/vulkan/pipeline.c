@@ -18,6 +18,18 @@ static const uint32_t words_attention_1[] = {
 static const uint32_t words_attention_4[] = {
 #include "attention_4.spv.h"
 };
+static const uint32_t words_attention_decode_1[] = {
+#include "attention_decode_1.spv.h"
+};
+static const uint32_t words_attention_decode_4[] = {
+#include "attention_decode_4.spv.h"
+};
+static const uint32_t words_attention_decode_8[] = {
+#include "attention_decode_8.spv.h"
+};
+static const uint32_t words_attention_merge[] = {
+#include "attention_merge.spv.h"
+};
 static const uint32_t words_gate[] = {
 #include "gate.spv.h"
 };
@@ -49,6 +61,7 @@ static const shader_words shaders[SPI_VK_SHADER_COUNT] = {
 /* A family's kernel for a type is its first one's number plus the type's. */
 _Static_assert(SPI_VK_matmul_1_iq4_xs - SPI_VK_matmul_1_f32 == (int)SPI_VK_IQ4_XS &&
                    SPI_VK_matmul_8_q2_k - SPI_VK_matmul_8_f32 == (int)SPI_VK_Q2_K &&
+                   SPI_VK_gemv_gated_iq4_xs - SPI_VK_gemv_gated_f32 == (int)SPI_VK_IQ4_XS &&
                    SPI_VK_embed_mxfp4 - SPI_VK_embed_f32 == (int)SPI_VK_MXFP4 &&
                    SPI_VK_embed_q4_1 - SPI_VK_embed_f32 == (int)SPI_VK_Q4_1,
                "cmake/shaders.cmake lists the types in the order of spi_vk_type");
@@ -88,17 +101,20 @@ sp_status spi_vk_layouts_create(spi_vk *vk, sp_error *error) {
 
 void spi_vk_layouts_destroy(spi_vk *vk) {
     for (uint32_t i = 0; i < SPI_VK_SHADER_COUNT; i++) {
-        vk->call->DestroyPipeline(vk->device, vk->pipelines[i], NULL);
+        for (uint32_t k = 0; k < SPI_VK_VARIANTS; k++) {
+            vk->call->DestroyPipeline(vk->device, vk->pipelines[i][k], NULL);
+        }
     }
     vk->call->DestroyPipelineCache(vk->device, vk->cache, NULL);
     vk->call->DestroyPipelineLayout(vk->device, vk->layout, NULL);
     vk->call->DestroyDescriptorSetLayout(vk->device, vk->set_layout, NULL);
 }
 
-sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, sp_error *error) {
-    if (vk->pipelines[shader]) {
-        return SP_OK;
-    }
+/* The constants of all kernels: slices, subgroup, invocations of a gemv's group, whether a norm is fused to it. */
+#define CONSTANTS 4u
+
+static sp_status create(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant, VkPipeline *pipeline,
+                        sp_error *error) {
     const shader_words *words = &shaders[shader];
     VkShaderModuleCreateInfo module_info = {
         .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = words->bytes, .pCode = words->words};
@@ -108,10 +124,14 @@ sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, sp_error *error
         spi_vk_fail(error, result, words->name);
         return spi_fail_within(error, "loading a kernel");
     }
-    /* Constant 0 is the number of slices of a matmul; the other kernels have none. */
-    VkSpecializationMapEntry entry = {.size = sizeof vk->limits.slices};
+    uint32_t slices = variant.slices ? variant.slices : vk->limits.slices;
+    uint32_t values[CONSTANTS] = {slices, vk->adapter.subgroup, 8 * slices, variant.norm};
+    VkSpecializationMapEntry entries[CONSTANTS];
+    for (uint32_t i = 0; i < CONSTANTS; i++) {
+        entries[i] = (VkSpecializationMapEntry){i, i * (uint32_t)sizeof(uint32_t), sizeof(uint32_t)};
+    }
     VkSpecializationInfo special = {
-        .mapEntryCount = 1, .pMapEntries = &entry, .dataSize = sizeof vk->limits.slices, .pData = &vk->limits.slices};
+        .mapEntryCount = CONSTANTS, .pMapEntries = entries, .dataSize = sizeof values, .pData = values};
     VkComputePipelineCreateInfo create = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
                                           .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                                                     .stage = VK_SHADER_STAGE_COMPUTE_BIT,
@@ -120,12 +140,21 @@ sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, sp_error *error
                                                     .pSpecializationInfo = &special},
                                           .layout = vk->layout,
                                           .basePipelineIndex = -1};
-    result = vk->call->CreateComputePipelines(vk->device, vk->cache, 1, &create, NULL, &vk->pipelines[shader]);
+    result = vk->call->CreateComputePipelines(vk->device, vk->cache, 1, &create, NULL, pipeline);
     vk->call->DestroyShaderModule(vk->device, module, NULL);
     if (result) {
-        vk->pipelines[shader] = VK_NULL_HANDLE;
+        *pipeline = VK_NULL_HANDLE;
         spi_vk_fail(error, result, words->name);
         return spi_fail_within(error, "compiling a kernel");
     }
     return SP_OK;
+}
+
+sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant, VkPipeline *pipeline,
+                               sp_error *error) {
+    uint32_t index = (variant.slices == 32 ? 4 : variant.slices == 16 ? 2 : 0) + variant.norm;
+    VkPipeline *made = &vk->pipelines[shader][index];
+    sp_status status = *made ? SP_OK : create(vk, shader, variant, made, error);
+    *pipeline = *made;
+    return status;
 }

@@ -57,7 +57,13 @@ static sp_status create_buffers(spi_vk *vk, spi_program *program, sp_error *erro
     }
     /* For each row and head: maximum, sum, output. */
     uint64_t state_bytes = tape->rows_max * heads * (tape->kv.head_dim + 2u) * sizeof(float);
-    return status ? status : create_scratch(vk, state_bytes, "attention", SPI_VK_LOCAL, &program->state, error);
+    /* As many ranges as a run of so many rows may have; a test may ask for more. */
+    uint64_t ranges = vk->limits.ranges                    ? (uint64_t)vk->limits.ranges * tape->rows_max
+                      : tape->rows_max > SPI_VK_RANGES_MAX ? tape->rows_max
+                                                           : SPI_VK_RANGES_MAX;
+    uint64_t parts_bytes = ranges * heads * (tape->kv.head_dim + 2u) * sizeof(float);
+    status = status ? status : create_scratch(vk, state_bytes, "attention", SPI_VK_LOCAL, &program->state, error);
+    return status ? status : create_scratch(vk, parts_bytes, "attention", SPI_VK_LOCAL, &program->parts, error);
 }
 
 static sp_status create_parameters(spi_vk *vk, spi_program *program, sp_error *error) {
@@ -69,35 +75,8 @@ static sp_status create_parameters(spi_vk *vk, spi_program *program, sp_error *e
     program->outs_word = program->tape->rows_max * SPI_VK_ROW_WORDS;
     sp_status status = spi_vk_rotations_create(program, (uint32_t)words, &words, error);
     return status ? status
-                  : create_scratch(vk, words * sizeof(uint32_t), "parameters", SPI_VK_STAGING, &program->parameters,
+                  : create_scratch(vk, words * sizeof(uint32_t), "parameters", SPI_VK_PARAMETERS, &program->parameters,
                                    error);
-}
-
-/* Kernels are compiled now, so that no run has to wait for a compiler. */
-static sp_status create_pipelines(spi_vk *vk, const spi_program *program, sp_error *error) {
-    static const uint32_t rows[] = {1, 4, 8};
-    sp_status status = SP_OK;
-    for (uint32_t i = 0; i < program->tape->op_count; i++) {
-        for (size_t k = 0; k < sizeof rows / sizeof rows[0] && !status; k++) {
-            if (!k || program->tape->rows_max > rows[k - 1]) {
-                status = spi_vk_pipeline_need(vk, spi_vk_op_shader(program, &program->tape->ops[i], rows[k]), error);
-            }
-        }
-    }
-    return status;
-}
-
-static sp_status create_commands(spi_vk *vk, spi_program *program, sp_error *error) {
-    VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-                                        .commandPool = vk->commands,
-                                        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-                                        .commandBufferCount = 1};
-    VkResult result = vk->call->AllocateCommandBuffers(vk->device, &info, &program->commands);
-    if (result) {
-        program->commands = VK_NULL_HANDLE;
-        return spi_vk_fail(error, result, "creating a command buffer");
-    }
-    return SP_OK;
 }
 
 sp_status spi_vk_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **out, sp_error *error) {
@@ -116,8 +95,7 @@ sp_status spi_vk_prepare(void *context, spi_store *store, const spi_tape *tape, 
     program->tape = tape;
     status = create_buffers(vk, program, error);
     status = status ? status : create_parameters(vk, program, error);
-    status = status ? status : create_pipelines(vk, program, error);
-    status = status ? status : create_commands(vk, program, error);
+    status = status ? status : spi_vk_record_dry(vk, program, error);
     if (status) {
         spi_vk_discard(vk, program);
         return status;
@@ -138,13 +116,17 @@ void spi_vk_discard(void *context, spi_program *program) {
     }
     spi_vk_buffer_destroy(vk, &program->parameters);
     spi_vk_buffer_destroy(vk, &program->state);
-    if (program->commands) {
-        vk->call->FreeCommandBuffers(vk->device, vk->commands, 1, &program->commands);
+    spi_vk_buffer_destroy(vk, &program->parts);
+    for (uint32_t i = 0; i < SPI_VK_RECORDINGS; i++) {
+        spi_vk_recording *recording = &program->recordings[i];
+        if (recording->commands) {
+            vk->call->FreeCommandBuffers(vk->device, vk->commands, 1, &recording->commands);
+        }
+        spi_vk_sets_destroy(vk, &recording->sets);
+        free_plan(&recording->plan);
     }
-    spi_vk_sets_destroy(vk, &program->sets);
     spi_vk_rotations_destroy(program);
     free_plan(&program->plan);
-    free_plan(&program->recorded);
     spi_free(program->out_offsets);
     spi_free(program->out_links);
     spi_free(program->buffers);

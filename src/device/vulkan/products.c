@@ -1,0 +1,128 @@
+/* device/vulkan/products.c - the dispatches of MATMUL and HEAD: which kernel for how many rows, and what is fused to it. */
+#include "device/vulkan/vulkan.h"
+
+#define PRODUCT_ACCUMULATE 1u
+#define PRODUCT_BIAS       2u
+#define PRODUCT_HEAD       4u
+#define PRODUCT_GELU       8u
+
+#define GEMV_ROWS 8u /* of the weight, in a work group */
+
+/* Where a product's rows go. */
+typedef struct target {
+    spi_vk_binding to;
+    uint32_t stride, row_first, row_count, flags;
+} target;
+
+static uint32_t ceil_div(uint32_t count, uint32_t size) {
+    return count / size + (count % size != 0);
+}
+
+static uint32_t rows_at_once(uint32_t rows) {
+    return rows == 1 ? 1 : rows <= 4 ? 4 : 8;
+}
+
+static spi_vk_binding vector(const spi_vk_recorder *r, uint32_t tensor) {
+    return r->program->store->tensors[tensor].pieces[0].units;
+}
+
+static uint32_t stride(const spi_vk_recorder *r, uint32_t buffer) {
+    return spi_vk_stride(r->program->tape->buffers[buffer].width);
+}
+
+/* A kernel of a family for a weight's type. */
+static spi_vk_shader typed(spi_vk_shader family, const spi_vk_tensor *tensor) {
+    return (spi_vk_shader)((int)family + (int)tensor->packing.type);
+}
+
+static sp_status record_plain(const spi_vk_recorder *r, const spi_op *op, const spi_vk_piece *piece, const target *t) {
+    const spi_vk_tensor *tensor = &r->program->store->tensors[op->weight];
+    spi_vk_binding parameters = spi_vk_bind(&r->program->parameters);
+    uint32_t at_once = rows_at_once(t->row_count);
+    spi_vk_shader family = at_once == 1   ? SPI_VK_matmul_1_f32
+                           : at_once == 4 ? SPI_VK_matmul_4_f32
+                                          : SPI_VK_matmul_8_f32;
+    spi_vk_dispatch dispatch = {.shader = typed(family, tensor),
+                                .groups_x = ceil_div(piece->row_count, SPI_VK_TILE_ROWS),
+                                .groups_y = ceil_div(t->row_count, at_once),
+                                .push = {piece->row_first, piece->row_count, tensor->packing.steps,
+                                         tensor->packing.tile_rows, stride(r, op->src) / 4, t->stride, t->row_first,
+                                         t->row_first + t->row_count, t->flags, r->program->outs_word,
+                                         spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap)},
+                                .bindings = {[1] = parameters,
+                                             [2] = piece->units,
+                                             [3] = piece->scales,
+                                             [4] = spi_vk_bind(&r->program->buffers[op->src]),
+                                             [5] = op->bias == SPI_NONE ? parameters : vector(r, op->bias),
+                                             [6] = t->to}};
+    return spi_vk_dispatch_record(r, &dispatch);
+}
+
+/* So many that each invocation has two units or more. */
+static uint32_t choose_slices(uint32_t units) {
+    return units >= 64 ? 32 : units >= 32 ? 16 : 8;
+}
+
+static sp_status record_gemv(const spi_vk_recorder *r, const spi_vk_product_ops *ops, uint32_t piece_index,
+                             const target *t) {
+    const spi_op *op = ops->op;
+    const spi_vk_tensor *tensor = &r->program->store->tensors[op->weight];
+    const spi_vk_piece *piece = &tensor->pieces[piece_index];
+    spi_vk_binding parameters = spi_vk_bind(&r->program->parameters);
+    uint32_t src = ops->norm ? ops->norm->src : op->src, at_once = rows_at_once(t->row_count);
+    spi_vk_shader family = ops->second    ? SPI_VK_gemv_gated_f32
+                           : at_once == 1 ? SPI_VK_gemv_1_f32
+                           : at_once == 4 ? SPI_VK_gemv_4_f32
+                                          : SPI_VK_gemv_8_f32;
+    spi_vk_dispatch dispatch = {.shader = typed(family, tensor),
+                                .variant = {.slices = choose_slices(tensor->packing.units), .norm = ops->norm != NULL},
+                                .groups_x = ceil_div(piece->row_count, GEMV_ROWS),
+                                .groups_y = ceil_div(t->row_count, at_once),
+                                .push = {piece->row_first, piece->row_count, tensor->packing.units,
+                                         r->program->tape->buffers[src].width, stride(r, src) / 4, t->stride,
+                                         t->row_first, t->row_first + t->row_count, t->flags, r->program->outs_word,
+                                         spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap),
+                                         spi_vk_float_word(ops->norm ? ops->norm->eps : 0)},
+                                .bindings = {[1] = parameters,
+                                             [2] = piece->units,
+                                             [3] = piece->scales.range ? piece->scales : piece->units,
+                                             [4] = spi_vk_bind(&r->program->buffers[src]),
+                                             [5] = op->bias == SPI_NONE ? parameters : vector(r, op->bias),
+                                             [6] = t->to,
+                                             [7] = ops->norm ? vector(r, ops->norm->weight) : parameters}};
+    if (ops->second) {
+        const spi_vk_piece *other = &r->program->store->tensors[ops->second->weight].pieces[piece_index];
+        dispatch.bindings[8] = other->units;
+        dispatch.bindings[9] = other->scales.range ? other->scales : other->units;
+    }
+    return spi_vk_dispatch_record(r, &dispatch);
+}
+
+/* All pieces of a weight. */
+static sp_status record_pieces(const spi_vk_recorder *r, const spi_vk_product_ops *ops, const target *t) {
+    const spi_vk_tensor *tensor = &r->program->store->tensors[ops->op->weight];
+    bool fast = spi_vk_is_fast(r->vk) && tensor->packing.tile_rows == SPI_VK_TILE_ROWS;
+    sp_status status = SP_OK;
+    for (uint32_t i = 0; i < tensor->piece_count && !status; i++) {
+        status = fast ? record_gemv(r, ops, i, t) : record_plain(r, ops->op, &tensor->pieces[i], t);
+    }
+    return status;
+}
+
+sp_status spi_vk_products_record(spi_vk_recorder *r, const spi_vk_product_ops *ops) {
+    const spi_op *op = ops->op;
+    uint32_t flags = (op->accumulate ? PRODUCT_ACCUMULATE : 0) | (op->bias == SPI_NONE ? 0 : PRODUCT_BIAS);
+    if (op->kind == SPI_OP_MATMUL) {
+        uint32_t dst = ops->gate ? ops->gate->dst : op->dst;
+        flags |= ops->gate && ops->gate->act == SPI_ACT_GELU_TANH ? PRODUCT_GELU : 0;
+        target t = {spi_vk_bind(&r->program->buffers[dst]), stride(r, dst), 0, r->rows, flags};
+        return record_pieces(r, ops, &t);
+    }
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < r->plan->out_span_count && !status; i++) {
+        const spi_vk_span *span = &r->plan->outs[i];
+        target t = {span->binding, 0, span->first, span->count, flags | PRODUCT_HEAD};
+        status = record_pieces(r, ops, &t);
+    }
+    return status;
+}
