@@ -98,6 +98,7 @@ sp_status spi_vk_link_extend(void *context, spi_link *base, sp_error *error) {
 void spi_vk_link_remove(void *context, spi_link *base) {
     spi_vk_link *link = (spi_vk_link *)base;
     drop(context, link);
+    spi_free(link->written.ranges);
     spi_free(link);
 }
 

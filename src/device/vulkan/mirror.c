@@ -17,16 +17,18 @@ void spi_vk_mirror_drop(spi_vk *vk, spi_vk_link *link) {
         spi_vk_buffer_destroy(vk, &link->mirrors[i]);
     }
     spi_free(link->mirrors);
-    spi_free(link->valid);
+    spi_free(link->valid.ranges);
     link->mirrors = NULL;
-    link->valid = NULL;
-    link->valid_count = link->valid_capacity = 0;
+    link->valid = (spi_vk_range_set){0};
+}
+
+static sp_status no_memory(sp_error *error) {
+    return spi_fail(error, SP_NO_MEMORY, "vulkan: no memory to mirror a region's blocks");
 }
 
 static sp_status make(spi_vk *vk, spi_vk_link *link, sp_error *error) {
     link->mirrors = spi_alloc(link->chunk_count, sizeof *link->mirrors);
-    sp_status status =
-        link->mirrors ? SP_OK : spi_fail(error, SP_NO_MEMORY, "vulkan: no memory to mirror a region's blocks");
+    sp_status status = link->mirrors ? SP_OK : no_memory(error);
     for (uint32_t i = 0; i < link->chunk_count && !status; i++) {
         status = spi_vk_buffer_create(vk, link->chunks[i].bytes, SPI_VK_LOCAL, "a mirror of KV blocks",
                                       &link->mirrors[i], error);
@@ -37,48 +39,48 @@ static sp_status make(spi_vk *vk, spi_vk_link *link, sp_error *error) {
     return status;
 }
 
-/* Where [first, end) is or belongs: the valid ranges that it touches are [*low, *high). */
-static void find(const spi_vk_link *link, uint64_t first, uint64_t end, size_t *low, size_t *high) {
-    for (*low = 0; *low < link->valid_count && link->valid[*low].end < first; ++*low) {}
-    for (*high = *low; *high < link->valid_count && link->valid[*high].first <= end; ++*high) {}
+/* Where [first, end) is or belongs: the ranges of the set that it touches are [*low, *high). */
+static void find(const spi_vk_range_set *set, uint64_t first, uint64_t end, size_t *low, size_t *high) {
+    for (*low = 0; *low < set->count && set->ranges[*low].end < first; ++*low) {}
+    for (*high = *low; *high < set->count && set->ranges[*high].first <= end; ++*high) {}
 }
 
-/* Replaces ranges [low, high) by `count` others; false: no memory. */
-static bool replace(spi_vk_link *link, size_t low, size_t high, const spi_vk_range *with, size_t count) {
-    if (!SPI_RESERVE(link->valid, link->valid_count + 1, link->valid_capacity)) {
+/* Replaces ranges [low, high) by `count` others, at most one more than they were; false: no memory. */
+static bool replace(spi_vk_range_set *set, size_t low, size_t high, const spi_vk_range *with, size_t count) {
+    if (!SPI_RESERVE(set->ranges, set->count, set->capacity)) {
         return false;
     }
-    memmove(link->valid + low + count, link->valid + high, (link->valid_count - high) * sizeof *link->valid);
-    memcpy(link->valid + low, with, count * sizeof *with);
-    link->valid_count = link->valid_count - (high - low) + count;
+    memmove(set->ranges + low + count, set->ranges + high, (set->count - high) * sizeof *set->ranges);
+    memcpy(set->ranges + low, with, count * sizeof *with);
+    set->count = set->count - (high - low) + count;
     return true;
 }
 
-static bool add(spi_vk_link *link, uint64_t first, uint64_t end) {
+static bool add(spi_vk_range_set *set, uint64_t first, uint64_t end) {
     size_t low, high;
-    find(link, first, end, &low, &high);
+    find(set, first, end, &low, &high);
     spi_vk_range joined = {first, end};
     if (low < high) {
-        joined.first = link->valid[low].first < first ? link->valid[low].first : first;
-        joined.end = link->valid[high - 1].end > end ? link->valid[high - 1].end : end;
+        joined.first = set->ranges[low].first < first ? set->ranges[low].first : first;
+        joined.end = set->ranges[high - 1].end > end ? set->ranges[high - 1].end : end;
     }
-    return replace(link, low, high, &joined, 1);
+    return replace(set, low, high, &joined, 1);
 }
 
-static bool take_away(spi_vk_link *link, uint64_t first, uint64_t end) {
+static bool take_away(spi_vk_range_set *set, uint64_t first, uint64_t end) {
     size_t low, high, count = 0;
-    find(link, first, end, &low, &high);
+    find(set, first, end, &low, &high);
     if (low == high) {
         return true;
     }
-    spi_vk_range left = {link->valid[low].first, first}, right = {end, link->valid[high - 1].end}, rest[2];
+    spi_vk_range left = {set->ranges[low].first, first}, right = {end, set->ranges[high - 1].end}, rest[2];
     if (left.first < left.end) {
         rest[count++] = left;
     }
     if (right.first < right.end) {
         rest[count++] = right;
     }
-    return replace(link, low, high, rest, count);
+    return replace(set, low, high, rest, count);
 }
 
 /* Copies [first, end), cut where imports end. */
@@ -96,37 +98,52 @@ static sp_status copy(spi_vk *vk, const spi_vk_link *link, uint64_t first, uint6
     return status;
 }
 
+/* What the mirrors lack of [first, end): all below valid_end, and what the host wrote. */
+static sp_status fetch(spi_vk *vk, const spi_vk_link *link, uint64_t first, uint64_t valid_end, uint64_t end,
+                       sp_error *error) {
+    uint64_t filled = valid_end < end ? valid_end : end;
+    sp_status status = first < filled ? copy(vk, link, first, filled, error) : SP_OK;
+    first = first > filled ? first : filled;
+    for (size_t i = 0; i < link->written.count && !status; i++) {
+        const spi_vk_range *range = &link->written.ranges[i];
+        uint64_t low = range->first > first ? range->first : first, high = range->end < end ? range->end : end;
+        status = low < high ? copy(vk, link, low, high, error) : SP_OK;
+    }
+    return status;
+}
+
 sp_status spi_vk_mirror_cover(spi_vk *vk, spi_link *base, uint64_t first, uint64_t valid_end, uint64_t end,
                               sp_error *error) {
     spi_vk_link *link = (spi_vk_link *)base;
     end = end < link->bytes ? end : link->bytes; /* planning refuses what lies behind */
-    valid_end = valid_end < end ? valid_end : end;
     if (!vk->limits.unmapped || !link->chunk_count || first >= end) {
         return SP_OK;
     }
     sp_status status = link->mirrors ? SP_OK : make(vk, link, error);
     size_t low, high;
-    find(link, first, end, &low, &high);
+    find(&link->valid, first, end, &low, &high);
     uint64_t at = first;
-    for (size_t i = low; i < high && !status && at < valid_end; i++) {
-        const spi_vk_range *held = &link->valid[i];
+    for (size_t i = low; i < high && !status; i++) {
+        const spi_vk_range *held = &link->valid.ranges[i];
         if (held->first > at) {
-            status = copy(vk, link, at, held->first < valid_end ? held->first : valid_end, error);
+            status = fetch(vk, link, at, valid_end, held->first, error);
         }
         at = held->end > at ? held->end : at;
     }
-    if (!status && at < valid_end) {
-        status = copy(vk, link, at, valid_end, error);
+    if (!status && at < end) {
+        status = fetch(vk, link, at, valid_end, end, error);
     }
-    if (!status && !add(link, first, end)) {
-        status = spi_fail(error, SP_NO_MEMORY, "vulkan: no memory to mirror a region's blocks");
+    if (!status && (!add(&link->valid, first, end) || !take_away(&link->written, first, end))) {
+        status = no_memory(error);
     }
     return status;
 }
 
 sp_status spi_vk_mirror_host_wrote(void *context, spi_link *base, uint64_t offset, uint64_t bytes, sp_error *error) {
-    (void)context;
-    return take_away((spi_vk_link *)base, offset, offset + bytes)
+    const spi_vk *vk = context;
+    spi_vk_link *link = (spi_vk_link *)base;
+    return !vk->limits.unmapped ||
+                   (take_away(&link->valid, offset, offset + bytes) && add(&link->written, offset, offset + bytes))
                ? SP_OK
-               : spi_fail(error, SP_NO_MEMORY, "vulkan: no memory to mirror a region's blocks");
+               : no_memory(error);
 }

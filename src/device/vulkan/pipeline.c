@@ -46,6 +46,10 @@ static const uint32_t words_product_f16[] = {
 #include "product_f16.spv.h"
 };
 
+static const uint32_t words_read[] = {
+#include "read.spv.h"
+};
+
 typedef struct shader_words {
     const char *name;
     const uint32_t *words;

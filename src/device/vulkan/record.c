@@ -11,6 +11,7 @@ void spi_vk_order(spi_vk_recorder *r, spi_vk_access next) {
     if ((next.reads & r->since.writes) | (next.writes & (r->since.reads | r->since.writes))) {
         if (!r->dry) {
             spi_vk_encode_barrier(r->vk, r->commands);
+            spi_vk_profile_stamp(r->vk, r->commands, r->op);
         }
         r->since = (spi_vk_access){0};
     }
@@ -26,6 +27,7 @@ static sp_status record_ops(spi_vk_recorder *recorder) {
             break; /* no outputs are wanted: what follows is theirs alone */
         }
         uint32_t taken = 0;
+        recorder->op = i;
         sp_status status = spi_vk_fused_record(recorder, i, &taken);
         if (!status && !taken) {
             spi_vk_order(recorder, spi_vk_op_access(op));
@@ -98,12 +100,15 @@ static sp_status record(spi_vk *vk, spi_program *program, spi_vk_recording *reco
                                 .sets = &recording->sets,
                                 .rows = program->plan.row_count,
                                 .error = error};
+    spi_vk_profile_begin(vk, recording->commands);
+    spi_vk_profile_stamp(vk, recording->commands, 0);
     status = record_ops(&recorder);
     if (status) {
         spi_vk_abandon(vk, recording->commands);
         return status;
     }
     spi_vk_encode_host_barrier(vk, recording->commands);
+    spi_vk_profile_stamp(vk, recording->commands, program->tape->op_count);
     VkResult result = vk->call->EndCommandBuffer(recording->commands);
     if (result) {
         return spi_vk_fail(error, result, "recording a run");

@@ -56,6 +56,14 @@ typedef struct spi_vk_sets {
     size_t used; /* sets handed out */
 } spi_vk_sets;
 
+/* profile.c: stamps of a run that is recorded while there is a pool. */
+#define SPI_VK_STAMPS 1024u
+typedef struct spi_vk_profile {
+    VkQueryPool pool; /* NULL: nobody wants any */
+    uint32_t count;
+    uint32_t ops[SPI_VK_STAMPS]; /* the op behind each stamp */
+} spi_vk_profile;
+
 typedef struct spi_vk {
     spi_vk_instance instance;
     const spi_vk_functions *call; /* &instance.call */
@@ -75,6 +83,7 @@ typedef struct spi_vk {
     VkPipeline pipelines[SPI_VK_SHADER_COUNT][SPI_VK_VARIANTS]; /* made when first needed */
     uint64_t generation; /* counts imports: a recording made before the last one is stale */
     uint64_t runs, copied_bytes;
+    spi_vk_profile profile;
     bool lost; /* after VK_ERROR_DEVICE_LOST nothing is submitted any more */
 } spi_vk;
 
@@ -98,6 +107,12 @@ sp_status spi_vk_submit_again(spi_vk *vk, VkCommandBuffer commands, sp_error *er
 sp_status spi_vk_copy(spi_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *copies, uint32_t count,
                       sp_error *error);
 sp_status spi_vk_zero(spi_vk *vk, const spi_vk_buffer *buffers, uint32_t count, sp_error *error);
+
+sp_status spi_vk_profile_start(spi_vk *vk, sp_error *error);
+void spi_vk_profile_stop(spi_vk *vk);
+void spi_vk_profile_begin(spi_vk *vk, VkCommandBuffer commands);
+void spi_vk_profile_stamp(spi_vk *vk, VkCommandBuffer commands, uint32_t op_index);
+sp_status spi_vk_profile_read(spi_vk *vk, double *us, sp_error *error); /* since the first; [profile.count] */
 
 /* encode.c: dispatches. */
 typedef struct spi_vk_binding {
@@ -136,18 +151,23 @@ void spi_vk_layouts_destroy(spi_vk *vk); /* and all pipelines */
 sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant, VkPipeline *pipeline,
                                sp_error *error);
 
-/* Bytes [first, end). */
+/* Bytes [first, end), and a set of them: sorted, apart. */
 typedef struct spi_vk_range {
     uint64_t first, end;
 } spi_vk_range;
+
+typedef struct spi_vk_range_set {
+    spi_vk_range *ranges;
+    size_t count, capacity;
+} spi_vk_range_set;
 
 /* link.c. A region is one import as long as the driver's limits allow that, else several of chunk_bytes. On a device with
  * memory of its own kernels read KV blocks there: see mirror.c. */
 typedef struct spi_vk_link {
     spi_link base;
     spi_vk_buffer *chunks, *mirrors; /* mirrors: as many, as large; NULL as long as no KV was used, or for good */
-    spi_vk_range *valid;             /* what the mirrors hold; sorted, apart */
-    size_t valid_count, valid_capacity;
+    spi_vk_range_set valid;          /* what the mirrors hold */
+    spi_vk_range_set written;        /* what the host wrote since, as far as it said so */
     uint32_t chunk_count; /* 0: an import failed when the region grew, and the old one could not be restored */
     uint64_t chunk_bytes, bytes;
 } spi_vk_link;
@@ -169,8 +189,8 @@ sp_status spi_vk_link_extend(void *context, spi_link *link, sp_error *error);
 void spi_vk_link_remove(void *context, spi_link *link);
 
 /* mirror.c */
-/* Makes a link's mirrors if need be, copies to them what of [first, valid_end) they lack, and counts all of [first, end)
- * as theirs from now on: kernels write behind valid_end. No effect where the device reads the region itself. */
+/* Makes a link's mirrors if need be, copies to them what of [first, valid_end) they lack, and what the host said it wrote
+ * up to end; and counts all of [first, end) as theirs from now on: kernels write the rest behind valid_end. No effect where the device reads the region itself. */
 sp_status spi_vk_mirror_cover(spi_vk *vk, spi_link *link, uint64_t first, uint64_t valid_end, uint64_t end,
                               sp_error *error);
 sp_status spi_vk_mirror_host_wrote(void *context, spi_link *link, uint64_t offset, uint64_t bytes, sp_error *error);
@@ -371,6 +391,7 @@ typedef struct spi_vk_recorder {
     VkCommandBuffer commands;
     spi_vk_sets *sets;
     spi_vk_access since; /* the last barrier */
+    uint32_t op;         /* being recorded */
     bool dry;            /* only pipelines are made */
     uint32_t rows;       /* of the ops from here on: the run's, behind GATHER the outputs */
     sp_error *error;
