@@ -127,27 +127,39 @@ void main() {
     for (uint c = 0u; c < COLUMNS; c++) {
         sums[c] = 0.0;
     }
-    for (uint first = slice; first < p.row_units; first += SLICES * AHEAD) {
-        uvec4 ahead[AHEAD];
-        for (uint i = 0u; i < AHEAD; i++) {
-            ahead[i] = units[base + min(first + i * SLICES, p.row_units - 1u) * 32u];
-        }
+    uvec4 now[AHEAD], next[AHEAD]; // what is worked on, and what is on its way
 #if GATED
-        uvec4 ahead2[AHEAD];
-        for (uint i = 0u; i < AHEAD; i++) {
-            ahead2[i] = units2[base + min(first + i * SLICES, p.row_units - 1u) * 32u];
-        }
+    uvec4 now2[AHEAD], next2[AHEAD];
 #endif
+    for (uint i = 0u; i < AHEAD; i++) {
+        uint at = base + min(slice + i * SLICES, p.row_units - 1u) * 32u;
+        next[i] = units[at];
+#if GATED
+        next2[i] = units2[at];
+#endif
+    }
+    for (uint first = slice; first < p.row_units; first += SLICES * AHEAD) {
+        now = next;
+#if GATED
+        now2 = next2;
+#endif
+        for (uint i = 0u; i < AHEAD; i++) {
+            uint at = base + min(first + (AHEAD + i) * SLICES, p.row_units - 1u) * 32u;
+            next[i] = units[at];
+#if GATED
+            next2[i] = units2[at];
+#endif
+        }
         for (uint i = 0u; i < AHEAD; i++) {
             uint unit_index = first + i * SLICES;
             if (unit_index < p.row_units) {
 #if GATED
                 second = false;
 #endif
-                take(ahead[i], tile, lane, unit_index, 0u);
+                take(now[i], tile, lane, unit_index, 0u);
 #if GATED
                 second = true;
-                take(ahead2[i], tile, lane, unit_index, uint(ROWS));
+                take(now2[i], tile, lane, unit_index, uint(ROWS));
 #endif
             }
         }

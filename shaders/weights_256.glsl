@@ -41,22 +41,37 @@ void begin_unit(uint at, uint word_stride, uint u) {
 #endif
 }
 
-vec4 unit_part(uvec4 unit, uint part) {
+// Part `part` as the file's unsigned numbers, a byte each.
+uint unit_bytes(uvec4 unit, uint part) {
 #if TYPE == Q2_K || TYPE == Q3_K
-    uvec4 n = four_of(unit[part / 4u], 8u * (part & 3u), 2u);
+    uint n = bytes_of(unit[part / 4u], part & 3u, 2u);
 #else
-    uvec4 n = four_of(unit[part / 2u], 16u * (part & 1u), 4u);
+    uint n = bytes_of(unit[part / 2u], part & 1u, 4u);
 #endif
 #if TYPE == Q3_K
-    n |= four_of(part < 8u ? unit_high.x : unit_high.y, 4u * (part & 7u), 1u) << 2u;
-    return vec4(ivec4(n) - 4);
+    n |= bytes_of(part < 8u ? unit_high.x : unit_high.y, part & 7u, 1u) << 2u;
 #elif TYPE == Q5_K
-    return vec4(n | (four_of(unit_high.x, 4u * part, 1u) << 4u));
+    n |= bytes_of(unit_high.x, part, 1u) << 4u;
 #elif TYPE == Q6_K
-    n |= four_of(part < 4u ? unit_high.x : unit_high.y, 8u * (part & 3u), 2u) << 4u;
-    return vec4(ivec4(n) - 32);
+    n |= bytes_of(part < 4u ? unit_high.x : unit_high.y, part & 3u, 2u) << 4u;
+#endif
+    return n;
+}
+
+// What is to be subtracted from those.
+#if TYPE == Q3_K
+const int OFFSET = 4;
+#elif TYPE == Q6_K
+const int OFFSET = 32;
 #else
-    return values_of(n);
+const int OFFSET = 0;
+#endif
+
+vec4 unit_part(uvec4 unit, uint part) {
+#if TYPE == Q3_K || TYPE == Q6_K
+    return vec4(ivec4(four_of(unit_bytes(unit, part))) - OFFSET);
+#else
+    return values_of(four_of(unit_bytes(unit, part)));
 #endif
 }
 

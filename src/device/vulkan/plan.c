@@ -196,8 +196,9 @@ uint32_t spi_vk_ranges(const spi_vk *vk, uint32_t rows, uint32_t blocks) {
         return vk->limits.ranges;
     }
     uint32_t most = rows < SPI_VK_RANGES_MAX ? SPI_VK_RANGES_MAX / rows : 1, ranges = 1;
-    /* Two blocks one behind the other cost less than merging; steps of two keep recordings few. */
-    while (ranges < most && ranges * 2 < blocks) {
+    /* A group has teams for four blocks at a time, and two turns cost less than merging; steps of two keep recordings
+     * few. */
+    while (ranges < most && ranges * 8 < blocks) {
         ranges *= 2;
     }
     return ranges;
