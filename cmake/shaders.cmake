@@ -2,8 +2,15 @@
 # "// variants: NAME=-DA=1,-DB=2 NAME2=..." is built once for each of them.
 # A line "// types: NAME=-DA=1 ..." builds each for every weight type, as NAME_q4_0 and so on with -DTYPE=4: those are
 # listed in build/shaders/typed_shaders.def and their words in typed_shaders.inc.
-# Where spirv-val is installed, every variant has to pass it.
-find_program(SPIRV_VAL spirv-val)
+# A line "// cooperative types: ..." does the same with the compiler that knows cooperative matrices.
+# Every variant has to pass spirv-val.
+set(glslang_dir "${PROJECT_SOURCE_DIR}/.deps/glslang")
+find_program(GLSLANG glslang PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
+find_program(SPIRV_VALIDATOR spirv-val PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
+if(NOT GLSLANG OR NOT SPIRV_VALIDATOR)
+  message(FATAL_ERROR "glslang and spirv-val are not in ${glslang_dir}: run tools/bootstrap.sh")
+endif()
+set(with_glslang ${CMAKE_COMMAND} -E env "LD_LIBRARY_PATH=${glslang_dir}/lib")
 file(GLOB SHADER_FILES CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.comp")
 file(GLOB SHADER_HEADERS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.glsl")
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${SHADER_FILES}) # their lists of variants
@@ -19,7 +26,10 @@ foreach(shader ${SHADER_FILES})
   file(STRINGS ${shader} line REGEX "^// types:" LIMIT_COUNT 1)
   string(REGEX REPLACE "^// types: *" "" line "${line}")
   separate_arguments(families UNIX_COMMAND "${line}")
-  foreach(family ${families})
+  file(STRINGS ${shader} line REGEX "^// cooperative types:" LIMIT_COUNT 1)
+  string(REGEX REPLACE "^// cooperative types: *" "" line "${line}")
+  separate_arguments(cooperative UNIX_COMMAND "${line}")
+  foreach(family ${families} ${cooperative})
     string(FIND "${family}" "=" equals)
     string(SUBSTRING "${family}" 0 ${equals} family_name)
     math(EXPR after "${equals} + 1")
@@ -42,16 +52,18 @@ foreach(shader ${SHADER_FILES})
     string(REPLACE "," ";" defines "${defines}")
     set(output "${PROJECT_BINARY_DIR}/shaders/${out}.spv.h")
     set(compile ${GLSLC} -O --target-env=vulkan1.2 ${defines} -I "${PROJECT_SOURCE_DIR}/shaders" ${shader})
-    set(binary "${PROJECT_BINARY_DIR}/shaders/${out}.spv")
-    set(validate)
-    if(SPIRV_VAL)
-      set(validate COMMAND ${SPIRV_VAL} --target-env vulkan1.2 ${binary})
+    set(as_numbers -mfmt=num)
+    if("-DCOOPERATIVE=1" IN_LIST defines)
+      set(compile ${with_glslang} ${GLSLANG} --quiet -Os -V --target-env vulkan1.2 ${defines}
+        "-I${PROJECT_SOURCE_DIR}/shaders" ${shader})
+      set(as_numbers -x)
     endif()
+    set(binary "${PROJECT_BINARY_DIR}/shaders/${out}.spv")
     add_custom_command(OUTPUT ${output}
       COMMAND ${CMAKE_COMMAND} -E make_directory "${PROJECT_BINARY_DIR}/shaders"
       COMMAND ${compile} -o ${binary}
-      ${validate}
-      COMMAND ${compile} -mfmt=num -o ${output}
+      COMMAND ${with_glslang} ${SPIRV_VALIDATOR} --target-env vulkan1.2 ${binary}
+      COMMAND ${compile} ${as_numbers} -o ${output}
       DEPENDS ${shader} ${SHADER_HEADERS} VERBATIM)
     list(APPEND SHADER_OUTPUTS ${output})
   endforeach()

@@ -183,12 +183,46 @@ static sp_status record_attention(spi_vk_recorder *r, uint32_t index) {
     return status;
 }
 
+/* Products of many rows: x as f16 once, from a norm, a gate or as it is, then all products of it that follow. */
+static sp_status record_many(spi_vk_recorder *r, uint32_t index, uint32_t *taken) {
+    const spi_tape *tape = r->program->tape;
+    const spi_op *first = &tape->ops[index];
+    bool norm = first->kind == SPI_OP_NORM && first->group == tape->buffers[first->dst].width;
+    const spi_op *by = norm || first->kind == SPI_OP_GATE ? first : NULL;
+    uint32_t begin = by ? index + 1 : index, end = begin;
+    uint32_t x = by ? by->dst : first->src, from = by ? by->src : x;
+    if (!by && !is_product(first)) {
+        return SP_OK;
+    }
+    for (; end < tape->op_count; end++) {
+        const spi_op *op = &tape->ops[end];
+        if (!is_product(op) || op->src != x || op->dst == x || !spi_vk_takes_halves(r, op)) {
+            break;
+        }
+    }
+    if (end == begin || (by && !is_dead(tape, end - 1, x))) {
+        return SP_OK;
+    }
+    sp_status status = spi_vk_halves_record(r, from, by);
+    for (uint32_t i = begin; i < end && !status; i++) {
+        status = spi_vk_matrix_record(r, &tape->ops[i], x);
+    }
+    *taken = end - index;
+    return status;
+}
+
 sp_status spi_vk_fused_record(spi_vk_recorder *r, uint32_t index, uint32_t *taken) {
     *taken = 0;
     if (!spi_vk_is_fast(r->vk)) {
         return SP_OK;
     }
     const spi_op *op = &r->program->tape->ops[index];
+    if (r->rows > 1) {
+        sp_status status = record_many(r, index, taken);
+        if (status || *taken) {
+            return status;
+        }
+    }
     if (r->rows == 1 && op->kind == SPI_OP_NORM) {
         return record_normed(r, index, taken);
     }

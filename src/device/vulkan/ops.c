@@ -113,7 +113,10 @@ static sp_status record_attention(spi_vk_recorder *r, const spi_op *op) {
     for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
         const spi_vk_span *span = &r->plan->kv[i];
         if (!(span->flags & SPI_VK_SPAN_FIRST)) {
-            spi_vk_order(r, (spi_vk_access){SPI_VK_STATE_BIT, SPI_VK_STATE_BIT | spi_vk_bit(op->dst)}); /* it goes on from the state of the span before */
+            spi_vk_order(r,
+                         (spi_vk_access){SPI_VK_STATE_BIT,
+                                         SPI_VK_STATE_BIT |
+                                             spi_vk_bit(op->dst)}); /* it goes on from the state of the span before */
         }
         spi_vk_dispatch dispatch = {.shader = heads_at_once(share) == 1 ? SPI_VK_attention_1 : SPI_VK_attention_4,
                                     .groups_x = kv->kv_heads * groups(share, heads_at_once(share)),

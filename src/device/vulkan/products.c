@@ -6,7 +6,10 @@
 #define PRODUCT_HEAD       4u
 #define PRODUCT_GELU       8u
 
-#define GEMV_ROWS 8u /* of the weight, in a work group */
+#define GEMV_ROWS       8u     /* of the weight, in a work group */
+#define BYTES_WIDTH_MAX 16384u /* of x as bytes: gemvq's shared memory */
+#define MATRIX_ROWS_MIN 9u
+#define MATRIX_GROUPS   96u /* large tiles only where there are at least so many of them */
 
 /* Where a product's rows go. */
 typedef struct target {
@@ -58,6 +61,13 @@ static sp_status record_plain(const spi_vk_recorder *r, const spi_op *op, const 
     return spi_vk_dispatch_record(r, &dispatch);
 }
 
+/* Bytes: quantised types, whose x ends with a block. */
+static bool takes_bytes(const spi_vk_recorder *r, const spi_vk_tensor *tensor, uint32_t rows) {
+    const spi_vk_format *format = &spi_vk_formats[tensor->packing.type];
+    return r->vk->limits.bytes && rows == 1 && format->read &&
+           tensor->packing.steps * format->step_elements <= BYTES_WIDTH_MAX;
+}
+
 /* So many that each invocation has two units or more. */
 static uint32_t choose_slices(uint32_t units) {
     return units >= 64 ? 32 : units >= 32 ? 16 : 8;
@@ -70,7 +80,9 @@ static sp_status record_gemv(const spi_vk_recorder *r, const spi_vk_product_ops 
     const spi_vk_piece *piece = &tensor->pieces[piece_index];
     spi_vk_binding parameters = spi_vk_bind(&r->program->parameters);
     uint32_t src = ops->norm ? ops->norm->src : op->src, at_once = rows_at_once(t->row_count);
-    spi_vk_shader family = ops->second    ? SPI_VK_gemv_gated_f32
+    bool bytes = takes_bytes(r, tensor, t->row_count);
+    spi_vk_shader family = bytes          ? (ops->second ? SPI_VK_gemvq_gated_f32 : SPI_VK_gemvq_f32)
+                           : ops->second  ? SPI_VK_gemv_gated_f32
                            : at_once == 1 ? SPI_VK_gemv_1_f32
                            : at_once == 4 ? SPI_VK_gemv_4_f32
                                           : SPI_VK_gemv_8_f32;
@@ -109,20 +121,94 @@ static sp_status record_pieces(const spi_vk_recorder *r, const spi_vk_product_op
     return status;
 }
 
-sp_status spi_vk_products_record(spi_vk_recorder *r, const spi_vk_product_ops *ops) {
+/* Dispatches for each target of an op: its buffer, or logits rows. */
+typedef sp_status (*target_record)(const spi_vk_recorder *r, const spi_vk_product_ops *ops, const target *t);
+
+static sp_status record_targets(const spi_vk_recorder *r, const spi_vk_product_ops *ops, target_record each) {
     const spi_op *op = ops->op;
     uint32_t flags = (op->accumulate ? PRODUCT_ACCUMULATE : 0) | (op->bias == SPI_NONE ? 0 : PRODUCT_BIAS);
     if (op->kind == SPI_OP_MATMUL) {
         uint32_t dst = ops->gate ? ops->gate->dst : op->dst;
         flags |= ops->gate && ops->gate->act == SPI_ACT_GELU_TANH ? PRODUCT_GELU : 0;
         target t = {spi_vk_bind(&r->program->buffers[dst]), stride(r, dst), 0, r->rows, flags};
-        return record_pieces(r, ops, &t);
+        return each(r, ops, &t);
     }
     sp_status status = SP_OK;
     for (size_t i = 0; i < r->plan->out_span_count && !status; i++) {
         const spi_vk_span *span = &r->plan->outs[i];
         target t = {span->binding, 0, span->first, span->count, flags | PRODUCT_HEAD};
-        status = record_pieces(r, ops, &t);
+        status = each(r, ops, &t);
     }
     return status;
+}
+
+sp_status spi_vk_products_record(spi_vk_recorder *r, const spi_vk_product_ops *ops) {
+    return record_targets(r, ops, record_pieces);
+}
+
+bool spi_vk_takes_halves(const spi_vk_recorder *r, const spi_op *product) {
+    const spi_vk_packing *packing = &r->program->store->tensors[product->weight].packing;
+    return spi_vk_is_fast(r->vk) && r->rows >= MATRIX_ROWS_MIN && packing->type != SPI_VK_F32 &&
+           packing->tile_rows == SPI_VK_TILE_ROWS;
+}
+
+sp_status spi_vk_halves_record(spi_vk_recorder *r, uint32_t src, const spi_op *by) {
+    const spi_program *program = r->program;
+    bool norm = by && by->kind == SPI_OP_NORM, gate = by && !norm;
+    uint32_t mode = norm ? 1 : !gate ? 0 : by->act == SPI_ACT_GELU_TANH ? 3 : 2;
+    spi_vk_binding x = spi_vk_bind(&program->buffers[src]);
+    spi_vk_order(r, (spi_vk_access){spi_vk_bit(src) | (gate ? spi_vk_bit(by->src1) : 0), SPI_VK_HALVES_BIT});
+    spi_vk_dispatch dispatch = {.shader = SPI_VK_halves,
+                                .groups_x = r->rows,
+                                .groups_y = 1,
+                                .push = {stride(r, src) / 4, program->tape->buffers[src].width, stride(r, src) / 4,
+                                         mode, spi_vk_float_word(norm ? by->eps : 0)},
+                                .bindings = {[4] = x,
+                                             [5] = norm   ? vector(r, by->weight)
+                                                   : gate ? spi_vk_bind(&program->buffers[by->src1])
+                                                          : x,
+                                             [6] = spi_vk_bind(&program->halves),
+                                             [7] = spi_vk_bind(&program->factors)}};
+    return spi_vk_dispatch_record(r, &dispatch);
+}
+
+static sp_status record_matrix(const spi_vk_recorder *r, const spi_vk_product_ops *ops, const target *t) {
+    const spi_program *program = r->program;
+    const spi_op *op = ops->op;
+    const spi_vk_tensor *tensor = &program->store->tensors[op->weight];
+    spi_vk_binding parameters = spi_vk_bind(&program->parameters);
+    sp_status status = SP_OK;
+    for (uint32_t i = 0; i < tensor->piece_count && !status; i++) {
+        const spi_vk_piece *piece = &tensor->pieces[i];
+        uint64_t large = (uint64_t)ceil_div(piece->row_count, 128) * ceil_div(t->row_count, 128);
+        bool cooperative = r->vk->limits.cooperative;
+        uint32_t tile = cooperative && large >= MATRIX_GROUPS ? 128 : 64;
+        spi_vk_dispatch dispatch = {.shader = typed(tile == 128   ? SPI_VK_matrix_c128_f32
+                                                    : cooperative ? SPI_VK_matrix_c64_f32
+                                                                  : SPI_VK_matrix_64_f32,
+                                                    tensor),
+                                    .groups_x = ceil_div(piece->row_count, tile),
+                                    .groups_y = ceil_div(t->row_count, tile),
+                                    .push = {piece->row_first, piece->row_count, tensor->packing.units,
+                                             stride(r, op->src) / 8, t->stride, t->row_first,
+                                             t->row_first + t->row_count, t->flags, program->outs_word,
+                                             spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap)},
+                                    .bindings = {[1] = parameters,
+                                                 [2] = piece->units,
+                                                 [3] = piece->scales.range ? piece->scales : piece->units,
+                                                 [4] = spi_vk_bind(&program->halves),
+                                                 [5] = op->bias == SPI_NONE ? parameters : vector(r, op->bias),
+                                                 [6] = t->to,
+                                                 [7] = spi_vk_bind(&program->factors)}};
+        status = spi_vk_dispatch_record(r, &dispatch);
+    }
+    return status;
+}
+
+sp_status spi_vk_matrix_record(spi_vk_recorder *r, const spi_op *product, uint32_t src) {
+    spi_vk_access access = spi_vk_op_access(product);
+    access.reads = (access.reads & ~spi_vk_bit(src)) | SPI_VK_HALVES_BIT;
+    access.reads |= product->accumulate ? spi_vk_bit(product->dst) : 0;
+    spi_vk_order(r, access);
+    return record_targets(r, &(spi_vk_product_ops){.op = product}, record_matrix);
 }

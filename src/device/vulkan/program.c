@@ -50,11 +50,18 @@ static sp_status create_buffers(spi_vk *vk, spi_program *program, sp_error *erro
         status = create_scratch(vk, bytes, tape->buffers[i].name, SPI_VK_LOCAL, &program->buffers[i], error);
         status = status ? status : spi_vk_zero(vk, &program->buffers[i], 1, error);
     }
+    uint32_t widest = 1;
     for (uint32_t i = 0; i < tape->op_count; i++) {
-        if (tape->ops[i].kind == SPI_OP_ATTENTION && tape->ops[i].heads > heads) {
-            heads = tape->ops[i].heads;
-        }
+        const spi_op *op = &tape->ops[i];
+        heads = op->kind == SPI_OP_ATTENTION && op->heads > heads ? op->heads : heads;
+        bool product = op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD;
+        widest = product && tape->buffers[op->src].width > widest ? tape->buffers[op->src].width : widest;
     }
+    uint64_t halves_bytes = (uint64_t)tape->rows_max * spi_vk_stride(widest) * sizeof(uint16_t);
+    status = status ? status : create_scratch(vk, halves_bytes, "activations", SPI_VK_LOCAL, &program->halves, error);
+    status = status ? status
+                    : create_scratch(vk, (uint64_t)tape->rows_max * sizeof(float), "activations", SPI_VK_LOCAL,
+                                     &program->factors, error);
     /* For each row and head: maximum, sum, output. */
     uint64_t state_bytes = tape->rows_max * heads * (tape->kv.head_dim + 2u) * sizeof(float);
     /* As many ranges as a run of so many rows may have; a test may ask for more. */
@@ -117,6 +124,8 @@ void spi_vk_discard(void *context, spi_program *program) {
     spi_vk_buffer_destroy(vk, &program->parameters);
     spi_vk_buffer_destroy(vk, &program->state);
     spi_vk_buffer_destroy(vk, &program->parts);
+    spi_vk_buffer_destroy(vk, &program->halves);
+    spi_vk_buffer_destroy(vk, &program->factors);
     for (uint32_t i = 0; i < SPI_VK_RECORDINGS; i++) {
         spi_vk_recording *recording = &program->recordings[i];
         if (recording->commands) {

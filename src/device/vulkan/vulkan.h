@@ -39,8 +39,11 @@ typedef struct spi_vk_limits {
     uint32_t piece_tiles_max; /* of a weight's piece; unlimited but in tests */
     uint32_t slices;          /* of a plain matmul's columns in a work group */
     spi_vk_kernels kernels;
-    uint32_t ranges; /* of a session's tokens in a decode's attention; 0: by the number of rows */
-    bool unmapped;   /* the host does not reach the device's own memory: it is filled through a window */
+    bool bytes;                    /* products of one row round activations to bytes */
+    bool cooperative;              /* matrices are cooperative */
+    bool no_bytes, no_cooperative; /* for tests */
+    uint32_t ranges;               /* of a session's tokens in a decode's attention; 0: by the number of rows */
+    bool unmapped;                 /* the host does not reach the device's own memory: it is filled through a window */
 } spi_vk_limits;
 
 typedef struct spi_vk_buffer {
@@ -336,8 +339,9 @@ struct spi_program {
     spi_vk_rotation *rotations;
     uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
     uint32_t rotation_count;
-    spi_vk_buffer parts;   /* what ranges of attention leave to be merged; empty if the tape needs none */
-    uint64_t *out_offsets; /* of the run's outputs, from their regions' bases */
+    spi_vk_buffer halves, factors; /* x of a product of many rows as f16, and each row's factor */
+    spi_vk_buffer parts;           /* what ranges of attention leave to be merged; empty if the tape needs none */
+    uint64_t *out_offsets;         /* of the run's outputs, from their regions' bases */
     const spi_link **out_links;
     spi_vk_plan plan; /* of this run */
     spi_vk_recording recordings[SPI_VK_RECORDINGS];
@@ -370,11 +374,12 @@ uint32_t spi_vk_ranges(const spi_vk *vk, uint32_t rows,
 sp_status spi_vk_record_dry(spi_vk *vk, spi_program *program, sp_error *error);
 sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
 
-/* What dispatches read and write, a bit each: scratch buffers (the rare 61st shares a bit with the first), KV, logits. */
+/* What dispatches read and write, a bit each: scratch buffers (the rare 60th shares a bit with the first), KV, logits. */
 typedef struct spi_vk_access {
     uint64_t reads, writes;
 } spi_vk_access;
-#define SPI_VK_BUFFER_BITS 60u
+#define SPI_VK_BUFFER_BITS 59u
+#define SPI_VK_HALVES_BIT  ((uint64_t)1 << 59)
 #define SPI_VK_KV_BIT      ((uint64_t)1 << 60)
 #define SPI_VK_LOGITS_BIT  ((uint64_t)1 << 61)
 #define SPI_VK_STATE_BIT   ((uint64_t)1 << 62)
@@ -405,6 +410,12 @@ typedef struct spi_vk_product_ops {
     const spi_op *op, *norm, *second, *gate;
 } spi_vk_product_ops;
 sp_status spi_vk_products_record(spi_vk_recorder *recorder, const spi_vk_product_ops *ops);
+
+/* Products of many rows take x as f16: spi_vk_halves_record makes it, and the products of it follow. by: a NORM or GATE
+ * that is done on the way, or NULL for what is in buffer src. */
+bool spi_vk_takes_halves(const spi_vk_recorder *recorder, const spi_op *product);
+sp_status spi_vk_halves_record(spi_vk_recorder *recorder, uint32_t src, const spi_op *by);
+sp_status spi_vk_matrix_record(spi_vk_recorder *recorder, const spi_op *product, uint32_t src);
 sp_status spi_vk_dispatch_record(const spi_vk_recorder *recorder, const spi_vk_dispatch *dispatch);
 bool spi_vk_is_fast(const spi_vk *vk);
 
