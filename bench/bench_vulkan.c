@@ -2,7 +2,7 @@
  * reads of its own memory in the same run.
  *
  *     bench_vulkan [--device N] [--type Q8_0,...] [--context N,...] [--prefill N,...] [--sequences N,...] [--repeats N]
- *                  [--profile ROWS] [--ranges N]
+ *                  [--profile ROWS,...] [--ranges N] [--no-bytes 1] [--no-matrices 1]
  *
  * Decoding: the time of a run of one row, seen by the host, from the call to the logits in the guest's memory. Fraction:
  * bytes of all matrices over that time, of the device's read bandwidth. Medians. The profile is of runs of so many rows:
@@ -20,8 +20,8 @@
 #define SEQUENCES_MAX 64u
 
 typedef struct bench_options {
-    const char *types, *contexts, *prefills, *sequences, *device;
-    uint32_t repeats, profile;
+    const char *types, *contexts, *prefills, *sequences, *device, *profiles;
+    uint32_t repeats;
     spi_vk_limits limits;
 } bench_options;
 
@@ -36,8 +36,13 @@ static double median(double *values, uint32_t count) {
 }
 
 static bool parse(int count, char **words, bench_options *options) {
-    *options = (bench_options){
-        .types = "BF16,Q8_0,Q4_0", .contexts = "0,512", .prefills = "", .sequences = "", .device = "0", .repeats = 101};
+    *options = (bench_options){.types = "BF16,Q8_0,Q4_0",
+                               .contexts = "0,512",
+                               .prefills = "",
+                               .sequences = "",
+                               .profiles = "",
+                               .device = "0",
+                               .repeats = 101};
     for (int i = 1; i + 1 < count; i += 2) {
         const char *word = words[i], *value = words[i + 1];
         uint32_t number = (uint32_t)strtoul(value, NULL, 10);
@@ -54,7 +59,11 @@ static bool parse(int count, char **words, bench_options *options) {
         } else if (!strcmp(word, "--repeats")) {
             options->repeats = number && number < REPEATS_MAX ? number : REPEATS_MAX;
         } else if (!strcmp(word, "--profile")) {
-            options->profile = number;
+            options->profiles = value;
+        } else if (!strcmp(word, "--no-bytes")) {
+            options->limits.no_bytes = number;
+        } else if (!strcmp(word, "--no-matrices")) {
+            options->limits.no_cooperative = number;
         } else if (!strcmp(word, "--ranges")) {
             options->limits.ranges = number;
         } else {
@@ -248,7 +257,11 @@ static int bench_type(sp_device *device, const bench_options *options, sp_dtype 
     failed = failed || decode(&model, options, sp_dtype_name(type), read, error);
     failed = failed || prefill(&model, options, sp_dtype_name(type), error);
     failed = failed || batch(&model, options, sp_dtype_name(type), error);
-    failed = failed || (options->profile && profile(context, &model, options->profile, error));
+    const char *list = options->profiles;
+    uint32_t rows;
+    while (!failed && next_number(&list, &rows)) {
+        failed = profile(context, &model, rows, error);
+    }
     bench_model_close(&model);
     return failed;
 }
@@ -272,8 +285,10 @@ int main(int count, char **words) {
     };
     bench_options options;
     if (!parse(count, words, &options)) {
-        fprintf(stderr, "usage: bench_vulkan [--device N] [--type Q8_0,...] [--context N,...] [--prefill N,...] "
-                        "[--sequences N,...] [--repeats N] [--profile ROWS] [--ranges N]\n");
+        fprintf(
+            stderr,
+            "usage: bench_vulkan [--device N] [--type Q8_0,...] [--context N,...] [--prefill N,...] "
+            "[--sequences N,...] [--repeats N] [--profile ROWS,...] [--ranges N] [--no-bytes 1] [--no-matrices 1]\n");
         return 2;
     }
     sp_error error = {0};
@@ -287,7 +302,18 @@ int main(int count, char **words) {
     }
     sp_device_info info;
     sp_device_get_info(device, &info);
-    printf("%s\n", info.description);
+    void *context;
+    spi_device_backend(device, &context);
+    const spi_vk *vk = context;
+    printf("%s: %s kernels, subgroups of %u, %s, %s\n", info.description,
+           vk->limits.kernels == SPI_VK_KERNELS_FAST ? "fast" : "plain", vk->adapter.subgroup,
+           vk->limits.bytes ? "integer dot products" : "no integer dot products",
+           vk->limits.cooperative ? "cooperative matrices" : "no cooperative matrices");
+    for (uint32_t i = 0; i < vk->memory.memoryTypeCount; i++) {
+        printf("%s%x of heap %u", i ? ", " : "memory types: ", vk->memory.memoryTypes[i].propertyFlags,
+               vk->memory.memoryTypes[i].heapIndex);
+    }
+    printf("\n");
     int failed = 0;
     for (size_t i = 0; i < sizeof types / sizeof types[0] && !failed; i++) {
         if (wants(options.types, sp_dtype_name(types[i]))) {

@@ -7,8 +7,9 @@
 set(glslang_dir "${PROJECT_SOURCE_DIR}/.deps/glslang")
 find_program(GLSLANG glslang PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
 find_program(SPIRV_VALIDATOR spirv-val PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
-if(NOT GLSLANG OR NOT SPIRV_VALIDATOR)
-  message(FATAL_ERROR "glslang and spirv-val are not in ${glslang_dir}: run tools/bootstrap.sh")
+find_program(SPIRV_OPTIMISER spirv-opt PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
+if(NOT GLSLANG OR NOT SPIRV_VALIDATOR OR NOT SPIRV_OPTIMISER)
+  message(FATAL_ERROR "glslang and SPIRV-Tools are not in ${glslang_dir}: run tools/bootstrap.sh")
 endif()
 set(with_glslang ${CMAKE_COMMAND} -E env "LD_LIBRARY_PATH=${glslang_dir}/lib")
 file(GLOB SHADER_FILES CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.comp")
@@ -51,20 +52,26 @@ foreach(shader ${SHADER_FILES})
     string(SUBSTRING "${variant}" ${after} -1 defines)
     string(REPLACE "," ";" defines "${defines}")
     set(output "${PROJECT_BINARY_DIR}/shaders/${out}.spv.h")
-    set(compile ${GLSLC} -O --target-env=vulkan1.2 ${defines} -I "${PROJECT_SOURCE_DIR}/shaders" ${shader})
-    set(as_numbers -mfmt=num)
-    if("-DCOOPERATIVE=1" IN_LIST defines)
-      set(compile ${with_glslang} ${GLSLANG} --quiet -Os -V --target-env vulkan1.2 ${defines}
-        "-I${PROJECT_SOURCE_DIR}/shaders" ${shader})
-      set(as_numbers -x)
-    endif()
     set(binary "${PROJECT_BINARY_DIR}/shaders/${out}.spv")
+    set(compile COMMAND ${GLSLC} -O --target-env=vulkan1.2 ${defines} -I "${PROJECT_SOURCE_DIR}/shaders" ${shader}
+      -o ${binary})
+    if("-DCOOPERATIVE=1" IN_LIST defines)
+      # Its own optimiser would be another version's. Loops over matrices must be gone: drivers keep arrays of them in memory.
+      set(compile
+        COMMAND ${with_glslang} ${GLSLANG} --quiet -V --target-env vulkan1.2 ${defines} "-I${PROJECT_SOURCE_DIR}/shaders"
+          ${shader} -o ${binary}
+        COMMAND ${with_glslang} ${SPIRV_OPTIMISER} -O ${binary} -o ${binary}
+        COMMAND ${with_glslang} "${glslang_dir}/bin/spirv-dis" ${binary} -o ${binary}.txt
+        COMMAND ${CMAKE_COMMAND} -DFILE=${binary}.txt -P "${PROJECT_SOURCE_DIR}/cmake/barriers.cmake"
+        COMMAND ${with_glslang} "${glslang_dir}/bin/spirv-as" --target-env spv1.5 ${binary}.txt -o ${binary})
+    endif()
     add_custom_command(OUTPUT ${output}
       COMMAND ${CMAKE_COMMAND} -E make_directory "${PROJECT_BINARY_DIR}/shaders"
-      COMMAND ${compile} -o ${binary}
+      ${compile}
       COMMAND ${with_glslang} ${SPIRV_VALIDATOR} --target-env vulkan1.2 ${binary}
-      COMMAND ${compile} ${as_numbers} -o ${output}
-      DEPENDS ${shader} ${SHADER_HEADERS} VERBATIM)
+      COMMAND ${CMAKE_COMMAND} -DFROM=${binary} -DTO=${output} -P "${PROJECT_SOURCE_DIR}/cmake/words.cmake"
+      DEPENDS ${shader} ${SHADER_HEADERS} "${PROJECT_SOURCE_DIR}/cmake/words.cmake"
+        "${PROJECT_SOURCE_DIR}/cmake/barriers.cmake" VERBATIM)
     list(APPEND SHADER_OUTPUTS ${output})
   endforeach()
 endforeach()

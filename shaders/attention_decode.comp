@@ -6,6 +6,7 @@
 // from memory, so nobody has to wait for the group that stores them: that of the last range.
 // variants: attention_decode_1=-DHEADS=1 attention_decode_4=-DHEADS=4 attention_decode_8=-DHEADS=8
 #version 450
+#extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 layout(constant_id = 1) const uint SUBGROUP = 32;
@@ -112,14 +113,14 @@ uvec4 new_eight(uint i, uint which) {
 void score(uint at, bool is_new, uint eights, inout float own[HEADS]) {
     for (uint first = 0u; first < eights; first += AT_ONCE) {
         uvec4 k8[AT_ONCE];
-        for (uint i = 0u; i < AT_ONCE; i++) {
+        [[unroll]] for (uint i = 0u; i < AT_ONCE; i++) {
             k8[i] = blocks[at + min(first + i, eights - 1u)];
         }
-        for (uint i = 0u; i < AT_ONCE; i++) {
+        [[unroll]] for (uint i = 0u; i < AT_ONCE; i++) {
             if (first + i < eights) {
                 uvec4 eight = is_new ? new_eight(first + i, 0u) : k8[i];
                 vec4 a = low_half(eight), b = high_half(eight);
-                for (uint h = 0u; h < uint(HEADS); h++) {
+                [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
                     uint q_at = h * 64u + 2u * (first + i);
                     own[h] += dot(a, queries[q_at]) + dot(b, queries[q_at + 1u]);
                 }
@@ -155,7 +156,7 @@ void main() {
     uint part_at = team * uint(HEADS) * 8u, weight_at = team * uint(HEADS) * 64u, parts_of = 64u / SUBGROUP;
     float highest[HEADS], sums[HEADS];
     vec4 low[HEADS], high[HEADS];
-    for (uint h = 0u; h < uint(HEADS); h++) {
+    [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
         highest[h] = LOWEST;
         sums[h] = 0.0;
         low[h] = vec4(0.0);
@@ -165,13 +166,13 @@ void main() {
         uint block = turn + team, token = block * 64u + lane;
         bool seen = block < to && token >= first && token <= position;
         float own[HEADS];
-        for (uint h = 0u; h < uint(HEADS); h++) {
+        [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
             own[h] = 0.0;
         }
         if (seen) {
             score(k_at + block * width + lane * eights, token == position, eights, own);
         }
-        for (uint h = 0u; h < uint(HEADS); h++) {
+        [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
             own[h] = seen ? cap(own[h]) : LOWEST;
             float top = subgroupMax(own[h]);
             if (lane % SUBGROUP == 0u) {
@@ -179,7 +180,7 @@ void main() {
             }
         }
         barrier();
-        for (uint h = 0u; h < uint(HEADS); h++) {
+        [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
             float top = highest[h];
             for (uint s = 0u; s < parts_of; s++) {
                 top = max(top, tops[part_at + h * 8u + s]);
@@ -197,15 +198,15 @@ void main() {
             uint at = v_at + block * width + column;
             for (uint t = group; t < end; t += groups * AT_ONCE) {
                 uvec4 v8[AT_ONCE];
-                for (uint i = 0u; i < AT_ONCE; i++) {
+                [[unroll]] for (uint i = 0u; i < AT_ONCE; i++) {
                     v8[i] = blocks[at + min(t + i * groups, end - 1u) * eights];
                 }
-                for (uint i = 0u; i < AT_ONCE; i++) {
+                [[unroll]] for (uint i = 0u; i < AT_ONCE; i++) {
                     uint own_t = t + i * groups;
                     if (own_t < end) {
                         uvec4 eight = block * 64u + own_t == position ? new_eight(column, 1u) : v8[i];
                         vec4 a = low_half(eight), b = high_half(eight);
-                        for (uint h = 0u; h < uint(HEADS); h++) {
+                        [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
                             float weight = weights[weight_at + h * 64u + own_t];
                             low[h] = fma(vec4(weight), a, low[h]);
                             high[h] = fma(vec4(weight), b, high[h]);
@@ -218,7 +219,7 @@ void main() {
 
     // The teams' maxima and sums, then their outputs, a head at a time.
     barrier();
-    for (uint h = 0u; h < uint(HEADS); h++) {
+    [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
         float sum = subgroupAdd(sums[h]);
         if (lane % SUBGROUP == 0u) {
             sums_of[part_at + h * 8u + lane / SUBGROUP] = sum;
@@ -226,12 +227,12 @@ void main() {
         }
     }
     barrier();
-    for (uint h = 0u; h < uint(HEADS); h++) {
+    [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
         float top = LOWEST, sum = 0.0;
-        for (uint t = 0u; t < TEAMS; t++) {
+        [[unroll]] for (uint t = 0u; t < TEAMS; t++) {
             top = max(top, tops[(t * uint(HEADS) + h) * 8u]);
         }
-        for (uint t = 0u; t < TEAMS; t++) {
+        [[unroll]] for (uint t = 0u; t < TEAMS; t++) {
             float of_team = 0.0;
             for (uint s = 0u; s < parts_of; s++) {
                 of_team += sums_of[(t * uint(HEADS) + h) * 8u + s];
@@ -239,7 +240,7 @@ void main() {
             sum = fma(of_team, exp(tops[(t * uint(HEADS) + h) * 8u] - top), sum);
         }
         float shrink = exp(highest[h] - top);
-        for (uint i = 0u; i < 4u; i++) {
+        [[unroll]] for (uint i = 0u; i < 4u; i++) {
             outputs[thread * 8u + i] = low[h][i] * shrink;
             outputs[thread * 8u + 4u + i] = high[h][i] * shrink;
         }
@@ -247,7 +248,7 @@ void main() {
         uint part = ((row * p.heads + head_first + h) * p.ranges + range) * (p.head_dim + 2u);
         for (uint d = thread; d < p.head_dim && h < head_count; d += THREADS) {
             float value = 0.0;
-            for (uint t = 0u; t < TEAMS; t++) {
+            [[unroll]] for (uint t = 0u; t < TEAMS; t++) {
                 for (uint g = 0u; g < groups; g++) {
                     value += outputs[(t * 64u + g * eights + d / 8u) * 8u + d % 8u];
                 }

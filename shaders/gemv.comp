@@ -7,6 +7,7 @@
 // so that nothing has to wait for it.
 // types: gemv_1=-DROWS=1,-DGATED=0 gemv_4=-DROWS=4,-DGATED=0 gemv_8=-DROWS=8,-DGATED=0 gemv_gated=-DROWS=1,-DGATED=1
 #version 450
+#extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 layout(constant_id = 0) const uint SLICES = 32;
@@ -53,15 +54,15 @@ void take(uvec4 unit, uint tile, uint lane, uint unit_index, uint sum_first) {
     uint words_at = (tile * (p.row_units / STEP_UNITS) + step) * WORDS * 32u + lane;
     begin_step(words_at, 32u);
     begin_unit(words_at, 32u, u);
-    for (uint sub = 0u; sub < UNIT_SUBS; sub++) {
+    [[unroll]] for (uint sub = 0u; sub < UNIT_SUBS; sub++) {
         float part_sums[ROWS];
-        for (uint r = 0u; r < uint(ROWS); r++) {
+        [[unroll]] for (uint r = 0u; r < uint(ROWS); r++) {
             part_sums[r] = 0.0;
         }
 #if SCALED > 0
         vec2 scale = sub_scale(u, sub);
 #endif
-        for (uint part = sub * SUB_PARTS; part < (sub + 1u) * SUB_PARTS; part++) {
+        [[unroll]] for (uint part = sub * SUB_PARTS; part < (sub + 1u) * SUB_PARTS; part++) {
             vec4 w = unit_part(unit, part);
             uint at = unit_index * UNIT_PARTS + part;
 #if SCALED > 1
@@ -70,7 +71,7 @@ void take(uvec4 unit, uint tile, uint lane, uint unit_index, uint sum_first) {
             if (NORM != 0u) {
                 w *= norm[at];
             }
-            for (uint r = 0u; r < uint(ROWS); r++) {
+            [[unroll]] for (uint r = 0u; r < uint(ROWS); r++) {
                 vec4 v = x[x_at[r] + at];
                 part_sums[r] = fma(w.w, v.w, fma(w.z, v.z, fma(w.y, v.y, fma(w.x, v.x, part_sums[r]))));
                 if (NORM != 0u && sum_first == 0u) {
@@ -78,7 +79,7 @@ void take(uvec4 unit, uint tile, uint lane, uint unit_index, uint sum_first) {
                 }
             }
         }
-        for (uint r = 0u; r < uint(ROWS); r++) {
+        [[unroll]] for (uint r = 0u; r < uint(ROWS); r++) {
 #if SCALED == 1
             sums[sum_first + r] = fma(scale.x, part_sums[r], sums[sum_first + r]);
 #else
@@ -121,17 +122,17 @@ void main() {
     uint thread = gl_LocalInvocationIndex, row = thread % 8u, slice = thread / 8u;
     uint o = gl_WorkGroupID.x * 8u + row, row_first = p.row_first + gl_WorkGroupID.y * uint(ROWS);
     uint tile = o / 32u, lane = o % 32u, base = tile * p.row_units * 32u + lane;
-    for (uint r = 0u; r < uint(ROWS); r++) {
+    [[unroll]] for (uint r = 0u; r < uint(ROWS); r++) {
         x_at[r] = min(row_first + r, p.row_end - 1u) * p.x_stride;
     }
-    for (uint c = 0u; c < COLUMNS; c++) {
+    [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
         sums[c] = 0.0;
     }
     uvec4 now[AHEAD], next[AHEAD]; // what is worked on, and what is on its way
 #if GATED
     uvec4 now2[AHEAD], next2[AHEAD];
 #endif
-    for (uint i = 0u; i < AHEAD; i++) {
+    [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
         uint at = base + min(slice + i * SLICES, p.row_units - 1u) * 32u;
         next[i] = units[at];
 #if GATED
@@ -143,14 +144,14 @@ void main() {
 #if GATED
         now2 = next2;
 #endif
-        for (uint i = 0u; i < AHEAD; i++) {
+        [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
             uint at = base + min(first + (AHEAD + i) * SLICES, p.row_units - 1u) * 32u;
             next[i] = units[at];
 #if GATED
             next2[i] = units2[at];
 #endif
         }
-        for (uint i = 0u; i < AHEAD; i++) {
+        [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
             uint unit_index = first + i * SLICES;
             if (unit_index < p.row_units) {
 #if GATED
@@ -165,12 +166,12 @@ void main() {
         }
     }
     for (uint apart = 8u; apart < SUBGROUP; apart *= 2u) {
-        for (uint c = 0u; c < COLUMNS; c++) {
+        [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
             sums[c] += subgroupShuffleXor(sums[c], apart);
         }
     }
     if (thread % SUBGROUP < 8u) {
-        for (uint c = 0u; c < COLUMNS; c++) {
+        [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
             partial[(thread / SUBGROUP * COLUMNS + c) * 8u + row] = sums[c];
         }
     }

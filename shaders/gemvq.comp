@@ -3,9 +3,11 @@
 // d_x = max |x| / 127, as the CPU does.
 //
 // Every work group rounds all of x for itself, into shared memory: x is small and near, and a pass of its own would cost a
-// barrier. The weights' first units are asked for before that. Not for Metal, which has no such instruction.
+// barrier. The weights' first units are asked for before that. A group of 8 * SLICES invocations has eight rows of the
+// weight, and takes others when it is done: few slices where there are many rows, so that little has to be put together. Not for Metal, which has no such instruction.
 // types: gemvq=-DGATED=0 gemvq_gated=-DGATED=1
 #version 450
+#extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
@@ -13,7 +15,7 @@
 layout(constant_id = 0) const uint SLICES = 32;
 layout(constant_id = 1) const uint SUBGROUP = 32;
 layout(constant_id = 3) const uint NORM = 0;
-layout(local_size_x_id = 2) in; // 8 * SLICES
+layout(local_size_x = 256) in;
 #if TYPE < 3
 void main() {} // not quantised
 #else
@@ -48,6 +50,7 @@ spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [
 int dot_of_bytes(uint a, uint b, spirv_literal int format); // signed; format 0: four bytes in a word
 
 const uint AHEAD = 4u;
+const uint THREADS = 256u, TEAM = 8u * SLICES, TEAMS = THREADS / TEAM;
 const uint COLUMNS = 1u + uint(GATED);
 const uint WIDTH_MAX = 16384u; // of x
 shared uvec4 x_bytes[WIDTH_MAX / 16u];
@@ -75,12 +78,12 @@ void take(uvec4 unit, uint tile, uint lane, uint unit_index, uint column) {
     uint words_at = (tile * (p.row_units / STEP_UNITS) + step) * WORDS * 32u + lane;
     begin_step(words_at, 32u);
     begin_unit(words_at, 32u, u);
-    for (uint sub = 0u; sub < UNIT_SUBS; sub++) {
+    [[unroll]] for (uint sub = 0u; sub < UNIT_SUBS; sub++) {
         vec2 scale = sub_scale(u, sub);
         uint first = unit_index * UNIT_PARTS + sub * SUB_PARTS; // in fours
         vec2 of_x = x_scales[first / 8u];
         int dots = 0;
-        for (uint part = 0u; part < SUB_PARTS; part++) {
+        [[unroll]] for (uint part = 0u; part < SUB_PARTS; part++) {
             uint four = x_bytes[(first + part) / 4u][(first + part) % 4u];
             dots += dot_of_bytes(signed_bytes(unit, sub * SUB_PARTS + part), four, 0);
         }
@@ -99,10 +102,10 @@ void take(uvec4 unit, uint tile, uint lane, uint unit_index, uint column) {
 }
 
 // All of x to bytes. Four invocations have a block of 32.
-void round_x(uint thread, uint threads) {
+void round_x(uint thread) {
     uint x_at = p.row_first * p.x_stride, eights = p.row_units * UNIT_PARTS / 2u;
     float square = 0.0;
-    for (uint i = thread; i < eights; i += threads) {
+    for (uint i = thread; i < eights; i += THREADS) {
         vec4 a = x[x_at + 2u * i], b = x[x_at + 2u * i + 1u];
         if (NORM != 0u) {
             square += dot(a, a) + dot(b, b);
@@ -161,87 +164,98 @@ void store(uint o, float value) {
     }
 }
 
-float total(uint column, uint row) {
-    float sum = 0.0;
-    for (uint s = 0u; s < SLICES * 8u / SUBGROUP; s++) {
-        sum += partial[(s * COLUMNS + column) * 8u + row];
+// A group's first units.
+void ask(uint group, uint row, uint slice, out uvec4 first[AHEAD], out uvec4 first2[AHEAD]) {
+    uint o = min(group * 8u, (p.weight_count - 1u) / 8u * 8u) + row, base = o / 32u * p.row_units * 32u + o % 32u;
+    [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
+        uint at = base + min(slice + i * SLICES, p.row_units - 1u) * 32u;
+        first[i] = units[at];
+#if GATED
+        first2[i] = units2[at];
+#endif
     }
+}
+
+// A column's sum for a row, of all slices; in a team's invocations below 8.
+float total(float sum, uint column, uint thread, uint team, uint row) {
+    [[unroll]] for (uint apart = 8u; apart < min(SUBGROUP, TEAM); apart *= 2u) {
+        sum += subgroupShuffleXor(sum, apart);
+    }
+    if (TEAM <= SUBGROUP) {
+        return sum;
+    }
+    if (thread % SUBGROUP < 8u) {
+        partial[(thread / SUBGROUP * COLUMNS + column) * 8u + row] = sum;
+    }
+    barrier();
+    sum = 0.0;
+    for (uint s = 0u; s < TEAM / SUBGROUP; s++) {
+        sum += partial[((team * (TEAM / SUBGROUP) + s) * COLUMNS + column) * 8u + row];
+    }
+    barrier();
     return sum;
 }
 
 void main() {
-    uint thread = gl_LocalInvocationIndex, row = thread % 8u, slice = thread / 8u;
-    uint o = gl_WorkGroupID.x * 8u + row;
-    uint tile = o / 32u, lane = o % 32u, base = tile * p.row_units * 32u + lane;
-    uvec4 now[AHEAD], next[AHEAD];
-#if GATED
-    uvec4 now2[AHEAD], next2[AHEAD];
-#endif
-    for (uint i = 0u; i < AHEAD; i++) {
-        uint at = base + min(slice + i * SLICES, p.row_units - 1u) * 32u;
-        next[i] = units[at];
-#if GATED
-        next2[i] = units2[at];
-#endif
-    }
-    for (uint c = 0u; c < COLUMNS; c++) {
-        sums[c] = 0.0;
-    }
-    round_x(thread, SLICES * 8u);
+    uint thread = gl_LocalInvocationIndex, team = thread / TEAM, row = thread % 8u, slice = thread % TEAM / 8u;
+    uint groups = (p.weight_count + 7u) / 8u, group = gl_WorkGroupID.x * TEAMS + team, stride = gl_NumWorkGroups.x * TEAMS;
+    uvec4 now[AHEAD], next[AHEAD], now2[AHEAD], next2[AHEAD];
+    ask(group, row, slice, next, next2);
+    round_x(thread);
     barrier();
-    for (uint first = slice; first < p.row_units; first += SLICES * AHEAD) {
-        now = next;
-#if GATED
-        now2 = next2;
-#endif
-        for (uint i = 0u; i < AHEAD; i++) {
-            uint at = base + min(first + (AHEAD + i) * SLICES, p.row_units - 1u) * 32u;
-            next[i] = units[at];
-#if GATED
-            next2[i] = units2[at];
-#endif
-        }
-        for (uint i = 0u; i < AHEAD; i++) {
-            uint unit_index = first + i * SLICES;
-            if (unit_index < p.row_units) {
-#if GATED
-                second = false;
-#endif
-                take(now[i], tile, lane, unit_index, 0u);
-#if GATED
-                second = true;
-                take(now2[i], tile, lane, unit_index, 1u);
-#endif
-            }
-        }
-    }
-    for (uint apart = 8u; apart < SUBGROUP; apart *= 2u) {
-        for (uint c = 0u; c < COLUMNS; c++) {
-            sums[c] += subgroupShuffleXor(sums[c], apart);
-        }
-    }
-    if (thread % SUBGROUP < 8u) {
-        for (uint c = 0u; c < COLUMNS; c++) {
-            partial[(thread / SUBGROUP * COLUMNS + c) * 8u + row] = sums[c];
-        }
-    }
-    barrier();
-    if (thread >= 8u || o >= p.weight_count) {
-        return;
-    }
-    float value = total(0u, row), factor = 1.0;
+    float factor = 1.0;
     if (NORM != 0u) {
         float square = 0.0;
-        for (uint s = 0u; s < SLICES * 8u / SUBGROUP; s++) {
+        for (uint s = 0u; s < THREADS / SUBGROUP; s++) {
             square += squares[s];
         }
         factor = 1.0 / sqrt(square / float(p.columns) + p.eps);
     }
-    value *= factor;
+    // All teams turn as often, for the barriers.
+    for (uint turn = gl_WorkGroupID.x * TEAMS; turn < groups; turn += stride, group += stride) {
+        uint o = group * 8u + row, there = min(group, groups - 1u) * 8u + row, tile = there / 32u, lane = there % 32u;
+        uint base = tile * p.row_units * 32u + lane;
+        [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
+            sums[c] = 0.0;
+        }
+        for (uint first = slice; first < p.row_units; first += SLICES * AHEAD) {
+            now = next;
 #if GATED
-    float t = (p.flags & 8u) != 0u ? 1.5957691216057308 * (value + 0.044715 * value * value * value) : value;
-    value = logistic(value, t) * (total(1u, row) * factor);
+            now2 = next2;
 #endif
-    store(p.weight_first + o, value);
+            if (first + AHEAD * SLICES < p.row_units) {
+                [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
+                    uint at = base + min(first + (AHEAD + i) * SLICES, p.row_units - 1u) * 32u;
+                    next[i] = units[at];
+#if GATED
+                    next2[i] = units2[at];
+#endif
+                }
+            } else if (group + stride < groups) {
+                ask(group + stride, row, slice, next, next2);
+            }
+            [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
+                uint unit_index = first + i * SLICES;
+                if (unit_index < p.row_units) {
+#if GATED
+                    second = false;
+#endif
+                    take(now[i], tile, lane, unit_index, 0u);
+#if GATED
+                    second = true;
+                    take(now2[i], tile, lane, unit_index, 1u);
+#endif
+                }
+            }
+        }
+        float value = total(sums[0], 0u, thread, team, row) * factor;
+#if GATED
+        float t = (p.flags & 8u) != 0u ? 1.5957691216057308 * (value + 0.044715 * value * value * value) : value;
+        value = logistic(value, t) * (total(sums[1], 1u, thread, team, row) * factor);
+#endif
+        if (thread % TEAM < 8u && o < p.weight_count) {
+            store(p.weight_first + o, value);
+        }
+    }
 }
 #endif

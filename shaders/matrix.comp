@@ -6,6 +6,7 @@
 // types: matrix_64=-DTILE=64,-DCOOPERATIVE=0
 // cooperative types: matrix_c64=-DTILE=64,-DCOOPERATIVE=1 matrix_c128=-DTILE=128,-DCOOPERATIVE=1
 #version 450
+#extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #if COOPERATIVE
 #extension GL_KHR_cooperative_matrix : require
@@ -59,7 +60,7 @@ bool unit_of(uint load, out uint row, out uint u) {
 
 void ask(uint k, uint o_first, uint row_first) {
     uint last = (p.weight_count + 31u) / 32u * 32u - 1u; // a piece has whole tiles of 32
-    for (uint l = 0u; l < LOADS; l++) {
+    [[unroll]] for (uint l = 0u; l < LOADS; l++) {
         uint row, u;
         bool mine = unit_of(l, row, u);
         uint o = min(o_first + row, last), unit_index = k / UNIT_ELEMENTS + u;
@@ -76,14 +77,14 @@ void ask(uint k, uint o_first, uint row_first) {
 #endif
         }
     }
-    for (uint l = 0u; l < X_LOADS; l++) {
+    [[unroll]] for (uint l = 0u; l < X_LOADS; l++) {
         uint i = gl_LocalInvocationIndex + l * THREADS;
         next_x[l] = x[min(row_first + i / (DEPTH / 8u), p.row_end - 1u) * p.x_stride + k / 8u + i % (DEPTH / 8u)];
     }
 }
 
 void put(uint k) {
-    for (uint l = 0u; l < LOADS; l++) {
+    [[unroll]] for (uint l = 0u; l < LOADS; l++) {
         uint row, u;
         if (!unit_of(l, row, u)) {
             break;
@@ -96,7 +97,7 @@ void put(uint k) {
         step_head = next_head[l];
         step_scales = next_scales[l];
         unit_high = next_high[l];
-        for (uint pair = 0u; pair < UNIT_PARTS / 2u; pair++) {
+        [[unroll]] for (uint pair = 0u; pair < UNIT_PARTS / 2u; pair++) {
             vec4 low = unit_part(next_w[l], 2u * pair), high = unit_part(next_w[l], 2u * pair + 1u);
 #if SCALED > 0
             vec2 scale = sub_scale(unit_index % STEP_UNITS, 2u * pair / SUB_PARTS);
@@ -108,7 +109,7 @@ void put(uint k) {
         }
 #endif
     }
-    for (uint l = 0u; l < X_LOADS; l++) {
+    [[unroll]] for (uint l = 0u; l < X_LOADS; l++) {
         uint i = gl_LocalInvocationIndex + l * THREADS;
         x_tile[i / (DEPTH / 8u) * STRIDE + i % (DEPTH / 8u)] = next_x[l];
     }
@@ -146,7 +147,7 @@ void main() {
     uint warp = gl_SubgroupID, lane = gl_SubgroupInvocationID;
     uint warp_o = warp / ACROSS * WM, warp_row = warp % ACROSS * 32u, depth = p.row_units * UNIT_ELEMENTS;
     SUM_MATRIX sums[MS * NS];
-    for (uint i = 0u; i < MS * NS; i++) {
+    [[unroll]] for (uint i = 0u; i < MS * NS; i++) {
         sums[i] = SUM_MATRIX(0.0);
     }
     ask(0u, o_first, row_first);
@@ -157,23 +158,23 @@ void main() {
         if (k + DEPTH < depth) {
             ask(k + DEPTH, o_first, row_first);
         }
-        for (uint at = 0u; at < DEPTH / 8u; at += 2u) {
+        [[unroll]] for (uint at = 0u; at < DEPTH / 8u; at += 2u) {
             coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA> w;
             coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseB> columns[NS];
-            for (uint n = 0u; n < NS; n++) {
+            [[unroll]] for (uint n = 0u; n < NS; n++) {
                 coopMatLoad(columns[n], x_tile, (warp_row + 16u * n) * STRIDE + at, STRIDE,
                             gl_CooperativeMatrixLayoutColumnMajor);
             }
-            for (uint m = 0u; m < MS; m++) {
+            [[unroll]] for (uint m = 0u; m < MS; m++) {
                 coopMatLoad(w, w_tile, (warp_o + 16u * m) * STRIDE + at, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
-                for (uint n = 0u; n < NS; n++) {
+                [[unroll]] for (uint n = 0u; n < NS; n++) {
                     sums[m * NS + n] = coopMatMulAdd(w, columns[n], sums[m * NS + n]);
                 }
             }
         }
     }
-    for (uint m = 0u; m < MS; m++) {
-        for (uint n = 0u; n < NS; n++) {
+    [[unroll]] for (uint m = 0u; m < MS; m++) {
+        [[unroll]] for (uint n = 0u; n < NS; n++) {
             coopMatStore(sums[m * NS + n], staged, warp * 256u, 16u, gl_CooperativeMatrixLayoutColumnMajor);
             subgroupBarrier();
             for (uint i = lane; i < 256u; i += 32u) {
@@ -192,7 +193,7 @@ void main() {
     uint m_own = gl_LocalInvocationIndex % 16u, n_own = gl_LocalInvocationIndex / 16u;
     uint depth = p.row_units * UNIT_ELEMENTS;
     float sums[MS * NS];
-    for (uint i = 0u; i < MS * NS; i++) {
+    [[unroll]] for (uint i = 0u; i < MS * NS; i++) {
         sums[i] = 0.0;
     }
     ask(0u, o_first, row_first);
@@ -203,25 +204,25 @@ void main() {
         if (k + DEPTH < depth) {
             ask(k + DEPTH, o_first, row_first);
         }
-        for (uint at = 0u; at < DEPTH / 8u; at++) {
+        [[unroll]] for (uint at = 0u; at < DEPTH / 8u; at++) {
             vec4 low[MS], high[MS];
-            for (uint m = 0u; m < MS; m++) {
+            [[unroll]] for (uint m = 0u; m < MS; m++) {
                 uvec4 eight = w_tile[(m_own + 16u * m) * STRIDE + at];
                 low[m] = vec4(unpackHalf2x16(eight.x), unpackHalf2x16(eight.y));
                 high[m] = vec4(unpackHalf2x16(eight.z), unpackHalf2x16(eight.w));
             }
-            for (uint n = 0u; n < NS; n++) {
+            [[unroll]] for (uint n = 0u; n < NS; n++) {
                 uvec4 eight = x_tile[(n_own + DOWN * n) * STRIDE + at];
                 vec4 a = vec4(unpackHalf2x16(eight.x), unpackHalf2x16(eight.y));
                 vec4 b = vec4(unpackHalf2x16(eight.z), unpackHalf2x16(eight.w));
-                for (uint m = 0u; m < MS; m++) {
+                [[unroll]] for (uint m = 0u; m < MS; m++) {
                     sums[m * NS + n] += dot(low[m], a) + dot(high[m], b);
                 }
             }
         }
     }
-    for (uint m = 0u; m < MS; m++) {
-        for (uint n = 0u; n < NS; n++) {
+    [[unroll]] for (uint m = 0u; m < MS; m++) {
+        [[unroll]] for (uint n = 0u; n < NS; n++) {
             store(row_first + n_own + DOWN * n, o_first + m_own + 16u * m, sums[m * NS + n]);
         }
     }

@@ -3,7 +3,8 @@
 #include "base/error.h"
 #include "device/vulkan/vulkan.h"
 
-#define LANES 64u /* of a work group in all kernels but matmul's */
+#define LANES        64u /* of a work group in most plain kernels */
+#define TILE_QUERIES 64u /* of attention_tile */
 
 static uint32_t groups(uint64_t count, uint32_t size) {
     uint64_t result = (count + size - 1) / size;
@@ -106,12 +107,60 @@ static sp_status record_kv_store(const spi_vk_recorder *r, const spi_op *op) {
     return status;
 }
 
+/* Tiles of rows, where there are kernels for the heads. */
+uint32_t spi_vk_tile_rows(const spi_vk *vk, const spi_tape *tape) {
+    uint32_t heads = 0;
+    for (uint32_t i = 0; i < tape->op_count; i++) {
+        if (tape->ops[i].kind == SPI_OP_ATTENTION) {
+            heads = !heads || heads == tape->ops[i].heads ? tape->ops[i].heads : UINT32_MAX;
+        }
+    }
+    bool fits = tape->kv.head_dim == 64 || tape->kv.head_dim == 128;
+    if (!spi_vk_is_fast(vk) || !heads || heads == UINT32_MAX || !fits) {
+        return 0;
+    }
+    uint32_t share = heads / tape->kv.kv_heads;
+    return TILE_QUERIES / (share == 1 ? 1 : share <= 4 ? 4 : 8);
+}
+
+static spi_vk_shader tile_shader(const spi_vk_recorder *r, uint32_t at_once) {
+    static const spi_vk_shader shaders[2][2][3] = {
+        {{SPI_VK_attention_tile_64_1, SPI_VK_attention_tile_64_4, SPI_VK_attention_tile_64_8},
+         {SPI_VK_attention_tile_128_1, SPI_VK_attention_tile_128_4, SPI_VK_attention_tile_128_8}},
+        {{SPI_VK_attention_tile_c64_1, SPI_VK_attention_tile_c64_4, SPI_VK_attention_tile_c64_8},
+         {SPI_VK_attention_tile_c128_1, SPI_VK_attention_tile_c128_4, SPI_VK_attention_tile_c128_8}}};
+    return shaders[r->vk->limits.cooperative][r->program->tape->kv.head_dim == 128][at_once == 1   ? 0
+                                                                                    : at_once == 4 ? 1
+                                                                                                   : 2];
+}
+
+static sp_status record_tiles(const spi_vk_recorder *r, const spi_op *op, const spi_vk_span *span) {
+    const spi_kv_shape *kv = &r->program->tape->kv;
+    uint32_t at_once = TILE_QUERIES / r->program->tile_rows;
+    spi_vk_dispatch dispatch = {.shader = tile_shader(r, at_once),
+                                .groups_x = kv->kv_heads * groups(op->heads / kv->kv_heads, at_once),
+                                .groups_y = span->tile_count,
+                                .push = {span->tile_first, span->tile_count, r->program->tiles_word, stride(r, op->src),
+                                         op->heads, kv->kv_heads, r->program->rows_word,
+                                         (uint32_t)(kv->block_bytes / sizeof(uint32_t)), layer_word(r, op->layer),
+                                         op->window, spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap)},
+                                .bindings = {[1] = spi_vk_bind(&r->program->parameters),
+                                             [2] = span->binding,
+                                             [4] = scratch(r, op->src),
+                                             [6] = scratch(r, op->dst)}};
+    return spi_vk_dispatch_record(r, &dispatch);
+}
+
 static sp_status record_attention(spi_vk_recorder *r, const spi_op *op) {
     const spi_kv_shape *kv = &r->program->tape->kv;
     uint32_t share = op->heads / kv->kv_heads;
     sp_status status = SP_OK;
     for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
         const spi_vk_span *span = &r->plan->kv[i];
+        if (r->program->tile_rows && span->tile_count && r->plan->row_count > 1) {
+            status = record_tiles(r, op, span);
+            continue;
+        }
         if (!(span->flags & SPI_VK_SPAN_FIRST)) {
             spi_vk_order(r,
                          (spi_vk_access){SPI_VK_STATE_BIT,

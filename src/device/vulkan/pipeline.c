@@ -30,6 +30,42 @@ static const uint32_t words_attention_decode_8[] = {
 static const uint32_t words_attention_merge[] = {
 #include "attention_merge.spv.h"
 };
+static const uint32_t words_attention_tile_64_1[] = {
+#include "attention_tile_64_1.spv.h"
+};
+static const uint32_t words_attention_tile_64_4[] = {
+#include "attention_tile_64_4.spv.h"
+};
+static const uint32_t words_attention_tile_64_8[] = {
+#include "attention_tile_64_8.spv.h"
+};
+static const uint32_t words_attention_tile_128_1[] = {
+#include "attention_tile_128_1.spv.h"
+};
+static const uint32_t words_attention_tile_128_4[] = {
+#include "attention_tile_128_4.spv.h"
+};
+static const uint32_t words_attention_tile_128_8[] = {
+#include "attention_tile_128_8.spv.h"
+};
+static const uint32_t words_attention_tile_c64_1[] = {
+#include "attention_tile_c64_1.spv.h"
+};
+static const uint32_t words_attention_tile_c64_4[] = {
+#include "attention_tile_c64_4.spv.h"
+};
+static const uint32_t words_attention_tile_c64_8[] = {
+#include "attention_tile_c64_8.spv.h"
+};
+static const uint32_t words_attention_tile_c128_1[] = {
+#include "attention_tile_c128_1.spv.h"
+};
+static const uint32_t words_attention_tile_c128_4[] = {
+#include "attention_tile_c128_4.spv.h"
+};
+static const uint32_t words_attention_tile_c128_8[] = {
+#include "attention_tile_c128_8.spv.h"
+};
 static const uint32_t words_gate[] = {
 #include "gate.spv.h"
 };
@@ -161,7 +197,7 @@ static sp_status create(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant
 
 sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant, VkPipeline *pipeline,
                                sp_error *error) {
-    uint32_t index = (variant.slices == 32 ? 4 : variant.slices == 16 ? 2 : 0) + variant.norm;
+    uint32_t index = (variant.slices == 32 ? 6 : variant.slices == 16 ? 4 : variant.slices == 8 ? 2 : 0) + variant.norm;
     VkPipeline *made = &vk->pipelines[shader][index];
     sp_status status = *made ? SP_OK : create(vk, shader, variant, made, error);
     *pipeline = *made;

@@ -45,6 +45,16 @@ static void write_rows(const planner *p, const spi_segment *segment, uint32_t ba
     }
 }
 
+/* The rows of a segment in tiles, for attention. */
+static void add_tiles(const planner *p, const spi_segment *segment) {
+    for (uint32_t at = 0; p->program->tile_rows && at < segment->row_count; at += p->program->tile_rows) {
+        uint32_t left = segment->row_count - at;
+        uint32_t *words = p->words + p->program->tiles_word + (size_t)p->plan->tile_count++ * SPI_VK_TILE_WORDS;
+        words[0] = segment->row_first + at;
+        words[1] = left < p->program->tile_rows ? left : p->program->tile_rows;
+    }
+}
+
 static sp_status add_kv(const planner *p, spi_vk_span span) {
     spi_vk_plan *plan = p->plan;
     if (!SPI_RESERVE(plan->kv, plan->kv_count, plan->kv_capacity)) {
@@ -97,7 +107,7 @@ static sp_status plan_kv(const planner *p, uint32_t *index) {
     const spi_segment *first = &p->run->segments[*index];
     uint64_t block_bytes = p->program->tape->kv.block_bytes, held, low = first->kv_offset, high = low;
     spi_vk_window window = {0};
-    uint32_t end = *index, rows = 0;
+    uint32_t end = *index, rows = 0, tile_first = p->plan->tile_count;
     for (; end < p->run->segment_count; end++) {
         const spi_segment *segment = &p->run->segments[end];
         uint64_t segment_high = segment->kv_offset + block_count(segment) * block_bytes;
@@ -120,8 +130,11 @@ static sp_status plan_kv(const planner *p, uint32_t *index) {
     for (; *index < end; (*index)++) {
         const spi_segment *segment = &p->run->segments[*index];
         write_rows(p, segment, (uint32_t)((segment->kv_offset - window.first_byte) / sizeof(uint32_t)));
+        add_tiles(p, segment);
     }
     spi_vk_span span = kv_span(&window);
+    span.tile_first = tile_first;
+    span.tile_count = p->plan->tile_count - tile_first;
     span.first = first->row_first;
     span.count = rows;
     span.block_end = UINT32_MAX;
@@ -221,6 +234,7 @@ sp_status spi_vk_plan_run(spi_vk *vk, spi_program *program, const spi_run *run, 
     p.plan->row_count = run->row_count;
     p.plan->out_count = run->out_count;
     p.plan->kv_count = p.plan->out_span_count = 0;
+    p.plan->tile_count = 0;
     choose_kernels(&p);
     sp_status status = cover(&p);
     for (uint32_t i = 0; i < run->segment_count && !status;) {

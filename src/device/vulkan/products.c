@@ -6,10 +6,13 @@
 #define PRODUCT_HEAD       4u
 #define PRODUCT_GELU       8u
 
-#define GEMV_ROWS       8u     /* of the weight, in a work group */
-#define BYTES_WIDTH_MAX 16384u /* of x as bytes: gemvq's shared memory */
-#define MATRIX_ROWS_MIN 9u
-#define MATRIX_GROUPS   96u /* large tiles only where there are at least so many of them */
+#define GEMV_ROWS        8u     /* of the weight, in a work group */
+#define BYTES_WIDTH_MAX  16384u /* of x as bytes: gemvq's shared memory */
+#define BYTES_GROUPS_MAX 512u   /* each rounds x for itself: as many as large devices run at once */
+#define BYTES_SLICES     8192u  /* in all: what keeps a large device busy */
+#define BYTES_SLICES_MIN 4u
+#define MATRIX_ROWS_MIN  9u
+#define MATRIX_GROUPS    96u /* large tiles only where there are at least so many of them */
 
 /* Where a product's rows go. */
 typedef struct target {
@@ -81,27 +84,33 @@ static sp_status record_gemv(const spi_vk_recorder *r, const spi_vk_product_ops 
     spi_vk_binding parameters = spi_vk_bind(&r->program->parameters);
     uint32_t src = ops->norm ? ops->norm->src : op->src, at_once = rows_at_once(t->row_count);
     bool bytes = takes_bytes(r, tensor, t->row_count);
+    uint32_t groups = ceil_div(piece->row_count, GEMV_ROWS);
+    uint32_t slices = choose_slices(tensor->packing.units);
+    while (bytes && slices > BYTES_SLICES_MIN && groups * slices > BYTES_SLICES) {
+        slices /= 2;
+    }
+    uint32_t work_groups = ceil_div(groups, 32 / slices);
     spi_vk_shader family = bytes          ? (ops->second ? SPI_VK_gemvq_gated_f32 : SPI_VK_gemvq_f32)
                            : ops->second  ? SPI_VK_gemv_gated_f32
                            : at_once == 1 ? SPI_VK_gemv_1_f32
                            : at_once == 4 ? SPI_VK_gemv_4_f32
                                           : SPI_VK_gemv_8_f32;
-    spi_vk_dispatch dispatch = {.shader = typed(family, tensor),
-                                .variant = {.slices = choose_slices(tensor->packing.units), .norm = ops->norm != NULL},
-                                .groups_x = ceil_div(piece->row_count, GEMV_ROWS),
-                                .groups_y = ceil_div(t->row_count, at_once),
-                                .push = {piece->row_first, piece->row_count, tensor->packing.units,
-                                         r->program->tape->buffers[src].width, stride(r, src) / 4, t->stride,
-                                         t->row_first, t->row_first + t->row_count, t->flags, r->program->outs_word,
-                                         spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap),
-                                         spi_vk_float_word(ops->norm ? ops->norm->eps : 0)},
-                                .bindings = {[1] = parameters,
-                                             [2] = piece->units,
-                                             [3] = piece->scales.range ? piece->scales : piece->units,
-                                             [4] = spi_vk_bind(&r->program->buffers[src]),
-                                             [5] = op->bias == SPI_NONE ? parameters : vector(r, op->bias),
-                                             [6] = t->to,
-                                             [7] = ops->norm ? vector(r, ops->norm->weight) : parameters}};
+    spi_vk_dispatch dispatch = {
+        .shader = typed(family, tensor),
+        .variant = {.slices = slices, .norm = ops->norm != NULL},
+        .groups_x = bytes ? (work_groups < BYTES_GROUPS_MAX ? work_groups : BYTES_GROUPS_MAX) : groups,
+        .groups_y = ceil_div(t->row_count, at_once),
+        .push = {piece->row_first, piece->row_count, tensor->packing.units, r->program->tape->buffers[src].width,
+                 stride(r, src) / 4, t->stride, t->row_first, t->row_first + t->row_count, t->flags,
+                 r->program->outs_word, spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap),
+                 spi_vk_float_word(ops->norm ? ops->norm->eps : 0)},
+        .bindings = {[1] = parameters,
+                     [2] = piece->units,
+                     [3] = piece->scales.range ? piece->scales : piece->units,
+                     [4] = spi_vk_bind(&r->program->buffers[src]),
+                     [5] = op->bias == SPI_NONE ? parameters : vector(r, op->bias),
+                     [6] = t->to,
+                     [7] = ops->norm ? vector(r, ops->norm->weight) : parameters}};
     if (ops->second) {
         const spi_vk_piece *other = &r->program->store->tensors[ops->second->weight].pieces[piece_index];
         dispatch.bindings[8] = other->units;

@@ -74,12 +74,14 @@ static sp_status create_buffers(spi_vk *vk, spi_program *program, sp_error *erro
 }
 
 static sp_status create_parameters(spi_vk *vk, spi_program *program, sp_error *error) {
-    uint64_t words = (uint64_t)program->tape->rows_max * (SPI_VK_ROW_WORDS + SPI_VK_OUT_WORDS);
+    uint64_t words = (uint64_t)program->tape->rows_max * (SPI_VK_ROW_WORDS + SPI_VK_OUT_WORDS + SPI_VK_TILE_WORDS);
     if (words > UINT32_MAX) {
         return spi_fail(error, SP_UNSUPPORTED, "vulkan: runs of %u rows are too long", program->tape->rows_max);
     }
     program->rows_word = 0;
     program->outs_word = program->tape->rows_max * SPI_VK_ROW_WORDS;
+    program->tiles_word = program->tape->rows_max * (SPI_VK_ROW_WORDS + SPI_VK_OUT_WORDS);
+    program->tile_rows = spi_vk_tile_rows(vk, program->tape);
     sp_status status = spi_vk_rotations_create(program, (uint32_t)words, &words, error);
     return status ? status
                   : create_scratch(vk, words * sizeof(uint32_t), "parameters", SPI_VK_PARAMETERS, &program->parameters,

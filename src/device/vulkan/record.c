@@ -51,8 +51,11 @@ sp_status spi_vk_record_dry(spi_vk *vk, spi_program *program, sp_error *error) {
             break;
         }
         count = count < most ? count : most;
-        spi_vk_span whole = {
-            .first = 0, .count = count, .block_end = UINT32_MAX, .flags = SPI_VK_SPAN_FIRST | SPI_VK_SPAN_LAST};
+        spi_vk_span whole = {.first = 0,
+                             .count = count,
+                             .block_end = UINT32_MAX,
+                             .tile_count = 1,
+                             .flags = SPI_VK_SPAN_FIRST | SPI_VK_SPAN_LAST};
         spi_vk_plan plan = {.row_count = count,
                             .out_count = count,
                             .decode = i % 2,

@@ -24,7 +24,7 @@ typedef enum spi_vk_shader {
 #define SPI_VK_PUSH_WORDS 20u
 
 /* A kernel's constants for one pipeline of it: see spi_vk_variant. */
-#define SPI_VK_VARIANTS 6u
+#define SPI_VK_VARIANTS 8u
 
 /* Which kernels are used: plain ones, with hardly a barrier, for a software driver; or those that want subgroups. */
 typedef enum spi_vk_kernels { SPI_VK_KERNELS_OWN_CHOICE, SPI_VK_KERNELS_PLAIN, SPI_VK_KERNELS_FAST } spi_vk_kernels;
@@ -125,7 +125,7 @@ typedef struct spi_vk_binding {
 
 /* Of the kernels that have a choice: gemv. The others have variant 0. */
 typedef struct spi_vk_variant {
-    uint32_t slices; /* 8, 16 or 32; 0 for the others */
+    uint32_t slices; /* 4, 8, 16 or 32; 0 for the others */
     bool norm;
 } spi_vk_variant;
 
@@ -288,8 +288,9 @@ void spi_vk_unload(void *context, spi_store *store);
 /* Parameters, in words from the start of a program's parameter buffer: a record for each row and each output, and a
  * table of (cos, sin) for each row and pair of columns, one for each way of rotating that the tape has. The host
  * computes the tables: a shader's sine has no accuracy to count on at large angles. */
-#define SPI_VK_ROW_WORDS 4u /* token, position, where the session's KV starts in its window (words), 0 */
-#define SPI_VK_OUT_WORDS 2u /* row, where the logits start in their window (words) */
+#define SPI_VK_ROW_WORDS  4u /* token, position, where the session's KV starts in its window (words), 0 */
+#define SPI_VK_OUT_WORDS  2u /* row, where the logits start in their window (words) */
+#define SPI_VK_TILE_WORDS 2u /* first row, how many: rows of one session that attention takes together */
 
 typedef struct spi_vk_rotation {
     uint32_t pairs;
@@ -305,6 +306,7 @@ typedef struct spi_vk_span {
     VkBuffer host;          /* KV only: the region, if it is another buffer; at the same offset */
     uint32_t first, count;
     uint32_t block_first, block_end; /* KV only */
+    uint32_t tile_first, tile_count; /* KV only: of its rows' tiles */
     uint32_t base_word;              /* KV only: added to the row's own */
     uint32_t flags;                  /* KV only: SPI_VK_SPAN_* */
 } spi_vk_span;
@@ -316,6 +318,7 @@ typedef struct spi_vk_plan {
     uint32_t row_count, out_count;
     uint32_t decode; /* every segment has one row */
     uint32_t ranges; /* of a session's tokens, for attention_decode */
+    uint32_t tile_count;
     spi_vk_span *kv, *outs;
     size_t kv_count, kv_capacity, out_span_count, out_capacity;
 } spi_vk_plan;
@@ -335,7 +338,8 @@ struct spi_program {
     spi_vk_buffer *buffers; /* the tape's, f32 [rows_max][stride of width] */
     spi_vk_buffer parameters;
     spi_vk_buffer state; /* attention's running maximum, sum and output between the spans of one session */
-    uint32_t rows_word, outs_word;
+    uint32_t rows_word, outs_word, tiles_word;
+    uint32_t tile_rows; /* of a tile of attention; 0: the tape's heads have no kernel for that */
     spi_vk_rotation *rotations;
     uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
     uint32_t rotation_count;
@@ -404,6 +408,7 @@ typedef struct spi_vk_recorder {
 void spi_vk_order(spi_vk_recorder *recorder, spi_vk_access next); /* a barrier, if what follows needs one */
 spi_vk_access spi_vk_op_access(const spi_op *op);
 sp_status spi_vk_op_record(spi_vk_recorder *recorder, uint32_t op_index);
+uint32_t spi_vk_tile_rows(const spi_vk *vk, const spi_tape *tape);
 
 /* One MATMUL or HEAD with what is fused to it; norm, second (the gate's other product) and gate may be NULL. */
 typedef struct spi_vk_product_ops {
