@@ -138,6 +138,9 @@ static sp_status examine(const spi_vk_instance *instance, spi_vk_adapter *adapte
     call->GetPhysicalDeviceProperties(adapter->handle, &first);
     adapter->type = first.deviceType;
     adapter->limits = first.limits;
+    adapter->vendor = first.vendorID;
+    adapter->product = first.deviceID;
+    memcpy(adapter->cache_id, first.pipelineCacheUUID, VK_UUID_SIZE);
     describe(adapter, first.deviceName, "Vulkan driver", "");
     if (first.apiVersion < VK_API_VERSION_1_2) {
         adapter->refusal = "its driver is older than Vulkan 1.2";

@@ -65,6 +65,8 @@ typedef struct spi_vk_adapter {
     VkPhysicalDeviceType type;
     VkDriverId driver;
     VkPhysicalDeviceLimits limits;
+    uint32_t vendor, product;
+    uint8_t cache_id[VK_UUID_SIZE]; /* of what a cache of pipelines is good for */
     uint64_t allocation_bytes_max;
     uint64_t import_align_bytes;
     uint64_t local_bytes; /* of the largest device-local heap */

@@ -139,12 +139,13 @@ sp_status spi_vk_layouts_create(spi_vk *vk, sp_error *error) {
                                          .pushConstantRangeCount = 1,
                                          .pPushConstantRanges = &push};
     VkResult result = vk->call->CreatePipelineLayout(vk->device, &create, NULL, &vk->layout);
-    VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
-    result = result ? result : vk->call->CreatePipelineCache(vk->device, &cache, NULL, &vk->cache);
-    return result ? spi_vk_fail(error, result, "creating a pipeline layout") : SP_OK;
+    return result ? spi_vk_fail(error, result, "creating a pipeline layout") : spi_vk_cache_open(vk, error);
 }
 
 void spi_vk_layouts_destroy(spi_vk *vk) {
+    if (vk->cache) {
+        spi_vk_cache_save(vk);
+    }
     for (uint32_t i = 0; i < SPI_VK_SHADER_COUNT; i++) {
         for (uint32_t k = 0; k < SPI_VK_VARIANTS; k++) {
             vk->call->DestroyPipeline(vk->device, vk->pipelines[i][k], NULL);
@@ -187,6 +188,7 @@ static sp_status create(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant
                                           .basePipelineIndex = -1};
     result = vk->call->CreateComputePipelines(vk->device, vk->cache, 1, &create, NULL, pipeline);
     vk->call->DestroyShaderModule(vk->device, module, NULL);
+    vk->cache_grew = true;
     if (result) {
         *pipeline = VK_NULL_HANDLE;
         spi_vk_fail(error, result, words->name);

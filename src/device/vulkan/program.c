@@ -109,6 +109,7 @@ sp_status spi_vk_prepare(void *context, spi_store *store, const spi_tape *tape, 
         spi_vk_discard(vk, program);
         return status;
     }
+    spi_vk_cache_save(vk);
     *out = program;
     return SP_OK;
 }

@@ -83,6 +83,8 @@ typedef struct spi_vk {
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
     VkPipelineCache cache;
+    size_t cache_bytes;                                         /* that came from disk */
+    bool cache_grew;                                            /* pipelines were made since it was read or written */
     VkPipeline pipelines[SPI_VK_SHADER_COUNT][SPI_VK_VARIANTS]; /* made when first needed */
     uint64_t generation; /* counts imports: a recording made before the last one is stale */
     uint64_t runs, copied_bytes;
@@ -147,6 +149,10 @@ uint32_t spi_vk_float_word(float value); /* the bits, for push words */
 static inline spi_vk_binding spi_vk_bind(const spi_vk_buffer *buffer) {
     return (spi_vk_binding){buffer->handle, 0, buffer->bytes};
 }
+
+/* cache.c */
+sp_status spi_vk_cache_open(spi_vk *vk, sp_error *error);
+void spi_vk_cache_save(spi_vk *vk); /* if there is something new; never an error */
 
 /* pipeline.c */
 sp_status spi_vk_layouts_create(spi_vk *vk, sp_error *error);
