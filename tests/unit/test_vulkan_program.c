@@ -487,7 +487,7 @@ static sp_status use_device(test_rig *rig, const small_model *model, sp_error *e
     return status ? status : step(rig, counts, positions, outs, error);
 }
 
-/* The n-th call of each kind fails, for all n: a clean error that says what it was, and nothing is left behind. */
+/* The n-th call of each kind fails, for many n: a clean error that says what it was, and nothing is left behind. */
 static void test_driver_fails(void **state) {
     (void)state;
     small_model model;
@@ -497,7 +497,7 @@ static void test_driver_fails(void **state) {
     spi_vk_limits limits = {.unmapped = true};
     for (int kind = 0; kind < KINDS; kind++) {
         bool lost = kind >= 5;
-        for (long n = 0;; n++) {
+        for (long n = 0;; n += 1 + n / 3) { /* all of the first, then fewer: each opens the device anew */
             test_rig rig = {0};
             sp_error error = {0};
             spi_vk_test_limits(&limits);
