@@ -1,5 +1,5 @@
 # The usual doors; CMake does the work. See CONTRIBUTING.md.
-.PHONY: all demo test test-cuda test-long bench bench-gpu lint install clean bootstrap
+.PHONY: all demo test test-cuda test-arm test-long bench bench-gpu lint install clean bootstrap
 BUILD := build
 JOBS  ?= $(shell nproc)
 PREFIX ?= /usr/local
@@ -21,17 +21,22 @@ test: all
 test-cuda: bootstrap
 	@tools/test.sh cuda
 
+# Other systems and processors, cross-compiled and emulated: see tools/test_arm.sh.
+test-arm: bootstrap
+	@tools/test_arm.sh
+
 test-long: all
 	@tools/test.sh long
 
 bench: all
 	@tools/bench.sh $(BUILD)
 
+# With a card. A machine without a compiler runs tools/bench_gpu.sh out of a folder of tests/device/pack.sh.
 bench-gpu:
 	@tools/bootstrap.sh --cuda
 	@cmake --preset release -DSAMEPAGE_CUDA=ON >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS) --target bench_cuda
-	@$(BUILD)/bench_cuda --type BF16,Q8_0,Q4_0,Q4_K --context 0,512,1024,8192 --prefill 24,512,2048 --sequences 16,64 --profile 1
+	@tools/bench_gpu.sh $(BUILD)
 
 lint: all
 	@tools/lint.sh

@@ -3,33 +3,50 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "apps/actor.h"
 #include "apps/actor_commands.h"
+#include "os/process.h"
+
+static int stop_ends[2];
+
+/* What the handler may do: the byte wakes whoever waits for requests. */
+static void on_stop(int signal) {
+    int kept = errno;
+    (void)signal;
+    (void)!write(stop_ends[1], "", 1);
+    errno = kept;
+}
+
+static bool catch_stops(void) {
+    static const int stops[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_stop;
+    action.sa_flags = SA_RESTART;
+    if (spi_process_pipe(stop_ends)) {
+        return false;
+    }
+    for (size_t i = 0; i < sizeof stops / sizeof stops[0]; i++) {
+        sigaction(stops[i], &action, NULL);
+    }
+    return true;
+}
 
 static int serve(spi_actor_common *set, const sp_actors_options *policy) {
     sp_error error = {0};
     spi_port *port = NULL;
-    sigset_t stops;
-    sigemptyset(&stops);
-    sigaddset(&stops, SIGINT);
-    sigaddset(&stops, SIGTERM);
-    sigaddset(&stops, SIGHUP);
-    sigprocmask(SIG_BLOCK, &stops, NULL);
-    int wake = signalfd(-1, &stops, SFD_CLOEXEC);
-    if (wake < 0) {
+    if (!catch_stops()) {
         return spi_complain("cannot wait for signals: %s", strerror(errno));
     }
     set->must_hold = true;
     sp_status status = spi_actor_open(set, policy, &port, &error);
     if (!status) {
         fprintf(stderr, "samepage: actors are served; Ctrl-C ends it\n");
-        status = spi_port_serve(port, wake, &error);
+        status = spi_port_serve(port, stop_ends[0], &error);
     }
     spi_port_close(port);
-    close(wake);
     return status ? spi_complain_error(&error) : SPI_EXIT_OK;
 }
 

@@ -130,6 +130,53 @@ static void print_device(const spi_diagnosis *told) {
     printf("  copied explicitly       %" PRIu64 " bytes\n", told->copied_bytes);
 }
 
+static void print_row(const char *what, const char *here, const char *published) {
+    printf("  %-30s  %-*s%s\n", what, *published ? 26 : 0, here, published);
+}
+
+/* For --full: the same as a proof in three links, with the published figures beside ours, and what a model adds. */
+static void print_proof(const spi_diagnosis *told, const spi_restoring *restoring) {
+    char linked[32], copying[32], right[32];
+    snprintf(linked, sizeof linked, "%+.2f MB", (double)told->link_rss_bytes * 1e-6);
+    snprintf(copying, sizeof copying, "%+.2f MB", (double)told->copy_rss_bytes * 1e-6);
+    snprintf(right, sizeof right, "%" PRIu32 " of %d right", ELEMENTS - told->wrong, ELEMENTS);
+    bool is_in_place = !told->copied_bytes && !told->region_wrong;
+    print_row("proof", "here", "published (Apple M1)");
+    print_row("  1 mapped memory is a buffer", is_in_place ? "yes, nothing copied" : "NO", "yes");
+    print_row("    RSS for 16 MiB of it", linked, "+0.03 MB");
+    print_row("    RSS with a copy", copying, "+16.78 MB");
+    print_row("  2 the buffer is guest memory", told->same_bytes ? "yes, the same bytes" : "NO", "yes");
+    print_row("  3 a guest computes in it", right, "16384 of 16384");
+    if (!restoring) {
+        print_row("  24 tokens restored", "not measured: give -m MODEL", "");
+        return;
+    }
+    if (restoring->error.status) {
+        print_row("  24 tokens restored", "FAILED:", restoring->error.message);
+        return;
+    }
+    char computed[32], saved[32], restored[32], resumed[32], bytes[32], ratio[32], same[32], in_place[32], own[32];
+    spi_words_us(restoring->computed_us, computed, sizeof computed);
+    spi_words_us(restoring->saved_us, saved, sizeof saved);
+    spi_words_us(restoring->restored_us, restored, sizeof restored);
+    spi_words_us(restoring->resumed_us, resumed, sizeof resumed);
+    snprintf(bytes, sizeof bytes, "%.2f MB", (double)restoring->file_bytes * 1e-6);
+    snprintf(ratio, sizeof ratio, "%.2f times", restoring->computed_us / restoring->resumed_us);
+    snprintf(same, sizeof same, "%" PRIu32 " of %" PRIu32, restoring->same, restoring->compared);
+    print_row("  24 tokens, and the next", computed, "(Llama 3.2 1B)");
+    print_row("    saved", saved, "1.1 ms");
+    print_row("    in a file of", bytes, "1.58 MB");
+    print_row("    restored", restored, "1.4 ms");
+    print_row("    and the next", resumed, "");
+    print_row("    faster than computing", ratio, "5.45 times");
+    print_row("    same tokens afterwards", same, "");
+    if (restoring->in_place_bytes + restoring->own_bytes) {
+        spi_words_bytes(restoring->in_place_bytes, in_place, sizeof in_place);
+        spi_words_bytes(restoring->own_bytes, own, sizeof own);
+        printf("    weights in the mapped file    %s, %s copied\n", in_place, own);
+    }
+}
+
 static void print_notes(void) {
     puts("\nRSS is what linking a region of 16 MiB and computing in it adds to the process, after everything was done\n"
          "once to warm up; below it, the same with a second buffer and copies. A published experiment on an Apple M1\n"
@@ -161,6 +208,26 @@ static cJSON *device_json(const spi_diagnosis *told) {
     cJSON_AddNumberToObject(json, "copied_bytes", (double)told->copied_bytes);
     cJSON_AddNumberToObject(json, "copying_rss_delta_bytes", (double)told->copy_rss_bytes);
     cJSON_AddNumberToObject(json, "copying_product_us", told->copied_us);
+    cJSON_AddBoolToObject(json, "same_bytes", told->same_bytes);
+    return json;
+}
+
+static cJSON *restoring_json(const spi_restoring *told) {
+    cJSON *json = cJSON_CreateObject();
+    if (told->error.status) {
+        spi_json_add_text(json, "error", told->error.message, strlen(told->error.message));
+        return json;
+    }
+    cJSON_AddNumberToObject(json, "tokens", 24);
+    cJSON_AddNumberToObject(json, "computed_us", told->computed_us);
+    cJSON_AddNumberToObject(json, "saved_us", told->saved_us);
+    cJSON_AddNumberToObject(json, "restored_us", told->restored_us);
+    cJSON_AddNumberToObject(json, "resumed_us", told->resumed_us);
+    cJSON_AddNumberToObject(json, "file_bytes", (double)told->file_bytes);
+    cJSON_AddNumberToObject(json, "same_tokens", told->same);
+    cJSON_AddNumberToObject(json, "compared_tokens", told->compared);
+    cJSON_AddNumberToObject(json, "weights_in_place_bytes", (double)told->in_place_bytes);
+    cJSON_AddNumberToObject(json, "weights_own_bytes", (double)told->own_bytes);
     return json;
 }
 
@@ -207,6 +274,32 @@ static sp_status list(const spi_common *common, sp_device_info **infos, size_t *
     return SP_OK;
 }
 
+/* One device, printed or added to the list; true if all of it works. *is_working: it could be opened and used. */
+static bool examine(const settings *set, const sp_device_info *info, cJSON *devices, bool *is_working) {
+    spi_diagnosis told = {.device = *info};
+    spi_restoring restoring = {0};
+    spi_diagnose(&set->common, info->name, &told);
+    *is_working = !told.error.status;
+    bool restores = set->full && set->common.model && *is_working;
+    if (restores) {
+        spi_measure_restoring(&set->common, info->name, &restoring);
+    }
+    if (devices) {
+        cJSON *json = device_json(&told);
+        if (restores) {
+            cJSON_AddItemToObject(json, "restoring", restoring_json(&restoring));
+        }
+        cJSON_AddItemToArray(devices, json);
+    } else {
+        print_device(&told);
+        if (set->full && *is_working) {
+            print_proof(&told, restores ? &restoring : NULL);
+        }
+    }
+    return !told.wrong && !told.region_wrong && !(told.is_opened && told.error.status) &&
+           (!*is_working || told.same_bytes) && !restoring.error.status && restoring.same == restoring.compared;
+}
+
 static int doctor(const settings *set) {
     sp_error error = {0};
     machine host = {0};
@@ -225,23 +318,21 @@ static int doctor(const settings *set) {
         json = machine_json(&host);
         devices = cJSON_AddArrayToObject(json, "devices");
     } else {
+        fputs(set->full ? "---- samepage doctor --full: all of this belongs into a report ----\n" : "", stdout);
         print_machine(&host);
     }
     for (size_t i = 0; i < count; i++) {
-        spi_diagnosis told = {.device = infos[i]};
-        spi_diagnose(&set->common, infos[i].name, &told);
-        working += !told.error.status;
-        wrong += told.wrong || told.region_wrong || (told.is_opened && told.error.status);
-        if (json) {
-            cJSON_AddItemToArray(devices, device_json(&told));
-        } else {
-            print_device(&told);
-        }
+        bool is_working;
+        wrong += !examine(set, &infos[i], devices, &is_working);
+        working += is_working;
     }
     spi_free(infos);
     int result = json ? spi_json_print(json) : SPI_EXIT_OK;
     if (!json) {
         print_notes();
+        if (set->full) {
+            printf("---- %s ----\n", wrong || !working ? "something is WRONG" : "everything is as it should be");
+        }
     }
     return result || wrong || !working ? SPI_EXIT_FAILURE : SPI_EXIT_OK;
 }
@@ -250,7 +341,10 @@ static int run(const spi_command *command, int argc, char **argv) {
     settings set = {0};
     spi_operands operands;
     const spi_option options[] = {
-        {"full", 0, SPI_OPTION_FLAG, NULL, "measure the memory's read bandwidth, too (a second)", &set.full},
+        {"full", 0, SPI_OPTION_FLAG, NULL, "a self-test to paste into a report: bandwidth, the proof, restoring",
+         &set.full},
+        {"model", 'm', SPI_OPTION_TEXT, "FILE", "with --full: the model of which 24 tokens are restored",
+         &set.common.model},
         SPI_OPTIONS_DEVICE(set.common),
         SPI_OPTION_JSON(set.common),
         SPI_OPTIONS_END,
@@ -268,11 +362,13 @@ static int run(const spi_command *command, int argc, char **argv) {
 const spi_command spi_command_doctor = {
     .name = "doctor",
     .summary = "show this machine's devices and prove that they share a guest's memory",
-    .usage = "[-d DEVICE] [--full] [--json]",
+    .usage = "[-d DEVICE] [--full [-m FILE]] [--json]",
     .text =
         "For each device: a guest fills two matrices in its own linear memory, the device multiplies them in place,\n"
         "the guest reads the product through its own pointer and compares every element. Then a region of 16 MiB\n"
-        "is linked and computed in, beside the same by copying. Fails if a device computes wrongly.",
-    .examples = "doctor\ndoctor --json\ndoctor -d vulkan",
+        "is linked and computed in, beside the same by copying. Fails if a device computes wrongly.\n"
+        "--full prints one block of text for a report: the same as a proof in three links, beside the figures of the\n"
+        "published experiment, and with a model what 24 tokens cost to compute, to save and to restore.",
+    .examples = "doctor\ndoctor --json\ndoctor -d vulkan\ndoctor --full -m models/samepage-demo-q8_0.gguf",
     .run = run,
 };

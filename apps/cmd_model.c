@@ -150,8 +150,9 @@ const spi_command spi_command_model = {
     .name = "model",
     .summary = "show what a model file holds",
     .usage = "info FILE [--json] [--metadata]",
-    .text = "Opens and checks a GGUF file and shows its shape: parameters, layers, heads, vocabulary, how many bytes\n"
-            "each generated token reads, and how large one KV block is. Nothing is loaded.",
+    .text = "Opens and checks a GGUF file, or a folder as Hugging Face and MLX have them, and shows its shape:\n"
+            "parameters, layers, heads, vocabulary, how many bytes each generated token reads, and how large one KV\n"
+            "block is. Nothing is loaded.",
     .examples = "model info model.gguf\nmodel info model.gguf --json --metadata",
     .run = run,
 };

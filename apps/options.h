@@ -64,14 +64,14 @@ typedef struct spi_common {
 } spi_common;
 
 #define SPI_OPTIONS_DEVICE(common)                                                                                     \
-    {"device",        'd', SPI_OPTION_TEXT, "DEVICE", "cpu, vulkan, vulkan:N or auto (the best hardware there is)",    \
+    {"device",        'd', SPI_OPTION_TEXT, "DEVICE", "cpu, cuda, metal, vulkan, vulkan:N or auto (the best)",         \
      &(common).device},                                                                                                \
         {"threads", 't', SPI_OPTION_COUNT, "N", "threads that the cpu device computes with", &(common).threads}, {     \
         "isa", 0, SPI_OPTION_TEXT, "NAME", "instruction set of the cpu device; \"reference\" is plain C",              \
             &(common).isa                                                                                              \
     }
 #define SPI_OPTION_MODEL(common)                                                                                       \
-    { "model", 'm', SPI_OPTION_TEXT, "FILE", "the model, a GGUF file", &(common).model }
+    { "model", 'm', SPI_OPTION_TEXT, "FILE", "the model: a GGUF file or an MLX folder", &(common).model }
 #define SPI_OPTION_JSON(common)                                                                                        \
     { "json", 0, SPI_OPTION_FLAG, NULL, "print JSON", &(common).json }
 #define SPI_OPTION_QUIET(common)                                                                                       \

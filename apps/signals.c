@@ -7,23 +7,20 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 /* Longer than anything that a guest does between two looks at `interrupted`, short enough for who waits at a prompt. */
-#define GRACE_NS 200000000
+#define GRACE_US 200000
 
 static _Atomic(sp_guest *) guest;
 static atomic_uint seen_count, ended;
 static atomic_bool reads_lines;
 static struct sigaction old_interrupt, old_alarm;
-static timer_t timer;
-static bool has_timer;
 
+/* The timer that every system has, and a system call on all of them: POSIX's own are missing on macOS. Raises SIGALRM. */
 static void arm_timer(void) {
-    if (has_timer) {
-        timer_settime(timer, 0, &(struct itimerspec){.it_value = {.tv_nsec = GRACE_NS}}, NULL);
-    }
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value = {.tv_usec = GRACE_US}}, NULL);
 }
 
 /* The rest is the system's: the program ends by the signal, and a shell sees that it did. */
@@ -86,7 +83,6 @@ void spi_signals_catch(sp_guest *running, bool is_prompt) {
     atomic_store(&seen_count, 0);
     atomic_store(&ended, 0);
     atomic_store(&guest, running);
-    has_timer = !timer_create(CLOCK_MONOTONIC, NULL, &timer); /* it raises SIGALRM */
     action.sa_handler = on_alarm;
     sigaction(SIGALRM, &action, &old_alarm);
     sigaction(SIGINT, NULL, &old_interrupt);
@@ -98,9 +94,7 @@ void spi_signals_catch(sp_guest *running, bool is_prompt) {
 
 void spi_signals_release(void) {
     sigaction(SIGINT, &old_interrupt, NULL);
-    if (has_timer) {
-        timer_delete(timer);
-    }
+    setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
     sigaction(SIGALRM, &old_alarm, NULL);
     atomic_store(&guest, NULL);
 }

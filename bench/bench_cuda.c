@@ -1,8 +1,8 @@
 /* bench/bench_cuda.c - tokens of the Llama 3.2 1B shape with random weights on a CUDA card, beside what the card reads of
  * its own memory in the same run.
  *
- *     bench_cuda [--type Q8_0,...] [--context N,...] [--prefill N,...] [--sequences N,...] [--repeats N]
- *                [--op-by-op 1] [--in-place 1] [--profile 1] [--ahead N] [--split N]
+ *     bench_cuda [--type Q8_0,...] [--context N,...] [--prefill N,...] [--sequences N,...] [--repeats N] [--rows N]
+ *                [--op-by-op 1] [--in-place 1] [--apart 1] [--profile 1] [--flight KIB] [--split N]
  *
  * Decoding: the time of a run of one row, seen by the host, from the call to the logits in the guest's memory. Fraction:
  * bytes of all matrices over that time, of the card's read bandwidth. Medians.
@@ -20,7 +20,7 @@
 
 typedef struct bench_options {
     const char *types, *contexts, *prefills, *sequences;
-    uint32_t repeats;
+    uint32_t repeats, rows; /* rows: of a run at most */
     spi_cu_choices choices;
     bool profile;
 } bench_options;
@@ -37,7 +37,7 @@ static double median(double *values, uint32_t count) {
 
 static bool parse(int count, char **words, bench_options *options) {
     *options = (bench_options){
-        .types = "BF16,Q8_0,Q4_0", .contexts = "0,512", .prefills = "", .sequences = "", .repeats = 101};
+        .types = "BF16,Q8_0,Q4_0", .contexts = "0,512", .prefills = "", .sequences = "", .repeats = 101, .rows = 512};
     for (int i = 1; i + 1 < count; i += 2) {
         const char *word = words[i], *value = words[i + 1];
         uint32_t number = (uint32_t)strtoul(value, NULL, 10);
@@ -51,14 +51,18 @@ static bool parse(int count, char **words, bench_options *options) {
             options->sequences = value;
         } else if (!strcmp(word, "--repeats")) {
             options->repeats = number && number < REPEATS_MAX ? number : REPEATS_MAX;
+        } else if (!strcmp(word, "--rows")) {
+            options->rows = number;
         } else if (!strcmp(word, "--op-by-op")) {
             options->choices.op_by_op = number;
+        } else if (!strcmp(word, "--apart")) {
+            options->choices.apart = number;
         } else if (!strcmp(word, "--in-place")) {
             options->choices.in_place = number;
         } else if (!strcmp(word, "--profile")) {
             options->profile = number;
-        } else if (!strcmp(word, "--ahead")) {
-            options->choices.stages_ahead = number;
+        } else if (!strcmp(word, "--flight")) {
+            options->choices.flight_bytes = number * 1024;
         } else if (!strcmp(word, "--split")) {
             options->choices.split_blocks = number;
         } else {
@@ -77,6 +81,17 @@ static bool next_number(const char **list, uint32_t *number) {
     return found;
 }
 
+/* How far the blocks are apart at the end of a phase in the middle. */
+static void spread(const long long *times, uint32_t count, uint32_t phase) {
+    static double ends[1024];
+    for (uint32_t i = 0; i < count && i < 1024; i++) {
+        ends[i] = (double)(times[2 * i + 1] - times[0]);
+    }
+    qsort(ends, count, sizeof *ends, compare);
+    printf("  phase %u ends in the blocks after %.0f (first), %.0f, %.0f (half), %.0f, %.0f ns (last)\n", phase, ends[0],
+           ends[count / 4], ends[count / 2], ends[count * 3 / 4], ends[count - 1]);
+}
+
 /* Where the first block's time goes in the layers of a token: the input of a phase, its products or attention, and the
  * barrier behind it. */
 static int profile(spi_cu *cu, bench_model *model, uint32_t context, sp_error *error) {
@@ -86,19 +101,25 @@ static int profile(spi_cu *cu, bench_model *model, uint32_t context, sp_error *e
         printf("  op by op: no phases to look into\n");
         return 0;
     }
-    if (spi_cu_pinned_create(cu, (3u * token->phase_count + 1) * sizeof(long long), "clocks", &memory, error)) {
+    if (spi_cu_pinned_create(cu, (3u * token->phases.count + 5 + 2u * token->block_count) * sizeof(long long), "clocks", &memory,
+                             error)) {
         return 1;
     }
     token->token.clocks = memory.address;
-    bool failed = bench_model_run(model, 1, context, true, error) < 0;
+    token->token.marked = token->phases.count / 2;
+    while (token->phases.items[token->token.marked].output != SPI_CU_OUTPUT_GATE) {
+        token->token.marked++;
+    }
+    double seconds = bench_model_run(model, 1, context, true, error);
+    bool failed = seconds < 0;
     token->token.clocks = NULL;
     const long long *clocks = memory.address;
-    uint32_t layers = model->shape.layers, each = (token->phase_count - 1) / layers;
+    uint32_t layers = model->shape.layers, each = (token->phases.count - 1) / layers;
     for (uint32_t p = 0; p < each; p++) {
         double parts[3] = {0};
         for (uint32_t layer = 1; layer < layers; layer++) {
             const long long *at = clocks + 3 * (layer * each + p);
-            bool attends = token->phases[p].kind == SPI_CU_PHASE_ATTENTION;
+            bool attends = token->phases.items[p].kind == SPI_CU_PHASE_ATTENTION;
             parts[0] += attends ? 0 : (double)(at[1] - at[0]);
             parts[1] += (double)(at[2] - (attends ? at[0] : at[1]));
             parts[2] += (double)(at[3] - at[2]);
@@ -106,8 +127,12 @@ static int profile(spi_cu *cu, bench_model *model, uint32_t context, sp_error *e
         printf("  phase %u: input %6.0f, work %6.0f, barrier %6.0f clocks\n", p, parts[0] / (layers - 1),
                parts[1] / (layers - 1), parts[2] / (layers - 1));
     }
-    const long long *last = clocks + 3 * (token->phase_count - 1);
+    const long long *last = clocks + 3 * (token->phases.count - 1);
     printf("  all %lld, head %lld clocks\n", last[2] - clocks[0], last[2] - last[0]);
+    const long long *others = last + 4 + 2 * token->block_count;
+    printf("  %lld clocks waited for room in the ring, %lld for weights; %.1f us in the kernel of %.1f\n", others[0],
+           others[1], (double)(others[3] - others[2]) / 1e3, seconds * 1e6);
+    spread(last + 4, token->block_count, token->token.marked % each);
     spi_cu_pinned_destroy(cu, &memory);
     return failed;
 }
@@ -144,8 +169,8 @@ static int prefill(bench_model *model, const bench_options *options, const char 
         double seconds[9];
         for (uint32_t i = 0; i < 11; i++) {
             double taken = 0;
-            for (uint32_t at = 0; at < rows; at += 512) {
-                uint32_t step = rows - at < 512 ? rows - at : 512;
+            for (uint32_t at = 0; at < rows; at += options->rows) {
+                uint32_t step = rows - at < options->rows ? rows - at : options->rows;
                 double part = bench_model_run(model, step, at, at + step == rows, error);
                 if (part < 0) {
                     return 1;
@@ -221,7 +246,7 @@ static int bench_type(sp_device *device, const bench_options *options, sp_dtype 
         return 1;
     }
     printf("%-7s the card reads %.0f GB/s\n", sp_dtype_name(type), read);
-    int failed = bench_model_open(device, &shape, 512, 16384 + 512, &model, error) != SP_OK;
+    int failed = bench_model_open(device, &shape, options->rows, 16384 + 512, &model, error) != SP_OK;
     failed = failed || decode(&model, options, sp_dtype_name(type), read, error);
     failed = failed || prefill(&model, options, sp_dtype_name(type), error);
     failed = failed || batch(&model, options, sp_dtype_name(type), error);
@@ -249,7 +274,7 @@ int main(int count, char **words) {
     bench_options options;
     if (!parse(count, words, &options)) {
         fprintf(stderr, "usage: bench_cuda [--type Q8_0,...] [--context N,...] [--prefill N,...] [--sequences N,...] "
-                        "[--repeats N] [--op-by-op 1] [--in-place 1] [--profile 1] [--ahead N] [--split N]\n");
+                        "[--repeats N] [--rows N] [--op-by-op 1] [--in-place 1] [--apart 1] [--profile 1] [--flight KIB] [--split N]\n");
         return 2;
     }
     sp_error error = {0};

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/half.h"
+#include "dtype/quant.h"
 #include "os/clock.h"
 
 const bench_shape bench_llama_1b = {.layers = 16,
@@ -19,26 +19,32 @@ const bench_shape bench_llama_1b = {.layers = 16,
 
 enum { BUFFER_X, BUFFER_H, BUFFER_Q, BUFFER_K, BUFFER_V, BUFFER_A, BUFFER_G, BUFFER_U };
 
-/* Small scales, any quantised values: speed must not depend on them, and nothing overflows on the way. */
-static void fill(uint8_t *bytes, const spi_tensor *tensor) {
-    uint32_t block = sp_dtype_block_bytes(tensor->type);
-    uint64_t state = 88172645463325252u;
-    for (uint64_t at = 0; at < tensor->bytes; at += block) {
+#define POOL_VALUES 65536u
+
+/* Weights between -0.025 and 0.025. Quantised ones are picked out of a pool of blocks that the project's quantiser made:
+ * speed must not depend on values, and nothing overflows on the way. */
+static bool fill(uint8_t *bytes, const spi_tensor *tensor) {
+    static float values[POOL_VALUES];
+    uint32_t block_bytes = sp_dtype_block_bytes(tensor->type), blocks = POOL_VALUES / sp_dtype_block_elements(tensor->type);
+    uint64_t state = 88172645463325252u + tensor->rows;
+    for (uint32_t i = 0; i < POOL_VALUES; i++) {
         state = state * 6364136223846793005u + 1442695040888963407u;
-        float value = (float)((double)(state >> 11) * 0x1p-53 - 0.5) * 0.05f;
-        uint16_t half = tensor->type == SP_BF16 ? spi_f32_to_bf16(value) : spi_f32_to_f16(value);
-        if (tensor->type == SP_F32) {
-            value = tensor->rows == 1 ? 1 : value;
-            memcpy(bytes + at, &value, 4);
-            continue;
-        }
-        half = block > 2 ? spi_f32_to_f16(value / 128) : half;
-        memcpy(bytes + at, &half, 2);
-        for (uint32_t i = 2; i < block; i += 4) {
-            uint32_t four = (uint32_t)(state >> 32) * (i + 1);
-            memcpy(bytes + at + i, &four, block - i < 4 ? block - i : 4);
+        values[i] = tensor->rows == 1 ? 1 : (float)((double)(state >> 11) * 0x1p-53 - 0.5) * 0.05f;
+    }
+    uint8_t *pool = malloc((size_t)blocks * block_bytes);
+    bool good = pool && (!spi_quantise_has(tensor->type) || spi_quantise(tensor->type, values, POOL_VALUES, pool));
+    if (good && !spi_quantise_has(tensor->type)) { /* MXFP4: any nibbles, the largest of them 0.023 */
+        for (uint32_t i = 0; i < blocks * block_bytes; i++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            pool[i] = i % block_bytes ? (uint8_t)(state >> 40) : 119;
         }
     }
+    for (uint64_t at = 0; at < tensor->bytes && good; at += block_bytes) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        memcpy(bytes + at, pool + (size_t)((state >> 33) % blocks) * block_bytes, block_bytes);
+    }
+    free(pool);
+    return good;
 }
 
 static uint32_t add_tensor(bench_model *model, sp_dtype type, uint32_t rows, uint32_t cols) {
@@ -46,8 +52,9 @@ static uint32_t add_tensor(bench_model *model, sp_dtype type, uint32_t rows, uin
     *tensor = (spi_tensor){.name = "random", .type = type, .rows = rows, .cols = cols};
     tensor->bytes = (uint64_t)rows * (cols / sp_dtype_block_elements(type)) * sp_dtype_block_bytes(type);
     uint8_t *bytes = aligned_alloc(64, (size_t)(tensor->bytes + 63) / 64 * 64);
-    if (bytes) {
-        fill(bytes, tensor);
+    if (bytes && !fill(bytes, tensor)) {
+        free(bytes);
+        bytes = NULL;
     }
     tensor->data = bytes;
     if (rows > 1) {

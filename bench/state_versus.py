@@ -113,6 +113,18 @@ def svg(data, path):
             out.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="' +
                        " ".join(f"{a:.1f},{b:.1f}" for a, b in points) + '"/>')
             out.append(f'<text x="{points[-1][0] + 6:.1f}" y="{points[-1][1] + 4:.1f}" fill="{colour}">{name}</text>')
+    crossings = []
+    for name, colour, value in lines[1:]:
+        points = [(n, value(n), data["ours"][n]["prefill"]) for n in lengths if value(n) is not None]
+        for (n, a, prefill), (m, b, later) in zip(points, points[1:]):
+            if (a < prefill) != (b < later):  # where straight lines between the points cross, on logarithmic axes
+                before, after = math.log10(a / prefill), math.log10(b / later)
+                share = before / (before - after)
+                length = 10 ** (math.log10(int(n)) + share * (math.log10(int(m)) - math.log10(int(n))))
+                ms = 10 ** (math.log10(a) + share * (math.log10(b) - math.log10(a)))
+                crossings.append(f'<circle cx="{x(length):.1f}" cy="{y(ms):.1f}" r="5" fill="none" stroke="{colour}"/>'
+                                 f'<text x="{x(length) + 8:.1f}" y="{y(ms) - 6:.1f}">{length:.0f} tokens</text>')
+    out += crossings or ['<text x="550" y="20" text-anchor="end">no crossover: nothing here is slower than prefill</text>']
     out.append("</svg>\n")
     with open(path, "w") as file:
         file.write("\n".join(out))

@@ -11,7 +11,7 @@ if(nvcc_failed OR NOT matched)
   message(FATAL_ERROR "${NVCC} does not say which release it is of")
 endif()
 math(EXPR CUDA_VERSION "${CMAKE_MATCH_1} * 1000 + ${CMAKE_MATCH_2} * 10")
-set(CUDA_ARCHITECTURES 80 90 120)
+set(CUDA_ARCHITECTURES 80 90a 120) # 90a: 9.0 with what only Hopper has
 if(CUDA_VERSION LESS 12080)
   list(REMOVE_ITEM CUDA_ARCHITECTURES 120)
 endif()

@@ -2,13 +2,14 @@
 find_package(PkgConfig REQUIRED)
 find_package(Threads REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(SODIUM REQUIRED IMPORTED_TARGET libsodium)
 pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3)
 
 pkg_check_modules(CJSON REQUIRED IMPORTED_TARGET libcjson)
 
-find_library(WASMTIME_LIBRARY NAMES wasmtime PATHS "${SAMEPAGE_WASMTIME_DIR}" NO_DEFAULT_PATH)
+find_library(WASMTIME_LIBRARY NAMES wasmtime PATHS "${SAMEPAGE_WASMTIME_DIR}" NO_DEFAULT_PATH NO_CMAKE_FIND_ROOT_PATH)
 if(NOT WASMTIME_LIBRARY)
   message(FATAL_ERROR "libwasmtime.so is not in ${SAMEPAGE_WASMTIME_DIR}: run tools/bootstrap.sh")
 endif()

@@ -1,7 +1,11 @@
 # make install: program, library (shared and static), headers, pkg-config file, the guests' SDK and the demo model.
 # Wasmtime's library has no soname and no packaged home, so it travels in a folder of our own.
 set(SAMEPAGE_PRIVATE_LIBDIR "${CMAKE_INSTALL_LIBDIR}/samepage")
-set_target_properties(samepage_shared PROPERTIES INSTALL_RPATH "$ORIGIN/samepage")
+set(SAMEPAGE_ORIGIN "$ORIGIN")
+if(APPLE)
+  set(SAMEPAGE_ORIGIN "@loader_path")
+endif()
+set_target_properties(samepage_shared PROPERTIES INSTALL_RPATH "${SAMEPAGE_ORIGIN}/samepage")
 install(TARGETS samepage_shared samepage_static
   LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}" ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}")
 install(FILES "${WASMTIME_LIBRARY}" DESTINATION "${SAMEPAGE_PRIVATE_LIBDIR}")
@@ -11,6 +15,6 @@ install(DIRECTORY models/ DESTINATION "${CMAKE_INSTALL_DATADIR}/samepage/models"
 configure_file(cmake/samepage.pc.in samepage.pc @ONLY)
 install(FILES "${PROJECT_BINARY_DIR}/samepage.pc" DESTINATION "${CMAKE_INSTALL_LIBDIR}/pkgconfig")
 if(TARGET samepage)
-  set_target_properties(samepage PROPERTIES INSTALL_RPATH "$ORIGIN/../${SAMEPAGE_PRIVATE_LIBDIR}")
+  set_target_properties(samepage PROPERTIES INSTALL_RPATH "${SAMEPAGE_ORIGIN}/../${SAMEPAGE_PRIVATE_LIBDIR}")
   install(TARGETS samepage RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 endif()

@@ -2,7 +2,8 @@
 # "// variants: NAME=-DA=1,-DB=2 NAME2=..." is built once for each of them.
 # A line "// types: NAME=-DA=1 ..." builds each for every weight type, as NAME_q4_0 and so on with -DTYPE=4: those are
 # listed in build/shaders/typed_shaders.def and their words in typed_shaders.inc.
-# A line "// cooperative types: ..." does the same with the compiler that knows cooperative matrices.
+# "// fast types:" and "// cooperative types:" do so for all types but MLX's, the latter with the compiler that knows
+# cooperative matrices.
 # Every variant has to pass spirv-val.
 set(glslang_dir "${PROJECT_SOURCE_DIR}/.deps/glslang")
 find_program(GLSLANG glslang PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
@@ -17,7 +18,8 @@ file(GLOB SHADER_HEADERS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.glsl
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${SHADER_FILES}) # their lists of variants
 set(SHADER_OUTPUTS)
 # In the order of spi_vk_type.
-set(SHADER_TYPES f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 iq4_nl mxfp4 q2_k q3_k q4_k q5_k q6_k iq4_xs)
+set(SHADER_TYPES f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 iq4_nl mxfp4 q2_k q3_k q4_k q5_k q6_k iq4_xs
+  affine2 affine3 affine4 affine5 affine6 affine8)
 set(typed_names)
 foreach(shader ${SHADER_FILES})
   get_filename_component(name ${shader} NAME_WE)
@@ -27,16 +29,20 @@ foreach(shader ${SHADER_FILES})
   file(STRINGS ${shader} line REGEX "^// types:" LIMIT_COUNT 1)
   string(REGEX REPLACE "^// types: *" "" line "${line}")
   separate_arguments(families UNIX_COMMAND "${line}")
-  file(STRINGS ${shader} line REGEX "^// cooperative types:" LIMIT_COUNT 1)
-  string(REGEX REPLACE "^// cooperative types: *" "" line "${line}")
-  separate_arguments(cooperative UNIX_COMMAND "${line}")
-  foreach(family ${families} ${cooperative})
+  file(STRINGS ${shader} lines REGEX "^// (fast|cooperative) types:")
+  string(REGEX REPLACE "// (fast|cooperative) types: *" "" lines "${lines}")
+  string(REPLACE ";" " " lines "${lines}")
+  separate_arguments(fast UNIX_COMMAND "${lines}")
+  foreach(family ${families} ${fast})
     string(FIND "${family}" "=" equals)
     string(SUBSTRING "${family}" 0 ${equals} family_name)
     math(EXPR after "${equals} + 1")
     string(SUBSTRING "${family}" ${after} -1 defines)
     set(number 0)
     foreach(type ${SHADER_TYPES})
+      if(family IN_LIST fast AND type MATCHES "^affine")
+        continue()
+      endif()
       list(APPEND variants "${family_name}_${type}=-DTYPE=${number},${defines}")
       list(APPEND typed_names ${family_name}_${type})
       math(EXPR number "${number} + 1")
@@ -56,22 +62,18 @@ foreach(shader ${SHADER_FILES})
     set(compile COMMAND ${GLSLC} -O --target-env=vulkan1.2 ${defines} -I "${PROJECT_SOURCE_DIR}/shaders" ${shader}
       -o ${binary})
     if("-DCOOPERATIVE=1" IN_LIST defines)
-      # Its own optimiser would be another version's. Loops over matrices must be gone: drivers keep arrays of them in memory.
+      # The optimiser that is linked to it would be another version's.
       set(compile
         COMMAND ${with_glslang} ${GLSLANG} --quiet -V --target-env vulkan1.2 ${defines} "-I${PROJECT_SOURCE_DIR}/shaders"
           ${shader} -o ${binary}
-        COMMAND ${with_glslang} ${SPIRV_OPTIMISER} -O ${binary} -o ${binary}
-        COMMAND ${with_glslang} "${glslang_dir}/bin/spirv-dis" ${binary} -o ${binary}.txt
-        COMMAND ${CMAKE_COMMAND} -DFILE=${binary}.txt -P "${PROJECT_SOURCE_DIR}/cmake/barriers.cmake"
-        COMMAND ${with_glslang} "${glslang_dir}/bin/spirv-as" --target-env spv1.5 ${binary}.txt -o ${binary})
+        COMMAND ${with_glslang} ${SPIRV_OPTIMISER} -O ${binary} -o ${binary})
     endif()
     add_custom_command(OUTPUT ${output}
       COMMAND ${CMAKE_COMMAND} -E make_directory "${PROJECT_BINARY_DIR}/shaders"
       ${compile}
       COMMAND ${with_glslang} ${SPIRV_VALIDATOR} --target-env vulkan1.2 ${binary}
       COMMAND ${CMAKE_COMMAND} -DFROM=${binary} -DTO=${output} -P "${PROJECT_SOURCE_DIR}/cmake/words.cmake"
-      DEPENDS ${shader} ${SHADER_HEADERS} "${PROJECT_SOURCE_DIR}/cmake/words.cmake"
-        "${PROJECT_SOURCE_DIR}/cmake/barriers.cmake" VERBATIM)
+      DEPENDS ${shader} ${SHADER_HEADERS} "${PROJECT_SOURCE_DIR}/cmake/words.cmake" VERBATIM)
     list(APPEND SHADER_OUTPUTS ${output})
   endforeach()
 endforeach()

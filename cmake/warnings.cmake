@@ -4,7 +4,7 @@ add_library(samepage_flags INTERFACE)
 target_compile_options(samepage_flags INTERFACE
   -Wall -Wextra -Wpedantic -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
   -fno-math-errno -ffp-contract=off -fno-omit-frame-pointer)
-target_compile_definitions(samepage_flags INTERFACE _GNU_SOURCE)
+target_compile_definitions(samepage_flags INTERFACE _GNU_SOURCE _DARWIN_C_SOURCE)
 target_include_directories(samepage_flags INTERFACE
   "${PROJECT_SOURCE_DIR}/include" "${PROJECT_SOURCE_DIR}/src")
 if(SAMEPAGE_SANITIZE)

@@ -16,34 +16,34 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static volatile unsigned char sink;
 
-static void read_value(const spi_gguf_value *value) {
+static void read_value(const spi_value *value) {
     uint64_t u;
     int64_t i;
     double d;
     bool b;
-    spi_gguf_string s;
-    spi_gguf_iterator iterator;
+    spi_string s;
+    spi_value_iterator iterator;
     char name[32];
-    spi_gguf_printable(value->key, name, sizeof name);
-    spi_gguf_as_u64(value, &u);
-    spi_gguf_as_i64(value, &i);
-    spi_gguf_as_f64(value, &d);
-    spi_gguf_as_bool(value, &b);
-    if (spi_gguf_as_string(value, &s) && s.bytes) {
+    spi_string_printable(value->key, name, sizeof name);
+    spi_value_as_u64(value, &u);
+    spi_value_as_i64(value, &i);
+    spi_value_as_f64(value, &d);
+    spi_value_as_bool(value, &b);
+    if (spi_value_as_string(value, &s) && s.bytes) {
         sink = (unsigned char)(s.text[0] ^ s.text[s.bytes - 1]);
     }
-    if (spi_gguf_strings(value, &iterator)) {
-        while (spi_gguf_next(&iterator, &s)) {
+    if (spi_value_strings(value, &iterator)) {
+        while (spi_value_next(&iterator, &s)) {
             sink = s.bytes ? (unsigned char)s.text[s.bytes - 1] : 0;
         }
     }
     if (value->count) {
-        spi_gguf_array_i64(value, value->count - 1, &i);
-        spi_gguf_array_f64(value, value->count - 1, &d);
+        spi_value_array_i64(value, value->count - 1, &i);
+        spi_value_array_f64(value, value->count - 1, &d);
     }
 }
 
-static void use_tokenizer(const spi_gguf *gguf) {
+static void use_tokenizer(const spi_source *gguf) {
     static const char text[] = "ab abc <|end|> \xff\xc3\xa9 12\n";
     sp_tokenizer *tokenizer;
     int32_t tokens[128];
@@ -60,7 +60,7 @@ static void use_tokenizer(const spi_gguf *gguf) {
 }
 
 /* What model.c does when it opens a file: numbers, weights by name, the tape; which must then be well formed. */
-static void use_model(const spi_gguf *gguf) {
+static void use_model(const spi_source *gguf) {
     spi_hparams hparams;
     spi_recorder recorder;
     sp_error error;
@@ -89,20 +89,20 @@ static void use_model(const spi_gguf *gguf) {
     spi_recorder_free(&recorder);
 }
 
-static void plan_tensors(const spi_gguf *gguf) {
+static void plan_tensors(const spi_source *gguf) {
     spi_plan plan;
     for (uint32_t i = 0; spi_mix_at(i); i++) {
         if (spi_plan_make(gguf, spi_mix_at(i)->name, i % 2, &plan, NULL)) {
             continue;
         }
-        for (uint64_t t = 0; t < spi_gguf_tensor_count(gguf) && t < 64; t++) {
-            sink = (unsigned char)spi_plan_type(&plan, spi_gguf_tensor_at(gguf, t));
+        for (uint64_t t = 0; t < spi_source_tensor_count(gguf) && t < 64; t++) {
+            sink = (unsigned char)spi_plan_type(&plan, spi_source_tensor_at(gguf, t));
         }
     }
 }
 
 /* Rows are aligned as the file's data are, which lie anywhere here: a block is copied out. */
-static void decode_first_block(const spi_gguf_tensor *tensor) {
+static void decode_first_block(const spi_source_tensor *tensor) {
     uint32_t elements = sp_dtype_block_elements((sp_dtype)tensor->type);
     _Alignas(8) unsigned char block[256];
     float values[256];
@@ -112,17 +112,17 @@ static void decode_first_block(const spi_gguf_tensor *tensor) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    spi_gguf *gguf;
+    spi_source *gguf;
     sp_error error;
     if (spi_gguf_parse(data, size, "fuzz", &gguf, &error)) {
         return 0;
     }
-    for (uint64_t i = 0; i < spi_gguf_value_count(gguf); i++) {
-        read_value(spi_gguf_value_at(gguf, i));
-        sink = (unsigned char)spi_gguf_value_bytes(spi_gguf_value_at(gguf, i));
+    for (uint64_t i = 0; i < spi_source_value_count(gguf); i++) {
+        read_value(spi_source_value_at(gguf, i));
+        sink = (unsigned char)spi_gguf_value_bytes(spi_source_value_at(gguf, i));
     }
-    for (uint64_t i = 0; i < spi_gguf_tensor_count(gguf); i++) {
-        const spi_gguf_tensor *tensor = spi_gguf_tensor_at(gguf, i);
+    for (uint64_t i = 0; i < spi_source_tensor_count(gguf); i++) {
+        const spi_source_tensor *tensor = spi_source_tensor_at(gguf, i);
         if (tensor->bytes) {
             const unsigned char *bytes = tensor->data;
             sink = (unsigned char)(bytes[0] ^ bytes[tensor->bytes - 1]);
@@ -132,6 +132,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     use_tokenizer(gguf);
     use_model(gguf);
     plan_tensors(gguf);
-    spi_gguf_close(gguf);
+    spi_source_close(gguf);
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "gguf/gguf.h"
 #include "tokenizer/tokenizer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -15,12 +16,12 @@ static const sp_tokenizer *open_one(unsigned index) {
     static sp_tokenizer *opened[4];
     if (!opened[index]) {
         char path[1024];
-        spi_gguf *gguf;
+        spi_source *gguf;
         snprintf(path, sizeof path, "%s/tests/golden/%s", SPI_FUZZ_SOURCE, files[index]);
         if (spi_gguf_open(path, &gguf, NULL) || spi_tokenizer_create(gguf, &opened[index], NULL)) {
             abort();
         }
-        spi_gguf_close(gguf);
+        spi_source_close(gguf);
     }
     return opened[index];
 }

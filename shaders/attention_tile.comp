@@ -2,7 +2,7 @@
 // (arXiv:2205.14135): q and the weights of tokens are rounded to f16, sums are f32.
 //
 // A work group has 64 queries: HEADS heads that share a KV head, of 64 / HEADS rows. A subgroup of 32 has 16 of them and
-// works by itself: scores of a KV block to shared memory, their weights, products with v; k and v are read where
+// works by itself: scores of a KV block to shared memory, weights in their place, products with v; k and v are read where
 // they lie. COOPERATIVE as in matrix.comp; else invocations compute the same, a query and half of the columns each.
 // variants: attention_tile_64_1=-DDIM=64,-DHEADS=1,-DCOOPERATIVE=0 attention_tile_64_4=-DDIM=64,-DHEADS=4,-DCOOPERATIVE=0 attention_tile_64_8=-DDIM=64,-DHEADS=8,-DCOOPERATIVE=0 attention_tile_128_1=-DDIM=128,-DHEADS=1,-DCOOPERATIVE=0 attention_tile_128_4=-DDIM=128,-DHEADS=4,-DCOOPERATIVE=0 attention_tile_128_8=-DDIM=128,-DHEADS=8,-DCOOPERATIVE=0 attention_tile_c64_1=-DDIM=64,-DHEADS=1,-DCOOPERATIVE=1 attention_tile_c64_4=-DDIM=64,-DHEADS=4,-DCOOPERATIVE=1 attention_tile_c64_8=-DDIM=64,-DHEADS=8,-DCOOPERATIVE=1 attention_tile_c128_1=-DDIM=128,-DHEADS=1,-DCOOPERATIVE=1 attention_tile_c128_4=-DDIM=128,-DHEADS=4,-DCOOPERATIVE=1 attention_tile_c128_8=-DDIM=128,-DHEADS=8,-DCOOPERATIVE=1
 #version 450
@@ -12,15 +12,10 @@
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
 #extension GL_KHR_shader_subgroup_basic : require
-#extension GL_EXT_shader_16bit_storage : require
 #endif
 layout(local_size_x = 128) in;
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
-#if COOPERATIVE
-layout(std430, binding = 2) readonly buffer Blocks { f16vec2 blocks[]; }; // of the matrices' own type: see matrix.comp
-#else
 layout(std430, binding = 2) readonly buffer Blocks { uvec4 blocks[]; }; // eight f16
-#endif
 layout(std430, binding = 4) readonly buffer Q { vec4 q[]; };
 layout(std430, binding = 6) writeonly buffer Dst { float dst[]; };
 layout(push_constant) uniform Push {
@@ -33,34 +28,9 @@ layout(push_constant) uniform Push {
 const float LOWEST = -3.0e38;
 const uint EIGHTS = uint(DIM) / 8u, Q_STRIDE = EIGHTS + 1u; // of a query, in eights
 const uint ROW = 68u;                                       // words of a query's scores: no two in the same banks
-const uint PAIRS = 36u; // words of a query's weights
-shared float scores[64u * ROW];
-shared float row_values[64];
-#if COOPERATIVE
-shared f16vec2 queries[64u * Q_STRIDE * 4u], weights[64u * PAIRS];
-shared f16vec2 tail[4u * 128u]; // of a subgroup: a part of v without what stands behind the last token
-
-void put_query(uint at, uvec4 eight) {
-    [[unroll]] for (uint i = 0u; i < 4u; i++) {
-        queries[4u * at + i] = unpackFloat2x16(eight[i]);
-    }
-}
-
-void put_weights(uint at, vec2 pair) {
-    weights[at] = f16vec2(pair);
-}
-#else
 shared uvec4 queries[64u * Q_STRIDE];
-shared uint weights[64u * PAIRS];
-
-void put_query(uint at, uvec4 eight) {
-    queries[at] = eight;
-}
-
-void put_weights(uint at, vec2 pair) {
-    weights[at] = packHalf2x16(pair);
-}
-#endif
+shared uint scores[64u * ROW]; // f32; then weights, two f16 a word
+shared float row_values[64];
 
 float cap(float score) {
     if (p.softcap <= 0.0) {
@@ -89,8 +59,7 @@ void load_queries(uint row_first, uint row_count, uint head_first, uint head_cou
         uint row = row_first + min(m / uint(HEADS), row_count - 1u), head = head_first + min(m % uint(HEADS), head_count - 1u);
         uint at = (row * p.stride + head * uint(DIM)) / 4u + 2u * e;
         vec4 a = q[at] * p.scale, b = q[at + 1u] * p.scale;
-        put_query(m * Q_STRIDE + e,
-                  uvec4(halves_of(a.x, a.y), halves_of(a.z, a.w), halves_of(b.x, b.y), halves_of(b.z, b.w)));
+        queries[m * Q_STRIDE + e] = uvec4(halves_of(a.x, a.y), halves_of(a.z, a.w), halves_of(b.x, b.y), halves_of(b.z, b.w));
     }
 }
 
@@ -100,6 +69,9 @@ void load_queries(uint row_first, uint row_count, uint head_first, uint head_cou
 #define RIGHT      coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseB>
 #define TOGETHER() subgroupBarrier()
 SUM_MATRIX outputs[DIM / 16];
+// A subgroup's factors of its rows, for each column; or a part of v without what stands behind the last token.
+shared uint broadcast[4 * 256];
+
 void clear() {
     [[unroll]] for (uint i = 0u; i < uint(DIM) / 16u; i++) {
         outputs[i] = SUM_MATRIX(0.0);
@@ -112,22 +84,21 @@ void score(uint group, uint k_at) {
         [[unroll]] for (uint e = 0u; e < EIGHTS; e += 2u) {
             LEFT own;
             RIGHT k;
-            coopMatLoad(own, queries, 4u * (group * 16u * Q_STRIDE + e), 4u * Q_STRIDE, gl_CooperativeMatrixLayoutRowMajor);
-            coopMatLoad(k, blocks, 4u * (k_at + 16u * t * EIGHTS + e), 4u * EIGHTS, gl_CooperativeMatrixLayoutColumnMajor);
+            coopMatLoad(own, queries, group * 16u * Q_STRIDE + e, Q_STRIDE, gl_CooperativeMatrixLayoutRowMajor);
+            coopMatLoad(k, blocks, k_at + 16u * t * EIGHTS + e, EIGHTS, gl_CooperativeMatrixLayoutColumnMajor);
             sum = coopMatMulAdd(own, k, sum);
         }
         coopMatStore(sum, scores, group * 16u * ROW + 16u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
     }
 }
 
-// The scores' place is free by now: a factor for each column.
 void multiply(uint group, uint lane) {
     for (uint i = lane; i < 256u; i += 32u) {
-        scores[(group * 16u + i / 16u) * ROW + i % 16u] = row_values[group * 16u + i / 16u];
+        broadcast[group * 256u + i] = floatBitsToUint(row_values[group * 16u + i / 16u]);
     }
     TOGETHER();
     SUM_MATRIX factors;
-    coopMatLoad(factors, scores, group * 16u * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
+    coopMatLoad(factors, broadcast, group * 256u, 16u, gl_CooperativeMatrixLayoutRowMajor);
     [[unroll]] for (uint i = 0u; i < uint(DIM) / 16u; i++) {
         outputs[i] = outputs[i] * factors;
     }
@@ -137,23 +108,24 @@ void multiply(uint group, uint lane) {
 void add_values(uint group, uint lane, uint v_at, uint tokens) {
     multiply(group, lane);
     [[unroll]] for (uint t = 0u; t < 4u; t++) {
-        LEFT own;
-        coopMatLoad(own, weights, group * 16u * PAIRS + 8u * t, PAIRS, gl_CooperativeMatrixLayoutRowMajor);
+        LEFT weights;
+        coopMatLoad(weights, scores, group * 16u * ROW + 8u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
         [[unroll]] for (uint i = 0u; i < uint(DIM) / 16u; i++) {
             RIGHT v;
-            uint at = 4u * (v_at + 16u * t * EIGHTS + 2u * i);
             if (16u * t + 16u <= tokens) {
-                coopMatLoad(v, blocks, at, 4u * EIGHTS, gl_CooperativeMatrixLayoutRowMajor);
+                coopMatLoad(v, blocks, v_at + 16u * t * EIGHTS + 2u * i, EIGHTS, gl_CooperativeMatrixLayoutRowMajor);
             } else {
-                for (uint k = lane; k < 128u; k += 32u) {
-                    bool there = 16u * t + k / 8u < tokens;
-                    tail[group * 128u + k] = there ? blocks[at + k / 8u * 4u * EIGHTS + k % 8u] : f16vec2(0.0);
-                }
+                uint token = 16u * t + lane / 2u, at = group * 256u + 4u * lane;
+                uvec4 eight = token < tokens ? blocks[v_at + token * EIGHTS + 2u * i + lane % 2u] : uvec4(0u);
+                broadcast[at] = eight.x;
+                broadcast[at + 1u] = eight.y;
+                broadcast[at + 2u] = eight.z;
+                broadcast[at + 3u] = eight.w;
                 TOGETHER();
-                coopMatLoad(v, tail, group * 128u, 8u, gl_CooperativeMatrixLayoutRowMajor);
+                coopMatLoad(v, broadcast, group * 256u, 8u, gl_CooperativeMatrixLayoutRowMajor);
                 TOGETHER();
             }
-            outputs[i] = coopMatMulAdd(own, v, outputs[i]);
+            outputs[i] = coopMatMulAdd(weights, v, outputs[i]);
         }
     }
 }
@@ -176,7 +148,7 @@ void score(uint group, uint k_at) {
             uvec4 own = queries[m * Q_STRIDE + e], k = blocks[k_at + t * EIGHTS + e];
             sum += dot(low_half(own), low_half(k)) + dot(high_half(own), high_half(k));
         }
-        scores[m * ROW + t] = sum;
+        scores[m * ROW + t] = floatBitsToUint(sum);
     }
 }
 
@@ -190,7 +162,7 @@ void add_values(uint group, uint lane, uint v_at, uint tokens) {
     multiply(group, lane);
     uint m = gl_LocalInvocationIndex / 2u, e_first = gl_LocalInvocationIndex % 2u * (EIGHTS / 2u);
     for (uint t = 0u; t < tokens; t++) {
-        vec2 pair = unpackHalf2x16(weights[m * PAIRS + t / 2u]);
+        vec2 pair = unpackHalf2x16(scores[m * ROW + t / 2u]);
         float weight = (t & 1u) == 0u ? pair.x : pair.y;
         [[unroll]] for (uint e = 0u; e < EIGHTS / 2u; e++) {
             uvec4 v = blocks[v_at + t * EIGHTS + e_first + e];
@@ -233,20 +205,21 @@ void main() {
         [[unroll]] for (uint i = 0u; i < 32u; i++) {
             uint token = block * 64u + half_at + i;
             bool seen = token <= position && token >= first;
-            own[i] = seen ? cap(scores[m * ROW + half_at + i]) : LOWEST;
+            own[i] = seen ? cap(uintBitsToFloat(scores[m * ROW + half_at + i])) : LOWEST;
             top = max(top, own[i]);
         }
+        row_values[m] = LOWEST;
         TOGETHER();
         // The two halves' maxima, through memory: any subgroup will do.
-        scores[m * ROW + 64u + lane % 2u] = top;
+        scores[m * ROW + 64u + lane % 2u] = floatBitsToUint(top);
         TOGETHER();
-        top = max(scores[m * ROW + 64u], scores[m * ROW + 65u]);
+        top = max(uintBitsToFloat(scores[m * ROW + 64u]), uintBitsToFloat(scores[m * ROW + 65u]));
         float shrink = exp(highest - top), part = 0.0;
         highest = top;
         [[unroll]] for (uint i = 0u; i < 32u; i += 2u) {
             float a = own[i] > LOWEST ? exp(own[i] - top) : 0.0, b = own[i + 1u] > LOWEST ? exp(own[i + 1u] - top) : 0.0;
             part += a + b;
-            put_weights(m * PAIRS + half_at / 2u + i / 2u, vec2(a, b));
+            scores[m * ROW + half_at / 2u + i / 2u] = packHalf2x16(vec2(a, b));
         }
         sum = fma(sum, shrink, part);
         row_values[m] = shrink;
@@ -255,9 +228,9 @@ void main() {
         add_values(group, lane, v_at + block * width, min(tile_end - block * 64u, 64u));
         TOGETHER();
     }
-    scores[m * ROW + 64u + lane % 2u] = sum;
+    scores[m * ROW + 64u + lane % 2u] = floatBitsToUint(sum);
     TOGETHER();
-    row_values[m] = 1.0 / (scores[m * ROW + 64u] + scores[m * ROW + 65u]);
+    row_values[m] = 1.0 / (uintBitsToFloat(scores[m * ROW + 64u]) + uintBitsToFloat(scores[m * ROW + 65u]));
     TOGETHER();
 #if COOPERATIVE
     [[unroll]] for (uint i = 0u; i < uint(DIM) / 16u; i++) {
@@ -267,7 +240,7 @@ void main() {
             uint own_m = group * 16u + k / 16u, row = own_m / uint(HEADS), head = own_m % uint(HEADS);
             if (row < row_count && head < head_count) {
                 dst[(row_first + row) * p.stride + (head_first + head) * uint(DIM) + 16u * i + k % 16u] =
-                    scores[own_m * ROW + k % 16u] * row_values[own_m];
+                    uintBitsToFloat(scores[own_m * ROW + k % 16u]) * row_values[own_m];
             }
         }
         TOGETHER();

@@ -14,6 +14,7 @@ layout(push_constant) uniform Push {
     uint dst_stride;
     uint rows_word;
     float scale;
+    uint step_words, affine; // of affine types: weights_affine.glsl
 } p;
 #include "weights.glsl"
 

@@ -5,7 +5,7 @@
 // rows, so that eight of them read 128 bytes side by side; a subgroup adds up its slices by shuffles, the group by shared
 // memory. The factor of the norm is the same for a whole row of x: it is found on the way and multiplied in at the end,
 // so that nothing has to wait for it.
-// types: gemv_1=-DROWS=1,-DGATED=0 gemv_4=-DROWS=4,-DGATED=0 gemv_8=-DROWS=8,-DGATED=0 gemv_gated=-DROWS=1,-DGATED=1
+// fast types: gemv_1=-DROWS=1,-DGATED=0 gemv_4=-DROWS=4,-DGATED=0 gemv_8=-DROWS=8,-DGATED=0 gemv_gated=-DROWS=1,-DGATED=1
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require

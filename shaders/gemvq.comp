@@ -5,7 +5,7 @@
 // Every work group rounds all of x for itself, into shared memory: x is small and near, and a pass of its own would cost a
 // barrier. The weights' first units are asked for before that. A group of 8 * SLICES invocations has eight rows of the
 // weight, and takes others when it is done: few slices where there are many rows, so that little has to be put together. Not for Metal, which has no such instruction.
-// types: gemvq=-DGATED=0 gemvq_gated=-DGATED=1
+// fast types: gemvq=-DGATED=0 gemvq_gated=-DGATED=1
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require

@@ -1,18 +1,20 @@
 // kv_store.comp - rows of k and v to the sessions' blocks as f16; where the device has blocks of its own, to these and to
 // the region.
+// variants: kv_store=-DMIRROR=0 kv_store_mirrored=-DMIRROR=1
 #version 450
 #extension GL_GOOGLE_include_directive : require
 layout(local_size_x = 64) in;
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
 layout(std430, binding = 2) writeonly buffer Blocks { uint blocks[]; };     // two f16 a word
-layout(std430, binding = 3) writeonly buffer Mirrored { uint mirrored[]; }; // the region's, if `mirror`
+#if MIRROR
+layout(std430, binding = 3) writeonly buffer Mirrored { uint mirrored[]; }; // the region's
+#endif
 layout(std430, binding = 4) readonly buffer K { uint k[]; };
 layout(std430, binding = 5) readonly buffer V { uint v[]; };
 layout(push_constant) uniform Push {
     uint row_first, stride, kv_heads, head_dim;
     uint rows_word, block_words, layer_word;
     uint block_first, block_end, base_word; // of this span
-    uint mirror;
 } p;
 #include "half.glsl"
 
@@ -31,7 +33,7 @@ void main() {
               p.layer_word + (head * 64u + position % 64u) * head_pairs + pair % head_pairs;
     uint word = to_half(low) | to_half(high) << 16;
     blocks[to] = word;
-    if (p.mirror != 0u) {
-        mirrored[to] = word;
-    }
+#if MIRROR
+    mirrored[to] = word;
+#endif
 }

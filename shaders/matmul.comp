@@ -22,6 +22,7 @@ layout(push_constant) uniform Push {
     uint flags;              // 1 accumulate, 2 bias, 4 head
     uint outs_word;
     float scale, softcap; // head
+    uint step_words, affine; // of affine types: weights_affine.glsl
 } p;
 #include "weights.glsl"
 

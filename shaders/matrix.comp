@@ -3,7 +3,7 @@
 //
 // COOPERATIVE: a subgroup of 32 has WM x 32 of the tile, in matrices of 16 x 16 (SPV_KHR_cooperative_matrix); built by a
 // newer compiler than the others, and not for Metal. Else an invocation has some rows and columns, and any device will do.
-// types: matrix_64=-DTILE=64,-DCOOPERATIVE=0
+// fast types: matrix_64=-DTILE=64,-DCOOPERATIVE=0
 // cooperative types: matrix_c64=-DTILE=64,-DCOOPERATIVE=1 matrix_c128=-DTILE=128,-DCOOPERATIVE=1
 #version 450
 #extension GL_EXT_control_flow_attributes : require
@@ -42,34 +42,8 @@ const uint STRIDE = DEPTH / 8u + 1u;               // of a tile's row in eights,
 const uint UNIT_ELEMENTS = 4u * UNIT_PARTS, TILE_UNITS = DEPTH / UNIT_ELEMENTS; // of a row
 const uint UNITS_ALL = uint(TILE) * TILE_UNITS, LOADS = (UNITS_ALL + THREADS - 1u) / THREADS;
 const uint X_LOADS = uint(TILE) * (DEPTH / 8u) / THREADS;
-#if COOPERATIVE
-// Of the matrices' own type: as words, a driver takes them apart one by one, which costs ten times what loading them does.
-shared f16vec2 w_tile[uint(TILE) * STRIDE * 4u];
-shared f16vec2 x_tile[uint(TILE) * STRIDE * 4u];
-
-void put_w(uint at, uvec4 eight) {
-    [[unroll]] for (uint i = 0u; i < 4u; i++) {
-        w_tile[4u * at + i] = unpackFloat2x16(eight[i]);
-    }
-}
-
-void put_x(uint at, uvec4 eight) {
-    [[unroll]] for (uint i = 0u; i < 4u; i++) {
-        x_tile[4u * at + i] = unpackFloat2x16(eight[i]);
-    }
-}
-#else
 shared uvec4 w_tile[uint(TILE) * STRIDE];
 shared uvec4 x_tile[uint(TILE) * STRIDE];
-
-void put_w(uint at, uvec4 eight) {
-    w_tile[at] = eight;
-}
-
-void put_x(uint at, uvec4 eight) {
-    x_tile[at] = eight;
-}
-#endif
 
 // What is on its way from memory to the tiles.
 uvec4 next_w[LOADS], next_scales[LOADS], next_x[X_LOADS];
@@ -118,7 +92,7 @@ void put(uint k) {
         uint unit_index = k / UNIT_ELEMENTS + u, at = row * STRIDE + u * UNIT_ELEMENTS / 8u;
         bool there = unit_index < p.row_units;
 #if TYPE == F16
-        put_w(at, next_w[l]);
+        w_tile[at] = next_w[l];
 #else
         step_head = next_head[l];
         step_scales = next_scales[l];
@@ -131,13 +105,13 @@ void put(uint k) {
             high = fma(high, vec4(scale.x), vec4(scale.y));
 #endif
             uvec4 eight = uvec4(packHalf2x16(low.xy), packHalf2x16(low.zw), packHalf2x16(high.xy), packHalf2x16(high.zw));
-            put_w(at + pair, there ? eight : uvec4(0u));
+            w_tile[at + pair] = there ? eight : uvec4(0u);
         }
 #endif
     }
     [[unroll]] for (uint l = 0u; l < X_LOADS; l++) {
         uint i = gl_LocalInvocationIndex + l * THREADS;
-        put_x(i / (DEPTH / 8u) * STRIDE + i % (DEPTH / 8u), next_x[l]);
+        x_tile[i / (DEPTH / 8u) * STRIDE + i % (DEPTH / 8u)] = next_x[l];
     }
 }
 
@@ -188,12 +162,11 @@ void main() {
             coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA> w;
             coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseB> columns[NS];
             [[unroll]] for (uint n = 0u; n < NS; n++) {
-                coopMatLoad(columns[n], x_tile, 4u * ((warp_row + 16u * n) * STRIDE + at), 4u * STRIDE,
+                coopMatLoad(columns[n], x_tile, (warp_row + 16u * n) * STRIDE + at, STRIDE,
                             gl_CooperativeMatrixLayoutColumnMajor);
             }
             [[unroll]] for (uint m = 0u; m < MS; m++) {
-                coopMatLoad(w, w_tile, 4u * ((warp_o + 16u * m) * STRIDE + at), 4u * STRIDE,
-                            gl_CooperativeMatrixLayoutRowMajor);
+                coopMatLoad(w, w_tile, (warp_o + 16u * m) * STRIDE + at, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
                 [[unroll]] for (uint n = 0u; n < NS; n++) {
                     sums[m * NS + n] = coopMatMulAdd(w, columns[n], sums[m * NS + n]);
                 }

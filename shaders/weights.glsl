@@ -20,6 +20,12 @@
 #define Q5_K 13
 #define Q6_K 14
 #define IQ4_XS 15
+#define AFFINE2 16
+#define AFFINE3 17
+#define AFFINE4 18
+#define AFFINE5 19
+#define AFFINE6 20
+#define AFFINE8 21
 
 // A kernel that has two weights says which one it means.
 #ifndef SCALE_WORD
@@ -59,8 +65,10 @@ vec4 values_of(uvec4 n) {
 #include "weights_plain.glsl"
 #elif TYPE <= MXFP4
 #include "weights_32.glsl"
-#else
+#elif TYPE <= IQ4_XS
 #include "weights_256.glsl"
+#else
+#include "weights_affine.glsl"
 #endif
 
 const uint SUB_PARTS = UNIT_PARTS / UNIT_SUBS;

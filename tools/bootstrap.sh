@@ -3,17 +3,22 @@
 # library out of its PyPI wheel, checked by hash, into .deps/. Needs root or sudo only if a package is missing.
 # With --headers also Wasmtime's official C headers, out of a crate (needs cargo): a test then holds our declarations
 # of them against those. With --cuda also NVIDIA's compiler, out of PyPI wheels, for -DSAMEPAGE_CUDA=ON on a machine
-# that has no CUDA toolkit.
+# that has no CUDA toolkit. With --arm what make test-arm needs: see tools/bootstrap_arm.sh.
+# With --mlx MLX and mlx-lm, for golden numbers and for comparing with them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(
     gcc cmake ninja-build pkg-config git python3 python3-pip python3-venv unzip
     clang lld wasi-libc libclang-rt-14-dev-wasm32 # guests
-    libpcre2-dev libxxhash-dev libcjson-dev libsodium-dev libsqlite3-dev # libraries
+    libpcre2-dev libutf8proc-dev libxxhash-dev libcjson-dev libsodium-dev libsqlite3-dev # libraries
     libvulkan-dev libvulkan1 mesa-vulkan-drivers glslc spirv-tools # the Vulkan device; Mesa's software driver
+    spirv-cross g++ # Metal's kernels; their translation for the tests
     libcmocka-dev clang-format clang-tidy libclang-rt-14-dev llvm # tests, lint, fuzzing
 )
+if [ "${1:-}" = --arm ]; then
+    packages+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user dpkg-dev make tcl)
+fi
 wasmtime_version=48.0.0
 
 missing=()
@@ -95,6 +100,15 @@ if ! cmp -s tools/glslang.txt .deps/glslang/packages.txt; then
     cp tools/glslang.txt .deps/glslang/packages.txt
 fi
 
+if [ "${1:-}" = --mlx ] && ! cmp -s tools/requirements-mlx.txt .deps/venv-mlx/requirements.txt; then
+    echo "bootstrap: fetching MLX"
+    rm -rf .deps/venv-mlx
+    python3 -m venv .deps/venv-mlx
+    .deps/venv-mlx/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --require-hashes -r tools/requirements-mlx.txt
+    cp tools/requirements-mlx.txt .deps/venv-mlx/requirements.txt
+fi
+
 # numpy and gguf, for the tests that hold our numbers against an evaluation in double.
 if ! cmp -s tools/requirements-test.txt .deps/venv/requirements.txt; then
     echo "bootstrap: fetching numpy and gguf for the tests"
@@ -103,4 +117,8 @@ if ! cmp -s tools/requirements-test.txt .deps/venv/requirements.txt; then
     .deps/venv/bin/pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
         --require-hashes -r tools/requirements-test.txt
     cp tools/requirements-test.txt .deps/venv/requirements.txt
+fi
+
+if [ "${1:-}" = --arm ]; then
+    tools/bootstrap_arm.sh
 fi

@@ -8,7 +8,11 @@ model=models/samepage-demo-q8_0.gguf
 echo
 echo "── 1. The links: one mapping as guest memory, host pointer and device buffer ──"
 echo
-"$samepage" doctor
+if [ "$(uname)" = Darwin ]; then # the figures that we have nobody to measure: docs/apple.md
+    "$samepage" doctor --full -m "$model"
+else
+    "$samepage" doctor
+fi
 
 echo
 echo "── 2. A conversation: a guest, its logits and its KV cache in its own linear memory ──"

@@ -14,6 +14,9 @@ if [ ! -f build/compile_commands.json ]; then
     echo "lint: clang-tidy reads build/compile_commands.json: build first (make)" >&2
     exit 1
 fi
-git ls-files 'src/*.c' 'apps/*.c' ':!apps/guests' ':!src/device/cuda' |
+# Files for other systems and processors are not in that list; make test-arm compiles them.
+git ls-files 'src/*.c' 'apps/*.c' ':!apps/guests' ':!src/device/cuda' | while read -r file; do
+    if grep >/dev/null "/$file\"" build/compile_commands.json; then echo "$file"; fi
+done |
     xargs -P "$(nproc)" -n 8 clang-tidy -p build --quiet >build/clang-tidy.log 2>/dev/null || { cat build/clang-tidy.log; exit 1; }
 echo "lint: ok"

@@ -25,7 +25,8 @@ What scripts read:
 
 - `doctor --json`: `devices`, each with `name`, `link`, `matmul_elements`, `matmul_wrong`, `rss_delta_bytes` (what linking
   16 MiB and computing in it added), `copied_bytes` (that the device copied explicitly), `copying_rss_delta_bytes` (the
-  same with a second buffer), times in `_us`; or `error`, if it cannot be opened.
+  same with a second buffer), times in `_us`; or `error`, if it cannot be opened. With `--full -m`, `restoring`: what 24
+  tokens cost to compute, to save, to restore and to go on from, and whether the same tokens followed.
 - `bench --json`: `rows`, each with `device`, `model_type`, `test`, `threads`, `through` ("guest" or "native"),
   `tokens_per_s` (median) and its deviation, `read_gb_per_s` (of this machine's memory, measured just before; null where
   the weights are not in it) and `fraction_of_bandwidth` (null for prompts, which are bound by arithmetic); and

@@ -7,13 +7,13 @@ cd "$(dirname "$0")/.."
 tier=${1:-short}
 jobs=${JOBS:-$(nproc)}
 
-run() { # preset, ctest arguments
-    local preset=$1 folder=build
-    shift
+run() { # preset, targets, ctest arguments
+    local preset=$1 targets=$2 folder=build
+    shift 2
     [ "$preset" = release ] || folder=build/$preset
     cmake --preset "$preset" >/dev/null
-    cmake --build "$folder" -j "$jobs" | tail -n 1
-    echo "== $preset =="
+    cmake --build "$folder" -j "$jobs" --target $targets | tail -n 1
+    echo "== $preset, after $SECONDS s =="
     ctest --test-dir "$folder" --output-on-failure -j "$jobs" "$@"
 }
 
@@ -30,16 +30,23 @@ if [ "$tier" = long ] && command -v cargo >/dev/null; then
 fi
 cmake --preset clang >/dev/null # everything once more with the other compiler: for its warnings, nothing is run
 cmake --build build/clang -j "$jobs" | tail -n 1
-run release
-run asan -LE e2e
+run release all
+run asan tests/all -LE e2e
 # Threads are in the pool, the cpu device, quantising, and around the engine: its clock, its jobs, Wasmtime's for compiling and
 # for streams (tests/support/tsan.supp says what is not seen of these). Left out for their time: stores, prompt lookup,
 # actors, sessions, Vulkan.
-run tsan -R 'pool|ops_cpu|quantise|guest_(run|crowd|jobs|memory|wasi)$'
+threaded="pool ops_cpu quantise guest_run guest_crowd guest_jobs guest_memory guest_wasi"
+run tsan "$(printf 'test_%s ' $threaded)" -R "test_(${threaded// /|})\$"
 if [ "$tier" = long ]; then
-    SAMEPAGE_FAULT_RUNS=100 ctest --test-dir build --output-on-failure -R fault/test_actor # more than 500 runs
-    run debug
-    run asan
+    SAMEPAGE_OPS_FULL=1 ctest --test-dir build --output-on-failure -R ops/test_ops_metal
+    SAMEPAGE_FAULT_RUNS=100 ctest --test-dir build --output-on-failure -R 'fault/test_(actor|power)' # thousands of runs
+    run debug all
+    export SAMEPAGE_TEST_LONG=1
+    run asan all
+    run tsan "$(printf 'test_%s ' $threaded)" -R "test_(${threaded// /|})\$"
     tools/fuzz.sh 120
     tools/oracle.sh
+    if command -v npm >/dev/null; then
+        tools/vocabularies.sh # the tokeniser on published vocabularies, whole
+    fi
 fi

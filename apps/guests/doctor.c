@@ -6,6 +6,7 @@
  *   run_matmul() -> i32   how many of the 16,384 elements are wrong, or a negative status
  *   matmul_ns() -> i64    how long the latest product took
  *   product() -> i32      address of the product, so that the host can look at the same bytes
+ *   product_hash() -> i32 FNV-1a of its bytes as the guest reads them
  */
 #include <stdint.h>
 #include <string.h>
@@ -45,6 +46,7 @@ static int32_t count_wrong(void) {
 __attribute__((export_name("run_matmul"))) int32_t run_matmul(void);
 __attribute__((export_name("matmul_ns"))) int64_t matmul_ns(void);
 __attribute__((export_name("product"))) uint32_t product(void);
+__attribute__((export_name("product_hash"))) uint32_t product_hash(void);
 
 int32_t run_matmul(void) {
     fill();
@@ -60,6 +62,15 @@ int64_t matmul_ns(void) {
 
 uint32_t product(void) {
     return (uint32_t)(uintptr_t)c;
+}
+
+uint32_t product_hash(void) {
+    const uint8_t *bytes = (const uint8_t *)c;
+    uint32_t hash = 2166136261u;
+    for (uint32_t i = 0; i < sizeof c; i++) {
+        hash = (hash ^ bytes[i]) * 16777619u;
+    }
+    return hash;
 }
 
 int main(void) {

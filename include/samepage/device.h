@@ -51,7 +51,7 @@ typedef struct sp_device_options {
  * driver: such a device is not listed. */
 SP_EXPORT sp_status sp_device_list(sp_device_info *infos, size_t capacity, size_t *count, sp_error *error);
 
-/* Opens by name: "cpu", "vulkan", "vulkan:N", "cuda", "cuda:N", or "auto" for the best hardware there is. options may be NULL.
+/* Opens by name: "cpu", "vulkan", "vulkan:N", "cuda", "cuda:N", "metal", or "auto" for the best hardware there is. options may be NULL.
  * SP_NO_DEVICE names the devices that there are. */
 SP_EXPORT sp_status sp_device_open(const char *name, const sp_device_options *options, sp_device **device,
                                    sp_error *error);
@@ -67,6 +67,9 @@ typedef struct sp_device_counters {
     uint64_t copied_bytes; /* explicitly copied between a region and the device: 0 unless a link is `copied`, or
                               `mirrored` and the host wrote blocks */
     uint64_t linked_bytes; /* of regions, at present */
+    /* metal: of loaded weights, what is computed on where the file is mapped, and what was copied into buffers of the
+     * device's own because it lies in no file or not on whole pages of it; both 0 elsewhere */
+    uint64_t weights_in_place_bytes, weights_own_bytes;
 } sp_device_counters;
 SP_EXPORT void sp_device_get_counters(const sp_device *device, sp_device_counters *counters);
 

@@ -1,7 +1,7 @@
 /* samepage/dtype.h - the number formats of weights.
  *
  * Values are those of GGUF's ggml_type (github.com/ggml-org/ggml, docs/gguf.md), so that a file's field needs no
- * translation. A type that is not in this list is refused at load, by name where the name is known.
+ * translation. A type that is not in these lists is refused at load, by name where the name is known.
  */
 #ifndef SAMEPAGE_DTYPE_H
 #define SAMEPAGE_DTYPE_H
@@ -34,13 +34,24 @@ extern "C" {
     X(SP_BF16, 30, "BF16", 1, 2)                                                                                       \
     X(SP_MXFP4, 39, "MXFP4", 32, 17)
 
+/* MLX's affine quantisation (github.com/ml-explore/mlx, mx.quantize), which GGUF has no numbers for: the value is the code
+ * times a scale plus a bias, both shared by a group of 32, 64 or 128 neighbours. Codes are a stream of bits, the first in the
+ * lowest ones; scales and biases lie beside them, in F32, F16 or BF16. The bytes are those of the codes. */
+#define SP_AFFINE_LIST(X)                                                                                              \
+    X(SP_AFFINE2, 1002, "AFFINE2", 32, 8)                                                                              \
+    X(SP_AFFINE3, 1003, "AFFINE3", 32, 12)                                                                             \
+    X(SP_AFFINE4, 1004, "AFFINE4", 32, 16)                                                                             \
+    X(SP_AFFINE5, 1005, "AFFINE5", 32, 20)                                                                             \
+    X(SP_AFFINE6, 1006, "AFFINE6", 32, 24)                                                                             \
+    X(SP_AFFINE8, 1008, "AFFINE8", 32, 32)
+
 typedef enum sp_dtype {
 #define X(name, value, text, elements, bytes) name = value,
-    SP_DTYPE_LIST(X)
+    SP_DTYPE_LIST(X) SP_AFFINE_LIST(X)
 #undef X
 } sp_dtype;
 
-/* NULL, 0 and 0 for a value that is not in the list. */
+/* NULL, 0 and 0 for a value that is in neither list. */
 SP_EXPORT const char *sp_dtype_name(sp_dtype type);
 SP_EXPORT uint32_t sp_dtype_block_elements(sp_dtype type);
 SP_EXPORT uint32_t sp_dtype_block_bytes(sp_dtype type);

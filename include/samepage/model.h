@@ -1,6 +1,6 @@
-/* samepage/model.h - an opened model file: immutable, shared by everything that uses it.
+/* samepage/model.h - an opened model, a GGUF file or a folder: immutable, shared by everything that uses it.
  *
- * The file is mapped, not read. Before a session can run on a device the model is loaded there, once: weights are used
+ * Files are mapped, not read. Before a session can run on a device the model is loaded there, once: weights are used
  * in place, packed or uploaded, whichever that device is best with.
  *
  * Threads: opening and loading are done by one thread; everything that only reads may be called by any number.
@@ -26,8 +26,8 @@ typedef struct sp_model sp_model;
 
 typedef struct sp_model_info {
     char architecture[32]; /* "llama" */
-    char name[96];         /* general.name, or the file's */
-    char type[16];         /* the weight type that most bytes have: "Q8_0" */
+    char name[96];         /* general.name, or the file's or folder's */
+    char type[16];         /* the weight type that most bytes have: "Q8_0", "AFFINE4" */
     uint64_t parameter_count;
     uint64_t file_bytes;
     uint64_t weight_bytes; /* read for each token at decode */
@@ -41,8 +41,8 @@ typedef struct sp_model_info {
 /* Called from the loading thread, now and then and at the end. */
 typedef void (*sp_progress)(void *env, uint64_t done_bytes, uint64_t total_bytes);
 
-/* Opens and checks a GGUF file (docs/models.md lists what is supported). SP_NOT_FOUND, SP_BAD_FILE (says which field),
- * SP_UNSUPPORTED (names the architecture, tensor type, tokenizer or feature). */
+/* Opens and checks a GGUF file, or a folder as Hugging Face and MLX lay it out (config.json, safetensors, tokenizer.json):
+ * docs/models.md lists what is supported. SP_NOT_FOUND, SP_BAD_FILE (says which field), SP_UNSUPPORTED (names the architecture, tensor type, tokenizer or feature). */
 SP_EXPORT sp_status sp_model_open(const char *path, sp_model **model, sp_error *error);
 
 /* Sessions on it must be gone; devices that it was loaded on still open. NULL is allowed. */

@@ -94,9 +94,10 @@ SP_EXPORT sp_status sp_guest_restore(const sp_snapshot *snapshot, sp_module *mod
                                      const sp_guest_options *guest_options, const sp_restore_options *restore_options,
                                      sp_guest **guest, sp_error *error);
 
-/* A second guest that goes on from where the first is, on the same device with the same models: capture and restore, with
- * pages and blocks shared copy-on-write. Give a store for blocks to be shared; for many forks of one state capture once
- * and restore often. guest_options: limits, streams and folders; its device and models are ignored. May be NULL. */
+/* A second guest that goes on from where the first is, on the same device with the same models. Give a store for full blocks
+ * to be shared by mapping. The first fork of a guest that has run since is copied otherwise, which is fastest; from the
+ * second one on forks share an image of it copy-on-write, which the guest keeps until it runs again. guest_options: limits,
+ * streams and folders; its device and models are ignored. May be NULL. */
 SP_EXPORT sp_status sp_guest_fork(sp_guest *guest, sp_store *store, const sp_guest_options *guest_options,
                                   sp_guest **fork, sp_error *error);
 
@@ -125,9 +126,11 @@ SP_EXPORT const void *sp_snapshot_bytes(const sp_snapshot *snapshot, size_t *byt
 /* ---- what changed ---- */
 
 typedef enum sp_tracking {
-    SP_TRACK_AUTO = 0, /* the best that there is */
-    SP_TRACK_FAULTS,   /* the kernel's own record of written pages (userfaultfd and PAGEMAP_SCAN, Linux 6.7) */
-    SP_TRACK_HASHES,   /* a hash of every page, compared: works everywhere, and costs reading all of memory */
+    SP_TRACK_AUTO = 0,   /* the best that there is */
+    SP_TRACK_FAULTS,     /* the kernel's own record of written pages (userfaultfd and PAGEMAP_SCAN, Linux 6.7) */
+    SP_TRACK_HASHES,     /* a hash of every page, compared: works everywhere, and costs reading all of memory */
+    SP_TRACK_PROTECTION, /* pages are read-only until their first write, which a signal handler notes: any POSIX system,
+                            for guests whose modules import neither fd_read nor fd_pread */
 } sp_tracking;
 
 typedef struct sp_tracker_options {

@@ -70,6 +70,17 @@ SP_EXPORT sp_status sp_store_attach_guest(sp_store *store, sp_guest *guest, sp_e
 /* Takes in every full block of a session that the store lacks, now; *block_count is how many it holds of it then. */
 SP_EXPORT sp_status sp_store_take(sp_store *store, sp_session *session, uint32_t *block_count, sp_error *error);
 
+/* Keeps in the folder what a session has behind its full blocks: the rows of the block that is not full and up to 4 rows
+ * of logits, so that a restore of the same tokens computes nothing. Not synced. The one that the session left there before
+ * stays until sp_store_settle_tail, which removes it unless `keep` says that somebody still wants it. A store in memory
+ * keeps none. SP_IO, SP_NO_MEMORY: there is none then, and nothing else is lost. */
+SP_EXPORT sp_status sp_store_take_tail(sp_store *store, sp_session *session, sp_error *error);
+SP_EXPORT void sp_store_settle_tail(sp_store *store, sp_session *session, bool keep);
+
+/* The same for all sessions of a guest that is IDLE. */
+SP_EXPORT sp_status sp_store_take_tails(sp_store *store, sp_guest *guest, sp_error *error);
+SP_EXPORT void sp_store_settle_tails(sp_store *store, sp_guest *guest, bool keep);
+
 /* Blocks of a session's chain are kept by eviction (on) or not (off), for this process and those that come. */
 SP_EXPORT sp_status sp_store_pin(sp_store *store, const sp_session *session, bool on, sp_error *error);
 
@@ -82,6 +93,9 @@ typedef struct sp_store_stats {
     uint64_t copied_blocks; /* given by copying */
     uint64_t taken_blocks;  /* taken in */
     uint64_t evicted_blocks, damaged_blocks;
+    uint64_t
+        tail_bytes; /* of tails in the folder, as far as this process knows; they may have an eighth of bytes_max */
+    uint64_t damaged_tails; /* since open */
 } sp_store_stats;
 SP_EXPORT void sp_store_get_stats(sp_store *store, sp_store_stats *stats);
 
@@ -89,7 +103,7 @@ SP_EXPORT void sp_store_get_stats(sp_store *store, sp_store_stats *stats);
  * half made, and forgets what is gone from the folder. evicted may be NULL. */
 SP_EXPORT sp_status sp_store_gc(sp_store *store, uint64_t bytes_max, uint64_t *evicted_blocks, sp_error *error);
 
-/* Reads every block and compares it with its checksum; damaged ones are dropped, told to the notice, and counted.
+/* Reads every block and tail and compares it with its checksum; damaged ones are dropped, told to the notice, and counted.
  * SP_OK even then: a cache with a hole in it is a cache. */
 SP_EXPORT sp_status sp_store_verify(sp_store *store, uint64_t *damaged_blocks, sp_error *error);
 

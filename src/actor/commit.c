@@ -18,8 +18,11 @@ static sp_status capture(spi_resident *resident, sp_error *error) {
     spi_turn *turn = &resident->turn;
     sp_guest_counters after;
     sp_snapshot_info info;
+    sp_error untaken = {0};
     int64_t begun_ns = spi_clock_ns();
-    sp_capture_options options = {.store = resident->actors->store, .without_module = true};
+    sp_store *store = resident->actors->store;
+    /* Blocks and what is behind them follow in the store. */
+    sp_capture_options options = {.store = store, .without_module = true, .without_cache = store != NULL};
     sp_guest_get_counters(resident->guest, &after);
     turn->figures.handle_ns = (uint64_t)(begun_ns - turn->begun_ns);
     turn->figures.spent = (sp_guest_counters){
@@ -37,6 +40,9 @@ static sp_status capture(spi_resident *resident, sp_error *error) {
                                          : sp_guest_capture(resident->guest, &options, &turn->captured, error);
     if (status) {
         return spi_fail_within(error, "the state of %s cannot be kept", resident->record.name);
+    }
+    if (store && sp_store_take_tails(store, resident->guest, &untaken)) {
+        spi_actors_notice(resident->actors, untaken.message);
     }
     sp_snapshot_get_info(turn->captured, &info);
     turn->state = (spi_state){.kind = SPI_STATE_FULL};
@@ -138,6 +144,11 @@ static sp_status accept(spi_resident *resident, sp_error *error) {
         sp_tracker_accept(resident->tracker);
     } else {
         status = sp_tracker_create(resident->guest, turn->captured, NULL, &resident->tracker, error);
+    }
+    if (actors->store) { /* a fork may be in the state that this actor has left */
+        bool is_left = false;
+        (void)spi_keeper_is_left(actors->keeper, resident->state.id, &is_left, NULL);
+        sp_store_settle_tails(actors->store, resident->guest, !is_left);
     }
     resident->state = turn->state;
     resident->record.state = turn->state.id;

@@ -41,6 +41,23 @@ static sp_status write_pid(int lock, const char *path, sp_error *error) {
     return SP_OK;
 }
 
+/* That a new folder is there survives a power cut as what is in it does. */
+static sp_status sync_new(const char *folder, sp_error *error) {
+    char above[4096];
+    sp_status status = join(above, sizeof above, folder, "..", error);
+    const char *const both[] = {folder, above};
+    for (int i = 0; i < 2 && !status; i++) {
+        int file = open(both[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (file < 0 || fsync(file)) {
+            status = spi_fail(error, SP_IO, "cannot sync %s: %s", both[i], strerror(errno));
+        }
+        if (file >= 0) {
+            close(file);
+        }
+    }
+    return status;
+}
+
 sp_status spi_folder_hold(const char *folder, int *lock, sp_error *error) {
     char path[4096], states[4096];
     struct stat found;
@@ -55,6 +72,7 @@ sp_status spi_folder_hold(const char *folder, int *lock, sp_error *error) {
     if (stat(folder, &found) || found.st_uid != geteuid()) {
         return spi_fail(error, SP_INVALID, "the folder %s is somebody else's", folder);
     }
+    bool is_new = access(path, F_OK) != 0;
     int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (file < 0) {
         return spi_fail(error, SP_IO, "cannot open %s: %s", path, strerror(errno));
@@ -65,6 +83,7 @@ sp_status spi_folder_hold(const char *folder, int *lock, sp_error *error) {
                      : spi_fail(error, SP_IO, "cannot lock %s: %s", path, strerror(errno));
     }
     status = status ? status : write_pid(file, path, error);
+    status = status || !is_new ? status : sync_new(folder, error);
     if (status) {
         close(file);
         return status;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "actor/keeper_inside.h"
+#include "actor/mark.h"
 #include "base/digest.h"
 #include "base/error.h"
 #include "base/memory.h"
@@ -54,6 +55,23 @@ static sp_status check_key(spi_keeper *keeper, sp_error *error) {
     return status;
 }
 
+/* The database must have every commit that was acknowledged. What only measures has no mark of its own, because it does
+ * not wait for the disk. */
+static sp_status check_commits(spi_keeper *keeper, const char *folder, sp_error *error) {
+    uint64_t marked, commits = 0;
+    sp_status status = spi_mark_open(folder, &keeper->mark, &marked, error);
+    status = status ? status : spi_sql_run(keeper->sql, SPI_SQL_COMMITS_BEGIN, error, "");
+    status = status ? status : spi_sql_number(keeper->sql, SPI_SQL_COMMITS_GET, &commits, error, "");
+    if (!status && commits < marked) {
+        return spi_fail(
+            error, SP_BAD_FILE,
+            "%s/actors.db has %llu commits, and %llu were acknowledged: the last ones are damaged or lost, or "
+            "it is an older copy. To go on with it as it is, remove %s/" SPI_MARK_NAME,
+            folder, (unsigned long long)commits, (unsigned long long)marked, folder);
+    }
+    return status;
+}
+
 sp_status spi_keeper_open(const char *folder, const uint8_t *key, bool without_sync, spi_keeper **out,
                           sp_error *error) {
     char path[4096];
@@ -65,9 +83,12 @@ sp_status spi_keeper_open(const char *folder, const uint8_t *key, bool without_s
     if (!keeper) {
         return spi_fail(error, SP_NO_MEMORY, "no memory to open %s", path);
     }
+    keeper->mark = -1;
+    keeper->without_sync = without_sync;
     sp_status status = spi_seal_init(&keeper->seal, key, error);
     status = status ? status : spi_sql_open(path, without_sync, &keeper->sql, error);
     status = status ? status : check_key(keeper, error);
+    status = status ? status : check_commits(keeper, folder, error);
     status = status ? status : spi_sql_number(keeper->sql, SPI_SQL_MESSAGE_LAST_ID, &keeper->last_id, error, "");
     if (status) {
         spi_keeper_close(keeper);
@@ -82,6 +103,7 @@ void spi_keeper_close(spi_keeper *keeper) {
         return;
     }
     spi_sql_close(keeper->sql);
+    spi_mark_close(keeper->mark);
     spi_seal_forget(&keeper->seal);
     spi_free(keeper->log_text);
     spi_free(keeper->log_reply);
@@ -92,12 +114,25 @@ void spi_keeper_close(spi_keeper *keeper) {
 sp_status spi_keeper_begin(spi_keeper *keeper, bool lazy, sp_error *error) {
     sp_status status = spi_sql_begin(keeper->sql, lazy, error);
     keeper->is_open = !status;
+    keeper->is_lazy = lazy;
+    keeper->changed_before = spi_sql_changes_all(keeper->sql);
     return status;
 }
 
 sp_status spi_keeper_end(spi_keeper *keeper, sp_error *error) {
+    uint64_t commits = 0;
+    bool counts = !keeper->is_lazy && spi_sql_changes_all(keeper->sql) != keeper->changed_before;
+    sp_status status = counts ? spi_sql_number(keeper->sql, SPI_SQL_COMMITS_COUNT, &commits, error, "") : SP_OK;
+    if (status) {
+        spi_keeper_undo(keeper);
+        return status;
+    }
     keeper->is_open = false;
-    return spi_sql_commit(keeper->sql, error);
+    status = spi_sql_commit(keeper->sql, error);
+    if (!status && commits && !keeper->without_sync) {
+        spi_mark_write(keeper->mark, commits);
+    }
+    return status;
 }
 
 void spi_keeper_undo(spi_keeper *keeper) {

@@ -101,6 +101,8 @@ sp_status spi_keeper_get_bytes(spi_keeper *keeper, uint64_t id, spi_state *state
  * the same state in another form. The old one is released. */
 sp_status spi_keeper_move(spi_keeper *keeper, uint64_t actor, uint64_t from, uint64_t to, uint32_t commits,
                           sp_error *error);
+/* Whether no actor is in this state. */
+sp_status spi_keeper_is_left(spi_keeper *keeper, uint64_t state, bool *is_left, sp_error *error);
 /* Whether some state is kept as a file of this name. */
 sp_status spi_keeper_wants_file(spi_keeper *keeper, const uint8_t name[SP_SNAPSHOT_ID_BYTES], bool *is_kept,
                                 sp_error *error);

@@ -10,6 +10,10 @@ struct spi_keeper {
     spi_sql *sql;
     spi_seal seal;
     bool is_open; /* a bracket is */
+    bool is_lazy; /* the bracket that is open */
+    bool without_sync;
+    int mark;                /* mark.h; -1: none */
+    uint64_t changed_before; /* rows, as of the bracket's beginning */
     uint64_t last_id;
     char *log_text, *log_reply, *log_reason;
 };

@@ -12,15 +12,18 @@ sp_status spi_keeper_put_state(spi_keeper *keeper, spi_state *state, const void 
     sp_status status = spi_seal_close(&keeper->seal, bytes, byte_count, &sealed, &sealed_bytes, error);
     if (!status && state->parent) { /* a delta holds what it builds on */
         status = spi_sql_run(keeper->sql, SPI_SQL_STATE_HOLD, error, "i", state->parent);
-        status = status ? status
-                        : spi_sql_run(keeper->sql, SPI_SQL_STATE_ADD, error, "iiiibb", state->parent,
-                                      (uint64_t)state->kind, (uint64_t)state->depth, state->chain_bytes,
-                                      (const void *)state->name, name_bytes, sealed, sealed_bytes);
+        status = status
+                     ? status
+                     : spi_sql_run(keeper->sql, SPI_SQL_STATE_ADD, error, "iiiib", state->parent, (uint64_t)state->kind,
+                                   (uint64_t)state->depth, state->chain_bytes, (const void *)state->name, name_bytes);
     } else if (!status) {
-        status = spi_sql_run(keeper->sql, SPI_SQL_STATE_ADD, error, "niiibb", (uint64_t)state->kind, (uint64_t)0,
-                             (uint64_t)0, (const void *)state->name, name_bytes, sealed, sealed_bytes);
+        status = spi_sql_run(keeper->sql, SPI_SQL_STATE_ADD, error, "niiib", (uint64_t)state->kind, (uint64_t)0,
+                             (uint64_t)0, (const void *)state->name, name_bytes);
     }
     state->id = status ? 0 : spi_sql_inserted(keeper->sql);
+    if (!status) {
+        status = spi_sql_run(keeper->sql, SPI_SQL_STATE_ADD_BODY, error, "ib", state->id, sealed, sealed_bytes);
+    }
     spi_seal_free(bytes, sealed);
     return status;
 }
@@ -121,6 +124,13 @@ sp_status spi_keeper_remove(spi_keeper *keeper, const spi_record *record, sp_err
     status = status ? status : release(keeper, record->state, error);
     status = status ? status : spi_sql_run(keeper->sql, SPI_SQL_MODULE_SWEEP, error, "");
     return spi_keeper_leave(keeper, is_own, status, error);
+}
+
+sp_status spi_keeper_is_left(spi_keeper *keeper, uint64_t state, bool *is_left, sp_error *error) {
+    uint64_t actors = 0;
+    sp_status status = spi_sql_number(keeper->sql, SPI_SQL_STATE_ACTORS, &actors, error, "i", state);
+    *is_left = !status && !actors;
+    return status;
 }
 
 sp_status spi_keeper_wants_file(spi_keeper *keeper, const uint8_t name[SP_SNAPSHOT_ID_BYTES], bool *is_kept,

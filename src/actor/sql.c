@@ -17,10 +17,11 @@
 #include "base/memory.h"
 
 #define BUSY_MS          5000
-#define WAL_PAGES_MAX    4000 /* the log is folded into the file when it has so many: 16 MiB */
 #define BYTES_MAX        (1 << 30)
 #define CACHE_KIB        (8 << 10)
 #define MESSAGE_ID_FIRST 1
+
+int spi_sql_log_pages_max = 4000; /* 16 MiB */
 
 struct spi_sql {
     sqlite3 *db;
@@ -115,13 +116,13 @@ static sp_status migrate(spi_sql *sql, sp_error *error) {
 }
 
 static sp_status configure(spi_sql *sql, sp_error *error) {
-    char text[512];
+    char text[640];
     snprintf(text, sizeof text,
              "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = %s; PRAGMA foreign_keys = ON; "
-             "PRAGMA trusted_schema = OFF;"
+             "PRAGMA trusted_schema = OFF; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;" /* macOS */
              "PRAGMA cell_size_check = ON; PRAGMA wal_autocheckpoint = %d; PRAGMA journal_size_limit = 33554432;"
              "PRAGMA cache_size = -%d; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON",
-             sql->without_sync ? "OFF" : "FULL", WAL_PAGES_MAX, CACHE_KIB);
+             sql->without_sync ? "OFF" : "FULL", spi_sql_log_pages_max, CACHE_KIB);
     int tail_bytes = SPI_PAGE_TAIL_BYTES;
     (void)sqlite3_file_control(sql->db, "main", SQLITE_FCNTL_RESERVE_BYTES, &tail_bytes);
     sqlite3_busy_timeout(sql->db, BUSY_MS);
@@ -278,6 +279,10 @@ uint64_t spi_sql_inserted(spi_sql *sql) {
 
 uint64_t spi_sql_changes(spi_sql *sql) {
     return (uint64_t)sqlite3_changes64(sql->db);
+}
+
+uint64_t spi_sql_changes_all(spi_sql *sql) {
+    return (uint64_t)sqlite3_total_changes64(sql->db);
 }
 
 /* ---- transactions ---- */

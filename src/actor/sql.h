@@ -22,6 +22,8 @@ typedef enum spi_statement {
     SPI_SQL_COUNT,
 } spi_statement;
 
+extern int spi_sql_log_pages_max; /* the log is folded into the file when it has so many; smaller in tests */
+
 /* Opens or makes the file, mode 0600, and brings it to this program's version of the schema. without_sync: commits do not
  * wait for the disk (for measuring). SP_IO, SP_BAD_FILE (it is no such database, or is damaged), SP_UNSUPPORTED (of a
  * newer version). */
@@ -47,8 +49,9 @@ sp_status spi_sql_run(spi_sql *sql, spi_statement which, sp_error *error, const 
 /* Uses a statement and reads the first column of its first row as a number; *value is untouched if there is none. */
 sp_status spi_sql_number(spi_sql *sql, spi_statement which, uint64_t *value, sp_error *error, const char *letters, ...);
 
-uint64_t spi_sql_inserted(spi_sql *sql); /* the latest row's id */
-uint64_t spi_sql_changes(spi_sql *sql);  /* rows that the latest statement changed */
+uint64_t spi_sql_inserted(spi_sql *sql);    /* the latest row's id */
+uint64_t spi_sql_changes(spi_sql *sql);     /* rows that the latest statement changed */
+uint64_t spi_sql_changes_all(spi_sql *sql); /* and all statements so far */
 
 /* Columns of the present row; texts and bytes are good until the next step. A NULL is 0, "" or 0 bytes. */
 uint64_t spi_row_number(spi_row *row, int column);

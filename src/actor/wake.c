@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "os/clock.h"
+#include "snapshot/series.h"
 
 #define CHAIN_MAX 4096u
 
@@ -33,6 +34,9 @@ static sp_status open_state(sp_actors *actors, const spi_record *record, uint64_
             sp_snapshot_get_info(*snapshot, &info);
             count = info.byte_count;
         }
+    } else if (!status && state->kind == SPI_STATE_DELTA) { /* taken over: it is read once, and not mapped */
+        status = spi_snapshot_open_taken(bytes, count, record->name, snapshot, error);
+        bytes = NULL;
     } else if (!status) {
         status = sp_snapshot_open_bytes(bytes, count, record->name, snapshot, error);
     }
@@ -91,10 +95,9 @@ sp_status spi_wake_snapshot(sp_actors *actors, const spi_record *record, sp_snap
     if (bytes) {
         *bytes = all->bytes;
     }
-    while (!status && all->count) {
-        sp_snapshot *result = NULL, *delta = all->deltas[--all->count];
-        status = sp_snapshot_apply(all->base, delta, &result, error);
-        sp_snapshot_close(delta);
+    if (!status && all->count) {
+        sp_snapshot *result = NULL;
+        status = spi_snapshot_apply_all(all->base, all->deltas, all->count, &result, error);
         if (!status) {
             sp_snapshot_close(all->base);
             all->base = result;

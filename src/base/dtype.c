@@ -1,4 +1,4 @@
-/* base/dtype.c - what is known of each weight type, from the one list in samepage/dtype.h. */
+/* base/dtype.c - what is known of each weight type, from the lists in samepage/dtype.h. */
 #include "samepage/dtype.h"
 
 const char *sp_dtype_name(sp_dtype type) {
@@ -6,6 +6,7 @@ const char *sp_dtype_name(sp_dtype type) {
 #define X(name, value, text, elements, bytes)                                                                          \
     case name: return text;
         SP_DTYPE_LIST(X)
+        SP_AFFINE_LIST(X)
 #undef X
     }
     return NULL;
@@ -16,6 +17,7 @@ uint32_t sp_dtype_block_elements(sp_dtype type) {
 #define X(name, value, text, elements, bytes)                                                                          \
     case name: return elements;
         SP_DTYPE_LIST(X)
+        SP_AFFINE_LIST(X)
 #undef X
     }
     return 0;
@@ -26,6 +28,7 @@ uint32_t sp_dtype_block_bytes(sp_dtype type) {
 #define X(name, value, text, elements, bytes)                                                                          \
     case name: return bytes;
         SP_DTYPE_LIST(X)
+        SP_AFFINE_LIST(X)
 #undef X
     }
     return 0;

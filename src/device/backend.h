@@ -35,7 +35,8 @@ typedef struct spi_store spi_store;     /* weights on a device: in place, packed
 typedef struct spi_program spi_program; /* a tape made ready for a device */
 
 typedef struct spi_backend {
-    const char *name; /* "cpu", "vulkan": the word that users type */
+    const char *name;  /* "cpu", "vulkan": the word that users type */
+    uint32_t rows_max; /* of a run that models make; 0: SPI_ROWS_MAX (model/model.h) */
 
     /* run needs at most 256 KiB of stack and calls nobody else's code: it may be called on a guest's fiber. */
     bool runs_on_fibers;

@@ -157,11 +157,20 @@ static bool needs_rows_of_run(spi_op_kind kind) {
     return kind == SPI_OP_EMBED || kind == SPI_OP_ROPE || kind == SPI_OP_KV_STORE || kind == SPI_OP_ATTENTION;
 }
 
+static bool is_affine_whole(const spi_tensor *tensor) {
+    const spi_affine *affine = &tensor->affine;
+    bool is_float = affine->type == SP_F32 || affine->type == SP_F16 || affine->type == SP_BF16;
+    bool is_group = affine->group == 32 || affine->group == 64 || affine->group == 128;
+    return !spi_affine_bits(tensor->type) ||
+           (affine->scales && affine->biases && is_float && is_group && tensor->cols % affine->group == 0);
+}
+
 static sp_status check_weights(const spi_weights *weights, sp_error *error) {
     for (uint32_t i = 0; i < weights->count; i++) {
         const spi_tensor *tensor = &weights->tensors[i];
         uint32_t block = sp_dtype_block_elements(tensor->type);
         if (!block || !tensor->rows || !tensor->cols || tensor->cols % block || !tensor->data ||
+            !is_affine_whole(tensor) ||
             tensor->bytes != (uint64_t)tensor->rows * (tensor->cols / block) * sp_dtype_block_bytes(tensor->type)) {
             return spi_fail(error, SP_INVALID, "tensor %s: type, shape and length do not fit together", tensor->name);
         }

@@ -7,7 +7,7 @@
  * A run is a matrix of rows: row r is one token of one session. Consecutive rows of one session form a segment, so a
  * run can prefill one session, decode one token of many, or both at once, and every weight is read once for all rows.
  *
- * Owns: nothing but its arrays. May include: base. Included by: the backends and src/model.
+ * Owns: nothing but its arrays. May include: dtype, base. Included by: the backends and src/model.
  */
 #ifndef SPI_DEVICE_TAPE_H
 #define SPI_DEVICE_TAPE_H
@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "dtype/affine.h"
 #include "samepage/dtype.h"
 #include "samepage/status.h"
 
@@ -28,8 +29,18 @@ typedef struct spi_tensor {
     uint32_t rows, cols;
     const void *data;
     uint64_t bytes;
-    bool rows_only; /* only EMBED reads it: a backend need not pack it */
+    bool rows_only;    /* only EMBED reads it: a backend need not pack it */
+    spi_affine affine; /* of an affine type: what lies beside the codes, from the tensor's first row on */
 } spi_tensor;
+
+/* Elements [first, first + count) of a row in f32, both multiples of the type's block: see dtype/dequant.h. tensor.c */
+void spi_tensor_values(const spi_tensor *tensor, uint32_t row, uint32_t first, uint32_t count, float *out);
+
+/* Rows of an affine type as blocks of 32 elements that have all of their own: the codes, then scale and bias in f32. For
+ * backends that lay weights out anew. tensor.c */
+#define SPI_AFFINE_BLOCK_BYTES(bits) (4 * (bits) + 8)
+void spi_tensor_affine_blocks(const spi_tensor *tensor, uint32_t row, uint32_t block_first, uint32_t block_count,
+                              uint8_t *out);
 
 typedef struct spi_weights {
     const spi_tensor *tensors;

@@ -6,39 +6,6 @@
 
 #include "base/error.h"
 
-uint32_t spi_load_u32(const void *bytes) {
-    const unsigned char *b = bytes;
-    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
-}
-
-uint64_t spi_load_u64(const void *bytes) {
-    const unsigned char *b = bytes;
-    return (uint64_t)spi_load_u32(b) | (uint64_t)spi_load_u32(b + 4) << 32;
-}
-
-size_t spi_gguf_number_bytes(uint32_t type) {
-    switch (type) {
-    case SPI_GGUF_U8:
-    case SPI_GGUF_I8:
-    case SPI_GGUF_BOOL: return 1;
-    case SPI_GGUF_U16:
-    case SPI_GGUF_I16: return 2;
-    case SPI_GGUF_U32:
-    case SPI_GGUF_I32:
-    case SPI_GGUF_F32: return 4;
-    case SPI_GGUF_U64:
-    case SPI_GGUF_I64:
-    case SPI_GGUF_F64: return 8;
-    default: return 0;
-    }
-}
-
-int spi_gguf_compare(spi_gguf_string a, spi_gguf_string b) {
-    size_t common = a.bytes < b.bytes ? a.bytes : b.bytes;
-    int order = common ? memcmp(a.text, b.text, common) : 0;
-    return order ? order : (a.bytes > b.bytes) - (a.bytes < b.bytes);
-}
-
 sp_status spi_read_bytes(spi_reader *reader, uint64_t count, const char *what, const unsigned char **bytes) {
     size_t left = reader->size - reader->at;
     if (count > left) {
@@ -65,11 +32,11 @@ sp_status spi_read_u64(spi_reader *reader, const char *what, uint64_t *value) {
     return status;
 }
 
-sp_status spi_read_string(spi_reader *reader, const char *what, uint64_t bytes_max, spi_gguf_string *string) {
+sp_status spi_read_string(spi_reader *reader, const char *what, uint64_t bytes_max, spi_string *string) {
     uint64_t length = 0;
     size_t at = reader->at;
     const unsigned char *bytes = NULL;
-    *string = (spi_gguf_string){0};
+    *string = (spi_string){0};
     sp_status status = spi_read_u64(reader, what, &length);
     if (status) {
         return status;
@@ -81,7 +48,7 @@ sp_status spi_read_string(spi_reader *reader, const char *what, uint64_t bytes_m
     }
     status = spi_read_bytes(reader, length, what, &bytes);
     if (!status) {
-        *string = (spi_gguf_string){.text = (const char *)bytes, .bytes = (size_t)length};
+        *string = (spi_string){.text = (const char *)bytes, .bytes = (size_t)length};
     }
     return status;
 }

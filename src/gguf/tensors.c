@@ -5,7 +5,6 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "gguf/reader.h"
-#include "samepage/dtype.h"
 
 /* The least that one entry takes: a name's length and one byte of it, a count, one dimension, a type, an offset. */
 #define TENSOR_BYTES_MIN 33
@@ -13,11 +12,11 @@
 /* Where a tensor's bytes are, from the start of the data section. */
 typedef struct spi_extent {
     uint64_t offset, bytes;
-    const spi_gguf_tensor *tensor;
+    const spi_source_tensor *tensor;
 } spi_extent;
 
 /* Everything but the offset, which needs the data section. */
-static sp_status read_tensor(spi_reader *reader, spi_gguf_tensor *tensor, uint64_t *offset) {
+static sp_status read_tensor(spi_reader *reader, spi_source_tensor *tensor, uint64_t *offset) {
     char name[80];
     size_t at = reader->at;
     sp_status status = spi_read_string(reader, "a tensor's name", SPI_GGUF_NAME_BYTES_MAX, &tensor->name);
@@ -27,7 +26,7 @@ static sp_status read_tensor(spi_reader *reader, spi_gguf_tensor *tensor, uint64
     if (tensor->name.bytes == 0) {
         return spi_fail(reader->error, SP_BAD_FILE, "%s: the tensor name at byte %zu is empty", reader->name, at);
     }
-    spi_gguf_printable(tensor->name, name, sizeof name);
+    spi_string_printable(tensor->name, name, sizeof name);
     status = spi_read_u32(reader, "a tensor's number of dimensions", &tensor->dimension_count);
     if (status) {
         return status;
@@ -59,11 +58,11 @@ static sp_status read_tensor(spi_reader *reader, spi_gguf_tensor *tensor, uint64
 }
 
 /* The bytes of a tensor whose type is known; rows are whole blocks. */
-static sp_status measure(const spi_reader *reader, const char *name, spi_gguf_tensor *tensor) {
-    uint64_t block_elements = sp_dtype_block_elements((sp_dtype)tensor->type);
-    if (block_elements == 0) {
+static sp_status measure(const spi_reader *reader, const char *name, spi_source_tensor *tensor) {
+    if (!spi_gguf_has_type(tensor->type)) {
         return SP_OK;
     }
+    uint64_t block_elements = sp_dtype_block_elements((sp_dtype)tensor->type);
     uint64_t blocks = tensor->dimensions[0] / block_elements;
     if (tensor->dimensions[0] % block_elements) {
         return spi_fail(reader->error, SP_BAD_FILE,
@@ -80,9 +79,9 @@ static sp_status measure(const spi_reader *reader, const char *name, spi_gguf_te
 }
 
 static sp_status place(const spi_reader *reader, uint64_t alignment, uint64_t data_start, spi_extent *extent,
-                       spi_gguf_tensor *tensor) {
+                       spi_source_tensor *tensor) {
     char name[80];
-    spi_gguf_printable(tensor->name, name, sizeof name);
+    spi_string_printable(tensor->name, name, sizeof name);
     sp_status status = measure(reader, name, tensor);
     if (status) {
         return status;
@@ -106,13 +105,13 @@ static sp_status place(const spi_reader *reader, uint64_t alignment, uint64_t da
     return SP_OK;
 }
 
-static sp_status find_alignment(const spi_gguf *gguf, const spi_reader *reader, uint64_t *alignment) {
-    const spi_gguf_value *value = spi_gguf_find(gguf, "general.alignment");
+static sp_status find_alignment(const spi_source *source, const spi_reader *reader, uint64_t *alignment) {
+    const spi_value *value = spi_source_find(source, "general.alignment");
     *alignment = value ? 0 : SPI_GGUF_ALIGNMENT;
     if (!value) {
         return SP_OK;
     }
-    if (!spi_gguf_as_u64(value, alignment) || *alignment < 8 || *alignment > UINT32_MAX ||
+    if (!spi_value_as_u64(value, alignment) || *alignment < 8 || *alignment > UINT32_MAX ||
         (*alignment & (*alignment - 1))) {
         return spi_fail(reader->error, SP_BAD_FILE,
                         "%s: general.alignment at byte %zu is no power of two from 8 on (it reads as %" PRIu64 ")",
@@ -121,27 +120,19 @@ static sp_status find_alignment(const spi_gguf *gguf, const spi_reader *reader, 
     return SP_OK;
 }
 
-static int by_name(const void *a, const void *b) {
-    const spi_gguf_tensor *const *left = a, *const *right = b;
-    return spi_gguf_compare((*left)->name, (*right)->name);
-}
-
 static int by_offset(const void *a, const void *b) {
     const spi_extent *left = a, *right = b;
     return (left->offset > right->offset) - (left->offset < right->offset);
 }
 
-static sp_status check_names(const spi_gguf *gguf, const spi_reader *reader) {
-    qsort(gguf->tensors_sorted, (size_t)gguf->tensor_count, sizeof *gguf->tensors_sorted, by_name);
-    for (uint64_t i = 1; i < gguf->tensor_count; i++) {
-        spi_gguf_string one = gguf->tensors_sorted[i - 1]->name, other = gguf->tensors_sorted[i]->name;
-        if (spi_gguf_compare(one, other) == 0) {
-            char name[80];
-            const char *later = one.text > other.text ? one.text : other.text;
-            spi_gguf_printable(one, name, sizeof name);
-            return spi_fail(reader->error, SP_BAD_FILE, "%s: tensor \"%s\" is there twice, again at byte %zu",
-                            reader->name, name, (size_t)((const unsigned char *)later - reader->bytes));
-        }
+static sp_status check_names(spi_source *source, const spi_reader *reader) {
+    const spi_source_tensor *twice;
+    spi_source_sort_tensors(source, &twice);
+    if (twice) {
+        char name[80];
+        spi_string_printable(twice->name, name, sizeof name);
+        return spi_fail(reader->error, SP_BAD_FILE, "%s: tensor \"%s\" is there twice, again at byte %zu", reader->name,
+                        name, (size_t)((const unsigned char *)twice->name.text - reader->bytes));
     }
     return SP_OK;
 }
@@ -151,8 +142,8 @@ static sp_status check_overlaps(const spi_reader *reader, spi_extent *extents, u
     for (uint64_t i = 1; i < count; i++) {
         if (extents[i].offset - extents[i - 1].offset < extents[i - 1].bytes) {
             char one[80], other[80];
-            spi_gguf_printable(extents[i - 1].tensor->name, one, sizeof one);
-            spi_gguf_printable(extents[i].tensor->name, other, sizeof other);
+            spi_string_printable(extents[i - 1].tensor->name, one, sizeof one);
+            spi_string_printable(extents[i].tensor->name, other, sizeof other);
             return spi_fail(reader->error, SP_BAD_FILE,
                             "%s: tensors \"%s\" and \"%s\" overlap at offset %" PRIu64 " of the data section",
                             reader->name, one, other, extents[i].offset);
@@ -161,9 +152,9 @@ static sp_status check_overlaps(const spi_reader *reader, spi_extent *extents, u
     return SP_OK;
 }
 
-sp_status spi_gguf_read_tensors(spi_gguf *gguf, spi_reader *reader) {
-    uint64_t count = gguf->tensor_count, alignment;
-    sp_status status = find_alignment(gguf, reader, &alignment);
+sp_status spi_gguf_read_tensors(spi_source *source, spi_reader *reader) {
+    uint64_t count = source->tensor_count, alignment;
+    sp_status status = find_alignment(source, reader, &alignment);
     if (status) {
         return status;
     }
@@ -172,22 +163,21 @@ sp_status spi_gguf_read_tensors(spi_gguf *gguf, spi_reader *reader) {
                         reader->name, count);
     }
     spi_extent *extents = spi_alloc((size_t)count, sizeof *extents);
-    gguf->tensors = spi_alloc((size_t)count, sizeof *gguf->tensors);
-    gguf->tensors_sorted = spi_alloc((size_t)count, sizeof *gguf->tensors_sorted);
-    if (!extents || !gguf->tensors || !gguf->tensors_sorted) {
+    source->tensors = spi_alloc((size_t)count, sizeof *source->tensors);
+    source->tensors_sorted = spi_alloc((size_t)count, sizeof *source->tensors_sorted);
+    if (!extents || !source->tensors || !source->tensors_sorted) {
         status = spi_fail(reader->error, SP_NO_MEMORY, "%s: no memory for %" PRIu64 " tensors", reader->name, count);
         goto done;
     }
     for (uint64_t i = 0; i < count && !status; i++) {
-        gguf->tensors_sorted[i] = &gguf->tensors[i];
-        status = read_tensor(reader, &gguf->tensors[i], &extents[i].offset);
+        status = read_tensor(reader, &source->tensors[i], &extents[i].offset);
     }
     if (!status) {
-        status = check_names(gguf, reader);
+        status = check_names(source, reader);
     }
     uint64_t data_start = (reader->at + (alignment - 1)) & ~(alignment - 1);
     for (uint64_t i = 0; i < count && !status; i++) {
-        status = place(reader, alignment, data_start, &extents[i], &gguf->tensors[i]);
+        status = place(reader, alignment, data_start, &extents[i], &source->tensors[i]);
     }
     if (!status) {
         status = check_overlaps(reader, extents, count);

@@ -13,7 +13,7 @@
 
 struct spi_gguf_writer {
     spi_file_writer *file;
-    const spi_gguf_tensor *tensors;               /* the caller's */
+    const spi_source_tensor *tensors;             /* the caller's */
     uint64_t tensor_count, current, current_left; /* the tensor that is being written, and its bytes to come */
     uint32_t alignment;
     unsigned char *buffer;
@@ -55,10 +55,10 @@ static sp_status put_string(spi_gguf_writer *writer, const char *text, size_t by
     return status ? status : put(writer, text, bytes, error);
 }
 
-size_t spi_gguf_value_bytes(const spi_gguf_value *value) {
+size_t spi_gguf_value_bytes(const spi_value *value) {
     const unsigned char *begin = value->data, *end = begin;
-    if (value->element_type != SPI_GGUF_STRING) {
-        return (size_t)value->count * spi_gguf_number_bytes((uint32_t)value->element_type);
+    if (value->element_type != SPI_VALUE_STRING) {
+        return (size_t)value->count * spi_value_number_bytes((uint32_t)value->element_type);
     }
     for (uint64_t i = 0; i < value->count; i++) { /* lengths were checked when the file was opened */
         end += sizeof(uint64_t) + (size_t)spi_load_u64(end);
@@ -67,15 +67,15 @@ size_t spi_gguf_value_bytes(const spi_gguf_value *value) {
 }
 
 static sp_status put_entry(spi_gguf_writer *writer, const spi_gguf_entry *entry, sp_error *error) {
-    const spi_gguf_value *value = entry->copy;
+    const spi_value *value = entry->copy;
     if (!value) {
         sp_status status = put_string(writer, entry->key, strlen(entry->key), error);
-        status = status ? status : put_u32(writer, SPI_GGUF_U32, error);
+        status = status ? status : put_u32(writer, SPI_VALUE_U32, error);
         return status ? status : put_u32(writer, entry->number, error);
     }
     sp_status status = put_string(writer, value->key.text, value->key.bytes, error);
     status = status ? status : put_u32(writer, (uint32_t)value->type, error);
-    if (!status && value->type == SPI_GGUF_ARRAY) {
+    if (!status && value->type == SPI_VALUE_ARRAY) {
         status = put_u32(writer, (uint32_t)value->element_type, error);
         status = status ? status : put_u64(writer, value->count, error);
     }
@@ -101,7 +101,7 @@ static sp_status put_tensors(spi_gguf_writer *writer, uint64_t *head_bytes, sp_e
     sp_status status = SP_OK;
     uint64_t offset = 0;
     for (uint64_t i = 0; i < writer->tensor_count && !status; i++) {
-        const spi_gguf_tensor *tensor = &writer->tensors[i];
+        const spi_source_tensor *tensor = &writer->tensors[i];
         status = put_string(writer, tensor->name.text, tensor->name.bytes, error);
         status = status ? status : put_u32(writer, tensor->dimension_count, error);
         for (uint32_t k = 0; k < tensor->dimension_count && !status; k++) {
@@ -123,10 +123,10 @@ static sp_status put_head(spi_gguf_writer *writer, const spi_gguf_entry *entries
     status = status ? status : put_u64(writer, writer->tensor_count, error);
     status = status ? status : put_u64(writer, entry_count, error);
     for (uint64_t i = 0; i < entry_count && !status; i++) {
-        const spi_gguf_value *value = entries[i].copy;
+        const spi_value *value = entries[i].copy;
         status = put_entry(writer, &entries[i], error);
         head_bytes +=
-            value ? 8 + value->key.bytes + 4 + (value->type == SPI_GGUF_ARRAY ? 12u : 0u) + spi_gguf_value_bytes(value)
+            value ? 8 + value->key.bytes + 4 + (value->type == SPI_VALUE_ARRAY ? 12u : 0u) + spi_gguf_value_bytes(value)
                   : 8 + strlen(entries[i].key) + 8;
     }
     status = status ? status : put_tensors(writer, &head_bytes, error);
@@ -139,7 +139,7 @@ static void begin_tensor(spi_gguf_writer *writer) {
 }
 
 sp_status spi_gguf_writer_open(const char *path, const spi_gguf_entry *entries, uint64_t entry_count,
-                               const spi_gguf_tensor *tensors, uint64_t tensor_count, uint32_t alignment,
+                               const spi_source_tensor *tensors, uint64_t tensor_count, uint32_t alignment,
                                spi_gguf_writer **out, sp_error *error) {
     *out = NULL;
     spi_gguf_writer *writer = spi_alloc(1, sizeof *writer);

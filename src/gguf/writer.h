@@ -15,15 +15,15 @@ typedef struct spi_gguf_writer spi_gguf_writer;
 
 /* A value of another file as it is there, or a number in its place. */
 typedef struct spi_gguf_entry {
-    const spi_gguf_value *copy; /* NULL: the next two */
+    const spi_value *copy; /* NULL: the next two */
     const char *key;
-    uint32_t number; /* of type SPI_GGUF_U32 */
+    uint32_t number; /* of type SPI_VALUE_U32 */
 } spi_gguf_entry;
 
 /* name, type, dimensions and bytes of each are used; where data lie is decided here. alignment is what the values say as
  * general.alignment, or 32. */
 sp_status spi_gguf_writer_open(const char *path, const spi_gguf_entry *entries, uint64_t entry_count,
-                               const spi_gguf_tensor *tensors, uint64_t tensor_count, uint32_t alignment,
+                               const spi_source_tensor *tensors, uint64_t tensor_count, uint32_t alignment,
                                spi_gguf_writer **writer, sp_error *error);
 
 /* The next bytes of the tensor that is being written. More than all tensors have is a programmer's error. */
@@ -34,6 +34,6 @@ sp_status spi_gguf_writer_commit(spi_gguf_writer *writer, sp_error *error);
 void spi_gguf_writer_abort(spi_gguf_writer *writer); /* NULL is allowed */
 
 /* The bytes of a value in its file, behind its type. */
-size_t spi_gguf_value_bytes(const spi_gguf_value *value);
+size_t spi_gguf_value_bytes(const spi_value *value);
 
 #endif

@@ -297,6 +297,7 @@ sp_status sp_guest_start(sp_guest *guest, const char *function, const int64_t *a
     if (status) {
         return status;
     }
+    spi_guest_drop_kept(guest);
     call->function = wanted;
     if (!guest->is_initialized && !call->is_start && strcmp(function, "_initialize") != 0 &&
         find_function(guest, "_initialize", &call->function)) {

@@ -24,6 +24,7 @@
 #include "base/hash.h"
 #include "guest/guest.h"
 #include "os/cpu.h"
+#include "os/file.h"
 #include "samepage/version.h"
 
 #define FIBER_STACK_BYTES ((size_t)2 << 20)
@@ -47,6 +48,10 @@ wasm_engine_t *spi_config_engine(spi_variant variant) {
     wasmtime_config_gc_support_set(config, false);
     wasmtime_config_memory_init_cow_set(config, false);
     wasmtime_config_memory_may_move_set(config, false);
+#if defined(__APPLE__)
+    /* Faults come as signals: os/dirty_protect.c has to see those of watched pages first. */
+    wasmtime_config_macos_use_mach_ports_set(config, false);
+#endif
     wasmtime_config_memory_reservation_set(config, SPI_MEMORY_RESERVE_BYTES);
     wasmtime_config_memory_guard_size_set(config, SPI_MEMORY_GUARD_BYTES);
     spi_memory_configure(config);
@@ -136,7 +141,7 @@ static const char *library_path(uint64_t *identity) {
         return "that was loaded";
     }
     if (!stat(info.dli_fname, &file)) {
-        uint64_t facts[3] = {(uint64_t)file.st_size, (uint64_t)file.st_mtim.tv_sec, (uint64_t)file.st_mtim.tv_nsec};
+        uint64_t facts[2] = {(uint64_t)file.st_size, (uint64_t)spi_file_changed_ns(&file)};
         *identity = spi_hash64(facts, sizeof facts);
     }
     return info.dli_fname;

@@ -129,6 +129,7 @@ void sp_guest_destroy(sp_guest *guest) {
     if (!guest) {
         return;
     }
+    spi_guest_drop_kept(guest);
     spi_call_end(guest, SP_GUEST_IDLE);
     spi_host_destroy(guest->host);
     if (guest->store) {

@@ -20,6 +20,7 @@
 
 #include "base/digest.h"
 #include "guest/host.h"
+#include "guest/kept.h"
 #include "guest/list.h"
 #include "guest/ranges.h"
 #include "guest/rewrite.h"
@@ -89,8 +90,9 @@ struct sp_module {
     uint32_t open_count, guest_count;
     sp_module_origin origin;
     spi_code code[SPI_VARIANT_COUNT];
-    bool has_memory; /* exported as "memory" */
-    bool has_start;  /* a function that runs when an instance is made */
+    bool has_memory;  /* exported as "memory" */
+    bool has_start;   /* a function that runs when an instance is made */
+    bool reads_files; /* it imports what makes the system write into its memory */
     uint64_t memory_pages_min, memory_pages_max;
     char *exports; /* names of functions, ", " between them, for messages */
 };
@@ -165,6 +167,7 @@ struct sp_guest {
     const struct spi_session_cache *cache; /* of every session; NULL: none */
     spi_ranges written;                    /* ranges that a device wrote to outside of sessions, since asked last */
     bool is_written_all;                   /* there was no memory for the list */
+    spi_kept kept;                         /* what the snapshot layer keeps of it */
     spi_output *output;                    /* NULL: the process's own streams */
     const sp_guest_mail *mail;
     void *mail_env;
@@ -198,6 +201,7 @@ uint64_t spi_config_key(spi_variant variant);
 /* linker.c */
 sp_status spi_linker_create(sp_engine *engine, spi_variant variant, wasmtime_linker_t **linker, sp_error *error);
 sp_status spi_linker_check(const sp_engine *engine, const char *name, const wasmtime_module_t *module, sp_error *error);
+bool spi_linker_reads_files(const wasmtime_module_t *module);
 wasm_functype_t *spi_functype_new(const char *parameters, const char *results);
 
 /* module.c */

@@ -200,3 +200,16 @@ sp_status spi_linker_check(const sp_engine *engine, const char *name, const wasm
                           name, unknown, SPI_IMPORT_MODULE, WASI_MODULE)
                : SP_OK;
 }
+
+/* Wasmtime reads files straight into a guest's memory; all else that WASI gives is copied there by code. */
+bool spi_linker_reads_files(const wasmtime_module_t *module) {
+    wasm_importtype_vec_t imports;
+    bool reads = false;
+    wasmtime_module_imports(module, &imports);
+    for (size_t i = 0; i < imports.size; i++) {
+        const wasm_name_t *name = wasm_importtype_name(imports.data[i]);
+        reads = reads || is_text(name, "fd_read") || is_text(name, "fd_pread");
+    }
+    wasm_importtype_vec_delete(&imports);
+    return reads;
+}

@@ -94,6 +94,7 @@ sp_status spi_module_want(sp_module *module, spi_variant variant, sp_error *erro
         status = spi_linker_check(engine, module->name, compiled, error);
     }
     if (!status && !module->exports) {
+        module->reads_files = spi_linker_reads_files(compiled);
         status = read_exports(module, compiled, error);
         module->origin = origin;
         module->has_start = find_start(module->wasm, module->wasm_bytes);

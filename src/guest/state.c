@@ -441,6 +441,10 @@ spi_ranges spi_state_take_written(sp_guest *guest, bool *all) {
     return taken;
 }
 
+bool spi_module_reads_files(const sp_module *module) {
+    return module->reads_files;
+}
+
 uint64_t spi_module_data_end(const sp_module *module) {
     uint64_t all = module->memory_pages_min * SPI_WASM_PAGE_BYTES;
     uint64_t end = (module->rewrite.data_end < all ? module->rewrite.data_end + 4095 : all) / 4096 * 4096;
@@ -463,6 +467,35 @@ const void *spi_module_wasm(const sp_module *module, size_t *bytes) {
 
 sp_module *spi_guest_module(const sp_guest *guest) {
     return guest->module;
+}
+
+spi_kept *spi_guest_kept(sp_guest *guest) {
+    return &guest->kept;
+}
+
+void spi_guest_drop_kept(sp_guest *guest) {
+    if (guest->kept.drop) {
+        guest->kept.drop(guest->kept.item);
+        guest->kept = (spi_kept){0};
+    }
+}
+
+sp_session *spi_guest_session(sp_guest *guest, uint32_t slot) {
+    const spi_host *host = guest->host;
+    bool is_one = slot < host->slot_count && host->slots[slot].kind == SPI_HANDLE_SESSION;
+    return is_one ? host->slots[slot].session : NULL;
+}
+
+bool spi_guest_next_session(sp_guest *guest, uint32_t *slot, sp_session **session) {
+    const spi_host *host = guest->host;
+    while (*slot < host->slot_count && host->slots[*slot].kind != SPI_HANDLE_SESSION) {
+        ++*slot;
+    }
+    if (*slot >= host->slot_count) {
+        return false;
+    }
+    *session = host->slots[(*slot)++].session;
+    return true;
 }
 
 sp_status spi_guest_set_cache(sp_guest *guest, const spi_session_cache *cache, sp_error *error) {

@@ -10,6 +10,7 @@
 #define SPI_GUEST_STATE_H
 
 #include "guest/host.h"
+#include "guest/kept.h"
 #include "guest/ranges.h"
 #include "sampler/state.h"
 #include "session/session.h"
@@ -80,11 +81,20 @@ sp_status spi_state_open_handles(sp_guest *guest, spi_state *state, sp_error *er
 void spi_state_note_written(sp_guest *guest, uint64_t offset, uint64_t bytes);
 spi_ranges spi_state_take_written(sp_guest *guest, bool *all);
 
+/* Whether the module has the system write into its memory: then protecting pages would make reads of files fail. */
+bool spi_module_reads_files(const sp_module *module);
+
 uint64_t spi_module_data_end(const sp_module *module); /* of the memory that is not zero when an instance begins */
 const sp_guest_model *spi_guest_models(const sp_guest *guest, uint32_t *count);
 const char *spi_module_name(const sp_module *module);
 const void *spi_module_wasm(const sp_module *module, size_t *bytes);
 sp_module *spi_guest_module(const sp_guest *guest);
+
+/* The session that a slot of handles holds; NULL: none. */
+sp_session *spi_guest_session(sp_guest *guest, uint32_t slot);
+
+/* The guest's sessions one after the other: *slot is 0 at first. False: there are no more. */
+bool spi_guest_next_session(sp_guest *guest, uint32_t *slot, sp_session **session);
 
 /* The cache that all sessions of a guest are attached to from now on; see session/session.h. */
 sp_status spi_guest_set_cache(sp_guest *guest, const spi_session_cache *cache, sp_error *error);

@@ -226,6 +226,9 @@ void wasmtime_config_memory_may_move_set(wasm_config_t *config, bool on);
 void wasmtime_config_memory_reservation_set(wasm_config_t *config, uint64_t bytes);
 void wasmtime_config_memory_guard_size_set(wasm_config_t *config, uint64_t bytes);
 void wasmtime_config_host_memory_creator_set(wasm_config_t *config, wasmtime_memory_creator_t *creator);
+#if defined(__APPLE__)
+void wasmtime_config_macos_use_mach_ports_set(wasm_config_t *config, bool on);
+#endif
 void wasmtime_config_gc_support_set(wasm_config_t *config, bool on);
 void wasmtime_config_wasm_threads_set(wasm_config_t *config, bool on);
 void wasmtime_config_wasm_memory64_set(wasm_config_t *config, bool on);

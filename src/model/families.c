@@ -10,7 +10,7 @@
  * olmo2    arXiv:2501.00656; OLMo 3 too, which adds windows
  * granite  github.com/ibm-granite/granite-3.0-language-models
  *
- * May include: gguf, base.
+ * May include: source, base.
  */
 #include <stdio.h>
 #include <string.h>
@@ -59,10 +59,10 @@ static const spi_family families[] = {
     {.architecture = "granite", .rope_pairs = SPI_ROPE_ADJACENT, .act = SPI_ACT_SILU, .scales = true},
 };
 
-sp_status spi_family_find(const spi_gguf *gguf, const spi_family **family, sp_error *error) {
-    const spi_gguf_value *value = spi_gguf_find(gguf, "general.architecture");
-    spi_gguf_string name;
-    if (!value || !spi_gguf_as_string(value, &name)) {
+sp_status spi_family_find(const spi_source *source, const spi_family **family, sp_error *error) {
+    const spi_value *value = spi_source_find(source, "general.architecture");
+    spi_string name;
+    if (!value || !spi_value_as_string(value, &name)) {
         return spi_fail(error, SP_BAD_FILE, "general.architecture is missing: is this a language model?");
     }
     char known[256] = "";
@@ -76,7 +76,7 @@ sp_status spi_family_find(const spi_gguf *gguf, const spi_family **family, sp_er
         snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", architecture);
     }
     char printable[64];
-    spi_gguf_printable(name, printable, sizeof printable);
+    spi_string_printable(name, printable, sizeof printable);
     return spi_fail(error, SP_UNSUPPORTED, "models of architecture %s are not supported yet (supported: %s)", printable,
                     known);
 }

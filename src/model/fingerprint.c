@@ -21,47 +21,44 @@ static void mix(spi_hash *state, const void *bytes, size_t count) {
     *state = spi_hash_bytes(pair, sizeof pair, 0);
 }
 
-static void mix_tensor(spi_hash *state, const spi_gguf_tensor *tensor) {
-    const uint8_t *data = tensor->data;
+static void mix_samples(spi_hash *state, const uint8_t *data, uint64_t bytes) {
     if (!data) {
         return;
     }
-    if (tensor->bytes <= (uint64_t)SAMPLES * SAMPLE_BYTES) {
-        mix(state, data, tensor->bytes);
+    if (bytes <= (uint64_t)SAMPLES * SAMPLE_BYTES) {
+        mix(state, data, bytes);
         return;
     }
-    uint64_t room = tensor->bytes - SAMPLE_BYTES;
+    uint64_t room = bytes - SAMPLE_BYTES;
     for (uint64_t i = 0; i < SAMPLES; i++) {
         mix(state, data + room * i / (SAMPLES - 1), SAMPLE_BYTES);
     }
 }
 
-/* Where the first tensor's data begin: all before it is the header. */
-static size_t header_bytes(const spi_gguf *gguf, const uint8_t *file, size_t bytes) {
-    size_t end = bytes;
-    for (uint64_t i = 0; i < spi_gguf_tensor_count(gguf); i++) {
-        const uint8_t *data = spi_gguf_tensor_at(gguf, i)->data;
-        if (data && (size_t)(data - file) < end) {
-            end = (size_t)(data - file);
-        }
+static void mix_tensor(spi_hash *state, const spi_source_tensor *tensor) {
+    mix_samples(state, tensor->data, tensor->bytes);
+    if (spi_affine_bits((sp_dtype)tensor->type)) {
+        const spi_affine *affine = &tensor->affine;
+        uint64_t numbers = tensor->dimensions[1] * (tensor->dimensions[0] / affine->group);
+        mix_samples(state, affine->scales, numbers * sp_dtype_block_bytes(affine->type));
+        mix_samples(state, affine->biases, numbers * sp_dtype_block_bytes(affine->type));
     }
-    return end;
 }
 
 /* What all quantisations of a model have in common. Merges and scores are left out: they decide how text becomes tokens,
  * not what a token means. */
-static spi_hash family(const spi_gguf *gguf, const sp_model_info *info) {
+static spi_hash family(const spi_source *source, const sp_model_info *info) {
     spi_hash state = {0};
     uint32_t shape[] = {info->layers,   info->embedding, info->feed_forward, info->heads,
                         info->kv_heads, info->head_dim,  info->vocab};
     mix(&state, info->architecture, strlen(info->architecture));
     mix(&state, info->name, strlen(info->name));
     mix(&state, shape, sizeof shape);
-    spi_gguf_iterator tokens;
-    spi_gguf_string token;
-    const spi_gguf_value *list = spi_gguf_find(gguf, "tokenizer.ggml.tokens");
-    if (list && spi_gguf_strings(list, &tokens)) {
-        while (spi_gguf_next(&tokens, &token)) {
+    spi_value_iterator tokens;
+    spi_string token;
+    const spi_value *list = spi_source_find(source, "tokenizer.ggml.tokens");
+    if (list && spi_value_strings(list, &tokens)) {
+        while (spi_value_next(&tokens, &token)) {
             mix(&state, token.text, token.bytes);
         }
     }
@@ -73,22 +70,24 @@ static void put(spi_hash hash, uint8_t out[16]) {
     memcpy(out + 8, &hash.high, 8);
 }
 
-void spi_fingerprint_quick(const spi_gguf *gguf, const sp_model_info *info, sp_fingerprint *fingerprint) {
-    size_t bytes = 0;
-    const uint8_t *file = spi_gguf_bytes(gguf, &bytes);
-    uint64_t facts[2] = {bytes, spi_gguf_tensor_count(gguf)};
+void spi_fingerprint_quick(const spi_source *source, const sp_model_info *info, sp_fingerprint *fingerprint) {
+    uint64_t facts[2] = {spi_source_bytes(source), spi_source_tensor_count(source)};
     spi_hash state = {0};
     mix(&state, facts, sizeof facts);
-    mix(&state, file, header_bytes(gguf, file, bytes));
-    for (uint64_t i = 0; i < spi_gguf_tensor_count(gguf); i++) {
-        mix_tensor(&state, spi_gguf_tensor_at(gguf, i));
+    for (size_t i = 0; i < source->file_count; i++) {
+        mix(&state, source->files[i].bytes, source->files[i].header_bytes);
+    }
+    for (uint64_t i = 0; i < spi_source_tensor_count(source); i++) {
+        mix_tensor(&state, spi_source_tensor_at(source, i));
     }
     put(state, fingerprint->weights);
-    put(family(gguf, info), fingerprint->family);
+    put(family(source, info), fingerprint->family);
 }
 
-void spi_fingerprint_full(const spi_gguf *gguf, uint8_t fingerprint[16]) {
-    size_t bytes = 0;
-    const uint8_t *file = spi_gguf_bytes(gguf, &bytes);
-    put(spi_hash_bytes(file, bytes, 0), fingerprint);
+void spi_fingerprint_full(const spi_source *source, uint8_t fingerprint[16]) {
+    spi_hash state = spi_hash_bytes(source->files[0].bytes, source->files[0].size, 0);
+    for (size_t i = 1; i < source->file_count; i++) {
+        mix(&state, source->files[i].bytes, source->files[i].size);
+    }
+    put(state, fingerprint);
 }

@@ -1,5 +1,5 @@
 /* model/hparams.c - reads and checks a model's numbers. Limits are generous and finite, so that products of them stay
- * far from overflow. May include: gguf, device/tape.h, base. */
+ * far from overflow. May include: source, device/tape.h, base. */
 #include "model/hparams.h"
 
 #include <math.h>
@@ -86,9 +86,9 @@ static sp_status read_rope(const spi_keys *keys, spi_hparams *hparams) {
     if (status) {
         return status;
     }
-    const spi_gguf_value *value = spi_keys_find(keys, "rope.scaling.type", key);
-    spi_gguf_string name = {.text = "linear", .bytes = 6};
-    if (value && !spi_gguf_as_string(value, &name)) {
+    const spi_value *value = spi_keys_find(keys, "rope.scaling.type", key);
+    spi_string name = {.text = "linear", .bytes = 6};
+    if (value && !spi_value_as_string(value, &name)) {
         return spi_fail(keys->error, SP_BAD_FILE, "%s is not a string", key);
     }
     size_t type = 0;
@@ -97,11 +97,11 @@ static sp_status read_rope(const spi_keys *keys, spi_hparams *hparams) {
     }
     if (type == 4) {
         char printable[32];
-        spi_gguf_printable(name, printable, sizeof printable);
+        spi_string_printable(name, printable, sizeof printable);
         return spi_fail(keys->error, SP_UNSUPPORTED, "%s is %s, which is not supported yet", key, printable);
     }
     rope->freq_scale = 1;
-    hparams->long_rope = type == 3 || spi_gguf_find_tensor(keys->gguf, "rope_factors_long.weight");
+    hparams->long_rope = type == 3 || spi_source_find_tensor(keys->source, "rope_factors_long.weight");
     if (type != 3) { /* a factor beside LongRoPE's lists is left unread, and so refused */
         char unused[SPI_KEY_BYTES_MAX];
         bool named = spi_keys_find(keys, "rope.scaling.factor", unused);
@@ -125,13 +125,13 @@ static sp_status read_windows(const spi_keys *keys, spi_hparams *hparams) {
     if (!family->windows) {
         return SP_OK;
     }
-    const spi_gguf_value *value = spi_keys_find(keys, "attention.sliding_window", key);
-    if (value && (!spi_gguf_as_u64(value, &window) || window > CONTEXT_MAX)) {
+    const spi_value *value = spi_keys_find(keys, "attention.sliding_window", key);
+    if (value && (!spi_value_as_u64(value, &window) || window > CONTEXT_MAX)) {
         return spi_fail(keys->error, SP_BAD_FILE, "%s is no number of tokens", key);
     }
     value = spi_keys_find(keys, "attention.sliding_window_pattern", key);
-    bool flags = value && value->type == SPI_GGUF_ARRAY && value->element_type == SPI_GGUF_BOOL;
-    if (value && (flags ? value->count != hparams->layers : !spi_gguf_as_u64(value, &period))) {
+    bool flags = value && value->type == SPI_VALUE_ARRAY && value->element_type == SPI_VALUE_BOOL;
+    if (value && (flags ? value->count != hparams->layers : !spi_value_as_u64(value, &period))) {
         return spi_fail(keys->error, SP_BAD_FILE, "%s is neither a number nor a flag for each of %u layers", key,
                         hparams->layers);
     }
@@ -179,24 +179,27 @@ static sp_status read_scales(const spi_keys *keys, spi_hparams *hparams) {
 static sp_status refuse_modes(const spi_keys *keys, const spi_hparams *hparams) {
     char key[SPI_KEY_BYTES_MAX];
     bool flag;
-    if (spi_gguf_as_bool(spi_keys_find(keys, "attention.causal", key), &flag) && !flag) {
+    if (spi_value_as_bool(spi_keys_find(keys, "attention.causal", key), &flag) && !flag) {
         return spi_fail(keys->error, SP_UNSUPPORTED, "%s is false: this model reads in both directions", key);
     }
-    if (hparams->family->scales && spi_gguf_as_bool(spi_keys_find(keys, "rope.scaling.finetuned", key), &flag) &&
+    if (hparams->family->scales && spi_value_as_bool(spi_keys_find(keys, "rope.scaling.finetuned", key), &flag) &&
         !flag) {
         return spi_fail(keys->error, SP_UNSUPPORTED, "%s is false: this model has no rotary positions", key);
     }
     return SP_OK;
 }
 
-sp_status spi_hparams_read(const spi_gguf *gguf, spi_hparams *hparams, sp_error *error) {
+sp_status spi_hparams_read(const spi_source *source, spi_hparams *hparams, sp_error *error) {
     *hparams = (spi_hparams){0};
-    sp_status status = spi_family_find(gguf, &hparams->family, error);
+    sp_status status = spi_family_find(source, &hparams->family, error);
     if (status) {
         return status;
     }
+    hparams->rope_pairs = source->rope_pairs == SPI_SOURCE_ROPE_HALVES     ? SPI_ROPE_HALVES
+                          : source->rope_pairs == SPI_SOURCE_ROPE_ADJACENT ? SPI_ROPE_ADJACENT
+                                                                           : hparams->family->rope_pairs;
     spi_keys keys;
-    status = spi_keys_open(&keys, gguf, hparams->family->architecture, error);
+    status = spi_keys_open(&keys, source, hparams->family->architecture, error);
     status = status ? status : read_shape(&keys, hparams);
     status = status ? status : spi_keys_number(&keys, "attention.layer_norm_rms_epsilon", 0, &hparams->norm_eps);
     status = status ? status : read_rope(&keys, hparams);

@@ -1,12 +1,12 @@
 /* model/hparams.h - the numbers that describe a model, read and checked once.
  *
- * Keys: github.com/ggml-org/ggml, docs/gguf.md. May include: gguf, device/tape.h, base.
+ * Keys: github.com/ggml-org/ggml, docs/gguf.md. May include: source, device/tape.h, base.
  */
 #ifndef SPI_MODEL_HPARAMS_H
 #define SPI_MODEL_HPARAMS_H
 
 #include "device/tape.h"
-#include "gguf/gguf.h"
+#include "source/source.h"
 
 #define SPI_LAYERS_MAX   1024u
 #define SPI_HEAD_DIM_MAX 1024u
@@ -49,6 +49,7 @@ typedef struct spi_hparams {
     uint32_t layers, embedding, feed_forward, heads, kv_heads, head_dim, vocab, context_max;
     uint32_t original_context; /* where a model's context was stretched: what it was before */
     uint32_t rope_dims;
+    spi_rope_pairs rope_pairs;
     spi_rope rope, local_rope; /* of layers that see everything, of layers with a window */
     bool long_rope;            /* LongRoPE (arXiv:2402.13753): two lists of factors, for short and for long contexts */
     uint32_t window;           /* of the layers in `local`; 0: there are none */
@@ -63,10 +64,10 @@ static inline bool spi_hparams_is_local(const spi_hparams *hparams, uint32_t lay
 }
 
 /* families.c: SP_UNSUPPORTED names the architecture and those that there are. */
-sp_status spi_family_find(const spi_gguf *gguf, const spi_family **family, sp_error *error);
+sp_status spi_family_find(const spi_source *source, const spi_family **family, sp_error *error);
 
 /* vocab is left 0: it is the height of the embedding. SP_BAD_FILE names the key; SP_UNSUPPORTED the architecture or the
  * feature that is not there yet. */
-sp_status spi_hparams_read(const spi_gguf *gguf, spi_hparams *hparams, sp_error *error);
+sp_status spi_hparams_read(const spi_source *source, spi_hparams *hparams, sp_error *error);
 
 #endif

@@ -10,9 +10,12 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "gguf/gguf.h"
+#include "hf/hf.h"
 #include "model/fingerprint.h"
 #include "model/hparams.h"
 #include "model/recorder.h"
+#include "os/file.h"
+#include "source/source.h"
 #include "tokenizer/tokenizer.h"
 
 /* The model on one device. */
@@ -20,12 +23,13 @@ typedef struct loaded {
     sp_device *device;
     spi_store *store;
     spi_program *program, *long_program;
+    spi_tape tape, long_tape; /* the model's, with rows for the device */
     uint32_t sessions;
     struct loaded *next;
 } loaded;
 
 struct sp_model {
-    spi_gguf *gguf;
+    spi_source *source;
     spi_recorder recorder;
     spi_weights weights;
     spi_tape tape, long_tape;
@@ -39,23 +43,52 @@ struct sp_model {
     bool has_fingerprint;
 };
 
-static void fill_text(const spi_gguf *gguf, const char *key, const char *fallback, char *out, size_t capacity) {
-    const spi_gguf_value *value = spi_gguf_find(gguf, key);
-    spi_gguf_string text;
-    if (value && spi_gguf_as_string(value, &text) && text.bytes) {
-        spi_gguf_printable(text, out, capacity);
+static void fill_text(const spi_source *source, const char *key, const char *fallback, char *out, size_t capacity) {
+    const spi_value *value = spi_source_find(source, key);
+    spi_string text;
+    if (value && spi_value_as_string(value, &text) && text.bytes) {
+        spi_string_printable(text, out, capacity);
     } else {
         snprintf(out, capacity, "%s", fallback);
     }
 }
 
-/* Parameters, the bytes that decoding one token reads (every matrix that is multiplied with, so a tied embedding counts
- * as the head and an untied one not at all) and the type that most of them have. */
+/* What decoding reads of a matrix: an affine one's planes, too. */
+static uint64_t bytes_of(const spi_tensor *tensor) {
+    uint64_t bytes = tensor->bytes;
+    if (spi_affine_bits(tensor->type)) {
+        uint64_t groups = (uint64_t)tensor->rows * (tensor->cols / tensor->affine.group);
+        bytes += 2 * groups * sp_dtype_block_bytes(tensor->affine.type);
+    }
+    return bytes;
+}
+
+/* The type that most of the counted bytes have. */
+static sp_dtype main_type(const spi_weights *weights, const bool *counted) {
+    static const sp_dtype types[] = {
+#define X(name, value, text, elements, bytes) name,
+        SP_DTYPE_LIST(X) SP_AFFINE_LIST(X)
+#undef X
+    };
+    uint64_t most = 0;
+    sp_dtype type = SP_F32;
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        uint64_t bytes = 0;
+        for (uint32_t k = 0; k < weights->count; k++) {
+            bytes += counted[k] && weights->tensors[k].type == types[i] ? weights->tensors[k].bytes : 0;
+        }
+        type = bytes > most ? types[i] : type;
+        most = bytes > most ? bytes : most;
+    }
+    return type;
+}
+
+/* Parameters, and the bytes that decoding one token reads: every matrix that is multiplied with, so a tied embedding
+ * counts as the head and an untied one not at all. */
 static sp_status count_weights(sp_model *model, sp_error *error) {
-    uint64_t bytes_of_type[64] = {0};
     const spi_weights *weights = &model->weights;
-    for (uint64_t i = 0; i < spi_gguf_tensor_count(model->gguf); i++) {
-        const spi_gguf_tensor *tensor = spi_gguf_tensor_at(model->gguf, i);
+    for (uint64_t i = 0; i < spi_source_tensor_count(model->source); i++) {
+        const spi_source_tensor *tensor = spi_source_tensor_at(model->source, i);
         uint64_t elements = 1;
         for (int k = 0; k < 4; k++) {
             elements *= tensor->dimensions[k];
@@ -70,20 +103,11 @@ static sp_status count_weights(sp_model *model, sp_error *error) {
         const spi_op *op = &model->tape.ops[i];
         if ((op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD) && !counted[op->weight]) {
             counted[op->weight] = true;
-            const spi_tensor *tensor = &weights->tensors[op->weight];
-            model->info.weight_bytes += tensor->bytes;
-            if ((unsigned)tensor->type < 64) {
-                bytes_of_type[tensor->type] += tensor->bytes;
-            }
+            model->info.weight_bytes += bytes_of(&weights->tensors[op->weight]);
         }
     }
+    snprintf(model->info.type, sizeof model->info.type, "%s", sp_dtype_name(main_type(weights, counted)));
     spi_free(counted);
-    uint32_t most = 0;
-    for (uint32_t type = 1; type < 64; type++) {
-        most = bytes_of_type[type] > bytes_of_type[most] ? type : most;
-    }
-    const char *name = sp_dtype_name((sp_dtype)most);
-    snprintf(model->info.type, sizeof model->info.type, "%s", name ? name : "unknown");
     return SP_OK;
 }
 
@@ -92,8 +116,8 @@ static sp_status fill_info(sp_model *model, const char *path, sp_error *error) {
     sp_model_info *info = &model->info;
     const char *slash = strrchr(path, '/');
     snprintf(info->architecture, sizeof info->architecture, "%s", hp->family->architecture);
-    fill_text(model->gguf, "general.name", slash ? slash + 1 : path, info->name, sizeof info->name);
-    info->file_bytes = spi_gguf_file_bytes(model->gguf);
+    fill_text(model->source, "general.name", slash ? slash + 1 : path, info->name, sizeof info->name);
+    info->file_bytes = spi_source_bytes(model->source);
     info->layers = hp->layers;
     info->embedding = hp->embedding;
     info->feed_forward = hp->feed_forward;
@@ -152,7 +176,7 @@ static sp_status fill_long_tape(sp_model *model, sp_error *error) {
 /* A model without a usable tokenizer still computes logits of token ids, so that is not a reason to refuse it; but one
  * whose tokenizer makes ids that the model does not have is damaged. */
 static sp_status open_tokenizer(sp_model *model, sp_error *error) {
-    sp_status status = spi_tokenizer_create(model->gguf, &model->tokenizer, &model->tokenizer_error);
+    sp_status status = spi_tokenizer_create(model->source, &model->tokenizer, &model->tokenizer_error);
     if (status == SP_BAD_FILE || status == SP_NO_MEMORY) {
         *error = model->tokenizer_error;
         return status;
@@ -162,6 +186,11 @@ static sp_status open_tokenizer(sp_model *model, sp_error *error) {
                         sp_tokenizer_vocab(model->tokenizer), model->info.vocab);
     }
     return SP_OK;
+}
+
+/* A folder is Hugging Face's and MLX's, a file GGUF. */
+static sp_status open_source(const char *path, spi_source **source, sp_error *error) {
+    return spi_folder_is(path) ? spi_hf_open(path, source, error) : spi_gguf_open(path, source, error);
 }
 
 sp_status sp_model_open(const char *path, sp_model **out, sp_error *error) {
@@ -174,10 +203,10 @@ sp_status sp_model_open(const char *path, sp_model **out, sp_error *error) {
     }
     pthread_mutex_init(&model->fingerprint_lock, NULL);
     spi_hparams hparams;
-    sp_status status = spi_gguf_open(path, &model->gguf, error);
-    bool named = status != SP_OK; /* the reader's messages have the path already */
-    status = status ? status : spi_hparams_read(model->gguf, &hparams, error);
-    status = status ? status : spi_recorder_run(&model->recorder, model->gguf, &hparams, error);
+    sp_status status = open_source(path, &model->source, error);
+    bool named = status && !spi_folder_is(path); /* the reader of a file names the path in its messages */
+    status = status ? status : spi_hparams_read(model->source, &hparams, error);
+    status = status ? status : spi_recorder_run(&model->recorder, model->source, &hparams, error);
     if (!status) {
         fill_tape(model);
         status = spi_tape_check(&model->tape, &model->weights, error);
@@ -208,9 +237,15 @@ void sp_model_close(sp_model *model) {
     spi_tokenizer_destroy(model->tokenizer);
     spi_free(model->long_ops);
     spi_recorder_free(&model->recorder);
-    spi_gguf_close(model->gguf);
+    spi_source_close(model->source);
     pthread_mutex_destroy(&model->fingerprint_lock);
     spi_free(model);
+}
+
+uint32_t spi_model_rows_max(const sp_device *device) {
+    void *context;
+    uint32_t rows = spi_device_backend(device, &context)->rows_max;
+    return rows ? rows : SPI_ROWS_MAX;
 }
 
 static loaded *find_load(const sp_model *model, const sp_device *device) {
@@ -236,7 +271,10 @@ sp_status sp_model_load(sp_model *model, sp_device *device, sp_progress progress
     load->device = device;
     sp_status status = backend->load(context, &model->weights, progress, progress_env, &load->store, error);
     if (!status) {
-        status = backend->prepare(context, load->store, &model->tape, &load->program, error);
+        load->tape = model->tape;
+        load->long_tape = model->long_tape;
+        load->tape.rows_max = load->long_tape.rows_max = spi_model_rows_max(device);
+        status = backend->prepare(context, load->store, &load->tape, &load->program, error);
         if (status) {
             backend->unload(context, load->store);
         }
@@ -279,7 +317,7 @@ void sp_model_get_fingerprint(const sp_model *model, sp_fingerprint *fingerprint
     sp_model *own = (sp_model *)(uintptr_t)model; /* what is kept does not change what it is */
     pthread_mutex_lock(&own->fingerprint_lock);
     if (!own->has_fingerprint) {
-        spi_fingerprint_quick(own->gguf, &own->info, &own->fingerprint);
+        spi_fingerprint_quick(own->source, &own->info, &own->fingerprint);
         own->has_fingerprint = true;
     }
     *fingerprint = own->fingerprint;
@@ -287,7 +325,7 @@ void sp_model_get_fingerprint(const sp_model *model, sp_fingerprint *fingerprint
 }
 
 void sp_model_get_full_fingerprint(const sp_model *model, uint8_t fingerprint[16]) {
-    spi_fingerprint_full(model->gguf, fingerprint);
+    spi_fingerprint_full(model->source, fingerprint);
 }
 
 const sp_tokenizer *sp_model_tokenizer(const sp_model *model, sp_error *error) {
@@ -321,7 +359,7 @@ sp_status spi_model_prepare(sp_model *model, const sp_device *device, uint32_t c
     }
     void *context;
     const spi_backend *backend = spi_device_backend(load->device, &context);
-    return backend->prepare(context, load->store, &model->long_tape, &load->long_program, error);
+    return backend->prepare(context, load->store, &load->long_tape, &load->long_program, error);
 }
 
 void spi_model_retain(sp_model *model, const sp_device *device) {
@@ -333,49 +371,49 @@ void spi_model_release(sp_model *model, const sp_device *device) {
 }
 
 uint64_t sp_model_metadata_count(const sp_model *model) {
-    return spi_gguf_value_count(model->gguf);
+    return spi_source_value_count(model->source);
 }
 
 const char *sp_model_metadata_key(const sp_model *model, uint64_t index, size_t *bytes) {
-    const spi_gguf_value *value =
-        index < spi_gguf_value_count(model->gguf) ? spi_gguf_value_at(model->gguf, index) : NULL;
+    const spi_value *value =
+        index < spi_source_value_count(model->source) ? spi_source_value_at(model->source, index) : NULL;
     *bytes = value ? value->key.bytes : 0;
     return value ? value->key.text : NULL;
 }
 
 /* Prints anything but a string; returns the length. */
-static int print_value(const spi_gguf_value *value, char *out, size_t capacity) {
+static int print_value(const spi_value *value, char *out, size_t capacity) {
     bool boolean;
     uint64_t natural;
     int64_t whole;
     double number;
-    if (value->type == SPI_GGUF_ARRAY) {
+    if (value->type == SPI_VALUE_ARRAY) {
         return snprintf(out, capacity, "[%" PRIu64 " values]", value->count);
     }
-    if (value->type == SPI_GGUF_BOOL && spi_gguf_as_bool(value, &boolean)) {
+    if (value->type == SPI_VALUE_BOOL && spi_value_as_bool(value, &boolean)) {
         return snprintf(out, capacity, "%s", boolean ? "true" : "false");
     }
-    if (spi_gguf_as_u64(value, &natural)) {
+    if (spi_value_as_u64(value, &natural)) {
         return snprintf(out, capacity, "%" PRIu64, natural);
     }
-    if (spi_gguf_as_i64(value, &whole)) {
+    if (spi_value_as_i64(value, &whole)) {
         return snprintf(out, capacity, "%" PRId64, whole);
     }
-    return spi_gguf_as_f64(value, &number) ? snprintf(out, capacity, "%g", number) : 0;
+    return spi_value_as_f64(value, &number) ? snprintf(out, capacity, "%g", number) : 0;
 }
 
 sp_status sp_model_metadata(const sp_model *model, const char *key, char *text, size_t capacity, size_t *bytes,
                             sp_error *error) {
     *bytes = 0;
-    const spi_gguf_value *value = spi_gguf_find(model->gguf, key);
+    const spi_value *value = spi_source_find(model->source, key);
     if (!value) {
         return spi_fail(error, SP_NOT_FOUND, "the model has no metadata %s", key);
     }
-    spi_gguf_string string;
+    spi_string string;
     char printed[64];
-    if (!spi_gguf_as_string(value, &string)) {
+    if (!spi_value_as_string(value, &string)) {
         int length = print_value(value, printed, sizeof printed);
-        string = (spi_gguf_string){.text = printed, .bytes = length > 0 ? (size_t)length : 0};
+        string = (spi_string){.text = printed, .bytes = length > 0 ? (size_t)length : 0};
     }
     *bytes = string.bytes;
     if (string.bytes > capacity) {

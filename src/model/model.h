@@ -1,7 +1,7 @@
 /* model/model.h - what sessions need of a model beyond the public header.
  *
  * Owns: the mapped file, its index of weights, the tokenizer, the tape, and what is loaded on devices.
- * May include: gguf, tokenizer, sampler, device, region, os, base.
+ * May include: source, tokenizer, sampler, device, region, os, base.
  */
 #ifndef SPI_MODEL_MODEL_H
 #define SPI_MODEL_MODEL_H
@@ -10,8 +10,11 @@
 #include "device/tape.h"
 #include "samepage/model.h"
 
-/* Rows in one run: long enough that matmul is limited by arithmetic, short enough to stop between two of them. */
+/* Rows in one run, where the device does not say otherwise: long enough that matmul is limited by arithmetic, short enough
+ * to stop between two of them. */
 #define SPI_ROWS_MAX 512u
+
+uint32_t spi_model_rows_max(const sp_device *device);
 
 const spi_tape *spi_model_tape(const sp_model *model);
 const spi_weights *spi_model_weights(const sp_model *model);

@@ -1,7 +1,7 @@
 /* model/pass.c - the forward pass of every family, written once for all devices: blocks of grouped-query attention with
  * rotary positions and a gated feed-forward network (arXiv:2302.13971). What differs is in families.c and hparams.h.
  *
- * May include: gguf, model/hparams.h, device/tape.h, base.
+ * May include: source, model/hparams.h, device/tape.h, base.
  */
 #include "model/recorder.h"
 
@@ -107,7 +107,7 @@ static void rope(const pass *p, uint32_t buffer, uint32_t heads, bool local) {
                                         .bias = SPI_NONE,
                                         .heads = heads,
                                         .rope_dims = hp->rope_dims,
-                                        .rope_pairs = hp->family->rope_pairs,
+                                        .rope_pairs = hp->rope_pairs,
                                         .rope_base = by->base,
                                         .rope_freq_scale = by->yarn ? 1 : by->freq_scale,
                                         .scale = by->scale});

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "base/half.h"
 #include "base/memory.h"
 #include "dtype/names.h"
 
@@ -25,12 +24,12 @@ static void layer_name(char name[NAME_BYTES_MAX], const char *format, uint32_t l
 }
 
 /* Finds a tensor, checks its shape and marks it as used. NULL after a failure, or if it is optional and not there. */
-static const spi_gguf_tensor *take(spi_recorder *recorder, const char *name, uint64_t rows, uint64_t cols,
-                                   bool optional) {
+static const spi_source_tensor *take(spi_recorder *recorder, const char *name, uint64_t rows, uint64_t cols,
+                                     bool optional) {
     if (recorder->status) {
         return NULL;
     }
-    const spi_gguf_tensor *tensor = spi_gguf_find_tensor(recorder->gguf, name);
+    const spi_source_tensor *tensor = spi_source_find_tensor(recorder->source, name);
     if (!tensor) {
         if (!optional) {
             recorder->status = spi_fail(recorder->error, SP_BAD_FILE, "the tensor %s is missing", name);
@@ -51,7 +50,7 @@ static const spi_gguf_tensor *take(spi_recorder *recorder, const char *name, uin
                                     name, spi_dtype_text(tensor->type), tensor->type, spi_dtype_supported);
         return NULL;
     }
-    recorder->used[tensor - spi_gguf_tensor_at(recorder->gguf, 0)] = true;
+    recorder->used[tensor - spi_source_tensor_at(recorder->source, 0)] = true;
     return tensor;
 }
 
@@ -75,7 +74,7 @@ static uint32_t add_tensor(spi_recorder *recorder, const char *name, const spi_t
 bool spi_record_has(const spi_recorder *recorder, const char *format, uint32_t layer) {
     char name[NAME_BYTES_MAX];
     layer_name(name, format, layer);
-    return spi_gguf_find_tensor(recorder->gguf, name);
+    return spi_source_find_tensor(recorder->source, name);
 }
 
 /* Behind the name of a tensor that is a part of one. */
@@ -88,16 +87,26 @@ uint32_t spi_record_matrix(spi_recorder *recorder, const char *format, uint32_t 
                            spi_slice part) {
     char name[NAME_BYTES_MAX];
     layer_name(name, format, layer);
-    const spi_gguf_tensor *found = take(recorder, name, part.of ? part.of : rows, cols, false);
+    const spi_source_tensor *found = take(recorder, name, part.of ? part.of : rows, cols, false);
     if (!found) {
         return SPI_NONE;
     }
-    spi_tensor tensor = {
-        .type = (sp_dtype)found->type, .rows = rows, .cols = cols, .data = found->data, .bytes = found->bytes};
+    spi_tensor tensor = {.type = (sp_dtype)found->type,
+                         .rows = rows,
+                         .cols = cols,
+                         .data = found->data,
+                         .bytes = found->bytes,
+                         .affine = found->affine};
     if (part.of) {
         uint64_t row_bytes = found->bytes / part.of;
         tensor.data = (const uint8_t *)found->data + part.first * row_bytes;
         tensor.bytes = rows * row_bytes;
+        if (spi_affine_bits(tensor.type)) {
+            uint64_t skipped =
+                (uint64_t)part.first * (cols / tensor.affine.group) * sp_dtype_block_bytes(tensor.affine.type);
+            tensor.affine.scales = (const uint8_t *)tensor.affine.scales + skipped;
+            tensor.affine.biases = (const uint8_t *)tensor.affine.biases + skipped;
+        }
         name_part(name, part);
     }
     return add_tensor(recorder, name, &tensor);
@@ -116,21 +125,19 @@ static float *own_vector(spi_recorder *recorder, uint32_t elements) {
 }
 
 /* Vectors are few and small; kernels take them as f32, so another float type is converted once. */
-static const float *as_floats(spi_recorder *recorder, const char *name, const spi_gguf_tensor *found,
+static const float *as_floats(spi_recorder *recorder, const char *name, const spi_source_tensor *found,
                               uint32_t elements) {
-    if (found->type == SP_F32) {
+    if (found->type == SP_F32 && !found->plus_one) {
         return found->data;
     }
-    if (found->type != SP_F16 && found->type != SP_BF16) {
+    if (found->type != SP_F32 && found->type != SP_F16 && found->type != SP_BF16) {
         recorder->status = spi_fail(recorder->error, SP_UNSUPPORTED, "the vector %s has the type %s", name,
                                     sp_dtype_name((sp_dtype)found->type));
         return NULL;
     }
     float *copy = own_vector(recorder, elements);
     for (uint32_t i = 0; copy && i < elements; i++) {
-        uint16_t bits;
-        memcpy(&bits, (const uint8_t *)found->data + 2 * (size_t)i, sizeof bits);
-        copy[i] = found->type == SP_F16 ? spi_f16_to_f32(bits) : spi_bf16_to_f32(bits);
+        copy[i] = spi_affine_number((sp_dtype)found->type, found->data, i) + (found->plus_one ? 1.0f : 0.0f);
     }
     return copy;
 }
@@ -146,7 +153,7 @@ uint32_t spi_record_vector(spi_recorder *recorder, const char *format, uint32_t 
     char name[NAME_BYTES_MAX];
     layer_name(name, format, layer);
     uint32_t whole = part.of ? part.of : elements;
-    const spi_gguf_tensor *found = take(recorder, name, 1, whole, optional);
+    const spi_source_tensor *found = take(recorder, name, 1, whole, optional);
     const float *data = found ? as_floats(recorder, name, found, whole) : NULL;
     if (!data) {
         return SPI_NONE;
@@ -189,7 +196,7 @@ void spi_record_op(spi_recorder *recorder, spi_op op) {
 }
 
 static void find_vocab(spi_recorder *recorder) {
-    const spi_gguf_tensor *embedding = spi_gguf_find_tensor(recorder->gguf, "token_embd.weight");
+    const spi_source_tensor *embedding = spi_source_find_tensor(recorder->source, "token_embd.weight");
     if (!embedding) {
         recorder->status = spi_fail(recorder->error, SP_BAD_FILE, "the tensor token_embd.weight is missing");
     } else if (embedding->dimensions[1] < 1 || embedding->dimensions[1] > 1u << 24) {
@@ -201,11 +208,11 @@ static void find_vocab(spi_recorder *recorder) {
 }
 
 static void refuse_unused(spi_recorder *recorder) {
-    uint64_t count = spi_gguf_tensor_count(recorder->gguf);
+    uint64_t count = spi_source_tensor_count(recorder->source);
     for (uint64_t i = 0; i < count && !recorder->status; i++) {
         if (!recorder->used[i]) {
             char name[64];
-            spi_gguf_printable(spi_gguf_tensor_at(recorder->gguf, i)->name, name, sizeof name);
+            spi_string_printable(spi_source_tensor_at(recorder->source, i)->name, name, sizeof name);
             recorder->status = spi_fail(recorder->error, SP_UNSUPPORTED,
                                         "the file has a tensor %s, which the architecture %s does not use here", name,
                                         recorder->hparams.family->architecture);
@@ -213,10 +220,11 @@ static void refuse_unused(spi_recorder *recorder) {
     }
 }
 
-sp_status spi_recorder_run(spi_recorder *recorder, const spi_gguf *gguf, const spi_hparams *hparams, sp_error *error) {
+sp_status spi_recorder_run(spi_recorder *recorder, const spi_source *source, const spi_hparams *hparams,
+                           sp_error *error) {
     *recorder = (spi_recorder){
-        .gguf = gguf, .hparams = *hparams, .error = error, .factors_short = SPI_NONE, .factors_long = SPI_NONE};
-    recorder->used = spi_alloc(spi_gguf_tensor_count(gguf), sizeof *recorder->used);
+        .source = source, .hparams = *hparams, .error = error, .factors_short = SPI_NONE, .factors_long = SPI_NONE};
+    recorder->used = spi_alloc(spi_source_tensor_count(source), sizeof *recorder->used);
     if (!recorder->used) {
         fail_no_memory(recorder);
     } else {

@@ -1,17 +1,17 @@
 /* model/recorder.h - finding a model's weights by name and recording its forward pass as a tape.
  *
  * Owns: the arrays of tensors, ops and buffers, and copies of small vectors that the file has in another type than f32.
- * May include: gguf, model/hparams.h, device/tape.h, base.
+ * May include: source, model/hparams.h, device/tape.h, base.
  */
 #ifndef SPI_MODEL_RECORDER_H
 #define SPI_MODEL_RECORDER_H
 
 #include "device/tape.h"
-#include "gguf/gguf.h"
 #include "model/hparams.h"
+#include "source/source.h"
 
 typedef struct spi_recorder {
-    const spi_gguf *gguf;
+    const spi_source *source;
     spi_hparams hparams;
     sp_error *error;
     sp_status status; /* the first failure; everything after it does nothing */
@@ -29,7 +29,8 @@ typedef struct spi_recorder {
 
 /* Finds the weights of hparams' family and records its pass; hparams.vocab is filled in. On failure everything was
  * freed. A tensor that the family does not have is SP_UNSUPPORTED: it would mean something that is not computed. */
-sp_status spi_recorder_run(spi_recorder *recorder, const spi_gguf *gguf, const spi_hparams *hparams, sp_error *error);
+sp_status spi_recorder_run(spi_recorder *recorder, const spi_source *source, const spi_hparams *hparams,
+                           sp_error *error);
 void spi_recorder_free(spi_recorder *recorder);
 
 /* Some rows of a matrix, or elements of a vector, that the file has as one tensor with others: from `first` on, of `of`

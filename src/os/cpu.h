@@ -13,7 +13,8 @@ typedef struct spi_cpu_features {
     bool avx512_vnni, avx512_bf16;
     bool amx_int8, amx_bf16;
     bool intel; /* the maker: what is measured to help on its processors may harm on others */
-    bool neon, dotprod, i8mm, bf16, fp16;
+    bool neon, dotprod, i8mm, bf16;
+    bool fp16; /* products of f16 that are added in f32: FEAT_FHM */
 } spi_cpu_features;
 
 const spi_cpu_features *spi_cpu_get_features(void);

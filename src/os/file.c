@@ -1,10 +1,9 @@
-/* os/file.c - files and folders on POSIX systems, but for writing: file_write.c. See file.h. */
+/* os/file.c - files and folders on POSIX systems, but for writing: file_write.c. What systems differ in is in file_linux.c
+ * and file_macos.c. See file.h. */
 #include "os/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -120,6 +119,11 @@ bool spi_file_same(const char *one, const char *other) {
            first.st_ino == second.st_ino;
 }
 
+bool spi_folder_is(const char *path) {
+    struct stat found;
+    return !stat(path, &found) && S_ISDIR(found.st_mode);
+}
+
 sp_status spi_folder_create(const char *path, sp_error *error) {
     char part[4096];
     size_t length = strlen(path);
@@ -140,18 +144,4 @@ sp_status spi_folder_create(const char *path, sp_error *error) {
         part[i] = kept;
     }
     return SP_OK;
-}
-
-sp_status spi_folder_cache(char *path, size_t capacity) {
-    const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    int length;
-    if (base && base[0] == '/') {
-        length = snprintf(path, capacity, "%s/samepage", base);
-    } else if (home && home[0] == '/') {
-        length = snprintf(path, capacity, "%s/.cache/samepage", home);
-    } else {
-        /* One folder a user: another user's files there are not trusted, see guest/cache.c. */
-        length = snprintf(path, capacity, "/tmp/samepage-%lu", (unsigned long)getuid());
-    }
-    return length > 0 && (size_t)length < capacity ? SP_OK : SP_INVALID;
 }

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "samepage/status.h"
 
@@ -53,10 +54,18 @@ typedef enum spi_file_op { SPI_FILE_WRITE, SPI_FILE_SYNC, SPI_FILE_RENAME, SPI_F
 void spi_file_set_fault(int (*fault)(spi_file_op op));
 int spi_file_fault(spi_file_op op); /* what the hook says; 0 without one */
 
+/* Whether the path leads to a folder. */
+bool spi_folder_is(const char *path);
+
+/* Until what was written to the file is on the disk; as fsync. When a file was changed last. */
+struct stat;
+int spi_file_sync(int file);
+int64_t spi_file_changed_ns(const struct stat *info);
+
 /* Makes a folder and those above it, mode 0700 for new ones. */
 sp_status spi_folder_create(const char *path, sp_error *error);
 
-/* $XDG_CACHE_HOME/samepage, or ~/.cache/samepage, or a folder under the temporary one if there is no home. */
+/* $XDG_CACHE_HOME/samepage, or ~/.cache/samepage (macOS: ~/Library/Caches/samepage), or a folder under the temporary one if there is no home. */
 sp_status spi_folder_cache(char *path, size_t capacity);
 
 #endif

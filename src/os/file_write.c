@@ -125,14 +125,14 @@ static sp_status sync_folder_of(const char *path) {
     if (file < 0) {
         return SP_IO;
     }
-    sp_status status = fails(SPI_FILE_SYNC) || fsync(file) ? SP_IO : SP_OK;
+    sp_status status = fails(SPI_FILE_SYNC) || spi_file_sync(file) ? SP_IO : SP_OK;
     close(file);
     return status;
 }
 
 sp_status spi_file_writer_commit(spi_file_writer *writer, bool sync, sp_error *error) {
     sp_status status = SP_OK;
-    if (sync && (fails(SPI_FILE_SYNC) || fsync(writer->file))) {
+    if (sync && (fails(SPI_FILE_SYNC) || spi_file_sync(writer->file))) {
         status = fail_writing(writer, error);
     }
     if (close(writer->file) && !status) {

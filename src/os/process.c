@@ -1,4 +1,4 @@
-/* os/process.c - child processes. See process.h. */
+/* os/process.c - child processes. What systems differ in is in process_linux.c and process_macos.c. See process.h. */
 #include "os/process.h"
 
 #include <errno.h>
@@ -13,8 +13,6 @@
 
 #include "base/error.h"
 #include "os/clock.h"
-
-extern char **environ;
 
 /* Reads the child's stderr until it closes it or time runs out. Keeps the first capacity - 1 bytes. */
 static bool drain(int from, int64_t deadline_ns, char *output, size_t capacity) {
@@ -48,7 +46,7 @@ static bool drain(int from, int64_t deadline_ns, char *output, size_t capacity) 
 sp_status spi_process_run(const char *const argv[], int64_t timeout_ms, int *exit_code, char *output, size_t capacity,
                           sp_error *error) {
     int ends[2];
-    if (pipe2(ends, O_CLOEXEC)) {
+    if (spi_process_pipe(ends)) {
         return spi_fail(error, SP_IO, "cannot start %s: %s", argv[0], strerror(errno));
     }
     posix_spawn_file_actions_t actions;
@@ -57,7 +55,8 @@ sp_status spi_process_run(const char *const argv[], int64_t timeout_ms, int *exi
     posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
     posix_spawn_file_actions_adddup2(&actions, ends[1], 2);
     pid_t child;
-    int failed = posix_spawn(&child, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, environ);
+    int failed =
+        posix_spawn(&child, argv[0], &actions, NULL, (char *const *)(uintptr_t)argv, spi_process_environment());
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
     if (failed) {
@@ -73,13 +72,4 @@ sp_status spi_process_run(const char *const argv[], int64_t timeout_ms, int *exi
     while (waitpid(child, &state, 0) < 0 && errno == EINTR) {}
     *exit_code = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
     return in_time ? SP_OK : spi_fail(error, SP_TIMEOUT, "%s took more than %lld ms", argv[0], (long long)timeout_ms);
-}
-
-sp_status spi_process_self(char *path, size_t capacity) {
-    ssize_t length = readlink("/proc/self/exe", path, capacity);
-    if (length < 0 || (size_t)length >= capacity) {
-        return SP_IO;
-    }
-    path[length] = 0;
-    return SP_OK;
 }

@@ -12,6 +12,10 @@
 sp_status spi_process_run(const char *const argv[], int64_t timeout_ms, int *exit_code, char *output, size_t capacity,
                           sp_error *error);
 
+/* A pipe that children do not inherit; what children are given as environment. */
+int spi_process_pipe(int ends[2]);
+char **spi_process_environment(void);
+
 /* The path of the running program. */
 sp_status spi_process_self(char *path, size_t capacity);
 

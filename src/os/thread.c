@@ -1,23 +1,21 @@
-/* os/thread.c - see thread.h. */
+/* os/thread.c - starting and joining threads. Names, and sleeping on a word, are the system's: thread_linux.c and
+ * thread_macos.c. See thread.h. */
 #include "os/thread.h"
 
-#include <limits.h>
-#include <linux/futex.h>
 #include <signal.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "base/memory.h"
 
 typedef struct start {
     void (*run)(void *env);
     void *env;
+    char name[16];
 } start;
 
 static void *enter(void *argument) {
     start begin = *(start *)argument;
     spi_free(argument);
+    spi_thread_introduce(begin.name);
     begin.run(begin.env);
     return NULL;
 }
@@ -28,9 +26,15 @@ sp_status spi_thread_start(spi_thread *thread, const char *name, void (*run)(voi
         return SP_NO_MEMORY;
     }
     *begin = (start){.run = run, .env = env};
-    /* Signals are the program's own business and must not land in a worker that holds half a result. */
+    for (size_t i = 0; i + 1 < sizeof begin->name && name[i]; i++) {
+        begin->name[i] = name[i];
+    }
+    /* Signals are the program's own business and must not land in a worker that holds half a result; but a fault is the
+     * worker's own, and who watches pages (dirty.h) settles it. */
     sigset_t all, before;
     sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failed = pthread_create(&thread->id, NULL, enter, begin);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -38,19 +42,9 @@ sp_status spi_thread_start(spi_thread *thread, const char *name, void (*run)(voi
         spi_free(begin);
         return SP_NO_MEMORY;
     }
-    pthread_setname_np(thread->id, name);
     return SP_OK;
 }
 
 void spi_thread_join(spi_thread *thread) {
     pthread_join(thread->id, NULL);
-}
-
-void spi_wait_word(atomic_uint *word, unsigned expected, int64_t timeout_ns) {
-    struct timespec limit = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, timeout_ns < 0 ? NULL : &limit, NULL, 0);
-}
-
-void spi_wake_word(atomic_uint *word, int waiter_count_max) {
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, waiter_count_max, NULL, NULL, 0);
 }

@@ -15,12 +15,13 @@ typedef struct spi_thread {
     pthread_t id;
 } spi_thread;
 
-/* The name shows in debuggers and top; at most 15 characters. Signals are blocked in the new thread. */
+/* The name shows in debuggers and top; at most 15 characters. Signals but faults are blocked in the new thread. */
 sp_status spi_thread_start(spi_thread *thread, const char *name, void (*run)(void *env), void *env);
 void spi_thread_join(spi_thread *thread);
+void spi_thread_introduce(const char *name); /* what a new thread tells the system of itself */
 
 /* Sleeps while *word == expected, until woken or timeout_ns passed (negative: no limit). May return early: check again.
- * A futex on Linux. */
+ * A futex on Linux, park.h on macOS. */
 void spi_wait_word(atomic_uint *word, unsigned expected, int64_t timeout_ns);
 void spi_wake_word(atomic_uint *word, int waiter_count_max);
 

@@ -1,11 +1,7 @@
-/* os/vm.c - address space on Linux. See vm.h. */
+/* os/vm.c - address space as POSIX systems have it. What only one has is in vm_linux.c and vm_macos.c. See vm.h. */
 #include "os/vm.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -42,8 +38,7 @@ sp_status spi_vm_commit(void *address, size_t bytes, bool huge) {
         return SP_NO_MEMORY;
     }
     if (huge) {
-        /* Only advice: a kernel without huge pages says no, and small ones do. */
-        madvise(address, bytes, MADV_HUGEPAGE);
+        spi_vm_advise_huge(address, bytes);
     }
     return SP_OK;
 }
@@ -51,19 +46,6 @@ sp_status spi_vm_commit(void *address, size_t bytes, bool huge) {
 sp_status spi_vm_protect(void *address, size_t bytes, bool readable, bool writable) {
     int access = (readable ? PROT_READ : 0) | (writable ? PROT_WRITE : 0);
     return mprotect(address, bytes, access) ? SP_NO_MEMORY : SP_OK;
-}
-
-sp_status spi_vm_file_create(size_t bytes, int *file) {
-    *file = memfd_create("samepage", MFD_CLOEXEC);
-    if (*file < 0) {
-        return errno == ENOSYS ? SP_UNSUPPORTED : SP_NO_MEMORY;
-    }
-    if (ftruncate(*file, (off_t)bytes)) {
-        close(*file);
-        *file = -1;
-        return SP_NO_MEMORY;
-    }
-    return SP_OK;
 }
 
 sp_status spi_vm_file_resize(int file, size_t bytes) {
@@ -127,66 +109,9 @@ sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge) {
         return SP_NO_MEMORY;
     }
     if (huge) {
-        madvise(address, bytes, MADV_HUGEPAGE);
+        spi_vm_advise_huge(address, bytes);
     }
     return SP_OK;
-}
-
-/* struct procmap_query of linux/fs.h, which is newer than the headers of the distributions that we build on. */
-typedef struct map_query {
-    uint64_t size, query_flags, query_addr;
-    uint64_t vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
-    uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
-    uint64_t vma_name_addr, build_id_addr;
-} map_query;
-#define MAP_QUERY          _IOWR('f', 17, map_query)
-#define MAP_QUERY_READABLE 1u
-#define MAP_QUERY_WRITABLE 2u
-
-/* Asks the kernel for one mapping after the other. False: it cannot tell, or something is in the way; *asked says which. */
-static bool query_access(int maps, uintptr_t next, uintptr_t end, uint64_t access, bool *asked) {
-    *asked = false;
-    while (next < end) {
-        map_query query = {.size = sizeof query, .query_addr = next};
-        if (ioctl(maps, MAP_QUERY, &query)) {
-            *asked = errno == ENOENT; /* nothing is mapped there */
-            return false;
-        }
-        *asked = true;
-        if ((query.vma_flags & access) != access) {
-            return false;
-        }
-        next = (uintptr_t)query.vma_end;
-    }
-    return true;
-}
-
-bool spi_vm_has_access(const void *address, size_t bytes, bool writable) {
-    FILE *maps = fopen("/proc/self/maps", "r");
-    if (!maps) {
-        return true;
-    }
-    bool asked, can = query_access(fileno(maps), (uintptr_t)address, (uintptr_t)address + bytes,
-                                   MAP_QUERY_READABLE | (writable ? MAP_QUERY_WRITABLE : 0), &asked);
-    if (asked) {
-        fclose(maps);
-        return can;
-    }
-    uintptr_t next = (uintptr_t)address, end = next + bytes;
-    char line[512];
-    while (next < end && fgets(line, sizeof line, maps)) {
-        uintptr_t from, to;
-        char access[5];
-        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %4s", &from, &to, access) != 3 || to <= next) {
-            continue;
-        }
-        if (from > next || access[0] != 'r' || (writable && access[1] != 'w')) {
-            break;
-        }
-        next = to;
-    }
-    fclose(maps);
-    return next >= end;
 }
 
 void spi_vm_drop(const void *address, size_t bytes) {
@@ -195,17 +120,4 @@ void spi_vm_drop(const void *address, size_t bytes) {
     if (first < end) {
         madvise((void *)first, end - first, MADV_DONTNEED);
     }
-}
-
-size_t spi_vm_resident_bytes(void) {
-    /* The first two numbers of statm are pages: all, resident. */
-    FILE *statm = fopen("/proc/self/statm", "r");
-    size_t all = 0, resident = 0;
-    if (statm) {
-        if (fscanf(statm, "%zu %zu", &all, &resident) != 2) {
-            resident = 0;
-        }
-        fclose(statm);
-    }
-    return resident * spi_vm_page_bytes();
 }

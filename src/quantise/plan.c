@@ -42,19 +42,19 @@ static const spi_mix *find_mix(const char *name) {
 }
 
 /* ARCHITECTURE.key as a number; an array's first element (some models differ by layer). 0 where there is none. */
-static uint64_t number_of(const spi_gguf *gguf, const char *architecture, const char *key) {
+static uint64_t number_of(const spi_source *gguf, const char *architecture, const char *key) {
     char name[128];
     uint64_t number = 0;
     int64_t first;
     snprintf(name, sizeof name, "%s.%s", architecture, key);
-    const spi_gguf_value *value = spi_gguf_find(gguf, name);
-    if (value && value->type == SPI_GGUF_ARRAY && value->count && spi_gguf_array_i64(value, 0, &first)) {
+    const spi_value *value = spi_source_find(gguf, name);
+    if (value && value->type == SPI_VALUE_ARRAY && value->count && spi_value_array_i64(value, 0, &first)) {
         return first > 0 ? (uint64_t)first : 0;
     }
-    return value && spi_gguf_as_u64(value, &number) ? number : 0;
+    return value && spi_value_as_u64(value, &number) ? number : 0;
 }
 
-static void name_of(const spi_gguf_tensor *tensor, char name[80]) {
+static void name_of(const spi_source_tensor *tensor, char name[80]) {
     size_t bytes = tensor->name.bytes < 79 ? tensor->name.bytes : 79; /* the reader allows 64 */
     memcpy(name, tensor->name.text, bytes);
     name[bytes] = 0;
@@ -68,23 +68,23 @@ static uint32_t least_u32(uint64_t number) {
     return number < UINT32_MAX ? (uint32_t)number : UINT32_MAX;
 }
 
-sp_status spi_plan_make(const spi_gguf *gguf, const char *type, bool pure, spi_plan *plan, sp_error *error) {
+sp_status spi_plan_make(const spi_source *gguf, const char *type, bool pure, spi_plan *plan, sp_error *error) {
     char architecture[64] = "";
-    spi_gguf_string text;
-    const spi_gguf_value *value = spi_gguf_find(gguf, "general.architecture");
-    *plan = (spi_plan){.mix = find_mix(type), .pure = pure, .tied = !spi_gguf_find_tensor(gguf, "output.weight")};
+    spi_string text;
+    const spi_value *value = spi_source_find(gguf, "general.architecture");
+    *plan = (spi_plan){.mix = find_mix(type), .pure = pure, .tied = !spi_source_find_tensor(gguf, "output.weight")};
     if (!plan->mix) {
         return spi_fail(error, SP_UNSUPPORTED,
                         "there is no quantised type \"%.40s\": use Q8_0, Q6_K, Q4_K or Q4_0, "
                         "or another of those that the help lists",
                         type);
     }
-    if (!value || !spi_gguf_as_string(value, &text)) {
+    if (!value || !spi_value_as_string(value, &text)) {
         return spi_fail(error, SP_BAD_FILE, "general.architecture is missing");
     }
-    spi_gguf_printable(text, architecture, sizeof architecture);
+    spi_string_printable(text, architecture, sizeof architecture);
     uint64_t parts = 0;
-    if ((value = spi_gguf_find(gguf, "split.count")) && spi_gguf_as_u64(value, &parts) && parts > 1) {
+    if ((value = spi_source_find(gguf, "split.count")) && spi_value_as_u64(value, &parts) && parts > 1) {
         return spi_fail(error, SP_UNSUPPORTED, "the model is split into %llu files: merge them first",
                         (unsigned long long)parts);
     }
@@ -98,16 +98,16 @@ sp_status spi_plan_make(const spi_gguf *gguf, const char *type, bool pure, spi_p
     plan->heads_per_value = kv_heads ? least_u32(heads / kv_heads) : 1;
     plan->shares_values = plan->layers == 80 && plan->heads_per_value > 1 &&
                           (!strcmp(architecture, "llama") || !strcmp(architecture, "qwen2"));
-    for (uint64_t i = 0; i < spi_gguf_tensor_count(gguf); i++) {
+    for (uint64_t i = 0; i < spi_source_tensor_count(gguf); i++) {
         char name[80];
-        name_of(spi_gguf_tensor_at(gguf, i), name);
+        name_of(spi_source_tensor_at(gguf, i), name);
         plan->values_count += holds_values(name);
     }
     return SP_OK;
 }
 
 /* Matrices named WEIGHT, but for those that are small or that a few wrong bits spoil. */
-static bool is_converted(const char *name, const spi_gguf_tensor *tensor) {
+static bool is_converted(const char *name, const spi_source_tensor *tensor) {
     static const char *const kept[] = {"_norm.weight",          "ffn_gate_inp.weight", "altup",       "laurel",
                                        "per_layer_model_proj",  "position_embd",       "token_types", "ssm_conv1d",
                                        "shortconv.conv.weight", "attn_rel_b.weight",   "time_mix_"};
@@ -202,7 +202,7 @@ static sp_dtype type_that_fits(sp_dtype type, uint64_t cols) {
     return cols % sp_dtype_block_elements(type) == 0 ? type : SP_F16;
 }
 
-uint32_t spi_plan_type(const spi_plan *plan, const spi_gguf_tensor *tensor) {
+uint32_t spi_plan_type(const spi_plan *plan, const spi_source_tensor *tensor) {
     char name[80];
     name_of(tensor, name);
     if (!is_converted(name, tensor)) {

@@ -48,10 +48,10 @@ typedef struct spi_plan {
 } spi_plan;
 
 /* SP_UNSUPPORTED: no such name, or a model that the rules are not made for. */
-sp_status spi_plan_make(const spi_gguf *gguf, const char *type, bool pure, spi_plan *plan, sp_error *error);
+sp_status spi_plan_make(const spi_source *gguf, const char *type, bool pure, spi_plan *plan, sp_error *error);
 
 /* What the tensor is to have; its own type if it is to stay as it is. */
-uint32_t spi_plan_type(const spi_plan *plan, const spi_gguf_tensor *tensor);
+uint32_t spi_plan_type(const spi_plan *plan, const spi_source_tensor *tensor);
 
 const spi_mix *spi_mix_at(uint32_t index); /* NULL behind the last */
 

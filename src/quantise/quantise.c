@@ -69,9 +69,9 @@ static void convert_pieces(void *env) {
 
 typedef struct work {
     const sp_quantise_options *options;
-    const spi_gguf *gguf;
+    const spi_source *gguf;
     spi_plan plan;
-    spi_gguf_tensor *tensors; /* as they are to be */
+    spi_source_tensor *tensors; /* as they are to be */
     spi_gguf_entry *entries;
     uint64_t entry_count;
     uint32_t alignment, thread_count;
@@ -88,7 +88,7 @@ static sp_status tell(work *of) {
     return goes_on ? SP_OK : spi_fail(of->error, SP_CANCELLED, "stopped before the file was whole: nothing was kept");
 }
 
-static uint64_t element_count(const spi_gguf_tensor *tensor) {
+static uint64_t element_count(const spi_source_tensor *tensor) {
     return tensor->dimensions[0] * tensor->dimensions[1] * tensor->dimensions[2] * tensor->dimensions[3];
 }
 
@@ -110,7 +110,7 @@ static void run_threads(const work *of, slab *job) {
     }
 }
 
-static sp_status convert(work *of, const spi_gguf_tensor *from, const spi_gguf_tensor *to, const char *name) {
+static sp_status convert(work *of, const spi_source_tensor *from, const spi_source_tensor *to, const char *name) {
     sp_dtype old = (sp_dtype)from->type, new = (sp_dtype)to->type;
     uint64_t elements = element_count(from);
     sp_status status = SP_OK;
@@ -141,7 +141,7 @@ static sp_status convert(work *of, const spi_gguf_tensor *from, const spi_gguf_t
     return status;
 }
 
-static sp_status copy(work *of, const spi_gguf_tensor *tensor) {
+static sp_status copy(work *of, const spi_source_tensor *tensor) {
     sp_status status = SP_OK;
     for (uint64_t first = 0; first < tensor->bytes && !status; first += SLAB_BYTES) {
         uint64_t bytes = tensor->bytes - first < SLAB_BYTES ? tensor->bytes - first : SLAB_BYTES;
@@ -155,10 +155,10 @@ static sp_status copy(work *of, const spi_gguf_tensor *tensor) {
 }
 
 static sp_status plan_tensor(work *of, uint64_t index) {
-    const spi_gguf_tensor *from = spi_gguf_tensor_at(of->gguf, index);
-    spi_gguf_tensor *to = &of->tensors[index];
+    const spi_source_tensor *from = spi_source_tensor_at(of->gguf, index);
+    spi_source_tensor *to = &of->tensors[index];
     char name[80];
-    spi_gguf_printable(from->name, name, sizeof name);
+    spi_string_printable(from->name, name, sizeof name);
     *to = *from;
     if (!from->data) {
         return spi_fail(of->error, SP_UNSUPPORTED, "the tensor %s has the weight type %s, which is not supported", name,
@@ -181,7 +181,7 @@ static sp_status plan_tensor(work *of, uint64_t index) {
     return SP_OK;
 }
 
-static bool is_key(const spi_gguf_value *value, const char *key) {
+static bool is_key(const spi_value *value, const char *key) {
     return value->key.bytes == strlen(key) && !memcmp(value->key.text, key, value->key.bytes);
 }
 
@@ -190,8 +190,8 @@ static void list_entries(work *of) {
     static const char *const keys[] = {"general.file_type", "general.quantization_version"};
     const uint32_t numbers[] = {of->plan.mix->file_type, QUANTISATION_VERSION};
     bool there[2] = {false, false};
-    for (uint64_t i = 0; i < spi_gguf_value_count(of->gguf); i++) {
-        const spi_gguf_value *value = spi_gguf_value_at(of->gguf, i);
+    for (uint64_t i = 0; i < spi_source_value_count(of->gguf); i++) {
+        const spi_value *value = spi_source_value_at(of->gguf, i);
         spi_gguf_entry *entry = &of->entries[of->entry_count++];
         *entry = (spi_gguf_entry){.copy = value};
         for (uint32_t k = 0; k < 2; k++) {
@@ -207,15 +207,15 @@ static void list_entries(work *of) {
         }
     }
     uint64_t alignment = DEFAULT_ALIGNMENT;
-    const spi_gguf_value *value = spi_gguf_find(of->gguf, "general.alignment");
+    const spi_value *value = spi_source_find(of->gguf, "general.alignment");
     if (value) {
-        spi_gguf_as_u64(value, &alignment); /* the reader has checked it */
+        spi_value_as_u64(value, &alignment); /* the reader has checked it */
     }
     of->alignment = (uint32_t)alignment;
 }
 
 static sp_status plan_all(work *of) {
-    uint64_t tensors = spi_gguf_tensor_count(of->gguf), values = spi_gguf_value_count(of->gguf);
+    uint64_t tensors = spi_source_tensor_count(of->gguf), values = spi_source_value_count(of->gguf);
     sp_status status = spi_plan_make(of->gguf, of->options->type, of->options->pure, &of->plan, of->error);
     if (status) {
         return status;
@@ -235,10 +235,10 @@ static sp_status plan_all(work *of) {
 
 static sp_status write_tensors(work *of) {
     sp_status status = SP_OK;
-    for (uint64_t i = 0; i < spi_gguf_tensor_count(of->gguf) && !status; i++) {
-        const spi_gguf_tensor *from = spi_gguf_tensor_at(of->gguf, i), *to = &of->tensors[i];
+    for (uint64_t i = 0; i < spi_source_tensor_count(of->gguf) && !status; i++) {
+        const spi_source_tensor *from = spi_source_tensor_at(of->gguf, i), *to = &of->tensors[i];
         char name[80];
-        spi_gguf_printable(from->name, name, sizeof name);
+        spi_string_printable(from->name, name, sizeof name);
         if (of->options->tensor) {
             of->options->tensor(of->options->env, name, (sp_dtype)from->type, (sp_dtype)to->type, element_count(from));
         }
@@ -254,7 +254,7 @@ static sp_status write_file(work *of, const char *out) {
         return write_tensors(of);
     }
     sp_status status = spi_gguf_writer_open(out, of->entries, of->entry_count, of->tensors,
-                                            spi_gguf_tensor_count(of->gguf), of->alignment, &of->writer, of->error);
+                                            spi_source_tensor_count(of->gguf), of->alignment, &of->writer, of->error);
     status = status ? status : write_tensors(of);
     if (status) {
         spi_gguf_writer_abort(of->writer);
@@ -270,7 +270,7 @@ sp_status sp_quantise_file(const char *in, const char *out, const sp_quantise_op
     if (out && spi_file_same(in, out)) {
         return spi_fail(error, SP_INVALID, "%s is the model itself: give the quantised file another name", out);
     }
-    spi_gguf *gguf;
+    spi_source *gguf;
     sp_status status = spi_gguf_open(in, &gguf, error);
     if (status) {
         return status;
@@ -291,7 +291,7 @@ sp_status sp_quantise_file(const char *in, const char *out, const sp_quantise_op
     spi_free(of.tensors);
     spi_free(of.entries);
     spi_free_aligned(of.buffer);
-    spi_gguf_close(gguf);
+    spi_source_close(gguf);
     return status;
 }
 

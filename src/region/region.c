@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "os/dirty.h"
 #include "os/vm.h"
 
 #define DEFAULT_RESERVE_BYTES ((size_t)4 << 30)
@@ -47,11 +48,13 @@ static sp_status commit(sp_region *region, size_t committed_bytes) {
 }
 
 sp_status spi_region_open_tail(sp_region *region) {
+    spi_dirty_open(region->base, region->size_bytes);
     size_t tail = region->committed_bytes - region->size_bytes;
     return tail ? spi_vm_protect(region->base + region->size_bytes, tail, true, true) : SP_OK;
 }
 
 sp_status spi_region_close_tail(sp_region *region) {
+    spi_dirty_close(region->base, region->size_bytes);
     size_t tail = region->committed_bytes - region->size_bytes;
     return tail ? spi_vm_protect(region->base + region->size_bytes, tail, false, false) : SP_OK;
 }

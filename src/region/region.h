@@ -41,7 +41,7 @@ typedef struct spi_region_piece {
 sp_status spi_region_remap(sp_region *region, const spi_region_piece *pieces, uint32_t piece_count, sp_error *error);
 
 /* Gives or withholds the CPU's access to what is committed behind size, around linking: drivers pin accessible pages
- * only. */
+ * only. Pages that are protected to see who writes to them (os/dirty.h) are opened and closed with it. */
 sp_status spi_region_open_tail(sp_region *region);
 sp_status spi_region_close_tail(sp_region *region);
 

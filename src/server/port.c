@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "os/clock.h"
+#include "os/local.h"
 #include "server/server.h"
 
 #define STEP_MS  20u
@@ -149,7 +150,7 @@ static sp_status send_all(spi_port *port, const cJSON *request, const void *body
     spi_buffer out = {0};
     sp_status status = spi_frame_write(&out, request, body, body_bytes, error);
     while (!status && out.start < out.end) {
-        ssize_t sent = send(port->file, out.bytes + out.start, out.end - out.start, MSG_NOSIGNAL);
+        ssize_t sent = spi_local_send(port->file, out.bytes + out.start, out.end - out.start);
         if (sent >= 0) {
             spi_buffer_take(&out, (size_t)sent);
         } else if (errno != EINTR) {

@@ -387,6 +387,8 @@ static sp_status op_stats(spi_call *call, const cJSON *head, const void *body, s
     cJSON_AddNumberToObject(answer, "taken_blocks", (double)stats.taken_blocks);
     cJSON_AddNumberToObject(answer, "evicted_blocks", (double)stats.evicted_blocks);
     cJSON_AddNumberToObject(answer, "damaged_blocks", (double)stats.damaged_blocks);
+    cJSON_AddNumberToObject(answer, "tail_bytes", (double)stats.tail_bytes);
+    cJSON_AddNumberToObject(answer, "damaged_tails", (double)stats.damaged_tails);
     answer_event(call, answer, NULL, 0);
     return status;
 }

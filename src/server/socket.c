@@ -1,16 +1,13 @@
 /* server/socket.c - requests over a Unix socket in the data folder. One request at a time on a connection. */
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "os/local.h"
 #include "server/server.h"
 
 #define CONNECTIONS_MAX 256u
@@ -32,33 +29,17 @@ struct spi_socket {
     uint32_t count;
 };
 
-/* A socket's path has 108 bytes at most, a folder's may have more: it is named by way of the open folder. */
-static void set_address(struct sockaddr_un *address, int folder) {
-    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
-    snprintf(address->sun_path, sizeof address->sun_path, "/proc/self/fd/%d/socket", folder);
-}
-
-static int open_folder(const char *folder) {
-    return open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
-}
-
 sp_status spi_socket_open(const char *folder, spi_server *server, spi_socket **out, sp_error *error) {
-    struct sockaddr_un address;
     *out = NULL;
     spi_socket *sock = spi_alloc(1, sizeof *sock);
     if (!sock) {
         return spi_fail(error, SP_NO_MEMORY, "no memory for a socket");
     }
     sock->server = server;
-    sock->folder = open_folder(folder);
-    sock->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    (void)unlinkat(sock->folder, "socket", 0); /* whoever left it does not hold the folder any more */
-    set_address(&address, sock->folder);
-    mode_t before = umask(0177);
-    bool is_bound = sock->folder >= 0 && sock->listener >= 0 &&
-                    !bind(sock->listener, (struct sockaddr *)&address, sizeof address) && !listen(sock->listener, 64);
-    umask(before);
-    if (!is_bound) {
+    sock->folder = spi_local_open_folder(folder);
+    /* A socket that somebody left is of no use: whoever it was does not hold the folder any more. */
+    sock->listener = sock->folder < 0 ? -1 : spi_local_listen(sock->folder);
+    if (sock->listener < 0) {
         sp_status status = spi_fail(error, SP_IO, "cannot listen on %s/socket: %s", folder, strerror(errno));
         spi_socket_close(sock);
         return status;
@@ -68,20 +49,17 @@ sp_status spi_socket_open(const char *folder, spi_server *server, spi_socket **o
 }
 
 sp_status spi_socket_connect(const char *folder, int *file, sp_error *error) {
-    struct sockaddr_un address;
-    *file = -1;
-    int at = open_folder(folder), sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    set_address(&address, at);
-    if (at < 0 || sock < 0 || connect(sock, (struct sockaddr *)&address, sizeof address)) {
-        sp_status status = errno == ENOENT || errno == ECONNREFUSED ? SP_NOT_FOUND : SP_IO;
+    int at = spi_local_open_folder(folder);
+    *file = at < 0 ? -1 : spi_local_connect(at);
+    sp_status status = SP_OK;
+    if (*file < 0) {
+        status = errno == ENOENT || errno == ECONNREFUSED ? SP_NOT_FOUND : SP_IO;
         spi_fail(error, status, "cannot reach the process that holds %s: %s", folder, strerror(errno));
-        close(at);
-        close(sock);
-        return status;
     }
-    close(at);
-    *file = sock;
-    return SP_OK;
+    if (at >= 0) {
+        close(at);
+    }
+    return status;
 }
 
 /* ---- connections ---- */
@@ -115,14 +93,12 @@ void spi_socket_close(spi_socket *sock) {
 
 static void accept_all(spi_socket *sock) {
     while (sock->count < CONNECTIONS_MAX) {
-        struct ucred who = {0};
-        socklen_t who_bytes = sizeof who;
-        int file = accept4(sock->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        uid_t who;
+        int file = spi_local_accept(sock->listener, &who);
         if (file < 0) {
             return;
         }
-        bool is_ours =
-            !getsockopt(file, SOL_SOCKET, SO_PEERCRED, &who, &who_bytes) && (who.uid == geteuid() || who.uid == 0);
+        bool is_ours = who == geteuid() || who == 0;
         connection *c = is_ours ? spi_alloc(1, sizeof *c) : NULL;
         if (!c) {
             close(file);
@@ -135,7 +111,7 @@ static void accept_all(spi_socket *sock) {
 
 static void send_some(connection *c) {
     while (c->out.start < c->out.end) {
-        ssize_t sent = send(c->file, c->out.bytes + c->out.start, c->out.end - c->out.start, MSG_NOSIGNAL);
+        ssize_t sent = spi_local_send(c->file, c->out.bytes + c->out.start, c->out.end - c->out.start);
         if (sent < 0) {
             c->is_broken |= errno != EAGAIN && errno != EINTR;
             return;

@@ -259,7 +259,8 @@ static bool make_room(batch *all, const sp_append *parts, uint32_t part_count) {
     for (uint32_t i = 0; i < part_count; i++) {
         tokens += parts[i].token_count;
     }
-    all->row_max = tokens < SPI_ROWS_MAX ? (uint32_t)tokens : SPI_ROWS_MAX;
+    uint32_t rows_max = spi_model_rows_max(all->device);
+    all->row_max = tokens < rows_max ? (uint32_t)tokens : rows_max;
     if (part_count == 1 && all->row_max == 1) {
         all->works = &all->one.work;
         all->tokens = &all->one.token;

@@ -220,12 +220,18 @@ bool spi_session_can_map(const sp_session *session) {
     return spi_device_takes(session->device, SP_BACKING_SHAREABLE) && block_bytes(session) % spi_vm_page_bytes() == 0;
 }
 
+sp_status spi_session_map_all(sp_session *session, spi_region_piece *pieces, uint32_t count, sp_error *error) {
+    for (uint32_t i = 0; i < count; i++) {
+        session->is_mapped = session->is_mapped || pieces[i].file >= 0;
+        pieces[i].offset += session->offset;
+    }
+    return spi_region_remap(session->region, pieces, count, error);
+}
+
 sp_status spi_session_map(sp_session *session, uint64_t offset, uint64_t bytes, int file, uint64_t file_offset,
                           sp_error *error) {
-    spi_region_piece piece = {
-        .offset = session->offset + offset, .bytes = bytes, .file = file, .file_offset = file_offset};
-    session->is_mapped = session->is_mapped || file >= 0;
-    return spi_region_remap(session->region, &piece, 1, error);
+    spi_region_piece piece = {.offset = offset, .bytes = bytes, .file = file, .file_offset = file_offset};
+    return spi_session_map_all(session, &piece, 1, error);
 }
 
 sp_status spi_session_host_wrote(sp_session *session, uint64_t offset, uint64_t bytes, sp_error *error) {

@@ -6,6 +6,7 @@
 #define SPI_SESSION_SESSION_H
 
 #include "device/backend.h"
+#include "region/region.h"
 #include "samepage/session.h"
 
 /* Somebody who knows blocks that sessions need not compute: a block store. All functions run on the session's thread. */
@@ -17,6 +18,11 @@ typedef struct spi_session_cache {
      * can, from the first on that is not full yet. *found is how many tokens the blocks hold then: the session's own if
      * nothing was found, else a multiple of the block's tokens and at most token_count. A failure of the device only. */
     sp_status (*find)(void *env, sp_session *session, uint32_t token_count, uint32_t *found, sp_error *error);
+
+    /* The rows behind the full blocks, and so many rows of logits, of a session that has its tokens and full blocks and
+     * neither of these: puts in place what it has. NULL: it never has any. A failure of the device only. */
+    sp_status (*find_tail)(void *env, sp_session *session, uint32_t logits_rows, bool *has_rows, bool *has_logits,
+                           sp_error *error);
 
     /* Tokens from position `from` on were computed, which took so long: blocks may have become full. */
     void (*grown)(void *env, sp_session *session, uint32_t from, uint32_t computed_count, int64_t ns);
@@ -53,6 +59,10 @@ sp_status spi_session_put(sp_session *session, const int32_t *tokens, uint32_t t
 bool spi_session_can_map(const sp_session *session);
 sp_status spi_session_map(sp_session *session, uint64_t offset, uint64_t bytes, int file, uint64_t file_offset,
                           sp_error *error);
+
+/* The same for several ranges at once, given in the session's own offsets and changed into the region's: devices let go and
+ * link again once for all of them. */
+sp_status spi_session_map_all(sp_session *session, spi_region_piece *pieces, uint32_t count, sp_error *error);
 
 /* To be told after the host wrote bytes of the session's range, which are given from its own start. */
 sp_status spi_session_host_wrote(sp_session *session, uint64_t offset, uint64_t bytes, sp_error *error);

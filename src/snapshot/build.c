@@ -9,6 +9,7 @@
 #include "os/vm.h"
 
 #define MAPPABLE_BYTES_MIN ((size_t)64 << 10)
+#define PLAIN_BYTES_MAX    ((size_t)1 << 20)
 #define GATHER_COUNT       512
 
 static void add(spi_builder *builder, spi_built_section section) {
@@ -231,7 +232,8 @@ sp_status spi_build_finish(spi_builder *builder, const uint8_t *parent, const ui
     builder->align = parent ? SPI_SECTION_SMALL_ALIGN : SPI_SECTION_PAGE_ALIGN;
     sp_status status = builder->no_memory ? spi_fail(error, SP_NO_MEMORY, "no memory for a snapshot") : SP_OK;
     to.bytes = status ? 0 : lay_out(builder);
-    bool mappable = !parent && to.bytes >= MAPPABLE_BYTES_MIN;
+    size_t least = builder->is_plain ? PLAIN_BYTES_MAX : MAPPABLE_BYTES_MIN;
+    bool mappable = !parent && to.bytes >= least;
     status = status ? status : spi_image_create(to.bytes, mappable, &to.data, &to.file, error);
     if (!status && (!fill(builder, &to) || !put_header(builder, parent, id, &to))) {
         spi_image_free(to.data, to.bytes, to.file);
@@ -244,4 +246,36 @@ sp_status spi_build_finish(spi_builder *builder, const uint8_t *parent, const ui
         (*snapshot)->is_own = true;
     }
     return status;
+}
+
+void spi_build_drop(spi_builder *builder) {
+    spi_free(builder->sections);
+    *builder = (spi_builder){0};
+}
+
+static bool is_section(const spi_built_section *item, const uint8_t *bytes) {
+    uint64_t done = 0;
+    if (!item->parts) {
+        return !item->section.bytes || memcmp(item->from, bytes, item->section.bytes) == 0;
+    }
+    for (uint32_t i = 0; done < item->section.bytes; i++) {
+        spi_part part = item->parts(item->env, i);
+        /* What has no bytes of its own is zeros in both. */
+        if (part.from && memcmp(part.from, bytes + done, part.bytes) != 0) {
+            return false;
+        }
+        done += part.bytes;
+    }
+    return true;
+}
+
+bool spi_build_is(const spi_builder *builder, const sp_snapshot *snapshot) {
+    bool is_same = !builder->no_memory && builder->count == snapshot->section_count;
+    for (size_t i = 0; i < builder->count && is_same; i++) {
+        const spi_built_section *item = &builder->sections[i];
+        const spi_snapshot_section *section = &snapshot->sections[i];
+        is_same = section->kind == item->section.kind && section->index == item->section.index &&
+                  section->bytes == item->section.bytes && is_section(item, snapshot->data + section->offset);
+    }
+    return is_same;
 }

@@ -117,7 +117,7 @@ static void add_cache(const spi_capture *capture, spi_builder *builder, spi_tail
                           full * spi_kv_block_bytes_of(session));
         }
     }
-    for (uint32_t i = 0; i < capture->session_count; i++) {
+    for (uint32_t i = 0; i < capture->session_count && !capture->is_bare; i++) {
         const sp_session *session = session_at(capture, i);
         uint32_t rows = session->token_count % SPI_BLOCK_TOKENS;
         if (rows) {
@@ -126,7 +126,7 @@ static void add_cache(const spi_capture *capture, spi_builder *builder, spi_tail
                             spi_kv_block_bytes_of(session));
         }
     }
-    for (uint32_t i = 0; i < capture->session_count; i++) {
+    for (uint32_t i = 0; i < capture->session_count && !capture->is_bare; i++) {
         const sp_session *session = session_at(capture, i);
         if (session->logits_rows) {
             spi_build_add(builder, SPI_SECTION_LOGITS, capture->sessions[i].slot, sp_session_logits(session, 0),
@@ -135,53 +135,68 @@ static void add_cache(const spi_capture *capture, spi_builder *builder, spi_tail
     }
 }
 
-sp_status spi_capture_build(spi_capture *capture, const uint8_t *parent, sp_snapshot **snapshot, sp_error *error) {
-    spi_builder builder = {.unhashed = capture->is_private};
+static void add_sections(spi_capture *capture, const uint8_t *parent, spi_builder *builder, spi_tail *tails) {
     const sp_capture_options *options = capture->options;
-    spi_tail *tails = spi_alloc(capture->session_count, sizeof *tails);
-    *snapshot = NULL;
-    if (!tails) {
-        return no_memory(error);
-    }
-    add_state(capture, &builder);
+    add_state(capture, builder);
     if (!parent && !options->without_cache) {
-        add_cache(capture, &builder, tails);
+        add_cache(capture, builder, tails);
     }
     if (!parent && !options->without_module) {
         size_t bytes;
         const void *wasm = spi_module_wasm(spi_guest_module(capture->guest), &bytes);
-        spi_build_add(&builder, SPI_SECTION_MODULE, 0, wasm, bytes);
+        spi_build_add(builder, SPI_SECTION_MODULE, 0, wasm, bytes);
     }
     if (options->extra_bytes) {
-        spi_build_add(&builder, SPI_SECTION_EXTRA, 0, options->extra, options->extra_bytes);
+        spi_build_add(builder, SPI_SECTION_EXTRA, 0, options->extra, options->extra_bytes);
     }
-    sp_status status = spi_build_finish(&builder, parent, NULL, snapshot, error);
+}
+
+static sp_status build(spi_capture *capture, const uint8_t *parent, sp_snapshot *kept, sp_snapshot **snapshot,
+                       sp_error *error) {
+    spi_builder builder = {.unhashed = capture->is_private, .is_plain = capture->is_bare};
+    spi_tail *tails = spi_alloc(capture->session_count, sizeof *tails);
+    sp_status status = SP_OK;
+    *snapshot = NULL;
+    if (!tails) {
+        return no_memory(error);
+    }
+    add_sections(capture, parent, &builder, tails);
+    if (kept && spi_build_is(&builder, kept)) {
+        spi_build_drop(&builder);
+        *snapshot = kept;
+    } else {
+        status = spi_build_finish(&builder, parent, NULL, snapshot, error);
+    }
     spi_free(tails);
     return status;
 }
 
-static sp_status capture_whole(sp_guest *guest, const sp_capture_options *options, bool is_private,
-                               sp_snapshot **snapshot, sp_error *error) {
-    spi_capture capture;
-    *snapshot = NULL;
-    sp_status status = spi_capture_begin(&capture, guest, options, error);
-    if (status) {
-        return status;
-    }
-    capture.is_private = is_private;
-    status = spi_capture_take_blocks(&capture, error);
-    status = status ? status : spi_pages_not_zero(capture.memory, &capture.heap, &capture.runs, error);
-    status = status ? status : spi_capture_build(&capture, NULL, snapshot, error);
-    spi_capture_end(&capture);
+sp_status spi_capture_build(spi_capture *capture, const uint8_t *parent, sp_snapshot **snapshot, sp_error *error) {
+    return build(capture, parent, NULL, snapshot, error);
+}
+
+static sp_status capture_whole(spi_capture *capture, sp_snapshot *kept, sp_snapshot **snapshot, sp_error *error) {
+    sp_status status = spi_capture_take_blocks(capture, error);
+    status = status ? status : spi_pages_not_zero(capture->memory, &capture->heap, &capture->runs, error);
+    status = status ? status : build(capture, NULL, kept, snapshot, error);
+    spi_capture_end(capture);
     return status;
 }
 
 sp_status sp_guest_capture(sp_guest *guest, const sp_capture_options *options, sp_snapshot **snapshot,
                            sp_error *error) {
-    return capture_whole(guest, options, false, snapshot, error);
+    spi_capture capture;
+    *snapshot = NULL;
+    sp_status status = spi_capture_begin(&capture, guest, options, error);
+    return status ? status : capture_whole(&capture, NULL, snapshot, error);
 }
 
-sp_status spi_capture_private(sp_guest *guest, const sp_capture_options *options, sp_snapshot **snapshot,
-                              sp_error *error) {
-    return capture_whole(guest, options, true, snapshot, error);
+sp_status spi_capture_private(sp_guest *guest, const sp_capture_options *options, bool is_bare, sp_snapshot *kept,
+                              sp_snapshot **snapshot, sp_error *error) {
+    spi_capture capture;
+    *snapshot = NULL;
+    sp_status status = spi_capture_begin(&capture, guest, options, error);
+    capture.is_private = true;
+    capture.is_bare = is_bare;
+    return status ? status : capture_whole(&capture, kept, snapshot, error);
 }

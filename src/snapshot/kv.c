@@ -17,6 +17,11 @@ uint64_t spi_kv_block_bytes_of(const sp_session *session) {
     return shape_of(session)->block_bytes;
 }
 
+uint64_t spi_kv_row_bytes(const spi_tail *tail) {
+    const spi_kv_shape *shape = shape_of(tail->session);
+    return (uint64_t)shape->layers * 2 * shape->kv_heads * shape->head_dim * 2;
+}
+
 /* Head by head: its rows, and what the block has room for behind them; then the padding at the block's end. */
 spi_part spi_kv_tail_part(const void *env, uint32_t i) {
     const spi_tail *tail = env;

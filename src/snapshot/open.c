@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "snapshot/series.h"
 #include "snapshot/snapshot.h"
 
 #define EXTRA_BYTES_MAX ((uint64_t)16 << 20)
@@ -200,6 +201,11 @@ sp_status spi_snapshot_take(const uint8_t *data, size_t bytes, int file, const c
     }
     *out = snapshot;
     return SP_OK;
+}
+
+sp_status spi_snapshot_open_taken(void *bytes, size_t byte_count, const char *name, sp_snapshot **snapshot,
+                                  sp_error *error) {
+    return spi_snapshot_take(bytes, byte_count, -1, name, true, snapshot, error);
 }
 
 void sp_snapshot_close(sp_snapshot *snapshot) {

@@ -183,7 +183,7 @@ sp_status spi_pack_want_file(spi_pack *pack, const char *folder, sp_error *error
         return spi_fail(error, errno == ENOENT ? SP_NOT_FOUND : SP_IO, "cannot open %s: %s", path, strerror(errno));
     }
     if (!fstat(pack->file, &info)) {
-        pack->changed_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
+        pack->changed_ns = spi_file_changed_ns(&info);
     }
     return SP_OK;
 }

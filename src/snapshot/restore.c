@@ -175,14 +175,15 @@ static sp_status make_guest(spi_restoring *all, sp_module *module, const sp_gues
     return status ? status : spi_state_open_handles(*guest, state, error);
 }
 
-sp_status sp_guest_restore(const sp_snapshot *snapshot, sp_module *module, const sp_guest_options *guest_options,
-                           const sp_restore_options *restore_options, sp_guest **guest, sp_error *error) {
+static sp_status restore_from(const sp_snapshot *snapshot, sp_guest *live, sp_module *module,
+                              const sp_guest_options *guest_options, const sp_restore_options *restore_options,
+                              sp_guest **guest, sp_error *error) {
     static const sp_restore_options defaults;
     sp_error local = {0};
     spi_state state = {0};
     error = error ? error : &local;
     *guest = NULL;
-    spi_restoring all = {.snapshot = snapshot, .options = restore_options ? restore_options : &defaults};
+    spi_restoring all = {.snapshot = snapshot, .live = live, .options = restore_options ? restore_options : &defaults};
     all.notice = all.options->notice;
     all.notice_env = all.options->notice_env;
     if (!all.notice && all.options->store) {
@@ -208,6 +209,30 @@ sp_status sp_guest_restore(const sp_snapshot *snapshot, sp_module *module, const
     return SP_OK;
 }
 
+sp_status sp_guest_restore(const sp_snapshot *snapshot, sp_module *module, const sp_guest_options *guest_options,
+                           const sp_restore_options *restore_options, sp_guest **guest, sp_error *error) {
+    return restore_from(snapshot, NULL, module, guest_options, restore_options, guest, error);
+}
+
+static void drop_image(void *image) {
+    sp_snapshot_close(image);
+}
+
+/* A guest that is forked once is copied where that is cheaper. One that is forked again without having run has an image
+ * made, which this fork and those that follow share. */
+static sp_status image_for_fork(sp_guest *guest, sp_store *store, sp_snapshot **image, bool *is_bare, sp_error *error) {
+    const sp_capture_options capture = {.store = store, .without_module = true};
+    spi_kept *kept = spi_guest_kept(guest);
+    *is_bare = !kept->drop;
+    sp_status status = spi_capture_private(guest, &capture, *is_bare, *is_bare ? NULL : kept->item, image, error);
+    if (status || *image == kept->item) {
+        return status;
+    }
+    spi_guest_drop_kept(guest);
+    *kept = (spi_kept){.item = *is_bare ? NULL : *image, .drop = drop_image};
+    return SP_OK;
+}
+
 /* The device and the models of the guest itself, whatever the options say. */
 sp_status sp_guest_fork(sp_guest *guest, sp_store *store, const sp_guest_options *guest_options, sp_guest **fork,
                         sp_error *error) {
@@ -215,16 +240,18 @@ sp_status sp_guest_fork(sp_guest *guest, sp_store *store, const sp_guest_options
     if (guest_options) {
         options = *guest_options;
     }
-    const sp_capture_options capture = {.store = store, .without_module = true};
     const sp_restore_options restore = {.store = store};
-    sp_snapshot *snapshot;
+    sp_snapshot *image;
+    bool is_bare;
     *fork = NULL;
-    sp_status status = spi_capture_private(guest, &capture, &snapshot, error);
+    sp_status status = image_for_fork(guest, store, &image, &is_bare, error);
     if (!status) {
         options.device = spi_guest_device(guest);
         options.models = spi_guest_models(guest, &options.model_count);
-        status = sp_guest_restore(snapshot, spi_guest_module(guest), &options, &restore, fork, error);
+        status = restore_from(image, is_bare ? guest : NULL, spi_guest_module(guest), &options, &restore, fork, error);
     }
-    sp_snapshot_close(snapshot);
+    if (is_bare) {
+        sp_snapshot_close(image);
+    }
     return status;
 }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "os/clock.h"
+#include "os/vm.h"
 #include "snapshot/snapshot.h"
 
 void spi_tell(sp_notice notice, void *env, const char *format, ...) {
@@ -19,22 +20,33 @@ void spi_tell(sp_notice notice, void *env, const char *format, ...) {
     }
 }
 
-/* Bytes of the snapshot at a place of the session, whose start they are given from: mapped out of its file, or copied.
- * Whole pages are mapped, so that what is behind the bytes is the session's to spoil, too. */
+/* Bytes of the snapshot at a place of the session, whose start they are given from: mapped out of its file, together with
+ * others, or copied at once. Whole pages are mapped, so that what is behind the bytes is the session's to spoil, too. */
 static sp_status place(spi_restoring *all, sp_session *session, uint64_t offset, const void *from, uint64_t file_offset,
                        uint64_t bytes, bool *is_mapped, sp_error *error) {
     const sp_snapshot *snapshot = all->snapshot;
     uint64_t whole = (bytes + SPI_SECTION_PAGE_ALIGN - 1) / SPI_SECTION_PAGE_ALIGN * SPI_SECTION_PAGE_ALIGN;
-    sp_status status = SP_OK;
     *is_mapped = snapshot->file >= 0 && spi_session_can_map(session) && offset % SPI_SECTION_PAGE_ALIGN == 0 &&
                  offset + whole <= session->layout.total_bytes;
-    if (*is_mapped) {
-        status = spi_session_map(session, offset, whole, snapshot->file, file_offset, error);
-    } else {
-        memcpy(sp_region_base(session->region) + session->offset + offset, from, bytes);
-    }
     session->is_foreign = session->is_foreign || (!snapshot->is_own && all->options->foreign);
-    return status ? status : spi_session_host_wrote(session, offset, bytes, error);
+    if (*is_mapped) {
+        all->piece_bytes[all->piece_count] = bytes;
+        all->pieces[all->piece_count++] =
+            (spi_region_piece){.offset = offset, .bytes = whole, .file = snapshot->file, .file_offset = file_offset};
+        return SP_OK;
+    }
+    memcpy(sp_region_base(session->region) + session->offset + offset, from, bytes);
+    return spi_session_host_wrote(session, offset, bytes, error);
+}
+
+static sp_status map_placed(spi_restoring *all, sp_session *session, sp_error *error) {
+    uint32_t count = all->piece_count;
+    all->piece_count = 0;
+    sp_status status = count ? spi_session_map_all(session, all->pieces, count, error) : SP_OK;
+    for (uint32_t i = 0; i < count && !status; i++) {
+        status = spi_session_host_wrote(session, all->pieces[i].offset - session->offset, all->piece_bytes[i], error);
+    }
+    return status;
 }
 
 /* The first full blocks lie in the snapshot. */
@@ -96,6 +108,38 @@ static sp_status place_logits(spi_restoring *all, const spi_saved_session *saved
                  error);
 }
 
+/* Between two guests of one process on one device: a copy into fresh pages costs a third of what pages of a file do. */
+static sp_status copy_live(spi_restoring *all, const spi_saved_session *saved, sp_session *session, uint32_t rows,
+                           uint32_t *found, bool *has_logits, sp_error *error) {
+    const sp_session *from = spi_guest_session(all->live, saved->slot);
+    uint32_t tail = session->token_count % SPI_BLOCK_TOKENS, block = session->token_count / SPI_BLOCK_TOKENS;
+    sp_status status = SP_OK;
+    if (tail) {
+        uint64_t bytes = spi_kv_block_bytes_of(session);
+        spi_tail source = {.session = from, .block = block, .rows = tail};
+        const uint8_t *start = spi_session_block(from, block);
+        uint8_t *to = spi_session_block(session, block);
+        spi_part part;
+        spi_vm_populate(to, bytes, bytes % SP_REGION_ALIGN_BYTES == 0);
+        for (uint32_t i = 0; (part = spi_kv_tail_part(&source, i)).from; i += 2) {
+            memcpy(to + ((const uint8_t *)part.from - start), part.from, part.bytes);
+        }
+        status = spi_session_host_wrote(session, session->layout.kv_offset + block * bytes, bytes, error);
+        all->report.copied_tokens += tail;
+        *found += tail;
+    }
+    if (rows && !status) {
+        uint64_t bytes = (uint64_t)rows * session->vocab * sizeof(float);
+        uint8_t *to = sp_region_base(session->region) + session->offset + session->layout.logits_offset;
+        spi_vm_populate(to, bytes / SPI_SECTION_PAGE_ALIGN * SPI_SECTION_PAGE_ALIGN, false);
+        memcpy(to, sp_session_logits(from, 0), bytes);
+        session->logits_rows = rows;
+        *has_logits = true;
+        status = spi_session_host_wrote(session, session->layout.logits_offset, bytes, error);
+    }
+    return status;
+}
+
 /* Computes what no block had, and the last token again if it is only its logits that are missing. */
 static sp_status compute(spi_restoring *all, sp_session *session, uint32_t count, uint32_t have, bool wants_logits,
                          sp_error *error) {
@@ -144,6 +188,17 @@ sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved
     bool has_logits = false;
     if (!status && found == count && is_same) {
         status = place_logits(all, saved, session, rows, &has_logits, error);
+    }
+    status = status ? status : map_placed(all, session, error);
+    if (!status && all->live && found == count - tail) {
+        status = copy_live(all, saved, session, rows, &found, &has_logits, error);
+    }
+    bool is_behind = found < count || (rows && !has_logits);
+    if (!status && is_usable && found >= count - tail && is_behind && session->cache && session->cache->find_tail) {
+        bool has_rows;
+        status = session->cache->find_tail(session->cache->env, session, rows, &has_rows, &has_logits, error);
+        all->report.copied_tokens += has_rows ? count - found : 0;
+        found = has_rows ? count : found;
     }
     all->report.blocks_ns += (uint64_t)(spi_clock_ns() - begin_ns);
     all->report.logits_are_restored = all->report.logits_are_restored && (has_logits || !rows);

@@ -82,6 +82,7 @@ typedef struct spi_builder {
     size_t count, capacity;
     bool no_memory;
     bool unhashed;  /* the image never leaves this process: no checksums */
+    bool is_plain;  /* one that is small is copied out of, and not mapped */
     uint32_t align; /* of sections that can be mapped: a page, but in a delta */
 } spi_builder;
 
@@ -93,6 +94,10 @@ void spi_build_parts(spi_builder *builder, spi_section_kind kind, uint32_t index
  * whatever happens. The snapshot is indexed like one from a file. */
 sp_status spi_build_finish(spi_builder *builder, const uint8_t *parent, const uint8_t *id, sp_snapshot **snapshot,
                            sp_error *error);
+
+/* Whether that is what the sections would make: everything is compared. And the end of a list that nothing is made of. */
+bool spi_build_is(const spi_builder *builder, const sp_snapshot *snapshot);
+void spi_build_drop(spi_builder *builder);
 
 /* ---- state_out.c, state_in.c ---- */
 
@@ -158,6 +163,7 @@ typedef struct spi_tail {
     uint32_t block, rows;
 } spi_tail;
 spi_part spi_kv_tail_part(const void *tail, uint32_t i);
+uint64_t spi_kv_row_bytes(const spi_tail *tail); /* of one token, in all heads */
 
 /* ---- store.c ---- */
 
@@ -167,10 +173,14 @@ void spi_store_get_notice(const sp_store *store, sp_notice *notice, void **env);
 
 typedef struct spi_restoring {
     const sp_snapshot *snapshot;
+    sp_guest *live; /* of a fork from a bare image: the guest that has what is behind full blocks; else NULL */
     const sp_restore_options *options;
     sp_notice notice;
     void *notice_env;
     sp_restore_report report;
+    spi_region_piece pieces[3]; /* of the session that is being restored: blocks, tail, logits, still to be mapped */
+    uint64_t piece_bytes[3];    /* those of them that matter */
+    uint32_t piece_count;
 } spi_restoring;
 
 sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved, sp_session *session,

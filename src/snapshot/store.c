@@ -138,7 +138,8 @@ static sp_status check_folder(sp_store *store, sp_error *error) {
     void *data = NULL;
     size_t bytes = 0;
     sp_error unread = {0}; /* of a file that need not be there */
-    sp_status status = spi_folder_create(store->folder, error);
+    snprintf(path, sizeof path, "%s/tails", store->folder);
+    sp_status status = spi_folder_create(path, error);
     if (status) {
         return status;
     }
@@ -154,7 +155,7 @@ static sp_status check_folder(sp_store *store, sp_error *error) {
     snprintf(path, sizeof path, "%s/format", store->folder);
     status = spi_file_read(path, 4096, &data, &bytes, &unread);
     if (status == SP_NOT_FOUND) {
-        return spi_file_write(path, text, (size_t)length, false, error);
+        return spi_file_write(path, text, (size_t)length, true, error); /* half of it would be another format */
     }
     if (status) {
         return spi_fail(error, status, "%s", unread.message);
@@ -205,6 +206,7 @@ sp_status sp_store_open(const sp_store_options *options, sp_store **out, sp_erro
         }
         status = status ? status : check_folder(store, error);
         status = status ? status : spi_store_scan(store, true, error);
+        spi_store_trim_tails(store, UINT64_MAX);
     }
     if (status) {
         sp_store_close(store);
@@ -225,6 +227,7 @@ void sp_store_close(sp_store *store) {
     sodium_memzero(store->name_key, sizeof store->name_key);
     pthread_mutex_destroy(&store->lock);
     spi_free(store->entries);
+    spi_free(store->scratch);
     spi_free(store->folder);
     spi_free(store);
 }
@@ -240,5 +243,6 @@ void sp_store_get_stats(sp_store *store, sp_store_stats *stats) {
         stats->bytes += pack->count * pack->header.slot_bytes;
     }
     stats->bytes_max = store->bytes_max;
+    stats->tail_bytes = store->tail_bytes;
     spi_store_unlock(store);
 }

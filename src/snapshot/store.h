@@ -2,6 +2,7 @@
  *
  *     store.c        a store's life, its index     store_session.c  what sessions find and give
  *     store_pack.c   its packs: scanning, evicting  store_check.c   gc, verify, sync, pins
+ *     store_tail.c   what is behind full blocks
  *
  * One lock holds all of it; a block is read, hashed and written under it, since a session waits for that anyway. May
  * include: what snapshot.h may. */
@@ -28,6 +29,7 @@ typedef struct spi_cost {
 } spi_cost;
 
 #define SPI_COST_COUNT 8
+#define SPI_TAIL_SHARE 8u /* tails may have an eighth of the store's bytes beside its blocks */
 
 struct sp_store {
     pthread_mutex_t lock;
@@ -46,15 +48,21 @@ struct sp_store {
     spi_cost costs[SPI_COST_COUNT];
     uint32_t cost_next;
     double read_ns_per_byte; /* of blocks that were read for the first time; 0: not known */
+    uint64_t tail_bytes;     /* in the folder, as far as this process knows */
+    uint8_t *scratch;        /* a tail on its way */
+    uint64_t scratch_bytes;
     sp_store_stats stats;
     char told[256]; /* a notice, given when the lock is not held any more */
 };
 
-/* What a store keeps of a session that is attached: the names of its full blocks. */
+/* What a store keeps of a session that is attached: the names of its full blocks, and of its tails: the one that lies in
+ * the folder, and the one that it took the place of. */
 typedef struct spi_attached {
     sp_store *store;
     spi_digest *names; /* [capacity] */
     uint32_t count, capacity;
+    spi_digest tail, old_tail;
+    bool has_tail, has_old_tail;
 } spi_attached;
 
 /* store.c */
@@ -77,8 +85,16 @@ void spi_store_pin_path(const sp_store *store, const spi_pack *pack, char *path,
 /* store_session.c */
 void spi_store_set_cache(sp_store *store);
 sp_status spi_store_read(sp_store *store, spi_entry *entry, uint8_t *to, sp_error *error); /* checked, decrypted */
+/* Of so many tokens from a block's first on, behind the block that is the parent. */
 void spi_store_name(const sp_store *store, const sp_session *session, const spi_digest *parent, uint32_t block,
-                    spi_digest *name);
+                    uint32_t token_count, spi_digest *name);
+bool spi_store_want_names(spi_attached *attached, const sp_session *session, uint32_t count); /* of the first blocks */
 const spi_digest *spi_store_names(const sp_session *session, uint32_t *count); /* of an attached session, as known */
+
+/* store_tail.c */
+sp_status spi_store_find_tail(void *store, sp_session *session, uint32_t logits_rows, bool *has_rows, bool *has_logits,
+                              sp_error *error);
+uint64_t spi_store_verify_tails(sp_store *store);               /* drops those that are damaged; how many */
+void spi_store_trim_tails(sp_store *store, uint64_t bytes_max); /* UINT64_MAX: only counts what there is */
 
 #endif

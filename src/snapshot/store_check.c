@@ -12,7 +12,9 @@
 sp_status sp_store_gc(sp_store *store, uint64_t bytes_max, uint64_t *evicted_blocks, sp_error *error) {
     spi_store_lock(store);
     sp_status status = spi_store_scan(store, true, error);
-    uint64_t evicted = status ? 0 : spi_store_evict(store, bytes_max ? bytes_max : store->bytes_max);
+    uint64_t most = bytes_max ? bytes_max : store->bytes_max;
+    uint64_t evicted = status ? 0 : spi_store_evict(store, most);
+    spi_store_trim_tails(store, most / SPI_TAIL_SHARE);
     spi_store_unlock(store);
     if (evicted_blocks) {
         *evicted_blocks = evicted;
@@ -56,6 +58,7 @@ sp_status sp_store_verify(sp_store *store, uint64_t *damaged_blocks, sp_error *e
     for (spi_pack *pack = store->packs; pack && !status; pack = pack->next) {
         status = verify_pack(store, pack, &damaged, error);
     }
+    damaged += status ? 0 : spi_store_verify_tails(store);
     spi_store_unlock(store);
     if (damaged_blocks) {
         *damaged_blocks = damaged;
@@ -69,7 +72,7 @@ static sp_status sync_file(int file) {
         errno = fault < 0 ? -fault : fault;
         return SP_IO;
     }
-    return fsync(file) ? SP_IO : SP_OK;
+    return spi_file_sync(file) ? SP_IO : SP_OK;
 }
 
 sp_status sp_store_sync(sp_store *store, sp_error *error) {

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "os/clock.h"
+#include "os/file.h"
 #include "os/vm.h"
 #include "snapshot/store.h"
 
@@ -209,7 +210,7 @@ sp_status spi_store_scan(sp_store *store, bool always, sp_error *error) {
     if (stat(store->folder, &info)) {
         return spi_fail(error, SP_IO, "cannot look into %s: %s", store->folder, strerror(errno));
     }
-    int64_t folder_ns = (int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec;
+    int64_t folder_ns = spi_file_changed_ns(&info);
     if (!always && folder_ns == store->folder_ns && now_ns - store->scanned_ns < GROWTH_SCAN_NS) {
         return SP_OK;
     }
@@ -292,7 +293,7 @@ static int64_t last_use(const sp_store *store, const spi_pack *pack, int64_t now
     if (stat(path, &info)) {
         return pack->used_ns;
     }
-    int64_t age_ns = (int64_t)(time(NULL) - info.st_atim.tv_sec) * 1000000000;
+    int64_t age_ns = (int64_t)(time(NULL) - info.st_atime) * 1000000000;
     int64_t by_file = now_ns - (age_ns > 0 ? age_ns : 0);
     return by_file > pack->used_ns ? by_file : pack->used_ns;
 }

@@ -24,7 +24,7 @@ static spi_pack_header header_for(const sp_store *store, const sp_session *sessi
 }
 
 void spi_store_name(const sp_store *store, const sp_session *session, const spi_digest *parent, uint32_t block,
-                    spi_digest *name) {
+                    uint32_t token_count, spi_digest *name) {
     sp_fingerprint fingerprint;
     /* Keys turned by LongRoPE's other list are other keys. */
     uint64_t format = spi_kv_format(session->model) + (spi_model_is_long(session->model, session->context_max) ? 1 : 0);
@@ -36,12 +36,12 @@ void spi_store_name(const sp_store *store, const sp_session *session, const spi_
     crypto_generichash_blake2b_update(&state, (const uint8_t *)&format, sizeof format);
     crypto_generichash_blake2b_update(&state, parent->bytes, sizeof parent->bytes);
     crypto_generichash_blake2b_update(&state, (const uint8_t *)(session->tokens + (size_t)block * SPI_BLOCK_TOKENS),
-                                      SPI_BLOCK_TOKENS * sizeof(int32_t));
+                                      token_count * sizeof(int32_t));
     crypto_generichash_blake2b_final(&state, name->bytes, sizeof name->bytes);
 }
 
 /* Names of blocks 0 .. count, of tokens that are there or about to be. */
-static bool want_names(spi_attached *attached, const sp_session *session, uint32_t count) {
+bool spi_store_want_names(spi_attached *attached, const sp_session *session, uint32_t count) {
     while (attached->count < count) {
         size_t capacity = attached->capacity;
         if (!spi_reserve((void **)&attached->names, &capacity, (size_t)attached->count + 1, sizeof *attached->names)) {
@@ -49,7 +49,8 @@ static bool want_names(spi_attached *attached, const sp_session *session, uint32
         }
         attached->capacity = (uint32_t)capacity;
         const spi_digest *parent = attached->count ? &attached->names[attached->count - 1] : &no_parent;
-        spi_store_name(attached->store, session, parent, attached->count, &attached->names[attached->count]);
+        spi_store_name(attached->store, session, parent, attached->count, SPI_BLOCK_TOKENS,
+                       &attached->names[attached->count]);
         attached->count++;
     }
     return true;
@@ -301,7 +302,7 @@ static sp_status cache_find(void *env, sp_session *session, uint32_t token_count
     uint32_t end = token_count / SPI_BLOCK_TOKENS, first = session->token_count / SPI_BLOCK_TOKENS;
     *found = session->token_count;
     attached->count = attached->count < first ? attached->count : first;
-    if (end <= first || session->is_foreign || !want_names(attached, session, end)) {
+    if (end <= first || session->is_foreign || !spi_store_want_names(attached, session, end)) {
         return SP_OK;
     }
     spi_store_lock(store);
@@ -366,7 +367,7 @@ static sp_status take_blocks(sp_store *store, spi_attached *attached, const sp_s
     if (session->is_foreign) {
         return SP_OK;
     }
-    if (!want_names(attached, session, full)) {
+    if (!spi_store_want_names(attached, session, full)) {
         return spi_fail(error, SP_NO_MEMORY, "no memory for the names of a session's blocks");
     }
     spi_store_lock(store);
@@ -420,7 +421,13 @@ static void cache_gone(void *env, sp_session *session) {
 
 void spi_store_set_cache(sp_store *store) {
     store->cache = (spi_session_cache){
-        .join = cache_join, .find = cache_find, .grown = cache_grown, .gone = cache_gone, .env = store};
+        .join = cache_join,
+        .find = cache_find,
+        .find_tail = spi_store_find_tail,
+        .grown = cache_grown,
+        .gone = cache_gone,
+        .env = store,
+    };
 }
 
 sp_status sp_store_attach(sp_store *store, sp_session *session, sp_error *error) {

@@ -1,6 +1,6 @@
 /* snapshot/tracker.c - what a guest changed since a snapshot of it, as a smaller snapshot.
  *
- * Pages that were written are collected in a bit map until a delta with them is accepted. Where the kernel keeps no record
+ * Pages that were written are collected in a bit map until a delta with them is accepted. Where there is no record of them
  * every page has a hash that is compared: exact for anyone's writes, but it reads all of the guest's memory. Ranges that
  * a device wrote come from the guest (guest/state.h), sessions' blocks and logits are not memory in this sense, and of
  * tokens those are new that come behind what a session had. */
@@ -26,6 +26,7 @@ typedef struct known_sessions {
 
 struct sp_tracker {
     sp_guest *guest;
+    sp_tracking tracking;
     spi_dirty *dirty; /* NULL: by hashes */
     uint64_t *hashes; /* [page_count] */
     uint8_t *pending; /* a bit for each page: written, and in no accepted delta */
@@ -154,7 +155,7 @@ static bool is_watched(const sp_tracker *tracker, uint64_t offset, uint64_t *end
     return false;
 }
 
-static sp_status by_kernel(sp_tracker *tracker, const spi_runs *heap, sp_error *error) {
+static sp_status by_record(sp_tracker *tracker, const spi_runs *heap, sp_error *error) {
     sp_status status = SP_OK;
     for (size_t i = 0; i < heap->count && !status; i++) {
         uint64_t at = heap->items[i].offset, end = at + heap->items[i].bytes;
@@ -173,7 +174,7 @@ static sp_status by_kernel(sp_tracker *tracker, const spi_runs *heap, sp_error *
         }
     }
     if (status) {
-        return spi_fail(error, status, "the kernel does not tell which pages of a guest were written");
+        return spi_fail(error, status, "the system does not tell which pages of a guest were written");
     }
     spi_runs now = {0};
     for (size_t i = 0; i < heap->count; i++) {
@@ -206,7 +207,7 @@ static sp_status collect(sp_tracker *tracker, const spi_capture *capture, sp_err
         return status;
     }
     if (tracker->dirty) {
-        status = by_kernel(tracker, &capture->heap, error);
+        status = by_record(tracker, &capture->heap, error);
     } else {
         by_hashes(tracker, &capture->heap);
     }
@@ -252,8 +253,38 @@ static sp_status begin(sp_tracker *tracker, sp_error *error) {
     return status;
 }
 
+/* Makes what one way of tracking needs. SP_UNSUPPORTED: there is none, or not for memory like this guest's. */
+static sp_status begin_way(sp_tracker *tracker, sp_tracking way, sp_error *error) {
+    static const char *const reasons[] = {
+        [SP_TRACK_FAULTS] = "this kernel keeps no record of written pages that a program may read",
+        [SP_TRACK_PROTECTION] = "pages cannot be protected of a guest that has the system read files into them",
+    };
+    sp_status status = SP_OK;
+    tracker->tracking = way;
+    if (way == SP_TRACK_PROTECTION && spi_module_reads_files(spi_guest_module(tracker->guest))) {
+        status = SP_UNSUPPORTED;
+    } else if (way != SP_TRACK_HASHES) {
+        status = spi_dirty_create(way == SP_TRACK_FAULTS ? SPI_DIRTY_KERNEL : SPI_DIRTY_PROTECT, &tracker->dirty);
+    }
+    if (status) {
+        return spi_fail(error, status, "%s", status == SP_NO_MEMORY ? "no memory to track a guest" : reasons[way]);
+    }
+    status = begin(tracker, error);
+    if (status) {
+        spi_dirty_destroy(tracker->dirty);
+        spi_free(tracker->pending);
+        tracker->dirty = NULL;
+        tracker->pending = NULL;
+        tracker->page_count = 0;
+        spi_runs_free(&tracker->watched);
+        free_sessions(&tracker->accepted);
+    }
+    return status;
+}
+
 sp_status sp_tracker_create(sp_guest *guest, const sp_snapshot *base, const sp_tracker_options *options,
                             sp_tracker **out, sp_error *error) {
+    static const sp_tracking ways[] = {SP_TRACK_FAULTS, SP_TRACK_PROTECTION, SP_TRACK_HASHES};
     sp_tracking wanted = options ? options->tracking : SP_TRACK_AUTO;
     *out = NULL;
     sp_tracker *tracker = spi_alloc(1, sizeof *tracker);
@@ -262,20 +293,11 @@ sp_status sp_tracker_create(sp_guest *guest, const sp_snapshot *base, const sp_t
     }
     tracker->guest = guest;
     memcpy(tracker->parent, base->header->id, sizeof tracker->parent);
-    sp_status status = wanted == SP_TRACK_HASHES ? SP_OK : spi_dirty_create(&tracker->dirty);
-    if (status == SP_UNSUPPORTED && wanted == SP_TRACK_AUTO) {
-        status = SP_OK;
-    } else if (status) {
-        spi_fail(error, status, "this kernel keeps no record of written pages that a program may read");
-    }
-    status = status ? status : begin(tracker, error);
-    if (status == SP_UNSUPPORTED && wanted == SP_TRACK_AUTO && tracker->dirty) {
-        spi_dirty_destroy(tracker->dirty); /* there is a record, but not of memory like this */
-        tracker->dirty = NULL;
-        tracker->page_count = 0;
-        spi_free(tracker->pending);
-        tracker->pending = NULL;
-        status = begin(tracker, error);
+    sp_status status = SP_UNSUPPORTED;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways && status == SP_UNSUPPORTED; i++) {
+        if (wanted == SP_TRACK_AUTO || wanted == ways[i]) {
+            status = begin_way(tracker, ways[i], error);
+        }
     }
     if (status) {
         sp_tracker_destroy(tracker);
@@ -299,7 +321,7 @@ void sp_tracker_destroy(sp_tracker *tracker) {
 }
 
 sp_tracking sp_tracker_get_tracking(const sp_tracker *tracker) {
-    return tracker->dirty ? SP_TRACK_FAULTS : SP_TRACK_HASHES;
+    return tracker->tracking;
 }
 
 sp_status sp_tracker_delta(sp_tracker *tracker, const sp_capture_options *options, sp_snapshot **delta,

@@ -5,7 +5,7 @@
  * of n bytes. A merge whose result is no token can still be a step on the way to one; what is left of it at the end is
  * written as single bytes.
  *
- * May include: gguf, base.
+ * May include: source, base.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -37,20 +37,10 @@ static const spi_merge *find_merge(const sp_tokenizer *tokenizer, int32_t left, 
     return NULL;
 }
 
-/* "left right": the first space that is not the first byte parts them. */
-static sp_status read_merge(sp_tokenizer *tokenizer, uint32_t index, spi_gguf_string text, char *joined,
-                            sp_error *error) {
-    const char *space = text.bytes > 1 ? memchr(text.text + 1, ' ', text.bytes - 1) : NULL;
-    if (!space || space == text.text + text.bytes - 1) {
-        char shown[64];
-        spi_gguf_printable(text, shown, sizeof shown);
-        return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.merges: \"%s\" at index %" PRIu32 " is no two strings",
-                        shown, index);
-    }
+/* joined holds left and right, one behind the other. */
+static sp_status add_merge(sp_tokenizer *tokenizer, uint32_t index, const char *joined, size_t left, size_t right,
+                           sp_error *error) {
     spi_merge merge = {.order = index + 1};
-    size_t left = (size_t)(space - text.text), right = text.bytes - left - 1;
-    memcpy(joined, text.text, left);
-    memcpy(joined + left, space + 1, right);
     sp_status status = spi_vocab_intern(tokenizer, joined, left, &merge.left, error);
     if (!status) {
         status = spi_vocab_intern(tokenizer, joined + left, right, &merge.right, error);
@@ -72,40 +62,59 @@ static sp_status read_merge(sp_tokenizer *tokenizer, uint32_t index, spi_gguf_st
     return SP_OK;
 }
 
-static sp_status read_merges(sp_tokenizer *tokenizer, spi_gguf_iterator all, sp_error *error) {
+/* "left right": the first space that is not the first byte parts them; or, in pairs, two strings. */
+static sp_status read_merge(sp_tokenizer *tokenizer, uint32_t index, spi_string text, const spi_string *second,
+                            char *joined, sp_error *error) {
+    const char *space = text.bytes > 1 ? memchr(text.text + 1, ' ', text.bytes - 1) : NULL;
+    bool parted = second ? text.bytes && second->bytes : space && space != text.text + text.bytes - 1;
+    if (!parted) {
+        char shown[64];
+        spi_string_printable(text, shown, sizeof shown);
+        return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.merges: \"%s\" at index %" PRIu32 " is no two strings",
+                        shown, index);
+    }
+    size_t left = second ? text.bytes : (size_t)(space - text.text),
+           right = second ? second->bytes : text.bytes - left - 1;
+    memcpy(joined, text.text, left);
+    memcpy(joined + left, second ? second->text : space + 1, right);
+    return add_merge(tokenizer, index, joined, left, right, error);
+}
+
+static sp_status read_merges(sp_tokenizer *tokenizer, spi_value_iterator all, bool pairs, sp_error *error) {
     uint32_t slots = 64, index = 0;
-    spi_gguf_string text;
+    spi_string text, second = {0};
     size_t longest = 0;
-    for (spi_gguf_iterator i = all; spi_gguf_next(&i, &text);) {
+    for (spi_value_iterator i = all; spi_value_next(&i, &text);) {
         longest = text.bytes > longest ? text.bytes : longest;
     }
     while (slots / 2 < all.left) {
         slots *= 2;
     }
-    char *joined = spi_alloc(longest, 1);
+    char *joined = spi_alloc(longest, pairs ? 2 : 1);
     tokenizer->merge_mask = slots - 1;
     tokenizer->merges = spi_alloc(slots, sizeof *tokenizer->merges);
     sp_status status = SP_OK;
     if (!joined || !tokenizer->merges) {
         status = spi_fail(error, SP_NO_MEMORY, "no memory for %" PRIu64 " merges", all.left);
     }
-    while (!status && spi_gguf_next(&all, &text)) {
-        status = read_merge(tokenizer, index++, text, joined, error);
+    while (!status && spi_value_next(&all, &text) && (!pairs || spi_value_next(&all, &second))) {
+        status = read_merge(tokenizer, index++, text, pairs ? &second : NULL, joined, error);
     }
     spi_free(joined);
     return status;
 }
 
-sp_status spi_bpe_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error) {
-    spi_gguf_iterator all;
-    if (!spi_gguf_strings(spi_gguf_find(gguf, "tokenizer.ggml.merges"), &all)) {
+sp_status spi_bpe_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error) {
+    spi_value_iterator all;
+    const spi_value *pairs = spi_source_find(source, "tokenizer.merge_pairs");
+    if (!spi_value_strings(pairs ? pairs : spi_source_find(source, "tokenizer.ggml.merges"), &all)) {
         return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.merges is missing or no array of strings");
     }
     if (all.left > MERGES_MAX) {
         return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.merges has %" PRIu64 " merges, at most %u are allowed",
                         all.left, MERGES_MAX);
     }
-    sp_status status = read_merges(tokenizer, all, error);
+    sp_status status = read_merges(tokenizer, all, pairs != NULL, error);
     for (unsigned byte = 0; byte < 256; byte++) {
         char spelled[2];
         size_t bytes = spi_byte_spell((unsigned char)byte, spelled);
@@ -150,14 +159,14 @@ static bool take_whole(spi_work *work, const char *word, size_t bytes) {
     return true;
 }
 
-static void put_symbol(spi_work *work, const char *word, size_t from, size_t to) {
+static void put_symbol(spi_work *work, const char *word, int32_t symbol, size_t to) {
     const sp_tokenizer *tokenizer = work->tokenizer;
-    int32_t id = work->symbols[from].id;
+    int32_t id = work->symbols[symbol].id;
     if (id >= 0 && (uint32_t)id < tokenizer->vocab) {
         spi_tokens_put(work->out, id);
         return;
     }
-    for (size_t i = from; i < to; i++) {
+    for (size_t i = work->symbols[symbol].offset; i < to; i++) {
         int32_t byte = tokenizer->byte_ids[(unsigned char)word[i]];
         if (byte >= 0 && (uint32_t)byte < tokenizer->vocab) {
             spi_tokens_put(work->out, byte);
@@ -165,23 +174,12 @@ static void put_symbol(spi_work *work, const char *word, size_t from, size_t to)
     }
 }
 
-static sp_status encode_word(spi_work *work, const char *word, size_t bytes) {
+sp_status spi_bpe_merge(spi_work *work, size_t count) {
     const sp_tokenizer *tokenizer = work->tokenizer;
-    if (tokenizer->ignore_merges && take_whole(work, word, bytes)) {
-        return SP_OK;
-    }
-    if (!spi_reserve((void **)&work->symbols, &work->symbol_capacity, bytes, sizeof *work->symbols)) {
-        return spi_fail(work->error, SP_NO_MEMORY, "no memory to tokenize a word of %zu bytes", bytes);
-    }
     spi_symbol *symbols = work->symbols;
-    for (size_t i = 0; i < bytes; i++) {
-        symbols[i] = (spi_symbol){.id = tokenizer->byte_ids[(unsigned char)word[i]],
-                                  .prev = (int32_t)i - 1,
-                                  .next = i + 1 < bytes ? (int32_t)i + 1 : -1};
-    }
     work->heap_count = 0;
     sp_status status = SP_OK;
-    for (size_t i = 0; i + 1 < bytes && !status; i++) {
+    for (size_t i = 0; i + 1 < count && !status; i++) {
         status = consider(work, (int32_t)i);
     }
     while (work->heap_count && !status) {
@@ -203,9 +201,34 @@ static sp_status encode_word(spi_work *work, const char *word, size_t bytes) {
             status = consider(work, (int32_t)best.left);
         }
     }
-    for (int32_t at = 0; at >= 0 && !status; at = symbols[at].next) {
+    return status;
+}
+
+static sp_status encode_word(spi_work *work, const char *word, size_t bytes) {
+    const sp_tokenizer *tokenizer = work->tokenizer;
+    if (tokenizer->ignore_merges && take_whole(work, word, bytes)) {
+        return SP_OK;
+    }
+    if (!spi_reserve((void **)&work->symbols, &work->symbol_capacity, bytes, sizeof *work->symbols)) {
+        return spi_fail(work->error, SP_NO_MEMORY, "no memory to tokenize a word of %zu bytes", bytes);
+    }
+    spi_symbol *symbols = work->symbols;
+    int32_t count = 0;
+    for (size_t i = 0; i < bytes; i++) {
+        int32_t id = tokenizer->byte_ids[(unsigned char)word[i]];
+        if (id < 0 && tokenizer->is_declared) {
+            continue; /* what the vocabulary cannot say is left out first, and its neighbours may merge */
+        }
+        symbols[count] = (spi_symbol){.id = id, .prev = count - 1, .next = -1, .offset = (uint32_t)i};
+        if (count) {
+            symbols[count - 1].next = count;
+        }
+        count++;
+    }
+    sp_status status = spi_bpe_merge(work, (size_t)count);
+    for (int32_t at = count ? 0 : -1; at >= 0 && !status; at = symbols[at].next) {
         int32_t next = symbols[at].next;
-        put_symbol(work, word, (size_t)at, next >= 0 ? (size_t)next : bytes);
+        put_symbol(work, word, at, next >= 0 ? symbols[next].offset : bytes);
     }
     return status;
 }

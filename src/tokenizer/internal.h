@@ -1,7 +1,7 @@
 /* tokenizer/internal.h - what the files of this folder share: the vocabulary, its tables and the encoders' work space.
  *
  * Texts are tokens as the file spells them ("Ġhello", "▁hello", "<0x0A>"), pieces are the bytes that they stand for.
- * May include: gguf, os, base.
+ * May include: source, os, base.
  */
 #ifndef SPI_TOKENIZER_INTERNAL_H
 #define SPI_TOKENIZER_INTERNAL_H
@@ -32,12 +32,27 @@ typedef struct spi_merge {
 
 typedef struct spi_pre spi_pre; /* compiled pre-tokeniser: pre.c */
 
+/* Where U+2581 is put before a text: nowhere, before each piece between special tokens, before the first. */
+typedef enum spi_space_prefix { SPI_PREFIX_NONE, SPI_PREFIX_ALWAYS, SPI_PREFIX_FIRST } spi_space_prefix;
+
+/* Keys of ours, for what tokenizer.json says and GGUF has no keys for (src/hf/tokens.c writes them):
+ *   tokenizer.ggml.model       "characters": BPE by ranked merges over characters, for which see char.c
+ *   tokenizer.expressions      strings: a text is cut by them, in place of tokenizer.ggml.pre
+ *   tokenizer.merge_pairs      strings, two for each merge, in place of tokenizer.ggml.merges
+ *   tokenizer.ignore_merges, .composes (NFC), .escapes_spaces, .splits_words, .byte_fallback, .fuses_unknown: bools
+ *   tokenizer.space_prefix     "always", "always-unless-there", "first-unless-there"
+ *   tokenizer.token_strips     a number for each token: 1, it takes the white space before it; 2, behind it
+ *   tokenizer.end_token_ids    more tokens that end a generation */
 struct sp_tokenizer {
-    bool is_byte_level; /* "gpt2"; else "llama" */
+    bool is_byte_level;      /* "gpt2"; else "llama" */
+    bool is_character_level; /* "characters" */
+    bool is_declared;        /* tokenizer.json said it all: nothing is to be guessed from names */
+    bool composes, escapes_spaces, splits_words, byte_fallback, fuses_unknown;
+    bool prefix_unless_there;
+    spi_space_prefix space_prefix;
     bool add_bos, add_eos;
-    bool add_space_prefix; /* llama */
-    bool ignore_merges;    /* gpt2: a word that is a token is taken whole */
-    bool strips_right;     /* special tokens take the white space behind them: spi_special_strip */
+    bool ignore_merges; /* gpt2: a word that is a token is taken whole */
+    bool strips_right;  /* special tokens take the white space behind them: spi_special_strip */
     int32_t bos, eos, unknown;
 
     uint32_t vocab;
@@ -53,9 +68,10 @@ struct sp_tokenizer {
     uint32_t *piece_offsets;    /* [vocab + 1] into pieces */
     uint8_t *types;             /* [vocab] spi_token_type */
     uint8_t *ends;              /* [vocab] generation ends after it */
+    uint8_t *strips;            /* [vocab] of white space: 1 before it, 2 behind it; or NULL */
     float *scores;              /* [vocab] llama */
     int32_t byte_ids[256];      /* the token or merge string of one byte; -1: none */
-    spi_merge *merges;          /* [merge_mask + 1] gpt2 */
+    spi_merge *merges;          /* [merge_mask + 1] gpt2, characters */
     uint32_t merge_mask;        /* at least twice as many slots as merges */
     spi_pre *pre;               /* gpt2 */
     int32_t *specials;          /* [special_count] ids that are looked for in raw text, in order of their texts */
@@ -74,7 +90,7 @@ typedef struct spi_symbol {
     int32_t id;         /* gpt2 */
     int32_t prev, next; /* -1: none */
     uint32_t bytes;     /* llama: 0 once merged into the one before */
-    uint32_t offset;    /* llama: in the text */
+    uint32_t offset;    /* gpt2: in the word; llama: in the text */
 } spi_symbol;
 
 typedef struct spi_candidate { /* two neighbours that may be merged */
@@ -95,6 +111,10 @@ typedef struct spi_work {
     size_t heap_count, heap_capacity;
     char *text; /* gpt2: a word as the vocabulary spells it; llama: the text with its spaces replaced */
     size_t text_capacity;
+    char *composed; /* the text in NFC */
+    size_t composed_capacity;
+    int32_t *points; /* for it */
+    size_t point_capacity;
     void *match; /* pre.c's */
 } spi_work;
 
@@ -106,13 +126,13 @@ static inline void spi_tokens_put(spi_tokens *out, int32_t id) {
 }
 
 /* ---- vocab.c: texts and how they are found ---- */
-sp_status spi_vocab_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error);
+sp_status spi_vocab_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error);
 int32_t spi_vocab_find(const sp_tokenizer *tokenizer, const char *text, size_t bytes); /* of all texts; -1: none */
 /* Finds or adds a string that only merges make. The map must have room: spi_vocab_reserve. */
 sp_status spi_vocab_intern(sp_tokenizer *tokenizer, const char *text, size_t bytes, uint32_t *id, sp_error *error);
-static inline spi_gguf_string spi_vocab_text(const sp_tokenizer *tokenizer, uint32_t id) {
+static inline spi_string spi_vocab_text(const sp_tokenizer *tokenizer, uint32_t id) {
     uint32_t offset = tokenizer->text_offsets[id];
-    return (spi_gguf_string){tokenizer->texts + offset, tokenizer->text_offsets[id + 1] - offset};
+    return (spi_string){tokenizer->texts + offset, tokenizer->text_offsets[id + 1] - offset};
 }
 sp_status spi_vocab_make_pieces(sp_tokenizer *tokenizer, sp_error *error);
 
@@ -122,17 +142,20 @@ bool spi_byte_unspell(const char *text, size_t bytes, char *out, size_t *out_byt
 size_t spi_utf8_length(const char *text, size_t left); /* of the valid sequence at text; 0: there is none */
 
 /* ---- special.c ---- */
-sp_status spi_special_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error);
+sp_status spi_special_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error);
 sp_status spi_special_index(sp_tokenizer *tokenizer, sp_error *error);
 /* The longest special token that begins exactly here; -1: none. */
 int32_t spi_special_match(const sp_tokenizer *tokenizer, const char *text, size_t left, bool parse_special,
                           size_t *bytes);
-/* How many bytes of white space behind a special token are a part of it. */
+/* How many bytes of white space behind a special token are a part of it; and of those before it. */
 size_t spi_special_strip(const sp_tokenizer *tokenizer, int32_t id, const char *text, size_t left);
+size_t spi_special_strip_left(const sp_tokenizer *tokenizer, int32_t id, const char *text, size_t bytes);
 
 /* ---- pre.c ---- */
 sp_status spi_pre_create(const char *name, size_t name_bytes, spi_pre **pre, bool *ignore_merges, bool *add_bos,
                          sp_error *error);
+/* Of expressions from a file, which are hostile: what does not compile is SP_UNSUPPORTED. */
+sp_status spi_pre_create_of(spi_value_iterator expressions, spi_pre **pre, sp_error *error);
 void spi_pre_destroy(spi_pre *pre);
 /* Calls word for each part of the text, in order; all bytes are in one of them. Stops at a failure. */
 sp_status spi_pre_split(const spi_pre *pre, const char *text, size_t bytes, spi_work *work,
@@ -144,10 +167,20 @@ typedef bool (*spi_sooner)(const spi_candidate *a, const spi_candidate *b);
 sp_status spi_heap_push(spi_work *work, spi_candidate candidate, spi_sooner sooner);
 spi_candidate spi_heap_pop(spi_work *work, spi_sooner sooner);
 
-/* ---- the two families ---- */
-sp_status spi_bpe_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error);
+/* ---- normal.c: NFC (Unicode Standard Annex #15) of what is valid UTF-8; invalid bytes stay. *out is the text itself,
+ * or work->composed. ---- */
+sp_status spi_compose_text(spi_work *work, const char *text, size_t bytes, const char **out, size_t *out_bytes);
+
+/* ---- the families ---- */
+sp_status spi_bpe_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error);
 sp_status spi_bpe_encode(spi_work *work, const char *text, size_t bytes);
-sp_status spi_spm_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error);
+/* Merges symbols [0, count), whose ids, prev and next are set, until no merge fits; those that are left are linked. */
+sp_status spi_bpe_merge(spi_work *work, size_t count);
+void spi_char_read(sp_tokenizer *tokenizer);
+sp_status spi_char_encode(spi_work *work, const char *text, size_t bytes, bool space_prefix);
+sp_status spi_spm_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error);
 sp_status spi_spm_encode(spi_work *work, const char *text, size_t bytes, bool space_prefix);
+/* Puts the text with its spaces replaced by U+2581, and with one before it, into work->text; *count is its length. */
+sp_status spi_spm_escape(spi_work *work, const char *text, size_t bytes, bool space_prefix, size_t *count);
 
 #endif

@@ -119,6 +119,7 @@ static const spi_recipe recipes[] = {
 struct spi_pre {
     pcre2_code *codes[EXPRESSIONS_MAX];
     unsigned count;
+    bool foreign; /* from a file: a text may cost such an expression only so much */
 };
 
 static const spi_recipe *find_recipe(const char *name, size_t name_bytes) {
@@ -146,19 +147,86 @@ static void pcre_free(void *memory, void *env) {
     spi_free(memory);
 }
 
-static sp_status compile(const char *expression, pcre2_compile_context *context, pcre2_code **code, sp_error *error) {
+/* foreign: it comes from a file. */
+static sp_status compile(const char *expression, size_t bytes, bool foreign, pcre2_compile_context *context,
+                         pcre2_code **code, sp_error *error) {
     int number = 0;
     size_t at = 0;
-    *code = pcre2_compile((PCRE2_SPTR)expression, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_DOLLAR_ENDONLY,
-                          &number, &at, context);
+    uint32_t options =
+        PCRE2_UTF | PCRE2_UCP | (foreign ? PCRE2_NEVER_BACKSLASH_C | PCRE2_MULTILINE : PCRE2_DOLLAR_ENDONLY);
+    *code = pcre2_compile((PCRE2_SPTR)expression, bytes, options, &number, &at, context);
+    if (!*code && number != PCRE2_ERROR_HEAP_FAILED) {
+        return spi_fail(error, foreign ? SP_UNSUPPORTED : SP_INTERNAL,
+                        "a pre-tokeniser's expression does not compile at %zu: PCRE2 error %d", at, number);
+    }
     if (!*code) {
-        return number == PCRE2_ERROR_HEAP_FAILED
-                   ? spi_fail(error, SP_NO_MEMORY, "no memory for the pre-tokeniser")
-                   : spi_fail(error, SP_INTERNAL, "a pre-tokeniser's expression does not compile at %zu: %d", at,
-                              number);
+        return spi_fail(error, SP_NO_MEMORY, "no memory for the pre-tokeniser");
     }
     /* Where there is no compiler for this processor or no memory that may be run, the interpreter does it. */
     pcre2_jit_compile(*code, PCRE2_JIT_COMPLETE);
+    return SP_OK;
+}
+
+/* Names white space as Unicode has it; expressions of at most this length. */
+#define FOREIGN_BYTES_MAX 8192u
+/* What one match may cost, in steps of PCRE2: words of any length take a few for each character. */
+#define FOREIGN_STEPS_MAX 1000000u
+static size_t name_white_space(spi_string from, char *out, size_t capacity) {
+    size_t count = 0;
+    bool in_class = false;
+    for (size_t i = 0; i < from.bytes; i++) {
+        char next = from.text[i], follows = i + 1 < from.bytes ? from.text[i + 1] : 0;
+        const char *put = NULL;
+        if (next == '\\' && (follows == 's' || (follows == 'S' && !in_class))) {
+            put = in_class ? WS : follows == 's' ? S_ : NS_;
+        } else if (!in_class && next == '[') {
+            in_class = true;
+        } else if (in_class && next == ']') {
+            in_class = false;
+        }
+        size_t bytes = put ? strlen(put) : next == '\\' && follows ? 2 : 1;
+        if (bytes > capacity - count) {
+            return 0;
+        }
+        memcpy(out + count, put ? put : from.text + i, bytes);
+        count += bytes;
+        i += next == '\\' && follows;
+    }
+    return count;
+}
+
+sp_status spi_pre_create_of(spi_value_iterator expressions, spi_pre **pre, sp_error *error) {
+    *pre = NULL;
+    spi_string from;
+    spi_pre *made = spi_alloc(1, sizeof *made);
+    char *named = spi_alloc(FOREIGN_BYTES_MAX, 1);
+    pcre2_general_context *general = pcre2_general_context_create(pcre_alloc, pcre_free, NULL);
+    pcre2_compile_context *context = general ? pcre2_compile_context_create(general) : NULL;
+    sp_status status = SP_OK;
+    if (!made || !named || !context) {
+        status = spi_fail(error, SP_NO_MEMORY, "no memory for the pre-tokeniser");
+    }
+    while (!status && spi_value_next(&expressions, &from)) {
+        size_t bytes = name_white_space(from, named, FOREIGN_BYTES_MAX);
+        if (!bytes || made->count == EXPRESSIONS_MAX) {
+            status = spi_fail(error, SP_UNSUPPORTED,
+                              "a pre-tokeniser's expression is empty or too long, or there are "
+                              "more than %d",
+                              EXPRESSIONS_MAX);
+        } else {
+            status = compile(named, bytes, true, context, &made->codes[made->count], error);
+            made->count += !status;
+        }
+    }
+    pcre2_compile_context_free(context);
+    pcre2_general_context_free(general);
+    spi_free(named);
+    if (status) {
+        spi_pre_destroy(made);
+        return status;
+    }
+    made->foreign = true;
+    *pre = made;
     return SP_OK;
 }
 
@@ -168,7 +236,7 @@ sp_status spi_pre_create(const char *name, size_t name_bytes, spi_pre **pre, boo
     *pre = NULL;
     if (!recipe) {
         char shown[64];
-        spi_gguf_printable((spi_gguf_string){name, name_bytes}, shown, sizeof shown);
+        spi_string_printable((spi_string){name, name_bytes}, shown, sizeof shown);
         return spi_fail(error, SP_UNSUPPORTED, "the pre-tokeniser \"%s\" (tokenizer.ggml.pre) is not supported", shown);
     }
     sp_status status = SP_OK;
@@ -179,7 +247,8 @@ sp_status spi_pre_create(const char *name, size_t name_bytes, spi_pre **pre, boo
         status = spi_fail(error, SP_NO_MEMORY, "no memory for the pre-tokeniser");
     }
     for (unsigned i = 0; i < EXPRESSIONS_MAX && !status && recipe->expressions[i]; i++) {
-        status = compile(recipe->expressions[i], context, &made->codes[made->count], error);
+        const char *expression = recipe->expressions[i];
+        status = compile(expression, strlen(expression), false, context, &made->codes[made->count], error);
         made->count += !status;
     }
     pcre2_compile_context_free(context);
@@ -210,7 +279,8 @@ typedef struct spi_split {
     spi_work *work;
     sp_status (*word)(spi_work *work, const char *text, size_t bytes);
     pcre2_match_data *match;
-    const char *original; /* where the next word begins; NULL: the text is valid and words are its parts */
+    pcre2_match_context *limits; /* NULL: PCRE2's own */
+    const char *original;        /* where the next word begins; NULL: the text is valid and words are its parts */
     const char *original_end;
 } spi_split;
 
@@ -243,11 +313,11 @@ static sp_status cut(spi_split *split, unsigned index, const char *part, size_t 
     size_t done = 0, from = 0;
     sp_status status = SP_OK;
     while (from < bytes && !status) {
-        int found = pcre2_match(code, (PCRE2_SPTR)part, bytes, from, PCRE2_NO_UTF_CHECK, split->match, NULL);
+        int found = pcre2_match(code, (PCRE2_SPTR)part, bytes, from, PCRE2_NO_UTF_CHECK, split->match, split->limits);
         if (found < 0 && found != PCRE2_ERROR_NOMATCH) {
             /* The compiled code has a small stack of its own; the interpreter uses the heap. */
-            found =
-                pcre2_match(code, (PCRE2_SPTR)part, bytes, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, split->match, NULL);
+            found = pcre2_match(code, (PCRE2_SPTR)part, bytes, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, split->match,
+                                split->limits);
         }
         if (found == PCRE2_ERROR_NOMATCH) {
             break;
@@ -307,6 +377,9 @@ sp_status spi_pre_split(const spi_pre *pre, const char *text, size_t bytes, spi_
     spi_split split = {.pre = pre, .work = work, .word = word};
     char *shown;
     size_t shown_bytes = 0;
+    if (!pre->count) {
+        return word(work, text, bytes);
+    }
     if (!work->match) {
         pcre2_general_context *general = pcre2_general_context_create(pcre_alloc, pcre_free, NULL);
         work->match = general ? pcre2_match_data_create(1, general) : NULL;
@@ -316,8 +389,15 @@ sp_status spi_pre_split(const spi_pre *pre, const char *text, size_t bytes, spi_
         }
     }
     split.match = work->match;
+    if (pre->foreign && !(split.limits = pcre2_match_context_create(NULL))) {
+        return spi_fail(work->error, SP_NO_MEMORY, "no memory to tokenize");
+    }
+    if (pre->foreign) {
+        pcre2_set_match_limit(split.limits, FOREIGN_STEPS_MAX);
+    }
     sp_status status = show_valid(text, bytes, &shown, &shown_bytes, work->error);
     if (status) {
+        pcre2_match_context_free(split.limits);
         return status;
     }
     if (shown) {
@@ -328,6 +408,7 @@ sp_status spi_pre_split(const spi_pre *pre, const char *text, size_t bytes, spi_
         status = cut(&split, 0, text, bytes);
     }
     spi_free(shown);
+    pcre2_match_context_free(split.limits);
     return status;
 }
 

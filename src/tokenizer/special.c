@@ -1,6 +1,6 @@
 /* tokenizer/special.c - tokens with a meaning of their own: beginning, end, and those that are found in raw text.
  *
- * May include: gguf, base.
+ * May include: source, base.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -17,7 +17,6 @@ static const char *const end_texts[] = {
     "<|end_of_text|>",       /* Llama 3, Granite */
     "<|im_end|>",            /* ChatML: Qwen, SmolLM, ... */
     "<|endoftext|>",         /* GPT-2 and after */
-    "</s>",                  /* SentencePiece */
     "<end_of_turn>",         /* Gemma */
     "<eos>",                 /* Gemma */
     "<|end|>",               /* Phi */
@@ -48,14 +47,14 @@ static const char *const end_keys[] = {
 };
 
 /* *id stays as it is where there is no such key; -1, also as 2^32 - 1, is none. */
-static sp_status read_id(const sp_tokenizer *tokenizer, const spi_gguf *gguf, const char *key, int32_t *id,
+static sp_status read_id(const sp_tokenizer *tokenizer, const spi_source *source, const char *key, int32_t *id,
                          sp_error *error) {
-    const spi_gguf_value *value = spi_gguf_find(gguf, key);
+    const spi_value *value = spi_source_find(source, key);
     int64_t number;
     if (!value) {
         return SP_OK;
     }
-    if (!spi_gguf_as_i64(value, &number)) {
+    if (!spi_value_as_i64(value, &number)) {
         return spi_fail(error, SP_BAD_FILE, "%s is no integer", key);
     }
     if (number == -1 || number == UINT32_MAX) {
@@ -70,9 +69,9 @@ static sp_status read_id(const sp_tokenizer *tokenizer, const spi_gguf *gguf, co
     return SP_OK;
 }
 
-static sp_status read_flag(const spi_gguf *gguf, const char *key, bool *flag, sp_error *error) {
-    const spi_gguf_value *value = spi_gguf_find(gguf, key);
-    if (value && !spi_gguf_as_bool(value, flag)) {
+static sp_status read_flag(const spi_source *source, const char *key, bool *flag, sp_error *error) {
+    const spi_value *value = spi_source_find(source, key);
+    if (value && !spi_value_as_bool(value, flag)) {
         return spi_fail(error, SP_BAD_FILE, "%s is no bool", key);
     }
     return SP_OK;
@@ -83,10 +82,21 @@ static int32_t find_token(const sp_tokenizer *tokenizer, const char *text) {
     return id >= 0 && (uint32_t)id < tokenizer->vocab ? id : -1;
 }
 
+/* "</s>" is SentencePiece's end, and HTML too: Gemma and Qwen have a plain token for the latter. */
+static void mark_plain_end(sp_tokenizer *tokenizer) {
+    int32_t id = find_token(tokenizer, "</s>");
+    if (id >= 0 && tokenizer->types[id] != SPI_TOKEN_NORMAL) {
+        tokenizer->ends[id] = 1;
+        tokenizer->types[id] = SPI_TOKEN_CONTROL;
+    }
+}
+
 static void mark_ends(sp_tokenizer *tokenizer) {
+    mark_plain_end(tokenizer);
     for (size_t i = 0; i < sizeof end_texts / sizeof end_texts[0]; i++) {
         int32_t id = find_token(tokenizer, end_texts[i]);
-        if (id >= 0) {
+        /* Where a file tells special tokens from others, others are text, whatever they are called. */
+        if (id >= 0 && (!tokenizer->is_declared || tokenizer->types[id] == SPI_TOKEN_CONTROL)) {
             /* Some files call these normal: then text could hold them without being asked to. */
             tokenizer->ends[id] = 1;
             tokenizer->types[id] = SPI_TOKEN_CONTROL;
@@ -101,20 +111,35 @@ static void mark_ends(sp_tokenizer *tokenizer) {
     }
 }
 
-sp_status spi_special_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error) {
+static sp_status read_strips(sp_tokenizer *tokenizer, const spi_value *value, sp_error *error) {
+    int64_t number;
+    if (!value) {
+        return SP_OK;
+    }
+    tokenizer->strips = spi_alloc(tokenizer->vocab, 1);
+    if (!tokenizer->strips) {
+        return spi_fail(error, SP_NO_MEMORY, "no memory for a vocabulary of %" PRIu32 " tokens", tokenizer->vocab);
+    }
+    for (uint32_t id = 0; id < tokenizer->vocab && spi_value_array_i64(value, id, &number); id++) {
+        tokenizer->strips[id] = (uint8_t)(number & 3);
+    }
+    return SP_OK;
+}
+
+sp_status spi_special_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error) {
     static const char bos_key[] = "tokenizer.ggml.bos_token_id", eos_key[] = "tokenizer.ggml.eos_token_id";
     static const char bos_flag[] = "tokenizer.ggml.add_bos_token", eos_flag[] = "tokenizer.ggml.add_eos_token";
     mark_ends(tokenizer);
-    sp_status status = read_id(tokenizer, gguf, bos_key, &tokenizer->bos, error);
+    sp_status status = read_id(tokenizer, source, bos_key, &tokenizer->bos, error);
     if (!status) {
-        status = read_id(tokenizer, gguf, eos_key, &tokenizer->eos, error);
+        status = read_id(tokenizer, source, eos_key, &tokenizer->eos, error);
     }
     if (!status) {
-        status = read_id(tokenizer, gguf, "tokenizer.ggml.unknown_token_id", &tokenizer->unknown, error);
+        status = read_id(tokenizer, source, "tokenizer.ggml.unknown_token_id", &tokenizer->unknown, error);
     }
     for (size_t i = 0; i < sizeof end_keys / sizeof end_keys[0] && !status; i++) {
         int32_t id = -1;
-        status = read_id(tokenizer, gguf, end_keys[i], &id, error);
+        status = read_id(tokenizer, source, end_keys[i], &id, error);
         if (id >= 0) {
             tokenizer->ends[id] = 1;
         }
@@ -122,16 +147,24 @@ sp_status spi_special_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_err
     if (tokenizer->eos >= 0) {
         tokenizer->ends[tokenizer->eos] = 1;
     }
+    const spi_value *more = spi_source_find(source, "tokenizer.end_token_ids");
+    int64_t number;
+    for (uint64_t i = 0; more && spi_value_array_i64(more, i, &number); i++) {
+        if (number >= 0 && number < tokenizer->vocab) {
+            tokenizer->ends[number] = 1;
+        }
+    }
+    status = status ? status : read_strips(tokenizer, spi_source_find(source, "tokenizer.token_strips"), error);
     if (!status) {
-        status = read_flag(gguf, bos_flag, &tokenizer->add_bos, error);
+        status = read_flag(source, bos_flag, &tokenizer->add_bos, error);
     }
     if (!status) {
-        status = read_flag(gguf, eos_flag, &tokenizer->add_eos, error);
+        status = read_flag(source, eos_flag, &tokenizer->add_eos, error);
     }
     if (status) {
         return status;
     }
-    if (tokenizer->add_bos && tokenizer->bos < 0 && spi_gguf_find(gguf, bos_flag)) {
+    if (tokenizer->add_bos && tokenizer->bos < 0 && spi_source_find(source, bos_flag)) {
         return spi_fail(error, SP_BAD_FILE, "%s is true, but %s is missing", bos_flag, bos_key);
     }
     if (tokenizer->add_eos && tokenizer->eos < 0) {
@@ -147,7 +180,7 @@ static bool is_special(const sp_tokenizer *tokenizer, uint32_t id) {
 }
 
 typedef struct spi_named {
-    spi_gguf_string text;
+    spi_string text;
     int32_t id;
 } spi_named;
 
@@ -192,7 +225,7 @@ sp_status spi_special_index(sp_tokenizer *tokenizer, sp_error *error) {
 static uint32_t bound(const sp_tokenizer *tokenizer, uint32_t low, uint32_t high, size_t depth, unsigned byte) {
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        spi_gguf_string text = spi_vocab_text(tokenizer, (uint32_t)tokenizer->specials[middle]);
+        spi_string text = spi_vocab_text(tokenizer, (uint32_t)tokenizer->specials[middle]);
         if ((unsigned char)text.text[depth] < byte) {
             low = middle + 1;
         } else {
@@ -227,21 +260,55 @@ int32_t spi_special_match(const sp_tokenizer *tokenizer, const char *text, size_
     return found;
 }
 
+/* The length of the white space (Unicode's White_Space) that text begins with, one character of it; 0: none. */
+static size_t white(const char *text, size_t left) {
+    static const char *const wide[] = {"\xc2\x85",     "\xc2\xa0",     "\xe1\x9a\x80", "\xe2\x80\xa8",
+                                       "\xe2\x80\xa9", "\xe2\x80\xaf", "\xe2\x81\x9f", "\xe3\x80\x80"};
+    if (left && (text[0] == ' ' || (text[0] >= '\t' && text[0] <= '\r'))) {
+        return 1;
+    }
+    for (size_t i = 0; i < sizeof wide / sizeof wide[0]; i++) {
+        size_t bytes = strlen(wide[i]);
+        if (left >= bytes && !memcmp(text, wide[i], bytes)) {
+            return bytes;
+        }
+    }
+    bool general = left >= 3 && !memcmp(text, "\xe2\x80", 2) && (unsigned char)text[2] <= 0x8a; /* U+2000 .. U+200A */
+    return general ? 3 : 0;
+}
+
+size_t spi_special_strip_left(const sp_tokenizer *tokenizer, int32_t id, const char *text, size_t bytes) {
+    size_t end = bytes;
+    if (!tokenizer->strips || !(tokenizer->strips[id] & 1)) {
+        return 0;
+    }
+    for (bool again = true; again;) {
+        again = false;
+        for (size_t length = 1; length <= 3 && length <= end && !again; length++) {
+            if (white(text + end - length, length) == length) {
+                end -= length;
+                again = true;
+            }
+        }
+    }
+    return bytes - end;
+}
+
 /* Phi-3's tokenizer.json says of which tokens (its "rstrip"), and GGUF has no place for it. */
 size_t spi_special_strip(const sp_tokenizer *tokenizer, int32_t id, const char *text, size_t left) {
     static const char *const others[] = {"<unk>", "<s>", "<|endoftext|>"};
-    size_t count = 0;
-    if (!tokenizer->strips_right) {
+    size_t count = 0, length;
+    if (tokenizer->strips ? !(tokenizer->strips[id] & 2) : !tokenizer->strips_right) {
         return 0;
     }
-    spi_gguf_string name = spi_vocab_text(tokenizer, (uint32_t)id);
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+    spi_string name = spi_vocab_text(tokenizer, (uint32_t)id);
+    for (size_t i = 0; !tokenizer->strips && i < sizeof others / sizeof others[0]; i++) {
         if (strlen(others[i]) == name.bytes && !memcmp(others[i], name.text, name.bytes)) {
             return 0;
         }
     }
-    while (count < left && (text[count] == ' ' || (text[count] >= '\t' && text[count] <= '\r'))) {
-        count++;
+    while ((length = white(text + count, left - count))) {
+        count += length;
     }
     return count;
 }

@@ -7,7 +7,7 @@
  *
  * A character is as long as its first byte says, whatever follows: invalid UTF-8 ends as its bytes, as in llama.cpp.
  *
- * May include: gguf, base.
+ * May include: source, base.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -17,19 +17,19 @@
 #include "base/memory.h"
 #include "tokenizer/internal.h"
 
-sp_status spi_spm_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error) {
-    const spi_gguf_value *scores = spi_gguf_find(gguf, "tokenizer.ggml.scores");
+sp_status spi_spm_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error) {
+    const spi_value *scores = spi_source_find(source, "tokenizer.ggml.scores");
     tokenizer->scores = spi_alloc(tokenizer->vocab, sizeof *tokenizer->scores);
     if (!tokenizer->scores) {
         return spi_fail(error, SP_NO_MEMORY, "no memory for a vocabulary of %" PRIu32 " tokens", tokenizer->vocab);
     }
-    if (scores && (scores->type != SPI_GGUF_ARRAY || scores->count != tokenizer->vocab)) {
+    if (scores && (scores->type != SPI_VALUE_ARRAY || scores->count != tokenizer->vocab)) {
         return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.scores has %" PRIu64 " elements for %" PRIu32 " tokens",
                         scores->count, tokenizer->vocab);
     }
     for (uint32_t id = 0; scores && id < tokenizer->vocab; id++) {
         double score;
-        if (!spi_gguf_array_f64(scores, id, &score) || isnan(score)) {
+        if (!spi_value_array_f64(scores, id, &score) || isnan(score)) {
             return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.scores: number %" PRIu32 " is none", id);
         }
         tokenizer->scores[id] = (float)score;
@@ -72,8 +72,7 @@ static sp_status consider(spi_work *work, int32_t left) {
     return spi_heap_push(work, candidate, sooner);
 }
 
-/* Puts the text with its spaces replaced into work->text; *count is its length. */
-static sp_status escape(spi_work *work, const char *text, size_t bytes, bool space_prefix, size_t *count) {
+sp_status spi_spm_escape(spi_work *work, const char *text, size_t bytes, bool space_prefix, size_t *count) {
     size_t spaces = space_prefix, at = 0;
     for (size_t i = 0; i < bytes; i++) {
         spaces += text[i] == ' ';
@@ -140,7 +139,7 @@ static void put_symbol(spi_work *work, const spi_symbol *symbol, bool *was_unkno
 
 sp_status spi_spm_encode(spi_work *work, const char *text, size_t bytes, bool space_prefix) {
     size_t escaped_bytes = 0, count = 0;
-    sp_status status = escape(work, text, bytes, space_prefix, &escaped_bytes);
+    sp_status status = spi_spm_escape(work, text, bytes, space_prefix, &escaped_bytes);
     if (!status) {
         status = make_symbols(work, escaped_bytes, &count);
     }

@@ -1,6 +1,6 @@
 /* tokenizer/vocab.c - the list of tokens: their texts, types and pieces, and the map from text to id.
  *
- * May include: gguf, base.
+ * May include: source, base.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@ int32_t spi_vocab_find(const sp_tokenizer *tokenizer, const char *text, size_t b
     uint32_t slot = slot_of(tokenizer, text, bytes);
     for (uint32_t probes = 0; probes <= PROBES_MAX && tokenizer->map[slot]; probes++) {
         uint32_t id = tokenizer->map[slot] - 1;
-        spi_gguf_string other = spi_vocab_text(tokenizer, id);
+        spi_string other = spi_vocab_text(tokenizer, id);
         if (other.bytes == bytes && (bytes == 0 || memcmp(other.text, text, bytes) == 0)) {
             return (int32_t)id;
         }
@@ -34,7 +34,7 @@ int32_t spi_vocab_find(const sp_tokenizer *tokenizer, const char *text, size_t b
 
 /* Puts an id whose text is not there yet. */
 static sp_status map_put(sp_tokenizer *tokenizer, uint32_t id, sp_error *error) {
-    spi_gguf_string text = spi_vocab_text(tokenizer, id);
+    spi_string text = spi_vocab_text(tokenizer, id);
     uint32_t slot = slot_of(tokenizer, text.text, text.bytes);
     for (uint32_t probes = 0; tokenizer->map[slot]; probes++) {
         if (probes == PROBES_MAX) {
@@ -59,14 +59,14 @@ static sp_status map_build(sp_tokenizer *tokenizer, uint32_t more, sp_error *err
         return spi_fail(error, SP_NO_MEMORY, "no memory for a vocabulary of %" PRIu32 " tokens", tokenizer->vocab);
     }
     for (uint32_t id = 0; id < tokenizer->text_count; id++) {
-        spi_gguf_string text = spi_vocab_text(tokenizer, id);
+        spi_string text = spi_vocab_text(tokenizer, id);
         if (text.bytes == 0) {
             continue; /* a hole in the vocabulary: no text becomes it */
         }
         int32_t other = spi_vocab_find(tokenizer, text.text, text.bytes);
         if (other >= 0) {
             char name[64];
-            spi_gguf_printable(text, name, sizeof name);
+            spi_string_printable(text, name, sizeof name);
             return spi_fail(error, SP_BAD_FILE,
                             "tokenizer.ggml.tokens: tokens %" PRId32 " and %" PRIu32 " are both \"%s\"", other, id,
                             name);
@@ -105,10 +105,10 @@ sp_status spi_vocab_intern(sp_tokenizer *tokenizer, const char *text, size_t byt
     return map_put(tokenizer, *id, error);
 }
 
-static sp_status read_texts(sp_tokenizer *tokenizer, spi_gguf_iterator all, sp_error *error) {
+static sp_status read_texts(sp_tokenizer *tokenizer, spi_value_iterator all, sp_error *error) {
     uint64_t total = 0;
-    spi_gguf_string text;
-    for (spi_gguf_iterator i = all; spi_gguf_next(&i, &text);) {
+    spi_string text;
+    for (spi_value_iterator i = all; spi_value_next(&i, &text);) {
         total += text.bytes;
     }
     if (total > UINT32_MAX / 2) {
@@ -122,7 +122,7 @@ static sp_status read_texts(sp_tokenizer *tokenizer, spi_gguf_iterator all, sp_e
         return spi_fail(error, SP_NO_MEMORY, "no memory for a vocabulary of %" PRIu32 " tokens", tokenizer->vocab);
     }
     uint32_t offset = 0, id = 0;
-    for (spi_gguf_iterator i = all; spi_gguf_next(&i, &text); id++) {
+    for (spi_value_iterator i = all; spi_value_next(&i, &text); id++) {
         memcpy(tokenizer->texts + offset, text.text, text.bytes);
         offset += (uint32_t)text.bytes;
         tokenizer->text_offsets[id + 1] = offset;
@@ -133,8 +133,8 @@ static sp_status read_texts(sp_tokenizer *tokenizer, spi_gguf_iterator all, sp_e
     return SP_OK;
 }
 
-static sp_status read_types(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error) {
-    const spi_gguf_value *types = spi_gguf_find(gguf, "tokenizer.ggml.token_type");
+static sp_status read_types(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error) {
+    const spi_value *types = spi_source_find(source, "tokenizer.ggml.token_type");
     tokenizer->types = spi_alloc(tokenizer->vocab, 1);
     tokenizer->ends = spi_alloc(tokenizer->vocab, 1);
     if (!tokenizer->types || !tokenizer->ends) {
@@ -144,13 +144,13 @@ static sp_status read_types(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_er
     if (!types) {
         return SP_OK;
     }
-    if (types->type != SPI_GGUF_ARRAY || types->count != tokenizer->vocab) {
+    if (types->type != SPI_VALUE_ARRAY || types->count != tokenizer->vocab) {
         return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.token_type has %" PRIu64 " elements for %" PRIu32 " tokens",
                         types->count, tokenizer->vocab);
     }
     for (uint32_t id = 0; id < tokenizer->vocab; id++) {
         int64_t type;
-        if (!spi_gguf_array_i64(types, id, &type)) {
+        if (!spi_value_array_i64(types, id, &type)) {
             return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.token_type is no array of integers");
         }
         tokenizer->types[id] = (uint8_t)(type >= 0 && type <= SPI_TOKEN_BYTE ? type : SPI_TOKEN_UNDEFINED);
@@ -158,9 +158,9 @@ static sp_status read_types(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_er
     return SP_OK;
 }
 
-sp_status spi_vocab_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error *error) {
-    spi_gguf_iterator all;
-    if (!spi_gguf_strings(spi_gguf_find(gguf, "tokenizer.ggml.tokens"), &all)) {
+sp_status spi_vocab_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error) {
+    spi_value_iterator all;
+    if (!spi_value_strings(spi_source_find(source, "tokenizer.ggml.tokens"), &all)) {
         return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.tokens is missing or no array of strings");
     }
     if (all.left == 0 || all.left > SPI_VOCAB_MAX) {
@@ -170,13 +170,13 @@ sp_status spi_vocab_read(sp_tokenizer *tokenizer, const spi_gguf *gguf, sp_error
     tokenizer->vocab = (uint32_t)all.left;
     sp_status status = read_texts(tokenizer, all, error);
     if (!status) {
-        status = read_types(tokenizer, gguf, error);
+        status = read_types(tokenizer, source, error);
     }
     return status ? status : map_build(tokenizer, 0, error);
 }
 
 /* "<0x0A>" */
-static bool parse_byte(spi_gguf_string text, char *byte) {
+static bool parse_byte(spi_string text, char *byte) {
     unsigned value;
     char copy[7] = {0};
     if (text.bytes != 6 || memcmp(text.text, "<0x", 3) || text.text[5] != '>') {
@@ -191,7 +191,7 @@ static bool parse_byte(spi_gguf_string text, char *byte) {
 }
 
 /* Replaces U+2581 by a space; returns the length. */
-static size_t unescape(spi_gguf_string text, char *out) {
+static size_t unescape(spi_string text, char *out) {
     size_t count = 0;
     for (size_t at = 0; at < text.bytes;) {
         if (text.bytes - at >= 3 && memcmp(text.text + at, "\xe2\x96\x81", 3) == 0) {
@@ -206,7 +206,7 @@ static size_t unescape(spi_gguf_string text, char *out) {
 
 /* The bytes of one token; never more than its text has. */
 static size_t piece_of(const sp_tokenizer *tokenizer, uint32_t id, char *out) {
-    spi_gguf_string text = spi_vocab_text(tokenizer, id);
+    spi_string text = spi_vocab_text(tokenizer, id);
     size_t bytes = text.bytes;
     switch (tokenizer->types[id]) {
     case SPI_TOKEN_BYTE:

@@ -1,12 +1,21 @@
 #!/usr/bin/env bash
 # The complete suite of a machine with a CUDA card: ops against double, a token in one launch against the same op by op,
-# doctor's proof of the link, and, where compute-sanitizer is installed, memory and races of the decode test. Prints a line
-# of the form "N passed, N failed" last and fails if anything did.
+# a conversation that moves between the devices, doctor's proof of the link, the program's own commands, and, where
+# compute-sanitizer is installed, memory and races of the decode test. Prints a line of the form "N passed, N failed" last
+# and fails if anything did.
 #
 #     tests/device/run.sh [BUILD]     a build folder with -DSAMEPAGE_CUDA=ON (default: build)
+#
+# It compiles nothing and fetches nothing. A machine without a compiler takes a folder that tests/device/pack.sh made.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-build=${1:-build}
+build=$(realpath "${1:-build}")
+[ ! -d lib ] || export LD_LIBRARY_PATH=$PWD/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export SAMEPAGE_SOURCE_DIR=$PWD SAMEPAGE_BUILD_DIR=$build
+model=models/samepage-demo-q8_0.gguf
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export XDG_CACHE_HOME=$work/cache XDG_DATA_HOME=$work/data
 passed=0 failed=0
 
 check() { # name, command...
@@ -24,17 +33,37 @@ check() { # name, command...
 doctor() { # the card is there, and a product through its link has no wrong element
     local text
     text=$("$build/samepage" doctor) || return 1
-    awk '/^cuda/ {card = 1; next} /^$/ {card = 0} card' <<<"$text" | tee /dev/stderr | grep >/dev/null ' 0 of .* elements wrong'
+    awk '/^cuda/ {card = 1; next} /^$/ {card = 0} card' <<<"$text" | grep ' 0 of .* elements wrong'
+}
+
+same_answers() { # complete and chat, greedily, on both devices
+    for device in cpu cuda; do
+        "$build/samepage" complete -m $model -d $device --chat -p "My name is Ada. What is my name?" --temp 0 >"$work/complete.$device" || return 1
+        printf 'My boat is green.\nWhat colour is my boat?\n' |
+            "$build/samepage" chat -m $model -d $device --temp 0 >"$work/chat.$device" || return 1
+        paste "$work/complete.$device" "$work/chat.$device"
+    done
+    cmp "$work/complete.cpu" "$work/complete.cuda" && cmp "$work/chat.cpu" "$work/chat.cuda" && grep green "$work/chat.cuda"
+}
+
+carried_actor() { # from the CPU to the card, in a file
+    local actor=("$build/samepage" actor)
+    "${actor[@]}" create ada -m demo=$model -d cpu && "${actor[@]}" send ada "Hello! My boat is green." >/dev/null &&
+        "${actor[@]}" export ada "$work/ada.snap" && "${actor[@]}" import eve "$work/ada.snap" -d cuda &&
+        "${actor[@]}" send eve "What colour is my boat?" | grep -i green
 }
 
 command -v nvidia-smi >/dev/null && nvidia-smi -L
 check "every op, every type, against double" "$build/tests/test_ops_cuda"
 check "a token in one launch agrees with op by op" "$build/tests/test_cuda_decode"
-check "the stand-in driver's sequences" env SAMEPAGE_BUILD_DIR="$build" "$build/tests/test_cuda_driver"
+check "the stand-in driver's sequences" "$build/tests/test_cuda_driver"
+check "snapshots, and a conversation that moves between devices" "$build/tests/test_snapshot"
 check "doctor proves the link" doctor
+check "complete and chat say on the card what they say on the CPU" same_answers
+check "an actor is carried to the card" carried_actor
 if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
-        check "compute-sanitizer $tool" timeout 600 compute-sanitizer --tool $tool --error-exitcode 9 \
+        check "compute-sanitizer $tool" timeout 300 compute-sanitizer --tool $tool --error-exitcode 9 \
             "$build/tests/test_cuda_decode" short
     done
 else

@@ -10,6 +10,7 @@
  *
  * Exit codes: 0, 3 something failed and was told (one line on stdout that begins with "error:"), 4 something is wrong. */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "actor/sql.h"
 #include "os/file.h"
 #include "samepage/actor.h"
 
@@ -52,6 +54,8 @@ static void listen_to(void *env, const sp_actor_event *event) {
     if (event->kind == SP_ACTOR_EVENT_HELD) {
         snprintf(error.message, sizeof error.message, "%s is held: %s", event->actor, event->text);
         was_held = true;
+    } else if (event->kind == SP_ACTOR_EVENT_WOKEN && event->woken->restore.computed_tokens) {
+        printf("%u tokens of %s were computed again\n", event->woken->restore.computed_tokens, event->actor);
     } else if (event->kind == SP_ACTOR_EVENT_NOTICE && getenv("SHOW_NOTICES")) {
         fprintf(stderr, "notice: %s\n", event->text);
     }
@@ -143,9 +147,13 @@ static int run(sp_actors *actors, const char *folder, const char *model, const c
         }
         status = status ? status : settle(actors);
         if (!status) {
-            printf("ack %d\n", i);
+            char line[16];
             fflush(stdout);
+            (void)!write(1, line, (size_t)snprintf(line, sizeof line, "ack %d\n", i)); /* record_shim.c sees it */
         }
+    }
+    if (!status && getenv("DIE_AT_END")) {
+        raise(SIGKILL); /* the database is not closed, so that its log stays */
     }
     return status ? told() : 0;
 }
@@ -227,6 +235,8 @@ int main(int argc, char **argv) {
         .folder = folder, .thread_count = 1, .engine = &engine, .listener = listen_to, .idle_ms = 100000};
     sp_actors *actors;
     bool is_recovery = !strcmp(argv[1], "recover");
+    const char *log_pages = getenv("LOG_PAGES");
+    spi_sql_log_pages_max = log_pages ? atoi(log_pages) : spi_sql_log_pages_max;
     syscall(SYS_getpriority, 77, 0); /* from here on the suite counts */
     if (sp_actors_open(&options, &actors, &error)) {
         return told();

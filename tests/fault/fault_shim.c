@@ -8,7 +8,7 @@
  *   sync    fsync or fdatasync fails with EIO and syncs nothing
  *   clock   the wall clock jumps by days, back and forth, from the N-th look at it on
  *
- * With SHIM_COUNT the number of calls of the kind is written to that file at the end. */
+ * With SHIM_COUNT the number of calls of each kind is written to that file at the end: a line each. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,9 @@ static char kind[16];
 static const char *folder;
 static long at = -1;
 static bool goes_on;
-static atomic_long count;
+static const char *const kinds[] = {"short", "enospc", "eio", "read", "sync", "clock"};
+#define KINDS (sizeof kinds / sizeof *kinds)
+static atomic_long counts[KINDS];
 
 __attribute__((constructor)) static void begin(void) {
     const char *text = getenv("SHIM"), *colon = text ? strchr(text, ':') : NULL;
@@ -45,7 +47,9 @@ __attribute__((destructor)) static void end(void) {
     const char *path = getenv("SHIM_COUNT");
     FILE *file = path ? fopen(path, "w") : NULL;
     if (file) {
-        fprintf(file, "%ld\n", atomic_load(&count));
+        for (size_t i = 0; i < KINDS; i++) {
+            fprintf(file, "%s %ld\n", kinds[i], atomic_load(&counts[i]));
+        }
         fclose(file);
     }
 }
@@ -60,11 +64,15 @@ static bool is_inside(int file) {
 
 /* True if this call is the one. */
 static bool is_due(const char *of, int file) {
-    if (at < 0 || strcmp(kind, of) != 0 || (file >= 0 && !is_inside(file))) {
+    size_t i = 0;
+    while (strcmp(kinds[i], of) != 0) {
+        i++;
+    }
+    if (file >= 0 && !is_inside(file)) {
         return false;
     }
-    long now = atomic_fetch_add(&count, 1);
-    return goes_on ? now >= at : now == at;
+    long now = atomic_fetch_add(&counts[i], 1);
+    return !strcmp(kind, of) && at >= 0 && (goes_on ? now >= at : now == at);
 }
 
 /* As POSIX has it for dlsym: through a pointer to the pointer. */
@@ -133,7 +141,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     int result = NEXT(clock_gettime)(clock, now);
     if (clock == CLOCK_REALTIME && is_due("clock", -1)) {
         static const long days[] = {3, -40, 400, 0, -1, 10000, -3000};
-        now->tv_sec += days[atomic_load(&count) % 7] * 86400;
+        now->tv_sec += days[atomic_load(&counts[KINDS - 1]) % 7] * 86400;
     }
     return result;
 }

@@ -9,6 +9,7 @@
  *   grow MIB         takes that much more memory and writes to all of it; replies a sum over what it took before
  *   sum              replies a hash of all that it keeps
  *   think N TEXT     has a model go on from TEXT for N tokens, in one session that it keeps, and replies their ids
+ *   turn N BYTES TEXT  does as think and fill do, in one turn
  *   big BYTES        replies that many bytes
  *   trap, loop, exit, fail
  *                    counts, replies, sends itself a message, sets a timer, and then does not end well
@@ -159,6 +160,11 @@ static int32_t obey(char *text) {
     }
     if (!strcmp(verb, "think")) {
         return think(number, rest ? rest : "");
+    }
+    if (!strcmp(verb, "turn") && rest) {
+        char *more = NULL;
+        fill((uint32_t)strtoul(rest, &more, 10));
+        return think(number, more);
     }
     if (!strcmp(verb, "big")) {
         return big(number);

@@ -2,7 +2,7 @@
 """Reads the #include lines and fails on an arrow that points the wrong way.
 
 The layers, from left to right, are those of ARCHITECTURE.md: a file includes its own layer and those to its left.
-gguf, tokenizer and sampler are leaves beside model. A backend is known to src/device/backends.def only, and Wasmtime to
+source, gguf, safetensors, hf, tokenizer and sampler are leaves beside model. A backend is known to src/device/backends.def only, and Wasmtime to
 src/guest/ only. Files past 800 lines want a second look; none is there.
 """
 import pathlib
@@ -10,18 +10,21 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LAYERS = ["base", "dtype", "os", "region", "device", "gguf", "quantise", "tokenizer", "sampler", "model", "session", "guest", "snapshot", "actor", "server", "apps"]
+LAYERS = ["base", "dtype", "os", "region", "device", "source", "gguf", "safetensors", "hf", "quantise", "tokenizer", "sampler", "model", "session", "guest", "snapshot", "actor", "server", "apps"]
 ALLOWED = {
     "base": set(),
     "dtype": {"base"},
     "os": {"base"},
     "region": {"base", "os"},
     "device": {"base", "dtype", "os", "region"},
-    "gguf": {"base", "os"},
-    "quantise": {"base", "dtype", "os", "gguf"},
-    "tokenizer": {"base", "os", "gguf"},
+    "source": {"base", "dtype"},
+    "gguf": {"base", "os", "source"},
+    "safetensors": {"base", "source"},
+    "hf": {"base", "dtype", "os", "source", "safetensors"},
+    "quantise": {"base", "dtype", "os", "source", "gguf"},
+    "tokenizer": {"base", "os", "source"},
     "sampler": {"base", "os"},
-    "model": {"base", "dtype", "os", "region", "device", "gguf", "tokenizer", "sampler"},
+    "model": {"base", "dtype", "os", "region", "device", "source", "gguf", "hf", "tokenizer", "sampler"},
     "session": {"base", "os", "region", "device", "model", "sampler"},
     "guest": {"base", "os", "region", "device", "model", "session", "sampler", "tokenizer"},
     "snapshot": {"base", "os", "region", "device", "model", "session", "guest", "sampler"},

@@ -29,6 +29,8 @@ typedef struct ops_case {
     spi_op_kind kind;
     uint64_t seed;
     sp_dtype type;       /* of the weight: EMBED, MATMUL, HEAD */
+    sp_dtype scale_type; /* of an affine weight */
+    uint32_t scale_group;
     uint32_t rows, cols; /* of the weight; NORM, GATE, ADD, GATHER: cols is the width */
     bool bias, accumulate, in_place;
     uint32_t heads, kv_heads, head_dim, layers, layer, window, group;
@@ -54,9 +56,10 @@ void ops_describe(const ops_case *test, char *text, size_t capacity);
 
 typedef struct ops_device {
     sp_device *device;
-    bool bf16;         /* products of several tokens may be made of activations and weights rounded to bf16 */
-    bool exact_acts;   /* products of quantised types take activations as they are, not rounded to 8 bits */
-    bool matrix_units; /* products of several rows, of all types but F32, take both factors in 16 bits */
+    bool bf16;           /* products of several tokens may be made of activations and weights rounded to bf16 */
+    bool exact_acts;     /* products of quantised types take activations as they are, not rounded to 8 bits */
+    bool matrix_units;   /* products of several rows, of all types but F32, take both factors in 16 bits */
+    bool mapped_weights; /* weights lie as in a mapped file: in whole pages, beginning where no alignment is promised */
 } ops_device;
 
 /* A case as it stands on a device. */
@@ -65,6 +68,8 @@ typedef struct ops_bench {
     const ops_device *on;
     spi_tensor tensors[OPS_TENSORS_MAX];
     uint32_t tensor_count;
+    void *mapping; /* mapped_weights: holds the tensors' bytes */
+    size_t mapping_bytes;
     spi_op ops[2];
     spi_buffer buffers[OPS_BUFFERS_MAX];
     spi_tape tape;
@@ -96,11 +101,13 @@ typedef struct ops_result {
 /* After ops_run. Without `evaluate` only the hash is filled: evaluating is the slow part. */
 sp_status ops_compare(ops_bench *bench, bool evaluate, ops_result *result);
 
-/* The bytes of a weight: small scales, any quants. ops_weights.c */
+/* The bytes of a weight: small scales, any quants. What lies beside the codes of an affine one was allocated. ops_weights.c */
 void ops_fill_weight(spi_tensor *tensor, ops_random *random);
 
 /* The value of an element of a weight in double, decoded from the format's definition. ops_weights.c */
 double ops_weight(const spi_tensor *tensor, uint32_t row, uint32_t col);
+/* How large what is rounded on the way to it may be, beside the value itself: the product of an affine type's code. */
+double ops_weight_rounded(const spi_tensor *tensor, uint32_t row, uint32_t col);
 double ops_from_half(uint16_t half);
 
 #endif

@@ -17,7 +17,7 @@
  * - Matrix units: both factors are rounded to f16 or, for BF16 and MXFP4, to bf16. A factor is then off by something
  *   uniform within 2^-11 (2^-8) of it, or 2^-25 where f16 has subnormal numbers: as above, with that variance.
  * - Elementwise functions: a few u of the result, and |u'| u for a rounded argument u' of exp.
- * EMBED scales one exact value: 2 u. ADD is two roundings, one where the scale is 1 and then the same as here: bound 0;
+ * EMBED scales one exact value: 2 u; that of an affine type is a product and a sum, each rounded: u of each more. ADD is two roundings, one where the scale is 1 and then the same as here: bound 0;
  * KV_STORE and GATHER are exact.
  */
 #include <float.h>
@@ -282,7 +282,9 @@ static void expect_row(const ops_bench *bench, const decoded *matrix, uint32_t r
     case SPI_OP_EMBED:
         for (uint32_t i = 0; i < test->cols; i++) {
             values[i] = ops_weight(&bench->tensors[0], (uint32_t)bench->tokens[row], i) * (double)test->scale;
-            bounds[i] = 2 * U * fabs(values[i]);
+            double rounded = ops_weight_rounded(&bench->tensors[0], (uint32_t)bench->tokens[row], i);
+            bounds[i] = U * (3 * fabs(values[i]) + rounded * fabs((double)test->scale));
+            bounds[i] -= rounded > 0 ? 0 : U * fabs(values[i]);
         }
         break;
     case SPI_OP_NORM: expect_norm(bench, row, values, bounds); break;

@@ -62,6 +62,12 @@ static void draw_weight(ops_case *test, ops_random *random) {
     static const uint32_t cols[] = {1, 2, 3, 4, 5, 7, 8, 11, 16, 17, 32, 33, 64};
     test->cols = block == 256 ? block * PICK(random, 1, 1, 2, 3, 4, 5, 7)
                               : block * cols[ops_below(random, sizeof cols / sizeof cols[0])];
+    if (spi_affine_bits(test->type)) {
+        static const sp_dtype floats[] = {SP_F32, SP_F16, SP_BF16};
+        test->scale_type = floats[ops_below(random, 3)];
+        test->scale_group = PICK(random, 32, 64, 64, 128);
+        test->cols = (test->cols + test->scale_group - 1) / test->scale_group * test->scale_group;
+    }
     if (block == 1) {
         test->cols *= PICK(random, 1, 2, 8, 16, 24);
     }
@@ -117,15 +123,17 @@ void ops_describe(const ops_case *test, char *text, size_t capacity) {
         rows += test->segments[i].row_count;
         outs += test->segments[i].out_count;
     }
-    snprintf(text, capacity,
-             "%s %s weight [%u][%u] grid %d bias %d acc %d in place %d group %u heads %u/%u dim %u layer %u/%u window "
-             "%u rope "
-             "%u %s base %g factors %d act %d scale %g cap %g segments %u regions %u rows %u outs %u first at %u seed "
-             "%llu",
-             spi_op_name(test->kind), ops_has_type(test->kind) ? sp_dtype_name(test->type) : "", test->rows, test->cols,
-             test->grid, test->bias, test->accumulate, test->in_place, test->group, test->heads, test->kv_heads,
-             test->head_dim, test->layer, test->layers, test->window, test->rope_dims,
-             test->rope_pairs == SPI_ROPE_HALVES ? "halves" : "adjacent", (double)test->rope_base, test->factors,
-             test->act, (double)test->scale, (double)test->softcap, test->segment_count, test->region_count, rows, outs,
-             test->segments[0].position_first, (unsigned long long)test->seed);
+    snprintf(
+        text, capacity,
+        "%s %s %s/%u weight [%u][%u] grid %d bias %d acc %d in place %d group %u heads %u/%u dim %u layer %u/%u window "
+        "%u rope "
+        "%u %s base %g factors %d act %d scale %g cap %g segments %u regions %u rows %u outs %u first at %u seed "
+        "%llu",
+        spi_op_name(test->kind), ops_has_type(test->kind) ? sp_dtype_name(test->type) : "",
+        test->scale_group ? sp_dtype_name(test->scale_type) : "", test->scale_group, test->rows, test->cols, test->grid,
+        test->bias, test->accumulate, test->in_place, test->group, test->heads, test->kv_heads, test->head_dim,
+        test->layer, test->layers, test->window, test->rope_dims,
+        test->rope_pairs == SPI_ROPE_HALVES ? "halves" : "adjacent", (double)test->rope_base, test->factors, test->act,
+        (double)test->scale, (double)test->softcap, test->segment_count, test->region_count, rows, outs,
+        test->segments[0].position_first, (unsigned long long)test->seed);
 }

@@ -1,8 +1,12 @@
 /* tests/ops/ops_run.c - putting a case on a device: weights, regions, segments, a tape of one op, and running it. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "ops/ops_cases.h"
+
+#define FILE_PAGE_BYTES ((size_t)16384)
+#define FILE_HEAD_BYTES 36 /* no multiple of 8 */
 
 #define KV_GAP_BYTES 64 /* sessions start where blocks do not: any multiple of 64 is allowed */
 
@@ -15,6 +19,16 @@ static bool add_tensor(ops_bench *bench, sp_dtype type, uint32_t rows, uint32_t 
         return false;
     }
     bench->tensor_count++;
+    if (spi_affine_bits(type)) {
+        const ops_case *test = &bench->test;
+        size_t plane = (size_t)rows * (cols / test->scale_group) * sp_dtype_block_bytes(test->scale_type);
+        void *scales = malloc(plane), *biases = malloc(plane);
+        tensor->affine =
+            (spi_affine){.scales = scales, .biases = biases, .type = test->scale_type, .group = test->scale_group};
+        if (!scales || !biases) {
+            return false;
+        }
+    }
     ops_fill_weight(tensor, random);
     return true;
 }
@@ -211,7 +225,9 @@ static sp_status build_regions(ops_bench *bench, ops_random *random, sp_error *e
     }
     bench->region_bytes = (size_t)most + KV_GAP_BYTES;
     for (uint32_t i = 0; i < bench->test.region_count; i++) {
-        sp_region_options options = {.reserve_bytes = (size_t)1 << 30, .size_bytes = bench->region_bytes};
+        /* No more than is needed: an emulator of processors keeps a record of every page that is reserved. */
+        size_t reserve_bytes = (bench->region_bytes / SP_REGION_ALIGN_BYTES + 1) * SP_REGION_ALIGN_BYTES;
+        sp_region_options options = {.reserve_bytes = reserve_bytes, .size_bytes = bench->region_bytes};
         sp_status status = sp_region_create(&options, &bench->regions[i], error);
         if (!status) {
             status = sp_device_link(bench->on->device, bench->regions[i], error);
@@ -254,6 +270,63 @@ sp_status ops_run(ops_bench *bench, sp_error *error) {
     return backend->run(context, bench->program, &bench->run, error);
 }
 
+/* Bytes beside a tensor's own: each of an affine type's planes. */
+static size_t plane_bytes(const spi_tensor *tensor) {
+    const spi_affine *affine = &tensor->affine;
+    return affine->group ? (size_t)tensor->rows * (tensor->cols / affine->group) * sp_dtype_block_bytes(affine->type)
+                         : 0;
+}
+
+/* Moves bytes to the next place that is aligned to 4 and to no more. */
+static const void *move(uint8_t *base, size_t *at, const void *from, size_t bytes) {
+    uint8_t *to = base + *at;
+    if (from) {
+        memcpy(to, from, bytes);
+        free((void *)(uintptr_t)from);
+        *at = (*at + bytes + FILE_HEAD_BYTES + 3) / 4 * 4;
+    }
+    return from ? to : NULL;
+}
+
+/* Moves the tensors into pages that look like a mapped file, one behind the other from an odd place on, and adds tensors
+ * before and behind them, so that the pages are theirs alone. `all` has room for two more. */
+static bool map_weights(ops_bench *bench, spi_weights *weights, spi_tensor *all) {
+    size_t used = FILE_HEAD_BYTES;
+    for (uint32_t i = 0; i < bench->tensor_count; i++) {
+        const spi_tensor *tensor = &bench->tensors[i];
+        used += (size_t)tensor->bytes + 2 * plane_bytes(tensor) + 3 * (FILE_HEAD_BYTES + 3);
+    }
+    bench->mapping_bytes = (used / FILE_PAGE_BYTES + 3) * FILE_PAGE_BYTES;
+    bench->mapping = mmap(NULL, bench->mapping_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (bench->mapping == MAP_FAILED) {
+        bench->mapping = NULL;
+        return false;
+    }
+    uint8_t *base = bench->mapping;
+    base += (FILE_PAGE_BYTES - (uintptr_t)base % FILE_PAGE_BYTES) % FILE_PAGE_BYTES;
+    size_t at = FILE_HEAD_BYTES, pages = (used / FILE_PAGE_BYTES + 1) * FILE_PAGE_BYTES;
+    for (uint32_t i = 0; i < bench->tensor_count; i++) {
+        spi_tensor *tensor = &bench->tensors[i];
+        tensor->data = move(base, &at, tensor->data, (size_t)tensor->bytes);
+        tensor->affine.scales = move(base, &at, tensor->affine.scales, plane_bytes(tensor));
+        tensor->affine.biases = move(base, &at, tensor->affine.biases, plane_bytes(tensor));
+        all[i] = *tensor;
+    }
+    uint32_t count = bench->tensor_count;
+    all[count++] = (spi_tensor){
+        .name = "head", .type = SP_F32, .rows = 1, .cols = FILE_HEAD_BYTES / 4, .data = base, .bytes = FILE_HEAD_BYTES};
+    if (pages > at) {
+        all[count++] = (spi_tensor){.name = "tail",
+                                    .type = SP_F32,
+                                    .rows = 1,
+                                    .cols = (uint32_t)(pages - at) / 4,
+                                    .data = base + at,
+                                    .bytes = pages - at};
+    }
+    *weights = (spi_weights){all, count, true};
+    return true;
+}
+
 sp_status ops_open(const ops_device *on, const ops_case *test, ops_bench *bench, sp_error *error) {
     memset(bench, 0, sizeof *bench);
     bench->test = *test;
@@ -274,8 +347,20 @@ sp_status ops_open(const ops_device *on, const ops_case *test, ops_bench *bench,
     void *context;
     const spi_backend *backend = spi_device_backend(on->device, &context);
     spi_weights weights = {.tensors = bench->tensors, .count = bench->tensor_count};
+    spi_tensor all[OPS_TENSORS_MAX + 2];
+    if (!status && on->mapped_weights && !map_weights(bench, &weights, all)) {
+        status = SP_NO_MEMORY;
+    }
     if (!status) {
         status = backend->load(context, &weights, NULL, NULL, &bench->store, error);
+    }
+    if (!status && on->mapped_weights) {
+        sp_device_counters counters;
+        sp_device_get_counters(on->device, &counters);
+        for (uint32_t i = 0; i < bench->tensor_count; i++) {
+            counters.weights_in_place_bytes -= bench->tensors[i].bytes + 2 * plane_bytes(&bench->tensors[i]);
+        }
+        status = counters.weights_in_place_bytes >> 63 ? SP_UNSUPPORTED : SP_OK; /* some were copied */
     }
     if (!status) {
         status = backend->prepare(context, bench->store, &bench->tape, &bench->program, error);
@@ -308,8 +393,13 @@ void ops_close(ops_bench *bench) {
     for (uint32_t i = 0; i < OPS_BUFFERS_MAX; i++) {
         free(bench->inputs[i]);
     }
-    for (uint32_t i = 0; i < bench->tensor_count; i++) {
+    for (uint32_t i = 0; i < bench->tensor_count && !bench->mapping; i++) {
         free((void *)(uintptr_t)bench->tensors[i].data);
+        free((void *)(uintptr_t)bench->tensors[i].affine.scales);
+        free((void *)(uintptr_t)bench->tensors[i].affine.biases);
+    }
+    if (bench->mapping) {
+        munmap(bench->mapping, bench->mapping_bytes);
     }
     free(bench->tokens);
     memset(bench, 0, sizeof *bench);

@@ -31,7 +31,7 @@ static void run_cases(const char *label, const ops_device *devices, uint32_t dev
                       sp_dtype type, uint32_t count) {
     double worst = 0, error_max = 0;
     unsigned long long values = 0;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count; i += test_stride()) {
         ops_case test = ops_generate(kind, type, i, test_seed());
         ops_result first;
         run_case(label, &devices[0], &test, true, &first);
@@ -50,7 +50,7 @@ static void run_cases(const char *label, const ops_device *devices, uint32_t dev
         }
     }
     assert_true(values > 0);
-    print_message("%-14s %-9s %-5s %9llu values, largest error %.1e of the largest value, %.2f of its bound\n", label,
+    print_message("%-14s %-9s %-7s %9llu values, largest error %.1e of the largest value, %.2f of its bound\n", label,
                   spi_op_name(kind), ops_has_type(kind) ? sp_dtype_name(type) : "", values, error_max, worst);
     bool halved = kind == SPI_OP_ATTENTION && devices[0].matrix_units; /* its bound says how much that is */
     if (type == SP_F32 && !halved) {
@@ -58,17 +58,29 @@ static void run_cases(const char *label, const ops_device *devices, uint32_t dev
     }
 }
 
+/* SAMEPAGE_OPS_CASES: so many cases, for processors that are emulated. */
+static uint32_t case_count(uint32_t usual) {
+    const char *text = getenv("SAMEPAGE_OPS_CASES");
+    uint32_t wanted = text ? (uint32_t)strtoul(text, NULL, 10) : 0;
+    return wanted && wanted < usual ? wanted : usual;
+}
+
 void ops_suite(const char *label, const ops_device *devices, uint32_t device_count) {
+    ops_suite_sample(label, devices, device_count, 1);
+}
+
+void ops_suite_sample(const char *label, const ops_device *devices, uint32_t device_count, uint32_t one_in) {
     static const sp_dtype types[] = {
 #define X(name, value, text, elements, bytes) name,
-        SP_DTYPE_LIST(X)
+        SP_DTYPE_LIST(X) SP_AFFINE_LIST(X)
 #undef X
     };
     print_message("seed %llu\n", (unsigned long long)test_seed());
     for (int kind = 0; kind < SPI_OP_KIND_COUNT; kind++) {
         bool typed = ops_has_type((spi_op_kind)kind);
         for (uint32_t t = 0; t < (typed ? sizeof types / sizeof types[0] : 1); t++) {
-            run_cases(label, devices, device_count, (spi_op_kind)kind, types[t], typed ? CASES_PER_TYPE : CASES_PER_OP);
+            run_cases(label, devices, device_count, (spi_op_kind)kind, types[t],
+                      case_count((typed ? CASES_PER_TYPE : CASES_PER_OP) / one_in));
         }
     }
 }

@@ -1,7 +1,7 @@
 /* tests/ops/ops_weights.c - weights of every type: any bytes that a file could hold, and their values in double.
  *
  * Decoded from the formats as they are defined at github.com/ggml-org/ggml (src/ggml-common.h and the dequantize_row
- * functions of src/ggml-quants.c), by the place of each bit, with nothing taken from src/dtype. */
+ * functions of src/ggml-quants.c), by the place of each bit, and MLX's as its documentation has them; with nothing taken from src/dtype. */
 #include <math.h>
 #include <string.h>
 
@@ -52,6 +52,19 @@ static void fill_block(sp_dtype type, uint8_t *block, uint32_t bytes, ops_random
     }
 }
 
+/* Two numbers a group that keep values below two. */
+static void fill_affine(spi_tensor *tensor, ops_random *random) {
+    const spi_affine *affine = &tensor->affine;
+    uint32_t bytes = sp_dtype_block_bytes(affine->type), most = (1u << spi_affine_bits(tensor->type)) - 1;
+    uint64_t count = (uint64_t)tensor->rows * (tensor->cols / affine->group);
+    for (uint64_t i = 0; i < 2 * count; i++) {
+        float value = (float)(ops_uniform(random) / (i < count ? most : 1));
+        uint16_t half = affine->type == SP_F16 ? spi_f32_to_f16(value) : spi_f32_to_bf16(value);
+        uint8_t *to = (uint8_t *)(uintptr_t)(i < count ? affine->scales : affine->biases) + i % count * bytes;
+        memcpy(to, affine->type == SP_F32 ? (const void *)&value : &half, bytes);
+    }
+}
+
 void ops_fill_weight(spi_tensor *tensor, ops_random *random) {
     uint8_t *bytes = (uint8_t *)(uintptr_t)tensor->data;
     uint32_t block_bytes = sp_dtype_block_bytes(tensor->type);
@@ -63,6 +76,9 @@ void ops_fill_weight(spi_tensor *tensor, ops_random *random) {
         float value = (float)ops_uniform(random);
         uint16_t half = tensor->type == SP_F16 ? spi_f32_to_f16(value) : spi_f32_to_bf16(value);
         memcpy(bytes + at, tensor->type == SP_F32 ? (const void *)&value : &half, block_bytes);
+    }
+    if (spi_affine_bits(tensor->type)) {
+        fill_affine(tensor, random);
     }
 }
 
@@ -161,11 +177,38 @@ static double block_of_256(sp_dtype type, const uint8_t *block, uint32_t j) {
     }
 }
 
+/* Bit by bit, as MLX's documentation of mx.quantize has it. *rounded: the product, which
+ * a device rounds, or not, before it adds the bias. */
+static double affine_element(const spi_tensor *tensor, uint32_t row, uint32_t col, double *rounded) {
+    const spi_affine *affine = &tensor->affine;
+    uint32_t bits = (uint32_t)tensor->type - 1000, code = 0, bytes = sp_dtype_block_bytes(affine->type);
+    const uint8_t *codes = (const uint8_t *)tensor->data + (size_t)row * tensor->cols * bits / 8;
+    for (uint32_t i = 0; i < bits; i++) {
+        code |= bit(codes, col * bits + i) << i;
+    }
+    size_t at = ((size_t)row * (tensor->cols / affine->group) + col / affine->group) * bytes;
+    double product = code * plain(affine->type, (const uint8_t *)affine->scales + at);
+    *rounded = fabs(product);
+    return product + plain(affine->type, (const uint8_t *)affine->biases + at);
+}
+
 double ops_weight(const spi_tensor *tensor, uint32_t row, uint32_t col) {
     uint32_t elements = sp_dtype_block_elements(tensor->type), bytes = sp_dtype_block_bytes(tensor->type);
+    if (spi_affine_bits(tensor->type)) {
+        double rounded;
+        return affine_element(tensor, row, col, &rounded);
+    }
     const uint8_t *block =
         (const uint8_t *)tensor->data + tensor->bytes / tensor->rows * row + (size_t)(col / elements) * bytes;
     return elements == 1    ? plain(tensor->type, block)
            : elements == 32 ? block_of_32(tensor->type, block, col % 32)
                             : block_of_256(tensor->type, block, col % 256);
+}
+
+double ops_weight_rounded(const spi_tensor *tensor, uint32_t row, uint32_t col) {
+    double rounded = 0;
+    if (spi_affine_bits(tensor->type)) {
+        affine_element(tensor, row, col, &rounded);
+    }
+    return rounded;
 }

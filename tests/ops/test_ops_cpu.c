@@ -7,7 +7,18 @@
 #include "os/cpu.h"
 #include "support/support.h"
 
-static const char *const all_isas[] = {"reference", "avx2", "avx512", "amx"};
+static const char *const isas[] = {
+    "reference",
+#if defined(__x86_64__)
+    "avx2",
+    "avx512",
+    "amx",
+#elif defined(__aarch64__)
+    "neon",      "dotprod", "i8mm", "bf16",
+#endif
+};
+#define ISA_COUNT   (sizeof isas / sizeof isas[0])
+#define DEVICES_MAX 6
 
 /* NULL: not on this machine, and the refusal says what there is. */
 static sp_device *open_cpu(const char *isa, uint32_t thread_count) {
@@ -27,53 +38,39 @@ static sp_device *open_cpu(const char *isa, uint32_t thread_count) {
     return device;
 }
 
-static void run_isa(const char *isa) {
-    ops_device devices[3] = {0};
-    uint32_t threads[] = {1, 2, 5};
-    for (uint32_t i = 0; i < 3; i++) {
-        devices[i].device = open_cpu(isa, threads[i]);
-        devices[i].exact_acts = !strcmp(isa, "reference");
-        devices[i].bf16 = !strcmp(isa, "amx");
-        if (!devices[i].device) {
-            print_message("no %s here\n", isa);
-            skip();
-        }
+static void test_isa(void **state) {
+    const char *isa = *state;
+    ops_device devices[DEVICES_MAX] = {0};
+    uint32_t threads[] = {1, 2, 5}, count = 0;
+    while (count < 3 && (devices[count].device = open_cpu(isa, threads[count]))) {
+        devices[count].exact_acts = !strcmp(isa, "reference");
+        devices[count].bf16 = !strcmp(isa, "amx") || !strcmp(isa, "bf16");
+        count++;
+    }
+    if (!count) {
+        print_message("no %s here\n", isa);
+        skip();
+    }
+    /* Arm's levels add up in the same order, whatever they multiply with. */
+    static const char *const same[] = {"dotprod", "i8mm"};
+    for (uint32_t i = 0; !strcmp(isa, "neon") && i < 2; i++) {
+        count += (devices[count].device = open_cpu(same[i], 2)) != NULL;
     }
     char label[32];
     snprintf(label, sizeof label, "cpu/%s", isa);
-    ops_suite(label, devices, 3);
-    for (uint32_t i = 0; i < 3; i++) {
+    ops_suite(label, devices, count);
+    for (uint32_t i = 0; i < count; i++) {
         sp_device_close(devices[i].device);
     }
 }
 
-static void test_reference(void **state) {
-    (void)state;
-    run_isa(all_isas[0]);
-}
-
-static void test_avx2(void **state) {
-    (void)state;
-    run_isa(all_isas[1]);
-}
-
-static void test_avx512(void **state) {
-    (void)state;
-    run_isa(all_isas[2]);
-}
-
-static void test_amx(void **state) {
-    (void)state;
-    run_isa(all_isas[3]);
-}
-
 static void test_matmul(void **state) {
     (void)state;
-    for (uint32_t i = 0; i < 3; i++) {
-        sp_device *device = open_cpu(all_isas[i], 2);
+    for (uint32_t i = 0; i < ISA_COUNT; i++) {
+        sp_device *device = open_cpu(isas[i], 2);
         if (device) {
             char label[32];
-            snprintf(label, sizeof label, "cpu/%s", all_isas[i]);
+            snprintf(label, sizeof label, "cpu/%s", isas[i]);
             ops_suite_matmul(label, device);
             sp_device_close(device);
         }
@@ -91,10 +88,18 @@ static void test_unknown_isa(void **state) {
     assert_non_null(strstr(error.message, "reference"));
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_reference), cmocka_unit_test(test_avx2),   cmocka_unit_test(test_avx512),
-        cmocka_unit_test(test_amx),       cmocka_unit_test(test_matmul), cmocka_unit_test(test_unknown_isa),
-    };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+/* Arguments: instruction sets, in place of all of them. */
+int main(int argc, char **argv) {
+    struct CMUnitTest all[ISA_COUNT + 2] = {cmocka_unit_test(test_matmul), cmocka_unit_test(test_unknown_isa)};
+    size_t count = 2;
+    for (size_t i = 0; i < ISA_COUNT; i++) {
+        bool wanted = argc < 2;
+        for (int k = 1; k < argc; k++) {
+            wanted |= !strcmp(argv[k], isas[i]);
+        }
+        if (wanted) {
+            all[count++] = (struct CMUnitTest){isas[i], test_isa, NULL, NULL, (void *)(uintptr_t)isas[i]};
+        }
+    }
+    return _cmocka_run_group_tests("ops on the cpu device", all, count, NULL, NULL);
 }

@@ -54,39 +54,39 @@ void test_gguf_header(test_gguf *file, uint32_t version, uint64_t tensor_count, 
     test_gguf_u64(file, value_count);
 }
 
-void test_gguf_key(test_gguf *file, const char *key, spi_gguf_type type) {
+void test_gguf_key(test_gguf *file, const char *key, spi_value_type type) {
     test_gguf_string(file, key);
     test_gguf_u32(file, (uint32_t)type);
 }
 
 void test_gguf_key_u32(test_gguf *file, const char *key, uint32_t value) {
-    test_gguf_key(file, key, SPI_GGUF_U32);
+    test_gguf_key(file, key, SPI_VALUE_U32);
     test_gguf_u32(file, value);
 }
 
 void test_gguf_key_bool(test_gguf *file, const char *key, int value) {
     unsigned char byte = (unsigned char)value;
-    test_gguf_key(file, key, SPI_GGUF_BOOL);
+    test_gguf_key(file, key, SPI_VALUE_BOOL);
     test_gguf_bytes(file, &byte, 1);
 }
 
 void test_gguf_key_string(test_gguf *file, const char *key, const char *text) {
-    test_gguf_key(file, key, SPI_GGUF_STRING);
+    test_gguf_key(file, key, SPI_VALUE_STRING);
     test_gguf_string(file, text);
 }
 
 void test_gguf_key_strings(test_gguf *file, const char *key, const char *const *texts, uint64_t count) {
-    test_gguf_key(file, key, SPI_GGUF_ARRAY);
-    test_gguf_u32(file, SPI_GGUF_STRING);
+    test_gguf_key(file, key, SPI_VALUE_ARRAY);
+    test_gguf_u32(file, SPI_VALUE_STRING);
     test_gguf_u64(file, count);
     for (uint64_t i = 0; i < count; i++) {
         test_gguf_string(file, texts[i]);
     }
 }
 
-void test_gguf_key_numbers(test_gguf *file, const char *key, spi_gguf_type type, const void *numbers, uint64_t count) {
+void test_gguf_key_numbers(test_gguf *file, const char *key, spi_value_type type, const void *numbers, uint64_t count) {
     static const size_t sizes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-    test_gguf_key(file, key, SPI_GGUF_ARRAY);
+    test_gguf_key(file, key, SPI_VALUE_ARRAY);
     test_gguf_u32(file, (uint32_t)type);
     test_gguf_u64(file, count);
     test_gguf_bytes(file, numbers, (size_t)count * sizes[type]);

@@ -14,7 +14,9 @@ typedef struct session_rig {
 int test_rig_open(session_rig *rig); /* 0, or an assertion fails */
 int test_rig_close(session_rig *rig);
 
-/* The model loaded on Mesa's software driver or another Vulkan device; NULL, and a message, where there is none. */
+/* The model loaded on a device of that name; NULL, and a message, where there is none. The second: "vulkan", which in CI is
+ * Mesa's software driver. */
+sp_device *test_rig_device(sp_model *model, const char *name);
 sp_device *test_rig_vulkan(sp_model *model);
 
 sp_session *test_session_create(sp_model *model, sp_device *device, uint32_t context_max, uint32_t logits_rows_max);

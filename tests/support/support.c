@@ -37,6 +37,14 @@ uint64_t test_seed(void) {
     return text ? strtoull(text, NULL, 0) : 20261123;
 }
 
+uint32_t test_stride(void) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return getenv("SAMEPAGE_TEST_LONG") ? 1 : 5;
+#else
+    return 1;
+#endif
+}
+
 static const char *path_below(const char *variable, const char *relative) {
     static char paths[8][1024];
     static unsigned turn;

@@ -23,6 +23,10 @@ float test_random_float(test_random *random); /* in [-1, 1) */
 /* SAMEPAGE_TEST_SEED if it is set, else a fixed number. */
 uint64_t test_seed(void);
 
+/* How far to go from one drawn case to the next: 1; but 5 under sanitizers, which are ten to fifty times slower, unless
+ * SAMEPAGE_TEST_LONG is set (make test-long). What stands in a list of its own is never left out. */
+uint32_t test_stride(void);
+
 /* A path below the source tree; the result lives until the next call but 7. */
 const char *test_source_path(const char *relative);
 const char *test_build_path(const char *relative);

@@ -66,8 +66,8 @@ static void write_tokenizer(test_gguf *file) {
     }
     test_gguf_key_string(file, "tokenizer.ggml.model", "llama");
     test_gguf_key_strings(file, "tokenizer.ggml.tokens", texts, TINY_VOCAB);
-    test_gguf_key_numbers(file, "tokenizer.ggml.scores", SPI_GGUF_F32, scores, TINY_VOCAB);
-    test_gguf_key_numbers(file, "tokenizer.ggml.token_type", SPI_GGUF_I32, types, TINY_VOCAB);
+    test_gguf_key_numbers(file, "tokenizer.ggml.scores", SPI_VALUE_F32, scores, TINY_VOCAB);
+    test_gguf_key_numbers(file, "tokenizer.ggml.token_type", SPI_VALUE_I32, types, TINY_VOCAB);
     test_gguf_key_u32(file, "tokenizer.ggml.bos_token_id", 1);
     test_gguf_key_u32(file, "tokenizer.ggml.eos_token_id", 2);
     test_gguf_key_bool(file, "tokenizer.ggml.add_bos_token", 1);
@@ -105,7 +105,7 @@ void test_tiny_model_file_with(test_gguf *file, const test_tiny *with) {
     test_gguf_key_u32(file, "llama.attention.head_count", HEADS);
     test_gguf_key_u32(file, "llama.attention.head_count_kv", KV_HEADS);
     test_gguf_key_u32(file, "llama.context_length", 512);
-    test_gguf_key(file, "llama.attention.layer_norm_rms_epsilon", SPI_GGUF_F32);
+    test_gguf_key(file, "llama.attention.layer_norm_rms_epsilon", SPI_VALUE_F32);
     test_gguf_bytes(file, &epsilon, sizeof epsilon);
     if (with->window) {
         test_gguf_key_u32(file, "llama.attention.sliding_window", with->window);

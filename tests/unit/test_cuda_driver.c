@@ -207,10 +207,10 @@ static void test_a_life(void **state) {
     sp_error error = {0};
     TEST_OK(live(&error), error);
     check_clean();
-    assert_int_equal(fake_cuda_launches_("decode"), 3);
+    assert_int_equal(fake_cuda_launches_("decode_Q8_0"), 3);
     assert_int_equal(fake_cuda_calls_("cuLaunchCooperativeKernel"), 3);
     assert_int_equal(fake_cuda_launches_("guest_f32"), 1);
-    assert_int_equal(fake_cuda_launches_("attention_rows"), 4); /* two prompts, two layers */
+    assert_int_equal(fake_cuda_launches_("flash64"), 4); /* two prompts, two layers */
     /* Each growth is registered by itself, and the model's own region. */
     assert_int_equal(fake_cuda_calls_("cuMemHostRegister_v2"), 4);
 }

@@ -17,7 +17,7 @@
 /* One key more than the file would have; its name is behind the architecture's. */
 typedef struct extra {
     const char *suffix; /* NULL: none */
-    spi_gguf_type type;
+    spi_value_type type;
     double number; /* of any type but a string or an array */
     const char *text;
 } extra;
@@ -27,19 +27,19 @@ static void put_key(test_gguf *file, const char *architecture, extra more) {
     snprintf(key, sizeof key, "%s.%s", architecture, more.suffix);
     float number = (float)more.number;
     switch (more.type) {
-    case SPI_GGUF_U32: test_gguf_key_u32(file, key, (uint32_t)more.number); break;
-    case SPI_GGUF_BOOL: test_gguf_key_bool(file, key, more.number != 0); break;
-    case SPI_GGUF_STRING: test_gguf_key_string(file, key, more.text); break;
-    case SPI_GGUF_ARRAY: /* a flag for each character */
+    case SPI_VALUE_U32: test_gguf_key_u32(file, key, (uint32_t)more.number); break;
+    case SPI_VALUE_BOOL: test_gguf_key_bool(file, key, more.number != 0); break;
+    case SPI_VALUE_STRING: test_gguf_key_string(file, key, more.text); break;
+    case SPI_VALUE_ARRAY: /* a flag for each character */
     {
         unsigned char flags[64];
         for (size_t i = 0; i < strlen(more.text); i++) {
             flags[i] = more.text[i] == '1';
         }
-        test_gguf_key_numbers(file, key, SPI_GGUF_BOOL, flags, strlen(more.text));
+        test_gguf_key_numbers(file, key, SPI_VALUE_BOOL, flags, strlen(more.text));
         break;
     }
-    default: test_gguf_key(file, key, SPI_GGUF_F32); test_gguf_bytes(file, &number, sizeof number);
+    default: test_gguf_key(file, key, SPI_VALUE_F32); test_gguf_bytes(file, &number, sizeof number);
     }
 }
 
@@ -49,26 +49,26 @@ static sp_status read_with(const char *architecture, uint32_t layers, const extr
     test_gguf_header(&file, 3, 0, 8 + more_count);
     test_gguf_key_string(&file, "general.architecture", architecture);
     const extra standard[] = {
-        {"block_count", SPI_GGUF_U32, layers, NULL},      {"embedding_length", SPI_GGUF_U32, 192, NULL},
-        {"feed_forward_length", SPI_GGUF_U32, 320, NULL}, {"attention.head_count", SPI_GGUF_U32, 4, NULL},
-        {"attention.key_length", SPI_GGUF_U32, 16, NULL}, {"attention.value_length", SPI_GGUF_U32, 16, NULL},
-        {"context_length", SPI_GGUF_U32, 4096, NULL}};
+        {"block_count", SPI_VALUE_U32, layers, NULL},      {"embedding_length", SPI_VALUE_U32, 192, NULL},
+        {"feed_forward_length", SPI_VALUE_U32, 320, NULL}, {"attention.head_count", SPI_VALUE_U32, 4, NULL},
+        {"attention.key_length", SPI_VALUE_U32, 16, NULL}, {"attention.value_length", SPI_VALUE_U32, 16, NULL},
+        {"context_length", SPI_VALUE_U32, 4096, NULL}};
     for (size_t i = 0; i < 7; i++) {
         put_key(&file, architecture, standard[i]);
     }
     for (size_t i = 0; i < more_count; i++) {
         put_key(&file, architecture, more[i]);
     }
-    spi_gguf *gguf;
+    spi_source *gguf;
     TEST_OK(spi_gguf_parse(file.bytes, file.count, "test", &gguf, error), *error);
     sp_status status = spi_hparams_read(gguf, hparams, error);
-    spi_gguf_close(gguf);
+    spi_source_close(gguf);
     test_gguf_free(&file);
     return status;
 }
 
 #define EPSILON                                                                                                        \
-    { "attention.layer_norm_rms_epsilon", SPI_GGUF_F32, 1e-6, NULL }
+    { "attention.layer_norm_rms_epsilon", SPI_VALUE_F32, 1e-6, NULL }
 
 static spi_hparams read_good(const char *architecture, uint32_t layers, const extra *more, size_t more_count) {
     extra all[8] = {EPSILON};
@@ -101,8 +101,8 @@ static void test_gemma(void **state) {
     assert_near((double)hp.embedding_scale, sqrt(192));
     assert_near((double)hp.attention_scale, 0.25);
     assert_int_equal(hp.window, 0);
-    const extra caps[] = {{"attn_logit_softcapping", SPI_GGUF_F32, 50, NULL},
-                          {"final_logit_softcapping", SPI_GGUF_F32, 30, NULL}};
+    const extra caps[] = {{"attn_logit_softcapping", SPI_VALUE_F32, 50, NULL},
+                          {"final_logit_softcapping", SPI_VALUE_F32, 30, NULL}};
     hp = read_good("gemma2", 26, caps, 2);
     assert_near((double)hp.attention_cap, 50);
     assert_near((double)hp.logit_cap, 30);
@@ -112,10 +112,10 @@ static void test_gemma(void **state) {
     assert_near((double)hp.local_rope.base, (double)hp.rope.base);
     hp = read_good("gemma2", 46, caps, 2);
     assert_near((double)hp.attention_scale, 1 / sqrt(48));
-    const extra stretched[] = {{"attention.sliding_window", SPI_GGUF_U32, 512, NULL},
-                               {"rope.freq_base", SPI_GGUF_F32, 1e6, NULL},
-                               {"rope.scaling.type", SPI_GGUF_STRING, 0, "linear"},
-                               {"rope.scaling.factor", SPI_GGUF_F32, 8, NULL}};
+    const extra stretched[] = {{"attention.sliding_window", SPI_VALUE_U32, 512, NULL},
+                               {"rope.freq_base", SPI_VALUE_F32, 1e6, NULL},
+                               {"rope.scaling.type", SPI_VALUE_STRING, 0, "linear"},
+                               {"rope.scaling.factor", SPI_VALUE_F32, 8, NULL}};
     hp = read_good("gemma3", 26, stretched, 4);
     assert_int_equal(hp.window, 512);
     assert_locals(&hp, "111110");
@@ -133,20 +133,20 @@ static void test_gemma(void **state) {
 
 static void test_windows(void **state) {
     (void)state;
-    const extra window = {"attention.sliding_window", SPI_GGUF_U32, 100, NULL};
+    const extra window = {"attention.sliding_window", SPI_VALUE_U32, 100, NULL};
     spi_hparams hp = read_good("llama", 5, &window, 1);
     assert_int_equal(hp.window, 100);
     assert_locals(&hp, "1");
-    hp = read_good("phi3", 5, &(extra){"attention.sliding_window", SPI_GGUF_U32, 0, NULL}, 1);
+    hp = read_good("phi3", 5, &(extra){"attention.sliding_window", SPI_VALUE_U32, 0, NULL}, 1);
     assert_int_equal(hp.window, 0);
     assert_locals(&hp, "0");
-    const extra flags[] = {window, {"attention.sliding_window_pattern", SPI_GGUF_ARRAY, 0, "11001"}};
+    const extra flags[] = {window, {"attention.sliding_window_pattern", SPI_VALUE_ARRAY, 0, "11001"}};
     hp = read_good("olmo2", 5, flags, 2);
     assert_locals(&hp, "11001");
-    const extra period[] = {window, {"attention.sliding_window_pattern", SPI_GGUF_U32, 3, NULL}};
+    const extra period[] = {window, {"attention.sliding_window_pattern", SPI_VALUE_U32, 3, NULL}};
     hp = read_good("olmo2", 6, period, 2);
     assert_locals(&hp, "110");
-    const extra none[] = {window, {"attention.sliding_window_pattern", SPI_GGUF_U32, 1, NULL}};
+    const extra none[] = {window, {"attention.sliding_window_pattern", SPI_VALUE_U32, 1, NULL}};
     hp = read_good("gemma2", 6, none, 2);
     assert_locals(&hp, "0");
     hp = read_good("olmo2", 8, &window, 1);
@@ -155,9 +155,9 @@ static void test_windows(void **state) {
 
 static void test_rope(void **state) {
     (void)state;
-    const extra yarn[] = {{"rope.scaling.type", SPI_GGUF_STRING, 0, "yarn"},
-                          {"rope.scaling.factor", SPI_GGUF_F32, 4, NULL},
-                          {"rope.scaling.original_context_length", SPI_GGUF_U32, 1024, NULL}};
+    const extra yarn[] = {{"rope.scaling.type", SPI_VALUE_STRING, 0, "yarn"},
+                          {"rope.scaling.factor", SPI_VALUE_F32, 4, NULL},
+                          {"rope.scaling.original_context_length", SPI_VALUE_U32, 1024, NULL}};
     spi_hparams hp = read_good("qwen2", 2, yarn, 3);
     assert_true(hp.rope.yarn);
     assert_int_equal(hp.original_context, 1024);
@@ -169,23 +169,23 @@ static void test_rope(void **state) {
     const extra olmo[] = {yarn[0],
                           yarn[1],
                           yarn[2],
-                          {"rope.scaling.yarn_attn_factor", SPI_GGUF_F32, 1.25, NULL},
-                          {"attention.sliding_window", SPI_GGUF_U32, 64, NULL}};
+                          {"rope.scaling.yarn_attn_factor", SPI_VALUE_F32, 1.25, NULL},
+                          {"attention.sliding_window", SPI_VALUE_U32, 64, NULL}};
     hp = read_good("olmo2", 4, olmo, 5);
     assert_near((double)hp.rope.scale, 1.25);
     assert_false(hp.local_rope.yarn);
     assert_near((double)hp.local_rope.scale, 1);
-    const extra factor = {"rope.scaling.attn_factor", SPI_GGUF_F32, 1.19, NULL};
+    const extra factor = {"rope.scaling.attn_factor", SPI_VALUE_F32, 1.19, NULL};
     hp = read_good("phi3", 2, &factor, 1);
     assert_near((double)hp.rope.scale, 1.19);
 }
 
 static void test_granite(void **state) {
     (void)state;
-    const extra scales[] = {{"embedding_scale", SPI_GGUF_F32, 12, NULL},
-                            {"residual_scale", SPI_GGUF_F32, 0.22, NULL},
-                            {"attention.scale", SPI_GGUF_F32, 0.015625, NULL},
-                            {"logit_scale", SPI_GGUF_F32, 8, NULL}};
+    const extra scales[] = {{"embedding_scale", SPI_VALUE_F32, 12, NULL},
+                            {"residual_scale", SPI_VALUE_F32, 0.22, NULL},
+                            {"attention.scale", SPI_VALUE_F32, 0.015625, NULL},
+                            {"logit_scale", SPI_VALUE_F32, 8, NULL}};
     spi_hparams hp = read_good("granite", 2, scales, 4);
     assert_near((double)hp.embedding_scale, 12);
     assert_near((double)hp.residual_scale, 0.22);
@@ -203,32 +203,32 @@ typedef struct refusal {
 } refusal;
 
 static const refusal refusals[] = {
-    {"llama", {"expert_count", SPI_GGUF_U32, 8, NULL}, SP_UNSUPPORTED},
-    {"llama", {"attention.scale", SPI_GGUF_F32, 0.5, NULL}, SP_UNSUPPORTED},
-    {"llama", {"logit_scale", SPI_GGUF_F32, 0.5, NULL}, SP_UNSUPPORTED},
-    {"llama", {"attention.clamp_kqv", SPI_GGUF_F32, 8, NULL}, SP_UNSUPPORTED},
-    {"llama", {"attention.causal", SPI_GGUF_BOOL, 0, NULL}, SP_UNSUPPORTED},
-    {"llama", {"attention.temperature_scale", SPI_GGUF_F32, 0.1, NULL}, SP_UNSUPPORTED},
-    {"llama", {"pooling_type", SPI_GGUF_U32, 1, NULL}, SP_UNSUPPORTED},
-    {"llama", {"of.which.nobody.heard", SPI_GGUF_U32, 1, NULL}, SP_UNSUPPORTED},
-    {"llama", {"hidden_activation", SPI_GGUF_STRING, 0, "relu"}, SP_UNSUPPORTED},
-    {"llama", {"rope.scaling.type", SPI_GGUF_STRING, 0, "dynamic"}, SP_UNSUPPORTED},
-    {"llama", {"rope.scaling.type", SPI_GGUF_U32, 1, NULL}, SP_BAD_FILE},
-    {"llama", {"rope.scaling.factor", SPI_GGUF_F32, -1, NULL}, SP_BAD_FILE},
-    {"llama", {"rope.scaling.alpha", SPI_GGUF_F32, 2, NULL}, SP_UNSUPPORTED},
-    {"llama", {"attention.sliding_window", SPI_GGUF_F32, 1.5, NULL}, SP_BAD_FILE},
-    {"qwen2", {"attention.sliding_window", SPI_GGUF_U32, 4096, NULL}, SP_UNSUPPORTED},
-    {"qwen3", {"attention.sliding_window", SPI_GGUF_U32, 4096, NULL}, SP_UNSUPPORTED},
-    {"qwen3", {"rope.dimension_sections", SPI_GGUF_ARRAY, 0, "1111"}, SP_UNSUPPORTED},
-    {"qwen2", {"final_logit_softcapping", SPI_GGUF_F32, 30, NULL}, SP_UNSUPPORTED},
-    {"gemma", {"attn_logit_softcapping", SPI_GGUF_F32, 50, NULL}, SP_UNSUPPORTED},
-    {"gemma3", {"attn_logit_softcapping", SPI_GGUF_F32, 50, NULL}, SP_UNSUPPORTED},
-    {"gemma3", {"attention.sliding_window_pattern", SPI_GGUF_ARRAY, 0, "10"}, SP_BAD_FILE},
-    {"gemma3", {"attention.key_length_swa", SPI_GGUF_U32, 8, NULL}, SP_UNSUPPORTED},
-    {"granite", {"rope.scaling.finetuned", SPI_GGUF_BOOL, 0, NULL}, SP_UNSUPPORTED},
-    {"granite", {"residual_scale", SPI_GGUF_F32, 0, NULL}, SP_BAD_FILE},
-    {"granite", {"expert_count", SPI_GGUF_U32, 32, NULL}, SP_UNSUPPORTED},
-    {"phi3", {"attention.layer_norm_rms_epsilon", SPI_GGUF_F32, 0, NULL}, SP_BAD_FILE},
+    {"llama", {"expert_count", SPI_VALUE_U32, 8, NULL}, SP_UNSUPPORTED},
+    {"llama", {"attention.scale", SPI_VALUE_F32, 0.5, NULL}, SP_UNSUPPORTED},
+    {"llama", {"logit_scale", SPI_VALUE_F32, 0.5, NULL}, SP_UNSUPPORTED},
+    {"llama", {"attention.clamp_kqv", SPI_VALUE_F32, 8, NULL}, SP_UNSUPPORTED},
+    {"llama", {"attention.causal", SPI_VALUE_BOOL, 0, NULL}, SP_UNSUPPORTED},
+    {"llama", {"attention.temperature_scale", SPI_VALUE_F32, 0.1, NULL}, SP_UNSUPPORTED},
+    {"llama", {"pooling_type", SPI_VALUE_U32, 1, NULL}, SP_UNSUPPORTED},
+    {"llama", {"of.which.nobody.heard", SPI_VALUE_U32, 1, NULL}, SP_UNSUPPORTED},
+    {"llama", {"hidden_activation", SPI_VALUE_STRING, 0, "relu"}, SP_UNSUPPORTED},
+    {"llama", {"rope.scaling.type", SPI_VALUE_STRING, 0, "dynamic"}, SP_UNSUPPORTED},
+    {"llama", {"rope.scaling.type", SPI_VALUE_U32, 1, NULL}, SP_BAD_FILE},
+    {"llama", {"rope.scaling.factor", SPI_VALUE_F32, -1, NULL}, SP_BAD_FILE},
+    {"llama", {"rope.scaling.alpha", SPI_VALUE_F32, 2, NULL}, SP_UNSUPPORTED},
+    {"llama", {"attention.sliding_window", SPI_VALUE_F32, 1.5, NULL}, SP_BAD_FILE},
+    {"qwen2", {"attention.sliding_window", SPI_VALUE_U32, 4096, NULL}, SP_UNSUPPORTED},
+    {"qwen3", {"attention.sliding_window", SPI_VALUE_U32, 4096, NULL}, SP_UNSUPPORTED},
+    {"qwen3", {"rope.dimension_sections", SPI_VALUE_ARRAY, 0, "1111"}, SP_UNSUPPORTED},
+    {"qwen2", {"final_logit_softcapping", SPI_VALUE_F32, 30, NULL}, SP_UNSUPPORTED},
+    {"gemma", {"attn_logit_softcapping", SPI_VALUE_F32, 50, NULL}, SP_UNSUPPORTED},
+    {"gemma3", {"attn_logit_softcapping", SPI_VALUE_F32, 50, NULL}, SP_UNSUPPORTED},
+    {"gemma3", {"attention.sliding_window_pattern", SPI_VALUE_ARRAY, 0, "10"}, SP_BAD_FILE},
+    {"gemma3", {"attention.key_length_swa", SPI_VALUE_U32, 8, NULL}, SP_UNSUPPORTED},
+    {"granite", {"rope.scaling.finetuned", SPI_VALUE_BOOL, 0, NULL}, SP_UNSUPPORTED},
+    {"granite", {"residual_scale", SPI_VALUE_F32, 0, NULL}, SP_BAD_FILE},
+    {"granite", {"expert_count", SPI_VALUE_U32, 32, NULL}, SP_UNSUPPORTED},
+    {"phi3", {"attention.layer_norm_rms_epsilon", SPI_VALUE_F32, 0, NULL}, SP_BAD_FILE},
 };
 
 static void test_refusals(void **state) {
@@ -249,13 +249,13 @@ static void test_refusals(void **state) {
 /* Keys that say nothing, and what real files have besides. */
 static void test_harmless(void **state) {
     (void)state;
-    const extra more[] = {{"expert_count", SPI_GGUF_U32, 0, NULL},
-                          {"vocab_size", SPI_GGUF_U32, 1000, NULL},
-                          {"pooling_type", SPI_GGUF_U32, 0, NULL},
-                          {"attention.causal", SPI_GGUF_BOOL, 1, NULL},
-                          {"rope.scaling.finetuned", SPI_GGUF_BOOL, 0, NULL},
-                          {"tensor_data_layout", SPI_GGUF_STRING, 0, "Meta AI original pth"},
-                          {"attention.sliding_window", SPI_GGUF_U32, 0, NULL}};
+    const extra more[] = {{"expert_count", SPI_VALUE_U32, 0, NULL},
+                          {"vocab_size", SPI_VALUE_U32, 1000, NULL},
+                          {"pooling_type", SPI_VALUE_U32, 0, NULL},
+                          {"attention.causal", SPI_VALUE_BOOL, 1, NULL},
+                          {"rope.scaling.finetuned", SPI_VALUE_BOOL, 0, NULL},
+                          {"tensor_data_layout", SPI_VALUE_STRING, 0, "Meta AI original pth"},
+                          {"attention.sliding_window", SPI_VALUE_U32, 0, NULL}};
     read_good("llama", 2, more, 7);
     read_good("qwen2", 2, more, 7);
 }
@@ -267,13 +267,13 @@ static void test_no_memory(void **state) {
     spi_hparams hparams;
     test_gguf file = {0};
     test_tiny_model_file(&file);
-    spi_gguf *gguf;
+    spi_source *gguf;
     TEST_OK(spi_gguf_parse(file.bytes, file.count, "test", &gguf, &error), error);
     spi_memory_fail_after(0);
     sp_status status = spi_hparams_read(gguf, &hparams, &error);
     spi_memory_fail_after(-1);
     assert_int_equal(status, SP_NO_MEMORY);
-    spi_gguf_close(gguf);
+    spi_source_close(gguf);
     test_gguf_free(&file);
     TEST_OK(read_with("llama", 2, more, 1, &hparams, &error), error);
 }
@@ -321,8 +321,9 @@ static void append(sp_session *session, const int32_t *tokens, uint32_t count) {
 static double distance(const float *a, const float *b) {
     double largest = 0, difference = 0;
     for (uint32_t i = 0; i < TINY_VOCAB; i++) {
-        largest = fmax(largest, fabs((double)b[i]));
-        difference = fmax(difference, fabs((double)a[i] - (double)b[i]));
+        double value = fabs((double)b[i]), change = fabs((double)a[i] - (double)b[i]);
+        largest = value > largest ? value : largest;
+        difference = change > difference ? change : difference;
     }
     return difference / largest;
 }

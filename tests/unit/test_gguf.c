@@ -24,29 +24,29 @@ static test_gguf good_file(uint32_t version, uint32_t alignment) {
     test_gguf_header(&file, version, 3, 16);
     test_gguf_key_string(&file, "general.architecture", "llama");
     test_gguf_key_u32(&file, "general.alignment", alignment);
-    test_gguf_key(&file, "u8", SPI_GGUF_U8);
+    test_gguf_key(&file, "u8", SPI_VALUE_U8);
     test_gguf_bytes(&file, "\xff", 1);
-    test_gguf_key(&file, "i8", SPI_GGUF_I8);
+    test_gguf_key(&file, "i8", SPI_VALUE_I8);
     test_gguf_bytes(&file, "\xff", 1);
-    test_gguf_key(&file, "u16", SPI_GGUF_U16);
+    test_gguf_key(&file, "u16", SPI_VALUE_U16);
     test_gguf_bytes(&file, &u16, 2);
-    test_gguf_key(&file, "i16", SPI_GGUF_I16);
+    test_gguf_key(&file, "i16", SPI_VALUE_I16);
     test_gguf_bytes(&file, &i16, 2);
     test_gguf_key_u32(&file, "u32", 4000000000u);
-    test_gguf_key(&file, "i32", SPI_GGUF_I32);
+    test_gguf_key(&file, "i32", SPI_VALUE_I32);
     test_gguf_u32(&file, (uint32_t)-7);
-    test_gguf_key(&file, "u64", SPI_GGUF_U64);
+    test_gguf_key(&file, "u64", SPI_VALUE_U64);
     test_gguf_u64(&file, UINT64_MAX);
-    test_gguf_key(&file, "i64", SPI_GGUF_I64);
+    test_gguf_key(&file, "i64", SPI_VALUE_I64);
     test_gguf_bytes(&file, &i64, 8);
-    test_gguf_key(&file, "f32", SPI_GGUF_F32);
+    test_gguf_key(&file, "f32", SPI_VALUE_F32);
     test_gguf_bytes(&file, &f32, 4);
-    test_gguf_key(&file, "f64", SPI_GGUF_F64);
+    test_gguf_key(&file, "f64", SPI_VALUE_F64);
     test_gguf_bytes(&file, &f64, 8);
     test_gguf_key_bool(&file, "yes", 1);
     test_gguf_key_strings(&file, "texts", texts, 3);
-    test_gguf_key_numbers(&file, "numbers", SPI_GGUF_I32, numbers, 3);
-    test_gguf_key_numbers(&file, "floats", SPI_GGUF_F32, floats, 2);
+    test_gguf_key_numbers(&file, "numbers", SPI_VALUE_I32, numbers, 3);
+    test_gguf_key_numbers(&file, "floats", SPI_VALUE_F32, floats, 2);
     uint64_t second = (64 * 4 + alignment - 1) / alignment * alignment; /* the first tensor has 64 floats */
     uint64_t third = second + (2 * 34 + alignment - 1) / alignment * alignment;
     test_gguf_tensor(&file, "norm", 1, (uint64_t[]){64}, SP_F32, 0);
@@ -60,61 +60,62 @@ static test_gguf good_file(uint32_t version, uint32_t alignment) {
     return file;
 }
 
-static void check_values(const spi_gguf *gguf) {
+static void check_values(const spi_source *gguf) {
     uint64_t u;
     int64_t i;
     double d;
     bool b;
-    spi_gguf_string s;
-    assert_true(spi_gguf_as_string(spi_gguf_find(gguf, "general.architecture"), &s));
+    spi_string s;
+    assert_true(spi_value_as_string(spi_source_find(gguf, "general.architecture"), &s));
     assert_int_equal(s.bytes, 5);
     assert_memory_equal(s.text, "llama", 5);
-    assert_true(spi_gguf_as_u64(spi_gguf_find(gguf, "u8"), &u) && u == 255);
-    assert_true(spi_gguf_as_i64(spi_gguf_find(gguf, "i8"), &i) && i == -1);
-    assert_false(spi_gguf_as_u64(spi_gguf_find(gguf, "i8"), &u));
-    assert_true(spi_gguf_as_u64(spi_gguf_find(gguf, "u16"), &u) && u == 65535);
-    assert_true(spi_gguf_as_i64(spi_gguf_find(gguf, "i16"), &i) && i == -300);
-    assert_true(spi_gguf_as_u64(spi_gguf_find(gguf, "u32"), &u) && u == 4000000000u);
-    assert_true(spi_gguf_as_i64(spi_gguf_find(gguf, "i32"), &i) && i == -7);
-    assert_true(spi_gguf_as_u64(spi_gguf_find(gguf, "u64"), &u) && u == UINT64_MAX);
-    assert_false(spi_gguf_as_i64(spi_gguf_find(gguf, "u64"), &i));
-    assert_true(spi_gguf_as_i64(spi_gguf_find(gguf, "i64"), &i) && i == -5000000000);
-    assert_true(spi_gguf_as_f64(spi_gguf_find(gguf, "f32"), &d) && d == 0.15625);
-    assert_true(spi_gguf_as_f64(spi_gguf_find(gguf, "f64"), &d) && d == 1e300);
-    assert_false(spi_gguf_as_f64(spi_gguf_find(gguf, "u32"), &d));
-    assert_false(spi_gguf_as_u64(spi_gguf_find(gguf, "f32"), &u));
-    assert_true(spi_gguf_as_bool(spi_gguf_find(gguf, "yes"), &b) && b);
-    assert_false(spi_gguf_as_bool(spi_gguf_find(gguf, "u8"), &b));
-    assert_false(spi_gguf_as_u64(NULL, &u) || spi_gguf_as_string(NULL, &s) || spi_gguf_as_bool(NULL, &b));
-    assert_null(spi_gguf_find(gguf, "absent"));
-    assert_null(spi_gguf_find(gguf, ""));
+    assert_true(spi_value_as_u64(spi_source_find(gguf, "u8"), &u) && u == 255);
+    assert_true(spi_value_as_i64(spi_source_find(gguf, "i8"), &i) && i == -1);
+    assert_false(spi_value_as_u64(spi_source_find(gguf, "i8"), &u));
+    assert_true(spi_value_as_u64(spi_source_find(gguf, "u16"), &u) && u == 65535);
+    assert_true(spi_value_as_i64(spi_source_find(gguf, "i16"), &i) && i == -300);
+    assert_true(spi_value_as_u64(spi_source_find(gguf, "u32"), &u) && u == 4000000000u);
+    assert_true(spi_value_as_i64(spi_source_find(gguf, "i32"), &i) && i == -7);
+    assert_true(spi_value_as_u64(spi_source_find(gguf, "u64"), &u) && u == UINT64_MAX);
+    assert_false(spi_value_as_i64(spi_source_find(gguf, "u64"), &i));
+    assert_true(spi_value_as_i64(spi_source_find(gguf, "i64"), &i) && i == -5000000000);
+    assert_true(spi_value_as_f64(spi_source_find(gguf, "f32"), &d) && d == 0.15625);
+    assert_true(spi_value_as_f64(spi_source_find(gguf, "f64"), &d) && d == 1e300);
+    assert_false(spi_value_as_f64(spi_source_find(gguf, "u32"), &d));
+    assert_false(spi_value_as_u64(spi_source_find(gguf, "f32"), &u));
+    assert_true(spi_value_as_bool(spi_source_find(gguf, "yes"), &b) && b);
+    assert_false(spi_value_as_bool(spi_source_find(gguf, "u8"), &b));
+    assert_false(spi_value_as_u64(NULL, &u) || spi_value_as_string(NULL, &s) || spi_value_as_bool(NULL, &b));
+    assert_null(spi_source_find(gguf, "absent"));
+    assert_null(spi_source_find(gguf, ""));
 }
 
-static void check_arrays(const spi_gguf *gguf) {
-    spi_gguf_iterator iterator;
-    spi_gguf_string s;
+static void check_arrays(const spi_source *gguf) {
+    spi_value_iterator iterator;
+    spi_string s;
     int64_t i;
     double d;
-    const spi_gguf_value *numbers = spi_gguf_find(gguf, "numbers"), *floats = spi_gguf_find(gguf, "floats");
-    assert_true(spi_gguf_strings(spi_gguf_find(gguf, "texts"), &iterator));
-    assert_true(spi_gguf_next(&iterator, &s) && s.bytes == 3 && !memcmp(s.text, "one", 3));
-    assert_true(spi_gguf_next(&iterator, &s) && s.bytes == 0);
-    assert_true(spi_gguf_next(&iterator, &s) && s.bytes == 6);
-    assert_false(spi_gguf_next(&iterator, &s));
-    assert_false(spi_gguf_strings(numbers, &iterator));
+    const spi_value *numbers = spi_source_find(gguf, "numbers"), *floats = spi_source_find(gguf, "floats");
+    assert_true(spi_value_strings(spi_source_find(gguf, "texts"), &iterator));
+    assert_true(spi_value_next(&iterator, &s) && s.bytes == 3 && !memcmp(s.text, "one", 3));
+    assert_true(spi_value_next(&iterator, &s) && s.bytes == 0);
+    assert_true(spi_value_next(&iterator, &s) && s.bytes == 6);
+    assert_false(spi_value_next(&iterator, &s));
+    assert_false(spi_value_strings(numbers, &iterator));
     assert_int_equal(numbers->count, 3);
-    assert_true(spi_gguf_array_i64(numbers, 1, &i) && i == -2);
-    assert_false(spi_gguf_array_i64(numbers, 3, &i));
-    assert_false(spi_gguf_array_i64(floats, 0, &i));
-    assert_true(spi_gguf_array_f64(floats, 1, &d) && d == -2.0);
-    assert_false(spi_gguf_array_f64(numbers, 0, &d));
-    assert_false(spi_gguf_array_i64(spi_gguf_find(gguf, "texts"), 0, &i));
-    assert_false(spi_gguf_array_i64(spi_gguf_find(gguf, "u32"), 0, &i));
+    assert_true(spi_value_array_i64(numbers, 1, &i) && i == -2);
+    assert_false(spi_value_array_i64(numbers, 3, &i));
+    assert_false(spi_value_array_i64(floats, 0, &i));
+    assert_true(spi_value_array_f64(floats, 1, &d) && d == -2.0);
+    assert_false(spi_value_array_f64(numbers, 0, &d));
+    assert_false(spi_value_array_i64(spi_source_find(gguf, "texts"), 0, &i));
+    assert_false(spi_value_array_i64(spi_source_find(gguf, "u32"), 0, &i));
 }
 
-static void check_tensors(const spi_gguf *gguf, const unsigned char *bytes, uint32_t alignment) {
-    const spi_gguf_tensor *norm = spi_gguf_find_tensor(gguf, "norm"), *weight = spi_gguf_find_tensor(gguf, "weight");
-    const spi_gguf_tensor *exotic = spi_gguf_find_tensor(gguf, "exotic");
+static void check_tensors(const spi_source *gguf, const unsigned char *bytes, uint32_t alignment) {
+    const spi_source_tensor *norm = spi_source_find_tensor(gguf, "norm"),
+                            *weight = spi_source_find_tensor(gguf, "weight");
+    const spi_source_tensor *exotic = spi_source_find_tensor(gguf, "exotic");
     assert_non_null(norm);
     assert_int_equal(norm->bytes, 256);
     assert_int_equal(norm->dimension_count, 1);
@@ -128,10 +129,10 @@ static void check_tensors(const spi_gguf *gguf, const unsigned char *bytes, uint
     assert_null(exotic->data);
     assert_int_equal(exotic->bytes, 0);
     assert_int_equal(exotic->type, EXOTIC);
-    assert_null(spi_gguf_find_tensor(gguf, "norm2"));
-    assert_int_equal(spi_gguf_tensor_count(gguf), 3);
-    assert_ptr_equal(spi_gguf_tensor_at(gguf, 1), weight);
-    assert_null(spi_gguf_tensor_at(gguf, 3));
+    assert_null(spi_source_find_tensor(gguf, "norm2"));
+    assert_int_equal(spi_source_tensor_count(gguf), 3);
+    assert_ptr_equal(spi_source_tensor_at(gguf, 1), weight);
+    assert_null(spi_source_tensor_at(gguf, 3));
 }
 
 static void good_files_open(void **state) {
@@ -141,27 +142,27 @@ static void good_files_open(void **state) {
         for (size_t i = 0; i < sizeof alignments / sizeof alignments[0]; i++) {
             test_gguf file = good_file(version, alignments[i]);
             sp_error error = {0};
-            spi_gguf *gguf;
+            spi_source *gguf;
             TEST_OK(spi_gguf_parse(file.bytes, file.count, "good", &gguf, &error), error);
-            assert_int_equal(spi_gguf_version(gguf), version);
-            assert_int_equal(spi_gguf_file_bytes(gguf), file.count);
-            assert_int_equal(spi_gguf_value_count(gguf), 16);
-            assert_non_null(spi_gguf_value_at(gguf, 15));
-            assert_null(spi_gguf_value_at(gguf, 16));
+            assert_int_equal(gguf->version, version);
+            assert_int_equal(spi_source_bytes(gguf), file.count);
+            assert_int_equal(spi_source_value_count(gguf), 16);
+            assert_non_null(spi_source_value_at(gguf, 15));
+            assert_null(spi_source_value_at(gguf, 16));
             check_values(gguf);
             check_arrays(gguf);
             check_tensors(gguf, file.bytes, alignments[i]);
-            spi_gguf_close(gguf);
+            spi_source_close(gguf);
             test_gguf_free(&file);
         }
     }
-    spi_gguf_close(NULL);
+    spi_source_close(NULL);
 }
 
 static void a_file_opens_from_disk(void **state) {
     (void)state;
     sp_error error = {0};
-    spi_gguf *gguf;
+    spi_source *gguf;
     const char *path = test_build_path("test_gguf.tmp.gguf");
     test_gguf file = good_file(3, 32);
     FILE *stream = fopen(path, "wb");
@@ -170,15 +171,15 @@ static void a_file_opens_from_disk(void **state) {
     assert_int_equal(fclose(stream), 0);
     TEST_OK(spi_gguf_open(path, &gguf, &error), error);
     check_values(gguf);
-    assert_int_equal((uintptr_t)spi_gguf_find_tensor(gguf, "norm")->data % 32, 0);
-    spi_gguf_close(gguf);
+    assert_int_equal((uintptr_t)spi_source_find_tensor(gguf, "norm")->data % 32, 0);
+    spi_source_close(gguf);
     for (long n = 0;; n++) {
         spi_memory_fail_after(n);
         sp_status status = spi_gguf_open(path, &gguf, &error);
         spi_memory_fail_after(-1);
         if (status == SP_OK) {
             assert_true(n >= 7);
-            spi_gguf_close(gguf);
+            spi_source_close(gguf);
             break;
         }
         assert_int_equal(status, SP_NO_MEMORY);
@@ -192,7 +193,7 @@ static void a_file_opens_from_disk(void **state) {
 
 /* Parses a copy that ends where its allocation does, so that a sanitizer sees one byte too many. */
 static sp_status parse_copy(const void *bytes, size_t count, sp_error *error) {
-    spi_gguf *gguf;
+    spi_source *gguf;
     unsigned char *copy = malloc(count ? count : 1);
     assert_non_null(copy);
     memcpy(copy, bytes, count);
@@ -204,7 +205,7 @@ static sp_status parse_copy(const void *bytes, size_t count, sp_error *error) {
         assert_int_equal(strncmp(error->message, "file.gguf: ", 11), 0);
         assert_null(strchr(error->message, '\n'));
     } else {
-        spi_gguf_close(gguf);
+        spi_source_close(gguf);
     }
     free(copy);
     return status;
@@ -280,27 +281,27 @@ static void twice_the_key(test_gguf *f) {
 }
 static void unknown_type(test_gguf *f) {
     test_gguf_header(f, 3, 0, 1);
-    test_gguf_key(f, "odd", (spi_gguf_type)13);
+    test_gguf_key(f, "odd", (spi_value_type)13);
     test_gguf_u64(f, 0);
 }
 static void array_of_arrays(test_gguf *f) {
     test_gguf_header(f, 3, 0, 1);
-    test_gguf_key(f, "deep", SPI_GGUF_ARRAY);
-    test_gguf_u32(f, SPI_GGUF_ARRAY);
+    test_gguf_key(f, "deep", SPI_VALUE_ARRAY);
+    test_gguf_u32(f, SPI_VALUE_ARRAY);
     test_gguf_u64(f, 1);
     test_gguf_u64(f, 0);
 }
 static void array_too_long(test_gguf *f) {
     test_gguf_header(f, 3, 0, 1);
-    test_gguf_key(f, "long", SPI_GGUF_ARRAY);
-    test_gguf_u32(f, SPI_GGUF_U64);
+    test_gguf_key(f, "long", SPI_VALUE_ARRAY);
+    test_gguf_u32(f, SPI_VALUE_U64);
     test_gguf_u64(f, (1ull << 61) + 1); /* times 8 is 8 in 64 bits */
     test_gguf_u64(f, 0);
 }
 static void strings_too_many(test_gguf *f) {
     test_gguf_header(f, 3, 0, 1);
-    test_gguf_key(f, "words", SPI_GGUF_ARRAY);
-    test_gguf_u32(f, SPI_GGUF_STRING);
+    test_gguf_key(f, "words", SPI_VALUE_ARRAY);
+    test_gguf_u32(f, SPI_VALUE_STRING);
     test_gguf_u64(f, UINT64_MAX);
     test_gguf_string(f, "a");
 }
@@ -447,12 +448,12 @@ static void every_type_is_measured(void **state) {
                 test_gguf_bytes(&file, "", 1);
             }
             sp_error error = {0};
-            spi_gguf *gguf;
+            spi_source *gguf;
             sp_status status = spi_gguf_parse(file.bytes, file.count, "file.gguf", &gguf, &error);
             if (wrong == 0 || (wrong == 1 && types[i].elements == 1)) {
                 TEST_OK(status, error);
-                assert_int_equal(spi_gguf_tensor_at(gguf, 0)->bytes, bytes);
-                spi_gguf_close(gguf);
+                assert_int_equal(spi_source_tensor_at(gguf, 0)->bytes, bytes);
+                spi_source_close(gguf);
             } else {
                 assert_int_equal(status, SP_BAD_FILE);
                 assert_non_null(strstr(error.message, wrong == 1 ? sp_dtype_name(types[i].type) : "file ends"));
@@ -494,7 +495,7 @@ static void the_corpus_opens(void **state) {
         }
         char path[1024];
         sp_error error = {0};
-        spi_gguf *gguf;
+        spi_source *gguf;
         snprintf(path, sizeof path, "%s/%s", test_source_path("fuzz/corpus/gguf"), entry->d_name);
         sp_status status = spi_gguf_open(path, &gguf, &error);
         if (strncmp(entry->d_name, "bad", 3)) {
@@ -504,7 +505,7 @@ static void the_corpus_opens(void **state) {
             assert_true(status == SP_BAD_FILE || status == SP_UNSUPPORTED);
             bad++;
         }
-        spi_gguf_close(gguf);
+        spi_source_close(gguf);
     }
     closedir(folder);
     assert_true(good >= 5 && bad >= 3);
@@ -514,13 +515,13 @@ static void the_corpus_opens(void **state) {
 static void names_are_printable(void **state) {
     (void)state;
     char out[8];
-    spi_gguf_printable((spi_gguf_string){.text = "a\nb\x7f", .bytes = 4}, out, sizeof out);
+    spi_string_printable((spi_string){.text = "a\nb\x7f", .bytes = 4}, out, sizeof out);
     assert_string_equal(out, "a?b?");
-    spi_gguf_printable((spi_gguf_string){.text = "0123456789", .bytes = 10}, out, sizeof out);
+    spi_string_printable((spi_string){.text = "0123456789", .bytes = 10}, out, sizeof out);
     assert_string_equal(out, "0123456");
-    spi_gguf_printable((spi_gguf_string){0}, out, sizeof out);
+    spi_string_printable((spi_string){0}, out, sizeof out);
     assert_string_equal(out, "(none)");
-    spi_gguf_printable((spi_gguf_string){.text = "a", .bytes = 1}, out, 1);
+    spi_string_printable((spi_string){.text = "a", .bytes = 1}, out, 1);
     assert_string_equal(out, "");
 }
 

@@ -105,7 +105,7 @@ static uint32_t generate_lookup(sp_session *session, sp_sampler *sampler, uint32
 static void compare(sp_model *model, sp_device *device, uint32_t prompts, float temperature) {
     static float logits[2][4096];
     uint32_t accepted = 0, vocab = test_model_vocab(model);
-    for (uint32_t index = 0; index < prompts; index++) {
+    for (uint32_t index = 0; index < prompts; index += test_stride()) {
         static const uint32_t mosts[] = {1, 4, 8, 31};
         int32_t prompt[CONTEXT], single[GENERATED], several[GENERATED + SP_LOOKUP_MAX + 2];
         uint32_t count = make_prompt(model, index, prompt), most = mosts[index % 4];

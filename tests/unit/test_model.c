@@ -82,7 +82,7 @@ static void missing_key(bench *it) {
     rename_text(it, "llama.context_length", "llama.context_lengtx");
 }
 static void not_a_number(bench *it) {
-    memcpy(behind(it, "llama.block_count"), (unsigned char[]){SPI_GGUF_F32}, 1);
+    memcpy(behind(it, "llama.block_count"), (unsigned char[]){SPI_VALUE_F32}, 1);
 }
 static void no_layers(bench *it) {
     set_u32(it, "llama.block_count", 0);

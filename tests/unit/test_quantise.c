@@ -63,39 +63,39 @@ static int teardown(void **state) {
     return 0;
 }
 
-static spi_gguf *open_file(const char *path) {
-    spi_gguf *gguf;
+static spi_source *open_file(const char *path) {
+    spi_source *gguf;
     sp_error error = {0};
     TEST_OK(spi_gguf_open(path, &gguf, &error), error);
     return gguf;
 }
 
-static void compare_values(const spi_gguf *before, const spi_gguf *after) {
+static void compare_values(const spi_source *before, const spi_source *after) {
     uint64_t number;
-    for (uint64_t i = 0; i < spi_gguf_value_count(before); i++) {
-        const spi_gguf_value *one = spi_gguf_value_at(before, i), *other = spi_gguf_value_at(after, i);
+    for (uint64_t i = 0; i < spi_source_value_count(before); i++) {
+        const spi_value *one = spi_source_value_at(before, i), *other = spi_source_value_at(after, i);
         assert_int_equal(one->key.bytes, other->key.bytes);
         assert_memory_equal(one->key.text, other->key.text, one->key.bytes);
         assert_int_equal(one->type, other->type);
         assert_int_equal(one->element_type, other->element_type);
         assert_int_equal(one->count, other->count);
-        spi_gguf_string a, b;
-        spi_gguf_iterator ai, bi;
-        if (spi_gguf_as_string(one, &a)) {
-            assert_true(spi_gguf_as_string(other, &b) && a.bytes == b.bytes);
+        spi_string a, b;
+        spi_value_iterator ai, bi;
+        if (spi_value_as_string(one, &a)) {
+            assert_true(spi_value_as_string(other, &b) && a.bytes == b.bytes);
             assert_memory_equal(a.text, b.text, a.bytes);
-        } else if (spi_gguf_strings(one, &ai)) {
-            assert_true(spi_gguf_strings(other, &bi));
-            while (spi_gguf_next(&ai, &a)) {
-                assert_true(spi_gguf_next(&bi, &b) && a.bytes == b.bytes);
+        } else if (spi_value_strings(one, &ai)) {
+            assert_true(spi_value_strings(other, &bi));
+            while (spi_value_next(&ai, &a)) {
+                assert_true(spi_value_next(&bi, &b) && a.bytes == b.bytes);
                 assert_memory_equal(a.text, b.text, a.bytes);
             }
         } else {
             assert_memory_equal(one->data, other->data, one->count); /* a byte of each element at least */
         }
     }
-    assert_true(spi_gguf_as_u64(spi_gguf_find(after, "general.file_type"), &number) && number == 7);
-    assert_true(spi_gguf_as_u64(spi_gguf_find(after, "general.quantization_version"), &number) && number == 2);
+    assert_true(spi_value_as_u64(spi_source_find(after, "general.file_type"), &number) && number == 7);
+    assert_true(spi_value_as_u64(spi_source_find(after, "general.quantization_version"), &number) && number == 2);
 }
 
 static void the_rest_stays_as_it_is(void **state) {
@@ -104,13 +104,13 @@ static void the_rest_stays_as_it_is(void **state) {
     sp_quantise_result result;
     sp_quantise_options options = {.type = "q8_0", .thread_count = 3};
     TEST_OK(sp_quantise_file(it->in, it->out, &options, &result, &error), error);
-    spi_gguf *before = open_file(it->in), *after = open_file(it->out);
+    spi_source *before = open_file(it->in), *after = open_file(it->out);
     compare_values(before, after);
-    uint64_t count = spi_gguf_tensor_count(before), changed = 0;
-    assert_int_equal(spi_gguf_tensor_count(after), count);
+    uint64_t count = spi_source_tensor_count(before), changed = 0;
+    assert_int_equal(spi_source_tensor_count(after), count);
     assert_int_equal(result.tensor_count, count);
     for (uint64_t i = 0; i < count; i++) {
-        const spi_gguf_tensor *one = spi_gguf_tensor_at(before, i), *other = spi_gguf_tensor_at(after, i);
+        const spi_source_tensor *one = spi_source_tensor_at(before, i), *other = spi_source_tensor_at(after, i);
         assert_memory_equal(one->name.text, other->name.text, one->name.bytes);
         assert_memory_equal(one->dimensions, other->dimensions, sizeof one->dimensions);
         assert_int_equal((uintptr_t)other->data % 32, 0);
@@ -129,8 +129,8 @@ static void the_rest_stays_as_it_is(void **state) {
         changed++;
     }
     assert_int_equal(result.converted_count, changed);
-    spi_gguf_close(before);
-    spi_gguf_close(after);
+    spi_source_close(before);
+    spi_source_close(after);
     struct stat stat_now;
     assert_int_equal(stat(it->out, &stat_now), 0);
     assert_true(stat_now.st_mode & 0400);
@@ -239,11 +239,11 @@ static void what_cannot_be_is_said(void **state) {
 
 /* The place of a tensor's data in the file. */
 static size_t data_of(const test_gguf *file, const char *name) {
-    spi_gguf *gguf;
+    spi_source *gguf;
     sp_error error = {0};
     TEST_OK(spi_gguf_parse(file->bytes, file->count, "tiny", &gguf, &error), error);
-    size_t at = (size_t)((const unsigned char *)spi_gguf_find_tensor(gguf, name)->data - file->bytes);
-    spi_gguf_close(gguf);
+    size_t at = (size_t)((const unsigned char *)spi_source_find_tensor(gguf, name)->data - file->bytes);
+    spi_source_close(gguf);
     return at;
 }
 
@@ -282,7 +282,7 @@ static void no_truncation_and_no_byte_crashes(void **state) {
         if (status) {
             assert_int_equal(others(it), 0);
         } else {
-            spi_gguf_close(open_file(it->out)); /* whatever was made of it is a good file */
+            spi_source_close(open_file(it->out)); /* whatever was made of it is a good file */
             unlink(it->out);
         }
         file.bytes[at] = kept;

@@ -319,6 +319,32 @@ static void greedy_takes_the_lowest_of_the_largest(void **state) {
     sp_sampler_destroy(sampler);
 }
 
+/* Sizes around those that it works in, odd values in all places, many ties. */
+static void greedy_is_a_plain_loop(void **state) {
+    enum { MOST = 1600 };
+    (void)state;
+    static const float odd[] = {NAN, -NAN, INFINITY, -INFINITY, FLT_MAX, -FLT_MAX, 0, -0.0f, 1e-45f, -1e-45f, 3e38f};
+    static float logits[MOST];
+    test_random random = test_random_seed(test_seed());
+    sp_error error = {0};
+    sp_sampler *sampler;
+    TEST_OK(sp_sampler_create(NULL, &sampler, &error), error);
+    for (int round = 0; round < 2000; round++) {
+        uint32_t count = 1 + test_random_below(&random, MOST), odd_in = 1 + test_random_below(&random, 400);
+        int32_t best = 0;
+        float largest = -INFINITY;
+        for (uint32_t i = 0; i < count; i++) {
+            logits[i] = test_random_below(&random, odd_in) ? (float)test_random_below(&random, 200) / 16 - 20
+                                                           : odd[test_random_below(&random, 11)];
+            float clean = spi_chain_clean(logits[i]);
+            best = clean > largest ? (int32_t)i : best;
+            largest = clean > largest ? clean : largest;
+        }
+        assert_int_equal(sp_sampler_pick(sampler, logits, count), best);
+    }
+    sp_sampler_destroy(sampler);
+}
+
 static void odd_logits_stay_in_range(void **state) {
     (void)state;
     static const float odd[] = {NAN,     INFINITY, -INFINITY, FLT_MAX, -FLT_MAX, 0,    -0.0f,
@@ -513,6 +539,7 @@ int main(void) {
         cmocka_unit_test(plain_model_agrees),
         cmocka_unit_test(draws_have_their_distribution),
         cmocka_unit_test(greedy_takes_the_lowest_of_the_largest),
+        cmocka_unit_test(greedy_is_a_plain_loop),
         cmocka_unit_test(odd_logits_stay_in_range),
         cmocka_unit_test(changing_logits_are_survived),
         cmocka_unit_test(seeds_give_the_same_everywhere),

@@ -10,15 +10,15 @@
 #include "support/support.h"
 #include "tokenizer/tokenizer.h"
 
-static void copy_strings(test_gguf *file, const spi_gguf *from, const char *key) {
-    const spi_gguf_value *value = spi_gguf_find(from, key);
-    spi_gguf_iterator iterator;
-    spi_gguf_string text;
-    assert_true(spi_gguf_strings(value, &iterator));
-    test_gguf_key(file, key, SPI_GGUF_ARRAY);
-    test_gguf_u32(file, SPI_GGUF_STRING);
+static void copy_strings(test_gguf *file, const spi_source *from, const char *key) {
+    const spi_value *value = spi_source_find(from, key);
+    spi_value_iterator iterator;
+    spi_string text;
+    assert_true(spi_value_strings(value, &iterator));
+    test_gguf_key(file, key, SPI_VALUE_ARRAY);
+    test_gguf_u32(file, SPI_VALUE_STRING);
     test_gguf_u64(file, value->count);
-    while (spi_gguf_next(&iterator, &text)) {
+    while (spi_value_next(&iterator, &text)) {
         test_gguf_u64(file, text.bytes);
         test_gguf_bytes(file, text.text, text.bytes);
     }
@@ -26,36 +26,36 @@ static void copy_strings(test_gguf *file, const spi_gguf *from, const char *key)
 
 /* The golden vocabulary with another pre-tokeniser's name. */
 static sp_status create_with_pre(const char *path, const char *pre, sp_tokenizer **tokenizer, sp_error *error) {
-    spi_gguf *gguf, *changed;
+    spi_source *gguf, *changed;
     test_gguf file = {0};
     uint64_t bos = 0, eos = 0;
     TEST_OK(spi_gguf_open(test_source_path(path), &gguf, error), *error);
-    assert_true(spi_gguf_as_u64(spi_gguf_find(gguf, "tokenizer.ggml.bos_token_id"), &bos));
-    assert_true(spi_gguf_as_u64(spi_gguf_find(gguf, "tokenizer.ggml.eos_token_id"), &eos));
-    const spi_gguf_value *types = spi_gguf_find(gguf, "tokenizer.ggml.token_type");
+    assert_true(spi_value_as_u64(spi_source_find(gguf, "tokenizer.ggml.bos_token_id"), &bos));
+    assert_true(spi_value_as_u64(spi_source_find(gguf, "tokenizer.ggml.eos_token_id"), &eos));
+    const spi_value *types = spi_source_find(gguf, "tokenizer.ggml.token_type");
     test_gguf_header(&file, 3, 0, 7);
     test_gguf_key_string(&file, "tokenizer.ggml.model", "gpt2");
     test_gguf_key_string(&file, "tokenizer.ggml.pre", pre);
     copy_strings(&file, gguf, "tokenizer.ggml.tokens");
     copy_strings(&file, gguf, "tokenizer.ggml.merges");
-    test_gguf_key_numbers(&file, "tokenizer.ggml.token_type", SPI_GGUF_I32, types->data, types->count);
+    test_gguf_key_numbers(&file, "tokenizer.ggml.token_type", SPI_VALUE_I32, types->data, types->count);
     test_gguf_key_u32(&file, "tokenizer.ggml.bos_token_id", (uint32_t)bos);
     test_gguf_key_u32(&file, "tokenizer.ggml.eos_token_id", (uint32_t)eos);
     TEST_OK(spi_gguf_parse(file.bytes, file.count, pre, &changed, error), *error);
     sp_status status = spi_tokenizer_create(changed, tokenizer, error);
-    spi_gguf_close(changed);
-    spi_gguf_close(gguf);
+    spi_source_close(changed);
+    spi_source_close(gguf);
     test_gguf_free(&file); /* the tokenizer has copied what it needs */
     return status;
 }
 
 static sp_tokenizer *open_golden(const char *path) {
-    spi_gguf *gguf;
+    spi_source *gguf;
     sp_tokenizer *tokenizer;
     sp_error error = {0};
     TEST_OK(spi_gguf_open(test_source_path(path), &gguf, &error), error);
     TEST_OK(spi_tokenizer_create(gguf, &tokenizer, &error), error);
-    spi_gguf_close(gguf);
+    spi_source_close(gguf);
     return tokenizer;
 }
 
@@ -353,22 +353,22 @@ static void same_token(test_gguf *f) {
 static void few_types(test_gguf *f) {
     base(f, 2, "gpt2", "gpt-2");
     test_gguf_key_strings(f, "tokenizer.ggml.tokens", three, 3);
-    test_gguf_key_numbers(f, "tokenizer.ggml.token_type", SPI_GGUF_I32, (int32_t[]){1, 1}, 2);
+    test_gguf_key_numbers(f, "tokenizer.ggml.token_type", SPI_VALUE_I32, (int32_t[]){1, 1}, 2);
 }
 static void float_types(test_gguf *f) {
     base(f, 2, "gpt2", "gpt-2");
     test_gguf_key_strings(f, "tokenizer.ggml.tokens", three, 3);
-    test_gguf_key_numbers(f, "tokenizer.ggml.token_type", SPI_GGUF_F32, (float[]){1, 1, 1}, 3);
+    test_gguf_key_numbers(f, "tokenizer.ggml.token_type", SPI_VALUE_F32, (float[]){1, 1, 1}, 3);
 }
 static void few_scores(test_gguf *f) {
     base(f, 2, "llama", "default");
     test_gguf_key_strings(f, "tokenizer.ggml.tokens", three, 3);
-    test_gguf_key_numbers(f, "tokenizer.ggml.scores", SPI_GGUF_F32, (float[]){1, 1}, 2);
+    test_gguf_key_numbers(f, "tokenizer.ggml.scores", SPI_VALUE_F32, (float[]){1, 1}, 2);
 }
 static void nan_score(test_gguf *f) {
     base(f, 2, "llama", "default");
     test_gguf_key_strings(f, "tokenizer.ggml.tokens", three, 3);
-    test_gguf_key_numbers(f, "tokenizer.ggml.scores", SPI_GGUF_F32, (uint32_t[]){0, 0x7fc00000, 0}, 3);
+    test_gguf_key_numbers(f, "tokenizer.ggml.scores", SPI_VALUE_F32, (uint32_t[]){0, 0x7fc00000, 0}, 3);
 }
 static void far_eos(test_gguf *f) {
     base(f, 2, "llama", "default");
@@ -404,7 +404,7 @@ static void wrong_files_are_named(void **state) {
     (void)state;
     for (size_t i = 0; i < sizeof wrongs / sizeof wrongs[0]; i++) {
         test_gguf file = {0};
-        spi_gguf *gguf;
+        spi_source *gguf;
         sp_tokenizer *tokenizer;
         sp_error error = {0};
         wrongs[i].make(&file);
@@ -414,7 +414,7 @@ static void wrong_files_are_named(void **state) {
             fail_msg("%s: %s: %s", wrongs[i].name, sp_status_text(status), error.message);
         }
         assert_null(tokenizer);
-        spi_gguf_close(gguf);
+        spi_source_close(gguf);
         test_gguf_free(&file);
     }
 }
@@ -423,14 +423,14 @@ static void wrong_files_are_named(void **state) {
 static void odd_vocabularies_work(void **state) {
     (void)state;
     test_gguf file = {0};
-    spi_gguf *gguf;
+    spi_source *gguf;
     sp_tokenizer *tokenizer;
     sp_error error = {0};
     int32_t tokens[8];
     size_t count = 0;
     base(&file, 2, "gpt2", "gpt-2");
-    test_gguf_key_strings(&file, "tokenizer.ggml.tokens", (const char *const[]){"a", "b", "c", "", "abc", "<|im_end|>"},
-                          6);
+    test_gguf_key_strings(&file, "tokenizer.ggml.tokens",
+                          (const char *const[]){"a", "b", "c", "", "abc", "<|im_end|>", "</s>"}, 7);
     test_gguf_key_strings(&file, "tokenizer.ggml.merges", (const char *const[]){"a b", "ab c", "b c", "a b"}, 4);
     TEST_OK(spi_gguf_parse(file.bytes, file.count, "file", &gguf, &error), error);
     TEST_OK(spi_tokenizer_create(gguf, &tokenizer, &error), error);
@@ -440,12 +440,13 @@ static void odd_vocabularies_work(void **state) {
     assert_int_equal(sp_tokenizer_find(tokenizer, "ab", 2), -1);
     assert_int_equal(sp_tokenizer_bos(tokenizer), -1);
     assert_true(sp_tokenizer_is_end(tokenizer, 5));
+    assert_false(sp_tokenizer_is_end(tokenizer, 6)); /* HTML, where the file does not say that it is a control token */
     TEST_OK(sp_tokenizer_encode(tokenizer, "<|im_end|>", 10, SP_ENCODE_PARSE_SPECIAL, tokens, 8, &count, &error),
             error);
     assert_int_equal(count, 1);
     assert_int_equal(tokens[0], 5);
     spi_tokenizer_destroy(tokenizer);
-    spi_gguf_close(gguf);
+    spi_source_close(gguf);
     test_gguf_free(&file);
 }
 
@@ -453,7 +454,7 @@ static void every_allocation_may_fail(void **state) {
     (void)state;
     static const char *const files[] = {"fuzz/corpus/gguf/bpe.gguf", "fuzz/corpus/gguf/spm.gguf"};
     for (size_t f = 0; f < 2; f++) {
-        spi_gguf *gguf;
+        spi_source *gguf;
         sp_tokenizer *tokenizer;
         sp_error error = {0};
         int32_t tokens[64];
@@ -483,7 +484,7 @@ static void every_allocation_may_fail(void **state) {
             assert_int_equal(count, 0);
         }
         spi_tokenizer_destroy(tokenizer);
-        spi_gguf_close(gguf);
+        spi_source_close(gguf);
     }
 }
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "guest/state.h"
 #include "support/durable_rig.h"
 
 static int setup(void **state) {
@@ -44,7 +45,7 @@ static sp_tracker *track(sp_guest *guest, const sp_snapshot *base, sp_tracking t
 static void deltas_make_the_guest(void **state) {
     durable_rig *rig = *state;
     sp_error error = {0};
-    for (int way = SP_TRACK_FAULTS; way <= SP_TRACK_HASHES; way++) {
+    for (int way = SP_TRACK_FAULTS; way <= SP_TRACK_PROTECTION; way++) {
         test_random random = test_random_seed(test_seed());
         sp_guest *guest = test_durable_guest(rig, 256, true);
         test_durable_call(guest, "tell", 5, 40, 2);
@@ -54,6 +55,10 @@ static void deltas_make_the_guest(void **state) {
             uint32_t touched = test_random_below(&random, 40);
             for (uint32_t i = 0; i < touched; i++) {
                 test_durable_call(guest, "touch", test_random_below(&random, 512), test_random_below(&random, 3), 2);
+            }
+            if (turn == 5) { /* its memory grows, and is linked again, while it is watched */
+                test_durable_call(guest, "begin", 300, true, 2);
+                test_durable_call(guest, "tell", 9, 70, 2);
             }
             test_durable_call(guest, "next", 0, 0, 0);
             sp_snapshot *delta = NULL, *result = NULL;
@@ -75,6 +80,55 @@ static void deltas_make_the_guest(void **state) {
         sp_snapshot_close(base);
         sp_guest_destroy(guest);
     }
+}
+
+/* Nothing but the note says that a device wrote there. */
+static void what_devices_wrote_is_in_a_delta(void **state) {
+    durable_rig *rig = *state;
+    sp_error error = {0};
+    for (int way = SP_TRACK_FAULTS; way <= SP_TRACK_PROTECTION; way++) {
+        sp_guest *guest = test_durable_guest(rig, 256, false);
+        sp_snapshot *base = test_durable_capture(guest, NULL), *delta = NULL;
+        sp_tracker *tracker = track(guest, base, (sp_tracking)way);
+        if (tracker) {
+            sp_snapshot_info info;
+            spi_state_note_written(guest, 3 * 4096 + 100, 2 * 4096);
+            TEST_OK(sp_tracker_delta(tracker, NULL, &delta, &error), error);
+            sp_snapshot_get_info(delta, &info);
+            assert_int_equal(info.page_bytes, 3 * 4096);
+            sp_tracker_accept(tracker);
+            sp_snapshot_close(delta);
+            TEST_OK(sp_tracker_delta(tracker, NULL, &delta, &error), error);
+            sp_snapshot_get_info(delta, &info);
+            assert_int_equal(info.page_bytes, 0);
+            sp_snapshot_close(delta);
+        }
+        sp_tracker_destroy(tracker);
+        sp_snapshot_close(base);
+        sp_guest_destroy(guest);
+    }
+}
+
+static void pages_that_the_system_fills_are_not_protected(void **state) {
+    durable_rig *rig = *state;
+    sp_error error = {0};
+    sp_module *module = test_module(rig->engine, "(module (import \"wasi_snapshot_preview1\" \"fd_read\" "
+                                                 "(func (param i32 i32 i32 i32) (result i32)))"
+                                                 "(memory (export \"memory\") 1))");
+    const sp_tracker_options protect = {.tracking = SP_TRACK_PROTECTION};
+    sp_guest *guest = NULL;
+    sp_snapshot *base = NULL;
+    sp_tracker *tracker = NULL;
+    TEST_OK(sp_guest_create(module, NULL, &guest, &error), error);
+    TEST_OK(sp_guest_capture(guest, NULL, &base, &error), error);
+    assert_int_equal(sp_tracker_create(guest, base, &protect, &tracker, &error), SP_UNSUPPORTED);
+    assert_null(tracker);
+    TEST_OK(sp_tracker_create(guest, base, NULL, &tracker, &error), error);
+    assert_int_not_equal(sp_tracker_get_tracking(tracker), SP_TRACK_PROTECTION);
+    sp_tracker_destroy(tracker);
+    sp_snapshot_close(base);
+    sp_guest_destroy(guest);
+    sp_module_close(module);
 }
 
 static void a_delta_is_as_large_as_what_changed(void **state) {
@@ -189,6 +243,8 @@ static void any_allocation_may_fail(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(deltas_make_the_guest),
+        cmocka_unit_test(what_devices_wrote_is_in_a_delta),
+        cmocka_unit_test(pages_that_the_system_fills_are_not_protected),
         cmocka_unit_test(a_delta_is_as_large_as_what_changed),
         cmocka_unit_test(a_guest_restored_from_deltas_goes_on),
         cmocka_unit_test(foreign_deltas_are_refused),

@@ -29,13 +29,14 @@ SPI_INLINE __m512i amx_pair(__m512 first, __m512 second) {
 
 /* A block of 32 columns of sixteen rows, into a tile. */
 SPI_INLINE void amx_expand_block(sp_dtype type, const codes_unit *open, const uint8_t *unit, const uint32_t b,
-                                 uint8_t *tile) {
-    const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH) + b * spi_packed_block_bytes(type, V_WIDTH);
+                                 const spi_affine *affine, uint8_t *tile) {
+    const uint8_t *block =
+        unit + spi_packed_blocks_offset(type, V_WIDTH, affine) + b * spi_packed_block_bytes(type, V_WIDTH);
     for (uint32_t at = 0; at < spi_packed_block_bytes(type, V_WIDTH); at += 64) {
         v_ahead(block + at);
     }
-    const codes_scales scales = codes_block_scales(type, open, unit, b);
-    const float offset = 8.0f * (float)codes_offset(type);
+    const codes_scales scales = codes_block_scales(type, open, unit, b, affine);
+    const float offset = codes_min_offset(type);
 #pragma GCC unroll 8
     for (uint32_t i = 0; i < SPI_PACKED_STEPS; i++) {
         const uint32_t h = codes_has_halves(type) ? i / 4 : 0;
@@ -56,15 +57,16 @@ SPI_INLINE void amx_expand_block(sp_dtype type, const codes_unit *open, const ui
 }
 
 /* Blocks [0, blocks) from `unit` on, at most a slice, of both sets of rows; returns what lies behind. */
-SPI_INLINE const uint8_t *amx_expand(sp_dtype type, const uint8_t *unit, uint32_t blocks, uint8_t *panel) {
+SPI_INLINE const uint8_t *amx_expand(sp_dtype type, const uint8_t *unit, uint32_t blocks, const spi_affine *affine,
+                                     uint8_t *panel) {
     const uint32_t unit_blocks = spi_packed_unit_blocks(type);
     for (uint32_t first = 0; first < blocks && first < AMX_SLICE_STEPS; first += unit_blocks) {
-        for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += spi_packed_unit_bytes(type, V_WIDTH)) {
-            const codes_unit open = codes_open(type, unit);
+        for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += spi_packed_unit_bytes(type, V_WIDTH, affine)) {
+            const codes_unit open = codes_open(type, unit, affine);
 #pragma GCC unroll 8
             for (uint32_t b = 0; b < unit_blocks; b++) {
                 if (first + b < blocks) {
-                    amx_expand_block(type, &open, unit, b,
+                    amx_expand_block(type, &open, unit, b, affine,
                                      panel + ((first + b) * SPI_PACKED_SETS + set) * AMX_TILE_BYTES);
                 }
             }
@@ -175,8 +177,9 @@ static void amx_all_tokens(const spi_cpu_product *args, uint32_t row, uint32_t c
 }
 
 SPI_INLINE void amx_product(sp_dtype type, const spi_cpu_product *args) {
+    const spi_affine *affine = &args->tensor->affine;
     const size_t group_bytes =
-        spi_packed_units(type, args->cols) * SPI_PACKED_SETS * spi_packed_unit_bytes(type, V_WIDTH);
+        spi_packed_units(type, args->cols) * SPI_PACKED_SETS * spi_packed_unit_bytes(type, V_WIDTH, affine);
     const uint8_t *unit = (const uint8_t *)args->weights + args->row_first / AMX_GROUP_ROWS * group_bytes;
     amx_begin();
     for (uint32_t row = 0; row < args->row_count; row += AMX_GROUP_ROWS) {
@@ -187,7 +190,7 @@ SPI_INLINE void amx_product(sp_dtype type, const spi_cpu_product *args) {
                 size_t ahead = last ? ((size_t)AMX_GROUP_ROWS * args->cols - col) * bytes : AMX_SLICE * bytes;
                 amx_take_rows(args, row, col, ahead, args->scratch);
             } else {
-                unit = amx_expand(type, unit, (args->cols - col) / AMX_STEP, args->scratch);
+                unit = amx_expand(type, unit, (args->cols - col) / AMX_STEP, affine, args->scratch);
             }
             amx_all_tokens(args, row, col);
         }

@@ -4,7 +4,7 @@
  * are read and widened once for four queries, and stay in the first-level cache for the others. Softmax is the online
  * one (Milakov and Gimelshein, arXiv:1805.02867), block by block of 64 tokens inside of a chunk; the sums of chunks are
  * then merged in their order. Blocks and chunks are those of positions, so a row's result is the same bits whoever
- * computes which chunk, and whatever rows are computed beside it. Included by kernels_avx2.c and kernels_avx512.c.
+ * computes which chunk, and whatever rows are computed beside it. Included by kernels_*.c.
  */
 #ifndef SPI_DEVICE_CPU_ATTENTION_BODY_H
 #define SPI_DEVICE_CPU_ATTENTION_BODY_H
@@ -52,7 +52,7 @@ static size_t attention_scratch_bytes(uint32_t row_count, uint32_t group, uint32
  * 1.16 times what the bytes take, against 2 with the first level and 3 without asking. */
 SPI_INLINE void attention_ahead(const uint16_t *row, uint32_t d) {
     if (d % 32 == 0) {
-        _mm_prefetch((const char *)(row + d), _MM_HINT_T1);
+        v_fetch_second(row + d);
     }
 }
 
@@ -141,7 +141,7 @@ static void attention_softmax(attention_quad *quad) {
         block_largest = v_max(block_largest, v_load(quad->scores + token * QUAD));
     }
     float block[QUAD], shift[QUAD];
-    _mm_storeu_ps(block, v_fold_max_four(block_largest));
+    v_store_max_four(block, block_largest);
     for (uint32_t i = 0; i < QUAD; i++) {
         float largest = block[i] > quad->largest[i] ? block[i] : quad->largest[i];
         shift[i] = largest == -INFINITY ? 0 : largest; /* nothing seen yet: all weights are 0 */

@@ -1,8 +1,8 @@
 /* device/cpu/codes_body.h - reading packed.h's units with vectors: codes of a step, and scales of a block, as f32.
  *
  * Every function is for a constant type, so that an instance has no decision left in it. Codes are unsigned bytes to which
- * codes_offset was added; only AVX2 takes those of 8-bit types as signed, for want of an instruction that could add
- * their products in 16 bits. May include: device, dtype, os, base.
+ * codes_offset was added; AVX2 and NEON without dot products take those of 8-bit types as signed, apart from the others,
+ * because their products do not add up in 16 bits. May include: device, dtype, os, base.
  */
 #ifndef SPI_DEVICE_CPU_CODES_BODY_H
 #define SPI_DEVICE_CPU_CODES_BODY_H
@@ -16,17 +16,18 @@ SPI_INLINE bool codes_is_wide(sp_dtype type) {
 }
 
 #if defined(__AVX512F__)
-#define CODES_FLIP 128u
-SPI_INLINE bool codes_are_signed(sp_dtype type) {
-    (void)type;
-    return false;
-}
+#define CODES_FLIP   128u
+#define CODES_SIGNED false
+#elif defined(SPI_ARM_DOTPROD)
+#define CODES_FLIP   0u /* dot products take all codes as signed, which those of fewer bits may as well be */
+#define CODES_SIGNED false
 #else
-#define CODES_FLIP 0u
-SPI_INLINE bool codes_are_signed(sp_dtype type) {
-    return codes_is_wide(type);
-}
+#define CODES_FLIP   0u
+#define CODES_SIGNED true
 #endif
+SPI_INLINE bool codes_are_signed(sp_dtype type) {
+    return CODES_SIGNED && (codes_is_wide(type) || type == SP_AFFINE8);
+}
 
 /* In units of 8: what a value has more as a code. The 5-bit types with a minimum have it so that 16-bit sums hold. */
 SPI_INLINE uint32_t codes_offset(sp_dtype type) {
@@ -36,19 +37,27 @@ SPI_INLINE uint32_t codes_offset(sp_dtype type) {
     case SP_Q5_0:
     case SP_Q5_1:
     case SP_Q5_K:
+    case SP_AFFINE5:
     case SP_MXFP4: return 2;
     case SP_Q6_K: return 4;
+    case SP_AFFINE6: return CODES_SIGNED ? 4 : 0; /* where sums are of 16 bits, they would not hold otherwise */
     default: return codes_is_wide(type) ? CODES_FLIP / 8 : 0;
     }
 }
 
 /* Two scales in a block of 32 columns. */
 SPI_INLINE bool codes_has_halves(sp_dtype type) {
-    return type == SP_Q6_K || type == SP_Q3_K || type == SP_Q2_K;
+    return type == SP_Q6_K || type == SP_Q3_K || type == SP_Q2_K || (type == SP_AFFINE6 && CODES_SIGNED);
 }
 
 SPI_INLINE bool codes_has_min(sp_dtype type) {
-    return type == SP_Q4_1 || type == SP_Q5_1 || type == SP_Q4_K || type == SP_Q5_K || type == SP_Q2_K;
+    return type == SP_Q4_1 || type == SP_Q5_1 || type == SP_Q4_K || type == SP_Q5_K || type == SP_Q2_K ||
+           spi_affine_bits(type);
+}
+
+/* What the minimum gets for the offset: as many scales. */
+SPI_INLINE float codes_min_offset(sp_dtype type) {
+    return type == SP_AFFINE8 && !CODES_FLIP ? 128 : 8.0f * (float)codes_offset(type);
 }
 
 /* Values with the offset added. */
@@ -100,10 +109,10 @@ typedef struct codes_unit {
     vf d, min;
 } codes_unit;
 
-SPI_INLINE codes_unit codes_open(sp_dtype type, const uint8_t *unit) {
+SPI_INLINE codes_unit codes_open(sp_dtype type, const uint8_t *unit, const spi_affine *affine) {
     codes_unit open = {0};
     const uint16_t *halves = (const uint16_t *)(const void *)unit;
-    const uint8_t *words = unit + spi_packed_words_offset(type, V_WIDTH);
+    const uint8_t *words = unit + spi_packed_words_offset(type, V_WIDTH, affine);
     const vi low4 = vi_set8(15), high2 = vi_set8(0x30);
     for (uint32_t i = 0; i < spi_packed_words(type); i++) {
         open.words[i] = vi_load(words + i * VI_BYTES);
@@ -156,8 +165,14 @@ SPI_INLINE void codes_small_scales(sp_dtype type, const codes_unit *open, const 
     }
 }
 
-SPI_INLINE codes_scales codes_block_scales(sp_dtype type, const codes_unit *open, const uint8_t *unit,
-                                           const uint32_t b) {
+SPI_INLINE vf codes_affine_number(const spi_affine *affine, const uint8_t *unit, uint32_t index) {
+    return affine->type == SP_F32   ? v_load((const float *)(const void *)unit + index * V_WIDTH)
+           : affine->type == SP_F16 ? v_load_f16((const uint16_t *)(const void *)unit + index * V_WIDTH)
+                                    : v_load_bf16((const uint16_t *)(const void *)unit + index * V_WIDTH);
+}
+
+SPI_INLINE codes_scales codes_block_scales(sp_dtype type, const codes_unit *open, const uint8_t *unit, const uint32_t b,
+                                           const spi_affine *affine) {
     codes_scales scales = {0};
     const uint16_t *halves = (const uint16_t *)(const void *)unit;
     switch (type) {
@@ -182,6 +197,17 @@ SPI_INLINE codes_scales codes_block_scales(sp_dtype type, const codes_unit *open
         scales.scale[0] = vi_as_f32(vi_max32(normal, vi_left32(vi_add32(e, vi_set32(1)), 21)));
         break;
     }
+    case SP_AFFINE2:
+    case SP_AFFINE3:
+    case SP_AFFINE4:
+    case SP_AFFINE5:
+    case SP_AFFINE6:
+    case SP_AFFINE8: {
+        const uint32_t group = b >> spi_packed_group_shift(affine);
+        scales.scale[0] = codes_affine_number(affine, unit, group);
+        scales.min[0] = codes_affine_number(affine, unit, spi_packed_groups(affine) + group);
+        break;
+    }
     default:
         scales.scale[0] = v_load_f16(halves + b * V_WIDTH);
         if (codes_has_min(type)) {
@@ -189,8 +215,12 @@ SPI_INLINE codes_scales codes_block_scales(sp_dtype type, const codes_unit *open
         }
         break;
     }
-    if (codes_has_min(type) && codes_offset(type)) {
-        scales.min[0] = v_fma(scales.scale[0], v_set(8.0f * (float)codes_offset(type)), scales.min[0]);
+    if (codes_has_min(type) && codes_min_offset(type) != 0) {
+        scales.min[0] = v_fma(scales.scale[0], v_set(codes_min_offset(type)), scales.min[0]);
+    }
+    if (spi_affine_bits(type) && codes_has_halves(type)) {
+        scales.scale[1] = scales.scale[0];
+        scales.min[1] = scales.min[0];
     }
     return scales;
 }

@@ -1,10 +1,10 @@
 /* device/cpu/float_body.h - products with F32, F16 and BF16 weights, used where the file has them.
  *
  * Lanes run along a row. One token: a row at a time in four chains, so that each thread reads one stream, which memory
- * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers. With AVX2, whose tiles are small,
- * weights are widened to f32 once for all tiles, a slice of some rows at a time.
+ * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers. With AVX2 and on Arm, where tiles are
+ * small, weights are widened to f32 once for all tiles, a slice of some rows at a time.
  * vdpbf16ps is not used: it would round activations to 8 bits.
- * Included by float_avx2.c and float_avx512.c.
+ * Included by float_*.c.
  */
 #ifndef SPI_DEVICE_CPU_FLOAT_BODY_H
 #define SPI_DEVICE_CPU_FLOAT_BODY_H
@@ -108,7 +108,7 @@ SPI_INLINE void float_tile_sums(sp_dtype type, const float_tile *tile, const uin
     }
 #pragma GCC unroll 3
     for (uint32_t t = 0; t < tokens; t += 2) {
-        _mm256_storeu_ps(results + (size_t)t * FLOAT_ROWS, v_sums(sums + (size_t)t * FLOAT_ROWS));
+        v_store_eight(results + (size_t)t * FLOAT_ROWS, v_sums(sums + (size_t)t * FLOAT_ROWS));
     }
     for (uint32_t t = 0; t < tokens; t++) {
         float *out = tile->out + t * tile->out_stride;
@@ -173,7 +173,7 @@ SPI_INLINE void float_ask(const float_slice *slice, size_t part, size_t parts) {
     size_t lines = FLOAT_WIDE_ROWS * slice->bytes / 64, end = lines * (part + 1) / parts;
     for (size_t line = lines * part / parts; line < end && slice->next; line++) {
         size_t at = line * 64 / slice->bytes * slice->row_bytes + line * 64 % slice->bytes;
-        _mm_prefetch((const char *)slice->next + at, _MM_HINT_T0);
+        v_fetch((const char *)slice->next + at);
     }
 }
 

@@ -2,7 +2,7 @@
  *
  * A block of c is summed in scratch over slices of k: the slice of a is laid out by tiles of GEMM_TILE_ROWS rows, the
  * slice of b by panels of two vectors of columns, both as f32 and padded with zeros, so that the inner loop knows no
- * edges and no types. Included by kernels_avx2.c and kernels_avx512.c.
+ * edges and no types. Included by kernels_*.c.
  */
 #ifndef SPI_DEVICE_CPU_GEMM_BODY_H
 #define SPI_DEVICE_CPU_GEMM_BODY_H
@@ -36,8 +36,7 @@ static void gemm_take_a(const spi_cpu_gemm *args, gemm_scratch *scratch, uint32_
         for (uint32_t k = 0; k < k_count; k++) {
             float value = 0;
             if (i < args->row_count) {
-                value =
-                    args->half ? _cvtsh_ss(((const uint16_t *)args->a)[from + k]) : ((const float *)args->a)[from + k];
+                value = args->half ? v_half(((const uint16_t *)args->a)[from + k]) : ((const float *)args->a)[from + k];
             }
             to[(size_t)k * GEMM_TILE_ROWS] = value;
         }
@@ -58,7 +57,7 @@ static void gemm_take_b(const spi_cpu_gemm *args, gemm_scratch *scratch, uint32_
         }
         for (uint32_t j = 0; j < GEMM_PANEL; j++) {
             to[j] = j >= col_count ? 0
-                    : args->half   ? _cvtsh_ss(((const uint16_t *)args->b)[from + j])
+                    : args->half   ? v_half(((const uint16_t *)args->b)[from + j])
                                    : ((const float *)args->b)[from + j];
         }
     }

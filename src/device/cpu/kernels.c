@@ -12,6 +12,8 @@ static const spi_cpu_kernels *const tables[] = {
     &spi_cpu_kernels_amx,
     &spi_cpu_kernels_avx512,
     &spi_cpu_kernels_avx2,
+#elif defined(__aarch64__)
+    &spi_cpu_kernels_bf16,      &spi_cpu_kernels_i8mm, &spi_cpu_kernels_dotprod, &spi_cpu_kernels_neon,
 #endif
     &spi_cpu_kernels_reference,
 };

@@ -51,7 +51,8 @@ static inline size_t spi_bf16_stride(uint32_t cols) {
 
 /* out[t][r] = sum over k of weight[row_first + r][k] * activation[t][k]. */
 typedef struct spi_cpu_product {
-    const void *weights; /* the whole matrix: as pack left it, or where the file has it */
+    const void *weights;      /* the whole matrix: as pack left it, or where the file has it */
+    const spi_tensor *tensor; /* as the file has it */
     uint32_t rows, cols;
     uint32_t row_first, row_count; /* row_first is a multiple of group_rows, and row_count is, but at the end */
     const void *acts;              /* of the first token, in the type's form; for I8 it is the first of a tile */
@@ -69,9 +70,8 @@ typedef struct spi_cpu_type {
     uint32_t group_rows; /* rows that one call computes together; a thread's share is a multiple of it */
     /* NULL: the weights are used in place. Packing computes groups group_first .. of group_rows rows each; the last
      * one may be short. */
-    size_t (*packed_bytes)(sp_dtype type, uint32_t rows, uint32_t cols);
-    void (*pack)(sp_dtype type, void *packed, const void *source, uint32_t rows, uint32_t cols, uint32_t group_first,
-                 uint32_t group_count);
+    size_t (*packed_bytes)(const spi_tensor *tensor);
+    void (*pack)(void *packed, const spi_tensor *tensor, uint32_t group_first, uint32_t group_count);
     void (*product)(const spi_cpu_product *args);
     /* NULL, or what takes SPI_FORM_BF16 in place of `form` from many_tokens tokens on; out then has room for a multiple
      * of SPI_BF16_UNIT of them. */
@@ -151,6 +151,11 @@ extern const spi_cpu_kernels spi_cpu_kernels_reference;
 extern const spi_cpu_kernels spi_cpu_kernels_avx2;
 extern const spi_cpu_kernels spi_cpu_kernels_avx512;
 extern const spi_cpu_kernels spi_cpu_kernels_amx;
+#elif defined(__aarch64__)
+extern const spi_cpu_kernels spi_cpu_kernels_neon;
+extern const spi_cpu_kernels spi_cpu_kernels_dotprod;
+extern const spi_cpu_kernels spi_cpu_kernels_i8mm;
+extern const spi_cpu_kernels spi_cpu_kernels_bf16;
 #endif
 
 /* isa NULL: the best that this processor has. SP_UNSUPPORTED names what it has. */

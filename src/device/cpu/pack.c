@@ -194,18 +194,61 @@ INSTANCE void put_codes(sp_dtype type, uint8_t *block, uint32_t lanes, uint32_t 
     }
 }
 
-INSTANCE void put_unit(sp_dtype type, uint8_t *to, uint32_t lanes, uint32_t lane, const unit *from, uint32_t flip) {
+INSTANCE void put_unit(sp_dtype type, uint8_t *to, uint32_t lanes, uint32_t lane, const unit *from, uint32_t flip,
+                       const spi_affine *affine) {
     uint16_t *halves = (uint16_t *)(void *)to;
     for (uint32_t i = 0; i < spi_packed_halves(type); i++) {
         halves[i * lanes + lane] = from->halves[i];
     }
-    uint8_t *words = to + spi_packed_words_offset(type, lanes);
+    uint8_t *words = to + spi_packed_words_offset(type, lanes, affine);
     for (uint32_t i = 0; i < spi_packed_words(type); i++) {
         memcpy(words + (i * lanes + lane) * 4, &from->words[i], 4);
     }
     for (uint32_t b = 0; b < spi_packed_unit_blocks(type); b++) {
-        put_codes(type, to + spi_packed_blocks_offset(type, lanes) + b * spi_packed_block_bytes(type, lanes), lanes,
-                  lane, from->codes[b], flip);
+        put_codes(type, to + spi_packed_blocks_offset(type, lanes, affine) + b * spi_packed_block_bytes(type, lanes),
+                  lanes, lane, from->codes[b], flip);
+    }
+}
+
+/* A block of 32 codes, four to a word. Of the last bytes a copy is read, since eight are taken at once. */
+INSTANCE void take_affine_codes(uint32_t bits, uint32_t codes[SPI_PACKED_STEPS], const uint8_t *from) {
+    const uint32_t mask = (1u << bits) - 1;
+    uint8_t copy[SPI_AFFINE_BLOCK + 8] = {0};
+    memcpy(copy, from, 4 * (size_t)bits);
+    for (uint32_t i = 0; i < SPI_PACKED_STEPS; i++) {
+        uint64_t eight;
+        memcpy(&eight, copy + 4 * i * bits / 8, sizeof eight);
+        eight >>= 4 * i * bits % 8;
+        codes[i] = (uint32_t)(eight & mask) | (uint32_t)(eight >> bits & mask) << 8 |
+                   (uint32_t)(eight >> (2 * bits) & mask) << 16 | (uint32_t)(eight >> (3 * bits) & mask) << 24;
+    }
+}
+
+/* Scales and biases of a row's unit into its lane, as they are. */
+static void put_affine_scales(uint8_t *to, uint32_t lanes, uint32_t lane, const spi_affine *affine, uint64_t first,
+                              uint32_t count) {
+    const uint32_t bytes = spi_packed_scale_bytes(affine), groups = spi_packed_groups(affine);
+    for (uint32_t i = 0; i < count; i++) {
+        memcpy(to + (i * lanes + lane) * bytes, (const uint8_t *)affine->scales + (first + i) * bytes, bytes);
+        memcpy(to + ((groups + i) * lanes + lane) * bytes, (const uint8_t *)affine->biases + (first + i) * bytes,
+               bytes);
+    }
+}
+
+INSTANCE void pack_affine_row(sp_dtype type, uint32_t lanes, uint32_t flip, uint8_t *to, size_t stride, uint32_t lane,
+                              const spi_tensor *tensor, uint32_t row) {
+    const spi_affine *affine = &tensor->affine;
+    const uint32_t bits = spi_affine_bits(type), blocks = tensor->cols / SPI_PACKED_COLUMNS;
+    const uint32_t groups = spi_packed_groups(affine), row_groups = tensor->cols / affine->group;
+    const uint8_t *codes = (const uint8_t *)tensor->data + (size_t)row * blocks * 4 * bits;
+    unit from = {0};
+    for (uint32_t b = 0, group = 0; b < blocks; b += 4, group += groups, to += stride) {
+        uint32_t left = row_groups - group;
+        for (uint32_t i = 0; i < 4 && b + i < blocks; i++, codes += 4 * bits) {
+            take_affine_codes(bits, from.codes[i], codes);
+        }
+        put_unit(type, to, lanes, lane, &from, type == SP_AFFINE8 ? 0x80808080u ^ flip : flip, affine);
+        put_affine_scales(to, lanes, lane, affine, (uint64_t)row * row_groups + group, left < groups ? left : groups);
     }
 }
 
@@ -223,41 +266,48 @@ INSTANCE void pack_row(sp_dtype type, uint32_t lanes, uint32_t flip, uint8_t *to
                 take_block(type, &from, i, row + (b + i) * block_bytes);
             }
         }
-        put_unit(type, to, lanes, lane, &from, flip);
+        put_unit(type, to, lanes, lane, &from, flip, NULL);
     }
 }
 
-size_t spi_packed_bytes(sp_dtype type, uint32_t lanes, uint32_t rows, uint32_t cols) {
-    size_t group_rows = (size_t)SPI_PACKED_SETS * lanes, groups = (rows + group_rows - 1) / group_rows;
-    return groups * SPI_PACKED_SETS * spi_packed_units(type, cols) * spi_packed_unit_bytes(type, lanes);
+size_t spi_packed_bytes(const spi_tensor *tensor, uint32_t lanes) {
+    size_t group_rows = (size_t)SPI_PACKED_SETS * lanes, groups = (tensor->rows + group_rows - 1) / group_rows;
+    return groups * SPI_PACKED_SETS * spi_packed_units(tensor->type, tensor->cols) *
+           spi_packed_unit_bytes(tensor->type, lanes, &tensor->affine);
 }
 
-INSTANCE void pack(sp_dtype type, uint32_t lanes, uint32_t flip, uint8_t *packed, const uint8_t *source, uint32_t rows,
-                   uint32_t cols, uint32_t row_first, uint32_t row_end) {
-    size_t unit_bytes = spi_packed_unit_bytes(type, lanes), stride = unit_bytes * SPI_PACKED_SETS;
+INSTANCE void pack(sp_dtype type, uint32_t lanes, uint32_t flip, uint8_t *packed, const spi_tensor *tensor,
+                   uint32_t row_first, uint32_t row_end) {
+    const uint32_t cols = tensor->cols;
+    size_t unit_bytes = spi_packed_unit_bytes(type, lanes, &tensor->affine), stride = unit_bytes * SPI_PACKED_SETS;
     size_t row_bytes = (size_t)(cols / sp_dtype_block_elements(type)) * sp_dtype_block_bytes(type);
     size_t set_bytes = spi_packed_units(type, cols) * stride;
-    for (uint32_t row = row_first; row < row_end && row < rows; row++) {
+    for (uint32_t row = row_first; row < row_end && row < tensor->rows; row++) {
         uint32_t set = row / lanes;
         uint8_t *to = packed + set / SPI_PACKED_SETS * set_bytes + set % SPI_PACKED_SETS * unit_bytes;
-        pack_row(type, lanes, flip, to, stride, row % lanes, source + row * row_bytes, cols);
+        if (spi_affine_bits(type)) {
+            pack_affine_row(type, lanes, flip, to, stride, row % lanes, tensor, row);
+        } else {
+            const uint8_t *from = (const uint8_t *)tensor->data + row * row_bytes;
+            pack_row(type, lanes, flip, to, stride, row % lanes, from, cols);
+        }
     }
 }
 
 #define PACK(type)                                                                                                     \
     case type:                                                                                                         \
         if (lanes == 8) {                                                                                              \
-            pack(type, 8, flip * 0x01010101u, packed, source, rows, cols, first, end);                                 \
+            pack(type, 8, flip * 0x01010101u, packed, tensor, first, end);                                             \
         } else {                                                                                                       \
-            pack(type, 16, flip * 0x01010101u, packed, source, rows, cols, first, end);                                \
+            pack(type, 16, flip * 0x01010101u, packed, tensor, first, end);                                            \
         }                                                                                                              \
         break
 
-void spi_pack(sp_dtype type, uint32_t lanes, uint8_t flip, void *packed, const void *source, uint32_t rows,
-              uint32_t cols, uint32_t group_first, uint32_t group_count) {
+void spi_pack(uint32_t lanes, uint8_t flip, void *packed, const spi_tensor *tensor, uint32_t group_first,
+              uint32_t group_count) {
     uint32_t group_rows = SPI_PACKED_SETS * lanes, first = group_first * group_rows;
     uint32_t end = first + group_count * group_rows;
-    switch (type) {
+    switch (tensor->type) {
         PACK(SP_Q4_0);
         PACK(SP_Q4_1);
         PACK(SP_Q5_0);
@@ -271,6 +321,12 @@ void spi_pack(sp_dtype type, uint32_t lanes, uint8_t flip, void *packed, const v
         PACK(SP_IQ4_NL);
         PACK(SP_IQ4_XS);
         PACK(SP_MXFP4);
+        PACK(SP_AFFINE2);
+        PACK(SP_AFFINE3);
+        PACK(SP_AFFINE4);
+        PACK(SP_AFFINE5);
+        PACK(SP_AFFINE6);
+        PACK(SP_AFFINE8);
     default: break;
     }
 }

@@ -10,11 +10,13 @@
  *     u8    high[high_bits][lanes * 4]  the others, 0, 1 or 2
  * A step i of 8 is the columns 4i .. 4i+3. With 4 bits, vector i holds step i in its low nibbles and step i + 4 in the
  * high ones; with 2 bits, vector k holds steps 4k .. 4k+3, from the lowest bits up; with 1 bit, bit i is step i's.
+ * Affine types have no halves: their scales stand there in the width that the file has them in, one vector for each group
+ * of a unit's 128 columns, and behind them as many of biases.
  * Two sets of rows take turns, unit by unit: a group is SPI_PACKED_SETS * lanes rows, and a thread reads one stream.
  * Measured against row-wise kernels: 0.88-0.90 of the memory's bandwidth in place of 0.3-0.77.
  *
  * With 8 lanes, Q6_K and Q3_K take 1 and 2 % more than in the file (one f16 of a row does not fill a vector); the others
- * take the same. May include: samepage/dtype.h.
+ * take the same. May include: device/tape.h, dtype.
  */
 #ifndef SPI_DEVICE_CPU_PACKED_H
 #define SPI_DEVICE_CPU_PACKED_H
@@ -23,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "samepage/dtype.h"
+#include "device/tape.h"
 
 #define SPI_PACKED_COLUMNS 32u
 #define SPI_PACKED_STEPS   8u
@@ -45,7 +47,13 @@ static inline uint32_t spi_packed_unit_blocks(sp_dtype type) {
 
 static inline uint32_t spi_packed_halves(sp_dtype type) {
     switch (type) {
-    case SP_MXFP4: return 0;
+    case SP_MXFP4:
+    case SP_AFFINE2:
+    case SP_AFFINE3:
+    case SP_AFFINE4:
+    case SP_AFFINE5:
+    case SP_AFFINE6:
+    case SP_AFFINE8: return 0;
     case SP_Q4_1:
     case SP_Q5_1: return 8; /* d of four blocks, then min */
     case SP_Q2_K:
@@ -72,7 +80,15 @@ static inline uint32_t spi_packed_words(sp_dtype type) {
 }
 
 static inline uint32_t spi_packed_low_bits(sp_dtype type) {
-    return type == SP_Q8_0 ? 8 : type == SP_Q2_K || type == SP_Q3_K ? 2 : 4;
+    switch (type) {
+    case SP_Q8_0:
+    case SP_AFFINE8: return 8;
+    case SP_Q2_K:
+    case SP_Q3_K:
+    case SP_AFFINE2:
+    case SP_AFFINE3: return 2;
+    default: return 4;
+    }
 }
 
 static inline uint32_t spi_packed_high_bits(sp_dtype type) {
@@ -80,14 +96,32 @@ static inline uint32_t spi_packed_high_bits(sp_dtype type) {
     case SP_Q3_K:
     case SP_Q5_0:
     case SP_Q5_1:
-    case SP_Q5_K: return 1;
-    case SP_Q6_K: return 2;
+    case SP_Q5_K:
+    case SP_AFFINE3:
+    case SP_AFFINE5: return 1;
+    case SP_Q6_K:
+    case SP_AFFINE6: return 2;
     default: return 0;
     }
 }
 
-static inline size_t spi_packed_words_offset(sp_dtype type, uint32_t lanes) {
+/* A unit's groups of an affine type, as a power of two blocks each, and the bytes of a scale. */
+static inline uint32_t spi_packed_group_shift(const spi_affine *affine) {
+    return affine->group == 32 ? 0 : affine->group == 64 ? 1 : 2;
+}
+static inline uint32_t spi_packed_groups(const spi_affine *affine) {
+    return 4u >> spi_packed_group_shift(affine);
+}
+static inline uint32_t spi_packed_scale_bytes(const spi_affine *affine) {
+    return affine->type == SP_F32 ? 4 : 2;
+}
+
+/* `affine` is looked at for affine types only. */
+static inline size_t spi_packed_words_offset(sp_dtype type, uint32_t lanes, const spi_affine *affine) {
     size_t vector = (size_t)lanes * 4, bytes = (size_t)spi_packed_halves(type) * lanes * sizeof(uint16_t);
+    if (spi_affine_bits(type)) {
+        bytes = (size_t)2 * spi_packed_groups(affine) * lanes * spi_packed_scale_bytes(affine);
+    }
     return (bytes + vector - 1) / vector * vector;
 }
 
@@ -95,12 +129,13 @@ static inline size_t spi_packed_block_bytes(sp_dtype type, uint32_t lanes) {
     return (size_t)(spi_packed_low_bits(type) + spi_packed_high_bits(type)) * lanes * 4;
 }
 
-static inline size_t spi_packed_blocks_offset(sp_dtype type, uint32_t lanes) {
-    return spi_packed_words_offset(type, lanes) + (size_t)spi_packed_words(type) * lanes * 4;
+static inline size_t spi_packed_blocks_offset(sp_dtype type, uint32_t lanes, const spi_affine *affine) {
+    return spi_packed_words_offset(type, lanes, affine) + (size_t)spi_packed_words(type) * lanes * 4;
 }
 
-static inline size_t spi_packed_unit_bytes(sp_dtype type, uint32_t lanes) {
-    return spi_packed_blocks_offset(type, lanes) + spi_packed_unit_blocks(type) * spi_packed_block_bytes(type, lanes);
+static inline size_t spi_packed_unit_bytes(sp_dtype type, uint32_t lanes, const spi_affine *affine) {
+    return spi_packed_blocks_offset(type, lanes, affine) +
+           spi_packed_unit_blocks(type) * spi_packed_block_bytes(type, lanes);
 }
 
 static inline size_t spi_packed_units(sp_dtype type, uint32_t cols) {
@@ -109,11 +144,11 @@ static inline size_t spi_packed_units(sp_dtype type, uint32_t cols) {
 }
 
 /* Whole groups: what is missing in the last one is there, and means nothing. */
-size_t spi_packed_bytes(sp_dtype type, uint32_t lanes, uint32_t rows, uint32_t cols);
+size_t spi_packed_bytes(const spi_tensor *tensor, uint32_t lanes);
 
 /* Groups group_first .. of a matrix in the file's format. `flip` is added to codes of Q8_0, modulo 256: 128 makes them
- * unsigned. */
-void spi_pack(sp_dtype type, uint32_t lanes, uint8_t flip, void *packed, const void *source, uint32_t rows,
-              uint32_t cols, uint32_t group_first, uint32_t group_count);
+ * unsigned. To those of AFFINE8, which are unsigned, 128 is added where it is not to Q8_0's. */
+void spi_pack(uint32_t lanes, uint8_t flip, void *packed, const spi_tensor *tensor, uint32_t group_first,
+              uint32_t group_count);
 
 #endif

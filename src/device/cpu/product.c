@@ -144,6 +144,7 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
     float *sums = (float *)(void *)scratch;
     spi_cpu_product args = {
         .weights = matrix->data,
+        .tensor = tensor,
         .rows = tensor->rows,
         .cols = tensor->cols,
         .act_stride = made.form == SPI_FORM_BF16 ? spi_bf16_stride(tensor->cols) : tensor->cols,

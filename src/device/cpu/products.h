@@ -9,7 +9,7 @@
 #include "device/cpu/kernels.h"
 #include "device/cpu/packed.h"
 
-/* Blocks of 32, and blocks of 256: type, name in functions. */
+/* Blocks of 32, blocks of 256, codes with scales beside them: type, name in functions. */
 #define SPI_SMALL_QUANTS(X)                                                                                            \
     X(SP_Q4_0, q4_0)                                                                                                   \
     X(SP_Q4_1, q4_1)                                                                                                   \
@@ -25,15 +25,46 @@
     X(SP_Q5_K, q5_k)                                                                                                   \
     X(SP_Q6_K, q6_k)                                                                                                   \
     X(SP_IQ4_XS, iq4_xs)
+#define SPI_AFFINE_QUANTS(X)                                                                                           \
+    X(SP_AFFINE2, affine2)                                                                                             \
+    X(SP_AFFINE3, affine3)                                                                                             \
+    X(SP_AFFINE4, affine4)                                                                                             \
+    X(SP_AFFINE5, affine5)                                                                                             \
+    X(SP_AFFINE6, affine6)                                                                                             \
+    X(SP_AFFINE8, affine8)
 #define SPI_FLOATS(X)                                                                                                  \
     X(SP_F32, f32)                                                                                                     \
     X(SP_F16, f16)                                                                                                     \
     X(SP_BF16, bf16)
 
+/* The instruction set that a file is compiled for: its name behind that of what it defines. Files for Arm say which it is. */
+#if defined(__AVX512F__)
+#define SPI_ISA(name)       name##_avx512
+#define SPI_ISA_TILE_TOKENS SPI_TILE_TOKENS_AVX512
+#elif defined(__x86_64__)
+#define SPI_ISA(name)       name##_avx2
+#define SPI_ISA_TILE_TOKENS SPI_TILE_TOKENS_AVX2
+#elif defined(SPI_ARM_I8MM)
+#define SPI_ISA(name)       name##_i8mm
+#define SPI_ISA_TILE_TOKENS SPI_TILE_TOKENS_DOTPROD
+#elif defined(SPI_ARM_DOTPROD)
+#define SPI_ISA(name)       name##_dotprod
+#define SPI_ISA_TILE_TOKENS SPI_TILE_TOKENS_DOTPROD
+#else
+#define SPI_ISA(name)       name##_neon
+#define SPI_ISA_TILE_TOKENS SPI_TILE_TOKENS_NEON
+#endif
+
 typedef void spi_cpu_product_kernel(const spi_cpu_product *args);
-#define X(type, name) extern spi_cpu_product_kernel spi_product_##name##_avx2, spi_product_##name##_avx512;
+#define X(type, name)                                                                                                  \
+    extern spi_cpu_product_kernel spi_product_##name##_avx2, spi_product_##name##_avx512, spi_product_##name##_neon,   \
+        spi_product_##name##_dotprod, spi_product_##name##_i8mm;
 SPI_SMALL_QUANTS(X)
 SPI_SUPER_QUANTS(X)
+SPI_AFFINE_QUANTS(X)
+#undef X
+#define X(type, name)                                                                                                  \
+    extern spi_cpu_product_kernel spi_product_##name##_avx2, spi_product_##name##_avx512, spi_product_##name##_neon;
 SPI_FLOATS(X)
 #undef X
 
@@ -41,6 +72,7 @@ SPI_FLOATS(X)
 #define X(type, name) extern spi_cpu_product_kernel spi_product_##name##_amx;
 SPI_SMALL_QUANTS(X)
 SPI_SUPER_QUANTS(X)
+SPI_AFFINE_QUANTS(X)
 X(SP_BF16, bf16)
 #undef X
 #define SPI_AMX_ROWS          32u
@@ -50,9 +82,18 @@ X(SP_BF16, bf16)
 #define SPI_AMX_BF16_TOKENS  8u
 void spi_to_bf16_amx(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]);
 
+/* Arm's products of bf16: of many tokens with BF16 weights. */
+#define SPI_BFMMLA_TOKENS 8u
+extern spi_cpu_product_kernel spi_product_bf16_bfmmla;
+void spi_to_bf16_bfmmla(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]);
+/* A block of a matrix product of f16, for spi_cpu_kernels.gemm, to the bits of one in f32. */
+void spi_gemm_fp16(const spi_cpu_gemm *args);
+
 /* Tokens of the largest tile of SPI_FORM_I8: their sums are kept in registers. */
-#define SPI_TILE_TOKENS_AVX2   4u
-#define SPI_TILE_TOKENS_AVX512 4u
+#define SPI_TILE_TOKENS_AVX2    4u
+#define SPI_TILE_TOKENS_AVX512  4u
+#define SPI_TILE_TOKENS_NEON    2u
+#define SPI_TILE_TOKENS_DOTPROD 4u
 
 /* Rows that float products take at once, and the scratch in which they widen a slice of them. */
 #define SPI_FLOAT_ROWS          8u
@@ -60,5 +101,6 @@ void spi_to_bf16_amx(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]
 
 void spi_quantise_avx2(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
 void spi_quantise_avx512(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
+void spi_quantise_neon(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
 
 #endif

@@ -12,38 +12,33 @@
 #include "device/cpu/products.h"
 #include "device/cpu/tile.h"
 
-#define QUANT_FEW_TOKENS 4u
-#define QUANT_ROWS       (SPI_PACKED_SETS * V_WIDTH) /* of a group */
-#if defined(__AVX512F__)
-#define QUANT_TILE        spi_tile_avx512
-#define QUANT_TILE_TOKENS SPI_TILE_TOKENS_AVX512
-#else
-#define QUANT_TILE        spi_tile_avx2
-#define QUANT_TILE_TOKENS SPI_TILE_TOKENS_AVX2
-#endif
+#define QUANT_ROWS        (SPI_PACKED_SETS * V_WIDTH) /* of a group */
+#define QUANT_TILE        SPI_ISA(spi_tile)
+#define QUANT_TILE_TOKENS SPI_ISA_TILE_TOKENS
+#define QUANT_FEW_TOKENS  QUANT_TILE_TOKENS
 
 /* Totals of a few tokens. */
 typedef struct quant_totals {
     vf of[QUANT_FEW_TOKENS];
 } quant_totals;
 
-/* Sums stay in registers from one step to the next: see TILE_KEEP. */
-#define QUANT_KEEP(s) __asm__ volatile("" : VI_REGISTER(s) : : "memory")
-
 SPI_INLINE void quant_block(sp_dtype type, const codes_unit *open, const uint8_t *unit, const uint32_t b,
-                            const uint8_t *act, const uint32_t tokens, const bool ahead, quant_totals *totals) {
+                            const uint8_t *act, const uint32_t tokens, const bool ahead, const spi_affine *affine,
+                            quant_totals *totals) {
     const bool halves = codes_has_halves(type), are_signed = codes_are_signed(type);
     const size_t block_bytes = spi_packed_block_bytes(type, V_WIDTH);
-    const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH) + b * block_bytes;
+    const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH, affine) + b * block_bytes;
     for (uint32_t at = 0; ahead && at < block_bytes; at += 64) {
         v_ahead(block + at);
     }
-    const codes_scales scales = codes_block_scales(type, open, unit, b);
+    const codes_scales scales = codes_block_scales(type, open, unit, b, affine);
     for (uint32_t h = 0; h < (halves ? 2 : 1); h++) {
         const uint32_t first = h * 4, end = halves ? first + 4 : SPI_PACKED_STEPS;
-        vi s[QUANT_FEW_TOKENS];
+        dot_sum s[QUANT_FEW_TOKENS];
+        vi start[QUANT_FEW_TOKENS];
         for (uint32_t t = 0; t < tokens; t++) {
-            s[t] = codes_offset(type) ? dot_begin(act, tokens, t, halves, h, codes_offset(type)) : vi_set32(0);
+            start[t] = codes_offset(type) ? dot_begin(act, tokens, t, halves, h, codes_offset(type)) : vi_set32(0);
+            s[t] = dot_first(start[t]);
         }
 #pragma GCC unroll 8
         for (uint32_t i = first; i < end; i++) {
@@ -52,12 +47,12 @@ SPI_INLINE void quant_block(sp_dtype type, const codes_unit *open, const uint8_t
             for (uint32_t t = 0; t < tokens; t++) {
                 s[t] = dot_step(are_signed, s[t], codes, vi_four(acts_step(act, tokens, i, t)));
                 if (tokens > 1) {
-                    QUANT_KEEP(s[t]);
+                    DOT_KEEP(s[t]);
                 }
             }
         }
         for (uint32_t t = 0; t < tokens; t++) {
-            totals->of[t] = dot_end(are_signed, s[t], scales.scale[h], act, tokens, t, totals->of[t]);
+            totals->of[t] = dot_end(are_signed, s[t], start[t], scales.scale[h], act, tokens, t, totals->of[t]);
         }
     }
     for (uint32_t h = 0; codes_has_min(type) && h < (halves ? 2 : 1); h++) {
@@ -69,9 +64,9 @@ SPI_INLINE void quant_block(sp_dtype type, const codes_unit *open, const uint8_t
 
 /* The first `blocks` blocks of a unit, or all. */
 SPI_INLINE void quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, const uint8_t *act,
-                           const uint32_t tokens, const bool ahead, quant_totals *totals) {
-    const codes_unit open = codes_open(type, unit);
-    for (uint32_t at = 0; ahead && at < spi_packed_blocks_offset(type, V_WIDTH); at += 64) {
+                           const uint32_t tokens, const bool ahead, const spi_affine *affine, quant_totals *totals) {
+    const codes_unit open = codes_open(type, unit, affine);
+    for (uint32_t at = 0; ahead && at < spi_packed_blocks_offset(type, V_WIDTH, affine); at += 64) {
         v_ahead(unit + at);
     }
 #pragma GCC unroll 8
@@ -79,14 +74,15 @@ SPI_INLINE void quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, 
         if (b == blocks) {
             break;
         }
-        quant_block(type, &open, unit, b, act + b * SPI_I8_TOKEN_BYTES * tokens, tokens, ahead, totals);
+        quant_block(type, &open, unit, b, act + b * SPI_I8_TOKEN_BYTES * tokens, tokens, ahead, affine, totals);
     }
 }
 
 /* One tile of a few tokens, with weights as they come. */
 SPI_INLINE void quant_few_tokens(sp_dtype type, const spi_cpu_product *args, const uint32_t tokens, const bool ahead) {
+    const spi_affine *affine = &args->tensor->affine;
     const uint32_t blocks = args->cols / SPI_PACKED_COLUMNS, unit_blocks = spi_packed_unit_blocks(type);
-    const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH);
+    const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH, affine);
     const size_t group_bytes = spi_packed_units(type, args->cols) * SPI_PACKED_SETS * unit_bytes;
     const uint8_t *unit = (const uint8_t *)args->weights + args->row_first / QUANT_ROWS * group_bytes;
     for (uint32_t r = 0; r < args->row_count; r += QUANT_ROWS) {
@@ -97,7 +93,7 @@ SPI_INLINE void quant_few_tokens(sp_dtype type, const spi_cpu_product *args, con
         const uint8_t *act = args->acts;
         for (uint32_t b = 0; b < blocks; b += unit_blocks, act += unit_blocks * SPI_I8_TOKEN_BYTES * tokens) {
             for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += unit_bytes) {
-                quant_unit(type, unit, blocks - b, act, tokens, ahead, &totals[set]);
+                quant_unit(type, unit, blocks - b, act, tokens, ahead, affine, &totals[set]);
             }
         }
         for (uint32_t t = 0; t < tokens; t++) {
@@ -109,26 +105,43 @@ SPI_INLINE void quant_few_tokens(sp_dtype type, const spi_cpu_product *args, con
 }
 
 SPI_INLINE spi_tile_class quant_class(sp_dtype type) {
-    return codes_are_signed(type)   ? SPI_TILE_SIGNED
+    return codes_are_signed(type)   ? (codes_has_min(type) ? SPI_TILE_SIGNED_MIN : SPI_TILE_SIGNED)
            : codes_has_halves(type) ? (codes_has_min(type) ? SPI_TILE_HALVES_MIN : SPI_TILE_HALVES)
                                     : (codes_has_min(type) ? SPI_TILE_MIN : SPI_TILE_PLAIN);
 }
 
+#if defined(SPI_ARM_I8MM)
+SPI_INLINE void quant_expand_codes(sp_dtype type, const uint8_t *block, uint32_t set, uint8_t *to) {
+#pragma GCC unroll 4
+    for (uint32_t i = 0; i < SPI_PACKED_STEPS; i += 2) {
+        const vi first = codes_step(type, block, i), second = codes_step(type, block, i + 1);
+        uint8_t *pairs = to + (i * SPI_PACKED_SETS + set * 2) * VI_BYTES;
+        vi_store(pairs, (vi){vzip1q_s32(first.a, second.a), vzip2q_s32(first.a, second.a)});
+        vi_store(pairs + VI_BYTES, (vi){vzip1q_s32(first.b, second.b), vzip2q_s32(first.b, second.b)});
+    }
+}
+#else
+SPI_INLINE void quant_expand_codes(sp_dtype type, const uint8_t *block, uint32_t set, uint8_t *to) {
+#pragma GCC unroll 8
+    for (uint32_t i = 0; i < SPI_PACKED_STEPS; i++) {
+        vi_store(to + (i * SPI_PACKED_SETS + set) * VI_BYTES, codes_step(type, block, i));
+    }
+}
+#endif
+
 /* One set of rows of a unit, into its places in expanded blocks. */
-SPI_INLINE void quant_expand_unit(sp_dtype type, const uint8_t *unit, uint32_t set, uint32_t blocks, uint8_t *to) {
+SPI_INLINE void quant_expand_unit(sp_dtype type, const uint8_t *unit, uint32_t set, uint32_t blocks,
+                                  const spi_affine *affine, uint8_t *to) {
     const uint32_t halves = codes_has_halves(type) ? 2 : 1;
-    const codes_unit open = codes_open(type, unit);
-    const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH);
+    const codes_unit open = codes_open(type, unit, affine);
+    const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH, affine);
 #pragma GCC unroll 8
     for (uint32_t b = 0; b < spi_packed_unit_blocks(type); b++) {
         if (b == blocks) {
             break;
         }
-#pragma GCC unroll 8
-        for (uint32_t i = 0; i < SPI_PACKED_STEPS; i++) {
-            vi_store(to + (i * SPI_PACKED_SETS + set) * VI_BYTES, codes_step(type, block, i));
-        }
-        const codes_scales scales = codes_block_scales(type, &open, unit, b);
+        quant_expand_codes(type, block, set, to);
+        const codes_scales scales = codes_block_scales(type, &open, unit, b, affine);
         float *scale = (float *)(void *)(to + SPI_PACKED_STEPS * SPI_PACKED_SETS * VI_BYTES) + set * V_WIDTH;
         float *min = scale + halves * SPI_PACKED_SETS * V_WIDTH;
         for (uint32_t h = 0; h < halves; h++) {
@@ -143,11 +156,13 @@ SPI_INLINE void quant_expand_unit(sp_dtype type, const uint8_t *unit, uint32_t s
 }
 
 /* TILE_BLOCKS blocks, or what is left of them; returns what lies behind. */
-SPI_INLINE const uint8_t *quant_expand(sp_dtype type, const uint8_t *unit, uint32_t blocks, uint8_t *to) {
+SPI_INLINE const uint8_t *quant_expand(sp_dtype type, const uint8_t *unit, uint32_t blocks, const spi_affine *affine,
+                                       uint8_t *to) {
     const uint32_t unit_blocks = spi_packed_unit_blocks(type);
     for (uint32_t b = 0; b < TILE_BLOCKS && b < blocks; b += unit_blocks) {
-        for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += spi_packed_unit_bytes(type, V_WIDTH)) {
-            quant_expand_unit(type, unit, set, blocks - b, to + b * spi_tile_block_bytes(quant_class(type), V_WIDTH));
+        for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += spi_packed_unit_bytes(type, V_WIDTH, affine)) {
+            quant_expand_unit(type, unit, set, blocks - b, affine,
+                              to + b * spi_tile_block_bytes(quant_class(type), V_WIDTH));
         }
     }
     return unit;
@@ -175,7 +190,7 @@ static void quant_all_tiles(spi_tile_class class, uint32_t offset, const spi_cpu
                      .out_stride = args->out_stride};
     for (uint32_t t = 0; t < args->token_count; t += tile.tokens) {
         for (const uint8_t *end = next + ask_bytes; next < end && next < next_end; next += 64) {
-            _mm_prefetch((const char *)next, _MM_HINT_T0);
+            v_fetch(next);
         }
         tile.tokens = spi_i8_tile_tokens(args->token_count - t, QUANT_TILE_TOKENS);
         tile.acts = act + (size_t)piece->first * SPI_I8_TOKEN_BYTES * tile.tokens;
@@ -185,25 +200,38 @@ static void quant_all_tiles(spi_tile_class class, uint32_t offset, const spi_cpu
     }
 }
 
-SPI_INLINE void quant_product(sp_dtype type, const spi_cpu_product *args) {
+SPI_INLINE bool quant_is_few(const spi_cpu_product *args) {
+    return args->token_count <= QUANT_FEW_TOKENS && args->token_count != 3;
+}
+
+/* False: too many tokens for weights as they come. */
+SPI_INLINE bool quant_few(sp_dtype type, const spi_cpu_product *args) {
+#if defined(V_AHEAD_BYTES)
     if (args->token_count == 1 && args->ahead) {
         quant_few_tokens(type, args, 1, true);
-        return;
+        return true;
     }
+#endif
     switch (args->token_count) {
-    case 1: quant_few_tokens(type, args, 1, false); return;
-    case 2: quant_few_tokens(type, args, 2, false); return;
-    case 4: quant_few_tokens(type, args, 4, false); return;
-    default: break;
+    case 1: quant_few_tokens(type, args, 1, false); return true;
+    case 2: quant_few_tokens(type, args, 2, false); return true;
+#if QUANT_TILE_TOKENS > 2
+    case 4: quant_few_tokens(type, args, 4, false); return true;
+#endif
+    default: return false;
     }
+}
+
+SPI_INLINE void quant_many(sp_dtype type, const spi_cpu_product *args) {
+    const spi_affine *affine = &args->tensor->affine;
     const uint32_t blocks = args->cols / SPI_PACKED_COLUMNS, unit_blocks = spi_packed_unit_blocks(type);
-    const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH);
+    const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH, affine);
     const size_t group_bytes = spi_packed_units(type, args->cols) * SPI_PACKED_SETS * unit_bytes;
     const uint8_t *unit = (const uint8_t *)args->weights + args->row_first / QUANT_ROWS * group_bytes;
     const uint8_t *end = unit + (args->row_count + QUANT_ROWS - 1) / QUANT_ROWS * group_bytes;
     for (uint32_t r = 0; r < args->row_count; r += QUANT_ROWS) {
         for (uint32_t b = 0; b < blocks; b += TILE_BLOCKS) {
-            unit = quant_expand(type, unit, blocks - b, args->scratch);
+            unit = quant_expand(type, unit, blocks - b, affine, args->scratch);
             size_t next_bytes = TILE_BLOCKS / unit_blocks * SPI_PACKED_SETS * unit_bytes;
             quant_piece piece = {.row = r,
                                  .first = b,
@@ -212,6 +240,12 @@ SPI_INLINE void quant_product(sp_dtype type, const spi_cpu_product *args) {
                                  .next_bytes = (size_t)(end - unit) < next_bytes ? (size_t)(end - unit) : next_bytes};
             quant_all_tiles(quant_class(type), codes_offset(type), args, &piece);
         }
+    }
+}
+
+SPI_INLINE void quant_product(sp_dtype type, const spi_cpu_product *args) {
+    if (!quant_few(type, args)) {
+        quant_many(type, args);
     }
 }
 

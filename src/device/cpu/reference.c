@@ -6,7 +6,6 @@
 
 #include "base/half.h"
 #include "device/cpu/kernels.h"
-#include "dtype/dequant.h"
 
 static void norm(float *dst, const float *src, const float *weight, uint32_t count, float eps) {
     double squares = 0;
@@ -71,12 +70,12 @@ static void to_f16(uint16_t *dst, const float *src, uint32_t count) {
 #define TOKENS 8u   /* that share one decoding of a chunk */
 
 /* Products of one row of weights with some tokens. */
-static void dot_row(sp_dtype type, const uint8_t *row, uint32_t cols, const float *acts, size_t act_stride,
-                    uint32_t token_count, double sums[TOKENS]) {
+static void dot_row(const spi_tensor *tensor, uint32_t row, const float *acts, size_t act_stride, uint32_t token_count,
+                    double sums[TOKENS]) {
     float values[CHUNK];
-    for (uint32_t first = 0; first < cols; first += CHUNK) {
-        uint32_t count = cols - first < CHUNK ? cols - first : CHUNK;
-        spi_dequantise(type, row, first, count, values);
+    for (uint32_t first = 0; first < tensor->cols; first += CHUNK) {
+        uint32_t count = tensor->cols - first < CHUNK ? tensor->cols - first : CHUNK;
+        spi_tensor_values(tensor, row, first, count, values);
         for (uint32_t t = 0; t < token_count; t++) {
             const float *x = acts + t * act_stride + first;
             for (uint32_t i = 0; i < count; i++) {
@@ -86,15 +85,13 @@ static void dot_row(sp_dtype type, const uint8_t *row, uint32_t cols, const floa
     }
 }
 
-static void product(sp_dtype type, const spi_cpu_product *args) {
-    size_t row_bytes = (size_t)(args->cols / sp_dtype_block_elements(type)) * sp_dtype_block_bytes(type);
+static void product(const spi_cpu_product *args) {
     for (uint32_t r = 0; r < args->row_count; r++) {
-        const uint8_t *row = (const uint8_t *)args->weights + (args->row_first + r) * row_bytes;
         for (uint32_t first = 0; first < args->token_count; first += TOKENS) {
             uint32_t count = args->token_count - first < TOKENS ? args->token_count - first : TOKENS;
             double sums[TOKENS] = {0};
             const float *acts = (const float *)args->acts + first * args->act_stride;
-            dot_row(type, row, args->cols, acts, args->act_stride, count, sums);
+            dot_row(args->tensor, args->row_first + r, acts, args->act_stride, count, sums);
             for (uint32_t t = 0; t < count; t++) {
                 args->out[(first + t) * args->out_stride + r] = (float)sums[t];
             }
@@ -102,17 +99,9 @@ static void product(sp_dtype type, const spi_cpu_product *args) {
     }
 }
 
-#define X(name, value, text, elements, bytes)                                                                          \
-    static void product_##name(const spi_cpu_product *args) {                                                          \
-        product(name, args);                                                                                           \
-    }
-SP_DTYPE_LIST(X)
-#undef X
-
 static const spi_cpu_type types[] = {
-#define X(name, value, text, elements, bytes)                                                                          \
-    {.type = name, .form = SPI_FORM_F32, .group_rows = 1, .product = product_##name},
-    SP_DTYPE_LIST(X)
+#define X(name, value, text, elements, bytes) {.type = name, .form = SPI_FORM_F32, .group_rows = 1, .product = product},
+    SP_DTYPE_LIST(X) SP_AFFINE_LIST(X)
 #undef X
 };
 

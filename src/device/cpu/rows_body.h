@@ -1,4 +1,4 @@
-/* device/cpu/rows_body.h - ops of one row, for the vectors of vector.h. Included by kernels_avx2.c, kernels_avx512.c. */
+/* device/cpu/rows_body.h - ops of one row, for the vectors of vector.h. Included by kernels_*.c. */
 #ifndef SPI_DEVICE_CPU_ROWS_BODY_H
 #define SPI_DEVICE_CPU_ROWS_BODY_H
 

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "device/cpu/cpu.h"
-#include "dtype/dequant.h"
 
 /* Elementwise work is shared out in pieces of so many columns: a multiple of every type's block. */
 #define PIECE_COLUMNS 256u
@@ -43,9 +42,8 @@ static void embed(const step_share *share, uint32_t row, uint32_t column, uint32
     const spi_tensor *tensor = &share->program->store->tensors[op->weight];
     uint32_t token = (uint32_t)share->program->run->tokens[row];
     assert(token < tensor->rows);
-    const uint8_t *weights = (const uint8_t *)tensor->data + tensor->bytes / tensor->rows * token;
     float *dst = row_of(share, op->dst, row) + column;
-    spi_dequantise(tensor->type, weights, column, count, dst);
+    spi_tensor_values(tensor, token, column, count, dst);
     if (op->scale != 1) {
         share->program->cpu->kernels->cap(dst, count, op->scale, 0);
     }

@@ -29,8 +29,7 @@ static void pack_share(void *env, uint32_t thread, uint32_t thread_count) {
     uint64_t first, end;
     spi_pool_share(job->group_end - job->group_first, 1, thread, thread_count, &first, &end);
     if (first < end) {
-        job->type->pack(job->type->type, job->packed, job->tensor->data, job->tensor->rows, job->tensor->cols,
-                        job->group_first + (uint32_t)first, (uint32_t)(end - first));
+        job->type->pack(job->packed, job->tensor, job->group_first + (uint32_t)first, (uint32_t)(end - first));
     }
 }
 
@@ -66,7 +65,7 @@ static bool is_packed(const spi_store *store, uint32_t index) {
 
 static size_t packed_bytes(const spi_store *store, uint32_t index) {
     const spi_tensor *tensor = &store->tensors[index];
-    size_t bytes = store->matrices[index].type->packed_bytes(tensor->type, tensor->rows, tensor->cols);
+    size_t bytes = store->matrices[index].type->packed_bytes(tensor);
     return (bytes + SPI_CPU_CACHE_LINE_BYTES - 1) / SPI_CPU_CACHE_LINE_BYTES * SPI_CPU_CACHE_LINE_BYTES;
 }
 

@@ -1,5 +1,5 @@
 /* device/cpu/table_body.h - what the tables of the vector instruction sets have in common: all but a name and a check.
- * Included by kernels_avx2.c and kernels_avx512.c. */
+ * Included by kernels_*.c. */
 #ifndef SPI_DEVICE_CPU_TABLE_BODY_H
 #define SPI_DEVICE_CPU_TABLE_BODY_H
 
@@ -10,15 +10,23 @@
 #include "device/cpu/tile.h"
 
 #if defined(__AVX512F__)
-#define TABLE_NAME(name)  name##_avx512
-#define TABLE_TILE_TOKENS SPI_TILE_TOKENS_AVX512
-#define TABLE_FLIP        128
+#define TABLE_FLIP 128
 #else
-#define TABLE_NAME(name)  name##_avx2
-#define TABLE_TILE_TOKENS SPI_TILE_TOKENS_AVX2
-#define TABLE_FLIP        0
+#define TABLE_FLIP 0
+#endif
+#if defined(__aarch64__) /* no level beyond the first has anything for floats and for rounding activations */
+#define TABLE_FLOAT(name) name##_neon
+#define TABLE_QUANTISE    spi_quantise_neon
+#else
+#define TABLE_FLOAT(name) SPI_ISA(name)
+#define TABLE_QUANTISE    SPI_ISA(spi_quantise)
 #endif
 
+#if defined(TABLE_BFMMLA)
+#define TABLE_MANY_BF16 .product_many = spi_product_bf16_bfmmla, .many_tokens = SPI_BFMMLA_TOKENS
+#else
+#define TABLE_MANY_BF16 TABLE_MANY(bf16, SPI_AMX_BF16_TOKENS)
+#endif
 #if defined(TABLE_AMX)
 #define TABLE_SCRATCH_BYTES    SPI_AMX_SCRATCH_BYTES
 #define TABLE_FLOAT_ROWS       SPI_AMX_ROWS
@@ -29,21 +37,20 @@
 #define TABLE_MANY(name, from) .product_many = NULL
 #endif
 
-static size_t table_packed_bytes(sp_dtype type, uint32_t rows, uint32_t cols) {
-    return spi_packed_bytes(type, V_WIDTH, rows, cols);
+static size_t table_packed_bytes(const spi_tensor *tensor) {
+    return spi_packed_bytes(tensor, V_WIDTH);
 }
 
-static void table_pack(sp_dtype type, void *packed, const void *source, uint32_t rows, uint32_t cols,
-                       uint32_t group_first, uint32_t group_count) {
-    spi_pack(type, V_WIDTH, TABLE_FLIP, packed, source, rows, cols, group_first, group_count);
+static void table_pack(void *packed, const spi_tensor *tensor, uint32_t group_first, uint32_t group_count) {
+    spi_pack(V_WIDTH, TABLE_FLIP, packed, tensor, group_first, group_count);
 }
 
 static const spi_cpu_type types[] = {
 #define FLOAT(dtype, name)                                                                                             \
-    .type = dtype, .form = SPI_FORM_F32, .group_rows = TABLE_FLOAT_ROWS, .product = TABLE_NAME(spi_product_##name)
+    .type = dtype, .form = SPI_FORM_F32, .group_rows = TABLE_FLOAT_ROWS, .product = TABLE_FLOAT(spi_product_##name)
     {FLOAT(SP_F32, f32)},
     {FLOAT(SP_F16, f16)},
-    {FLOAT(SP_BF16, bf16), TABLE_MANY(bf16, SPI_AMX_BF16_TOKENS)},
+    {FLOAT(SP_BF16, bf16), TABLE_MANY_BF16},
 #undef FLOAT
 #define X(dtype, name)                                                                                                 \
     {.type = dtype,                                                                                                    \
@@ -51,21 +58,34 @@ static const spi_cpu_type types[] = {
      .group_rows = SPI_PACKED_SETS * V_WIDTH,                                                                          \
      .packed_bytes = table_packed_bytes,                                                                               \
      .pack = table_pack,                                                                                               \
-     .product = TABLE_NAME(spi_product_##name),                                                                        \
+     .product = SPI_ISA(spi_product_##name),                                                                           \
      TABLE_MANY(name, SPI_AMX_QUANT_TOKENS)},
-    SPI_SMALL_QUANTS(X) SPI_SUPER_QUANTS(X)
+    SPI_SMALL_QUANTS(X) SPI_SUPER_QUANTS(X) SPI_AFFINE_QUANTS(X)
 #undef X
 };
 
 _Static_assert(SPI_TILE_SCRATCH_BYTES(V_WIDTH) <= TABLE_SCRATCH_BYTES, "one scratch serves all types");
 
+/* Processors with dot products mostly have products of f16, too. */
+#if defined(SPI_ARM_DOTPROD)
+static void table_gemm(const spi_cpu_gemm *args) {
+    if (args->half && spi_cpu_get_features()->fp16) {
+        spi_gemm_fp16(args);
+    } else {
+        gemm(args);
+    }
+}
+#else
+#define table_gemm gemm
+#endif
+
 #define KERNELS_OF_THIS_WIDTH                                                                                          \
-    .types = types, .type_count = sizeof types / sizeof types[0], .token_tile_max = TABLE_TILE_TOKENS,                 \
-    .product_scratch_bytes = TABLE_SCRATCH_BYTES, .quantise = TABLE_NAME(spi_quantise), .norm = rows_norm,             \
+    .types = types, .type_count = sizeof types / sizeof types[0], .token_tile_max = SPI_ISA_TILE_TOKENS,               \
+    .product_scratch_bytes = TABLE_SCRATCH_BYTES, .quantise = TABLE_QUANTISE, .norm = rows_norm,                       \
     .rotate = rows_rotate, .gate = rows_gate, .add = rows_add, .add_scaled = rows_add_scaled, .cap = rows_cap,         \
     .to_f16 = rows_to_f16, .attention_rows = 16, .attention_scratch_bytes = attention_scratch_bytes,                   \
     .attention = attention, .attention_part = attention_part, .attention_combine = attention_combine,                  \
     .attention_columns = V_WIDTH, .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS,                                      \
-    .gemm_scratch_bytes = sizeof(gemm_scratch), .gemm = gemm
+    .gemm_scratch_bytes = sizeof(gemm_scratch), .gemm = table_gemm
 
 #endif

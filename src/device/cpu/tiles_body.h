@@ -1,4 +1,4 @@
-/* device/cpu/tiles_body.h - the classes of tile kernels: see tile.h. Included by tiles_avx2.c and tiles_avx512.c, behind
+/* device/cpu/tiles_body.h - the classes of tile kernels: see tile.h. Included by tiles_*.c, behind
  * TILE_TOKENS, the largest tile, and the name of what it defines. */
 #ifndef SPI_DEVICE_CPU_TILES_BODY_H
 #define SPI_DEVICE_CPU_TILES_BODY_H
@@ -10,25 +10,23 @@ typedef struct tile_sums {
     vf of[TILE_TOKENS][SPI_PACKED_SETS];
 } tile_sums;
 
-/* The sums stay in registers from one step to the next: without being told so, compilers reorder all loads of a block
- * before its sums and spill (measured: 150 in place of 360 GOP/s). */
-#define TILE_KEEP(s) __asm__ volatile("" : VI_REGISTER((s)[0]), VI_REGISTER((s)[1]) : : "memory")
-
 SPI_INLINE void tile_block(const spi_tile_class class, const uint8_t *block, const uint8_t *act, const uint32_t tokens,
                            const uint32_t offset, tile_sums *sums) {
     const bool halves = class == SPI_TILE_HALVES || class == SPI_TILE_HALVES_MIN;
-    const bool mins = class == SPI_TILE_MIN || class == SPI_TILE_HALVES_MIN;
-    const bool are_signed = class == SPI_TILE_SIGNED;
+    const bool are_signed = class == SPI_TILE_SIGNED || class == SPI_TILE_SIGNED_MIN;
+    const bool mins = class == SPI_TILE_MIN || class == SPI_TILE_HALVES_MIN || class == SPI_TILE_SIGNED_MIN;
     const float *scale = (const float *)(const void *)(block + SPI_PACKED_STEPS * SPI_PACKED_SETS * VI_BYTES);
     const float *min = scale + (halves ? 2 : 1) * SPI_PACKED_SETS * V_WIDTH;
-    vi s[TILE_TOKENS][SPI_PACKED_SETS];
+    dot_sum s[TILE_TOKENS][SPI_PACKED_SETS];
+    vi start[TILE_TOKENS];
 #pragma GCC unroll 8
     for (uint32_t i = 0; i < SPI_PACKED_STEPS; i++) {
         const uint32_t h = halves ? i / 4 : 0;
         if (i == 0 || (halves && i == 4)) {
 #pragma GCC unroll 8
             for (uint32_t t = 0; t < tokens; t++) {
-                s[t][0] = s[t][1] = are_signed ? vi_set32(0) : dot_begin(act, tokens, t, halves, h, offset);
+                start[t] = are_signed ? vi_set32(0) : dot_begin(act, tokens, t, halves, h, offset);
+                s[t][0] = s[t][1] = dot_first(start[t]);
             }
         }
         vi w0 = vi_load(block + 2 * i * VI_BYTES), w1 = vi_load(block + (2 * i + 1) * VI_BYTES);
@@ -40,15 +38,15 @@ SPI_INLINE void tile_block(const spi_tile_class class, const uint8_t *block, con
         }
 #pragma GCC unroll 8
         for (uint32_t t = 0; t < tokens; t++) {
-            TILE_KEEP(s[t]);
+            DOT_KEEP_BOTH(s[t]);
         }
         if (i == SPI_PACKED_STEPS - 1 || (halves && i == 3)) {
             const float *at = scale + h * SPI_PACKED_SETS * V_WIDTH;
             vf scale0 = v_load(at), scale1 = v_load(at + V_WIDTH);
 #pragma GCC unroll 8
             for (uint32_t t = 0; t < tokens; t++) {
-                sums->of[t][0] = dot_end(are_signed, s[t][0], scale0, act, tokens, t, sums->of[t][0]);
-                sums->of[t][1] = dot_end(are_signed, s[t][1], scale1, act, tokens, t, sums->of[t][1]);
+                sums->of[t][0] = dot_end(are_signed, s[t][0], start[t], scale0, act, tokens, t, sums->of[t][0]);
+                sums->of[t][1] = dot_end(are_signed, s[t][1], start[t], scale1, act, tokens, t, sums->of[t][1]);
             }
         }
     }
@@ -87,10 +85,9 @@ SPI_INLINE void tile_blocks(const spi_tile_class class, const spi_tile *tile, co
 
 SPI_INLINE void tile_any(const spi_tile_class class, const spi_tile *tile) {
     switch (tile->tokens) {
-#if TILE_TOKENS > 4
-    case 8: tile_blocks(class, tile, 8); break;
-#endif
+#if TILE_TOKENS > 2
     case 4: tile_blocks(class, tile, 4); break;
+#endif
     case 2: tile_blocks(class, tile, 2); break;
     default: tile_blocks(class, tile, 1); break;
     }
@@ -103,6 +100,7 @@ SPI_INLINE void tile_of_class(spi_tile_class class, const spi_tile *tile) {
     case SPI_TILE_HALVES: tile_any(SPI_TILE_HALVES, tile); break;
     case SPI_TILE_HALVES_MIN: tile_any(SPI_TILE_HALVES_MIN, tile); break;
     case SPI_TILE_SIGNED: tile_any(SPI_TILE_SIGNED, tile); break;
+    case SPI_TILE_SIGNED_MIN: tile_any(SPI_TILE_SIGNED_MIN, tile); break;
     }
 }
 

@@ -14,6 +14,7 @@
 #include "device/cuda/driver.h"
 #include "device/cuda/kernels/args.h"
 #include "device/cuda/kernels/decode_args.h"
+#include "device/cuda/kernels/wide_args.h"
 
 typedef enum spi_cu_module_name {
 #define MODULE(name) SPI_CU_MODULE_##name,
@@ -34,8 +35,9 @@ typedef struct spi_cu_choices {
     bool in_place;                       /* kernels read KV in the guest's memory, as on a card that shares it */
     uint64_t window_bytes;               /* of pinned memory through which weights go */
     uint64_t page_bytes;                 /* at least so much of a mirror is backed at once */
+    bool apart;                          /* a token's blocks are started like any kernel's */
     bool op_by_op;                       /* no kernel that does more than an op */
-    uint32_t stages_ahead, split_blocks; /* decode.c */
+    uint32_t flight_bytes, split_blocks; /* decode.c */
 } spi_cu_choices;
 
 typedef struct spi_cu {
@@ -60,8 +62,13 @@ sp_status spi_cu_check(spi_cu *cu, spi_cu_result result, const char *what, sp_er
 sp_status spi_cu_launch(spi_cu *cu, spi_cu_kernel kernel, uint32_t grid_x, uint32_t grid_y, uint32_t threads,
                         void **arguments, sp_error *error);
 sp_status spi_cu_wait(spi_cu *cu, const char *what, sp_error *error); /* for all that was sent */
+/* For a kernel of the stream to write the number; if that takes long or the number is 0, for all that was sent. */
+sp_status spi_cu_wait_for(spi_cu *cu, const void *place, uint32_t number, const char *what, sp_error *error);
 sp_status spi_cu_launch_together(spi_cu *cu, spi_cu_kernel kernel, uint32_t blocks, uint32_t threads,
                                  uint32_t shared_bytes, void **arguments, sp_error *error);
+/* Blocks next to each other in z share a cluster, and with it their shared memory. */
+sp_status spi_cu_launch_cluster(spi_cu *cu, spi_cu_kernel kernel, uint32_t grid_x, uint32_t grid_y, uint32_t cluster,
+                                uint32_t threads, uint32_t shared_bytes, void **arguments, sp_error *error);
 uint32_t spi_cu_ceil(uint64_t count, uint32_t unit);
 
 /* memory.c */
@@ -141,14 +148,34 @@ static inline uint32_t spi_cu_stride(uint32_t width) {
     return (width + SPI_CU_COLUMN_PAD - 1) / SPI_CU_COLUMN_PAD * SPI_CU_COLUMN_PAD;
 }
 
-/* decode.c: a run of one row as one launch, for tapes that are made of what its kernel does. */
-typedef struct spi_cu_decode {
-    spi_cu_phase *phases;
-    uint32_t phase_count, phase_capacity;
+static inline bool spi_cu_is_quantised(uint32_t type) {
+    return sp_dtype_block_elements((sp_dtype)type) > 1;
+}
+
+/* phases.c: a tape as kernels see it that do more than an op. */
+typedef struct spi_cu_phases {
+    spi_cu_phase *items;
+    uint32_t count, capacity;
     uint32_t hidden_count; /* of the phases that are wanted where no logits are */
     uint32_t turn_rotations[SPI_CU_TURNS_MAX], turn_count;
-    uint32_t heads_max, block_count;
-    uint32_t barrier_start;
+    uint32_t heads_max;
+    spi_cu_matrix embedding;
+    float embedding_scale;
+    spi_cu_pointer x; /* where its rows go */
+} spi_cu_phases;
+
+/* Not found where the tape has something else in it, or the card is older than the kernels. `many`: for runs of any number
+ * of rows, with GATHER as phases. */
+sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool many, spi_cu_phases *phases, bool *found,
+                             sp_error *error);
+void spi_cu_phases_free(spi_cu_phases *phases);
+
+/* decode.c: a run of one row as one launch, for tapes that are made of what its kernel does. */
+typedef struct spi_cu_decode {
+    spi_cu_kernel kernel;
+    spi_cu_phases phases;
+    uint32_t block_count;
+    uint32_t barrier_start, sequence;
     spi_cu_buffer memory; /* phases, attended, barrier */
     spi_cu_token token;   /* what does not change from run to run */
 } spi_cu_decode;
@@ -158,6 +185,31 @@ sp_status spi_cu_decode_create(spi_cu *cu, const spi_program *program, spi_cu_de
 void spi_cu_decode_destroy(spi_cu *cu, spi_cu_decode *decode);
 sp_status spi_cu_decode_run(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error);
 
+/* wide.c: a run of several rows, for such tapes. */
+#define SPI_CU_WIDE_TILE_COUNT 3u
+typedef struct spi_cu_stored_map { /* a spi_cu_map without its alignment */
+    unsigned char bytes[sizeof(spi_cu_map)];
+} spi_cu_stored_map;
+
+typedef struct spi_cu_wide_maps { /* of a phase of products */
+    spi_cu_stored_map x[2][SPI_CU_WIDE_TILE_COUNT]; /* its input in packed[0] or [1], for tiles of each size */
+    spi_cu_stored_map weights[SPI_CU_PARTS_MAX];
+} spi_cu_wide_maps;
+
+typedef struct spi_cu_wide_plan {
+    spi_cu_phases phases;
+    spi_cu_wide_maps *maps;  /* for each phase */
+    spi_cu_buffer packed[2]; /* the first is the program's */
+    spi_cu_buffer queries;
+} spi_cu_wide_plan;
+
+/* *plan is NULL where the tape has something else in it, or the card cannot. */
+sp_status spi_cu_wide_create(spi_cu *cu, const spi_program *program, spi_cu_wide_plan **plan, sp_error *error);
+void spi_cu_wide_destroy(spi_cu *cu, spi_cu_wide_plan *plan);
+uint32_t spi_cu_wide_spans(const spi_program *program, const spi_run *run, spi_cu_span *spans); /* how many */
+sp_status spi_cu_wide_run(spi_cu *cu, const spi_program *program, const spi_run *run, uint32_t span_count,
+                          sp_error *error);
+
 /* program.c */
 struct spi_program {
     spi_store *store;
@@ -165,13 +217,15 @@ struct spi_program {
     spi_cu_buffer packed;   /* a product's input as 16-bit numbers */
     spi_cu_buffer scratch;  /* all of the tape's buffers, f32 [rows_max][stride] */
     uint64_t *buffer_bytes; /* where each begins in it */
+    spi_cu_pinned_memory done; /* a number that the last kernel of a run leaves there */
     spi_cu_pinned_memory parameters;
     spi_cu_buffer fetched; /* the card's copy of them */
-    uint64_t outs_byte, parameter_bytes;
+    uint64_t outs_byte, spans_byte, parameter_bytes;
     spi_cu_rotation *rotations;
     uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
     uint32_t rotation_count;
-    spi_cu_decode *decode; /* NULL: a row by itself is computed op by op, too */
+    spi_cu_decode *decode;  /* NULL: a row by itself is computed op by op, too */
+    spi_cu_wide_plan *wide; /* NULL: all runs are */
 };
 
 sp_status spi_cu_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **program, sp_error *error);

@@ -159,6 +159,7 @@ static void get_counters(void *context, sp_device_counters *counters) {
 
 const spi_backend spi_backend_cuda = {
     .name = "cuda",
+    .rows_max = 2048, /* fewer leave multiprocessors without tiles in narrow products */
     .enumerate = spi_cu_enumerate,
     .open = open_device,
     .close = close_device,

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 
+#include "device/cuda/kernels/wide_args.h"
 #include "samepage/device.h"
 
 typedef int spi_cu_result; /* 0 is success */
@@ -36,7 +37,25 @@ typedef struct spi_cu_access { /* CUmemAccessDesc */
     int flags;
 } spi_cu_access;
 
+typedef struct spi_cu_launch_attribute { /* CUlaunchAttribute, of which a cluster's size is all that is used */
+    int id;
+    char reserved[4];
+    unsigned value[16];
+} spi_cu_launch_attribute;
+
+typedef struct spi_cu_launch_config { /* CUlaunchConfig */
+    unsigned grid[3], block[3], shared_bytes;
+    spi_cu_stream stream;
+    spi_cu_launch_attribute *attributes;
+    unsigned attribute_count;
+} spi_cu_launch_config;
+
 enum {
+    SPI_CU_LAUNCH_CLUSTER = 4,
+    SPI_CU_MAP_16_BITS = 1, /* of maps: numbers of so many bits, pieces of 128 bytes xored, and read so many at once */
+    SPI_CU_MAP_SWIZZLE_128 = 3,
+    SPI_CU_MAP_PROMOTE_128 = 2,
+
     SPI_CU_OUT_OF_MEMORY = 2,
     SPI_CU_NO_DEVICE = 100,
     SPI_CU_NO_BINARY = 209,

@@ -24,6 +24,12 @@ static const known formats[] = {
     {SP_IQ4_NL, {32, 18, 2, {{2, 16}, {0, 2}}}},
     {SP_IQ4_XS, {256, 136, 2, {{8, 128}, {0, 8}}}},
     {SP_MXFP4, {32, 17, 2, {{1, 16}, {0, 1}}}},
+    {SP_AFFINE2, {32, 16, 2, {{0, 8}, {8, 8}}}}, /* blocks of spi_tensor_affine_blocks: codes, scale and bias */
+    {SP_AFFINE3, {32, 20, 2, {{0, 12}, {12, 8}}}},
+    {SP_AFFINE4, {32, 24, 2, {{0, 16}, {16, 8}}}},
+    {SP_AFFINE5, {32, 28, 2, {{0, 20}, {20, 8}}}},
+    {SP_AFFINE6, {32, 32, 2, {{0, 24}, {24, 8}}}},
+    {SP_AFFINE8, {32, 40, 2, {{0, 32}, {32, 8}}}},
 };
 
 const spi_cu_format *spi_cu_format_of(sp_dtype type) {

@@ -52,7 +52,7 @@ static spi_cu_kv kv_of(const op_view *view) {
 static uint32_t type_index(uint32_t type) {
     static const uint32_t types[] = {
 #define TYPE(name) name,
-        SPI_CU_TYPES(TYPE)
+        SPI_CU_ALL_TYPES(TYPE)
 #undef TYPE
     };
     uint32_t i = 0;
@@ -72,8 +72,8 @@ static sp_status embed(const op_view *view) {
     uint32_t stride = spi_cu_stride(weight.cols);
     float scale = view->op->scale;
     void *arguments[] = {&weight, &dst, &stride, &rows, &scale};
-    return spi_cu_launch(view->cu, by_type(weight.type, SPI_CU_embed_SP_F32, 1), spi_cu_ceil(weight.cols, THREADS),
-                         view->rows, THREADS, arguments, view->error);
+    return spi_cu_launch(view->cu, by_type(weight.type, SPI_CU_embed_SP_F32, 1), spi_cu_ceil(weight.cols, 32 * 32),
+                         view->rows, 32, arguments, view->error);
 }
 
 static sp_status norm(const op_view *view) {

@@ -43,13 +43,15 @@ static sp_status create_buffers(spi_cu *cu, spi_program *program, sp_error *erro
 }
 
 static sp_status create_parameters(spi_cu *cu, spi_program *program, sp_error *error) {
-    uint64_t rows = program->tape->rows_max;
+    uint64_t rows = ((uint64_t)program->tape->rows_max + 1) / 2 * 2; /* pieces begin at multiples of 16 bytes */
     program->outs_byte = rows * sizeof(spi_cu_row);
-    sp_status status = spi_cu_rotations_create(program, program->outs_byte + rows * sizeof(spi_cu_out), error);
+    program->spans_byte = program->outs_byte + rows * sizeof(spi_cu_out);
+    sp_status status = spi_cu_rotations_create(program, program->spans_byte + rows * sizeof(spi_cu_span), error);
     program->parameter_bytes = (program->parameter_bytes + 15) / 16 * 16;
     status =
         status ? status
                : spi_cu_pinned_create(cu, program->parameter_bytes, "a run's parameters", &program->parameters, error);
+    status = status ? status : spi_cu_pinned_create(cu, 64, "a run's parameters", &program->done, error);
     return status ? status
                   : spi_cu_buffer_create(cu, program->parameter_bytes, "a run's parameters", &program->fetched, error);
 }
@@ -72,6 +74,7 @@ sp_status spi_cu_prepare(void *context, spi_store *store, const spi_tape *tape, 
     status = create_buffers(cu, program, error);
     status = status ? status : create_parameters(cu, program, error);
     status = status ? status : spi_cu_decode_create(cu, program, &program->decode, error);
+    status = status ? status : spi_cu_wide_create(cu, program, &program->wide, error);
     if (status) {
         spi_cu_discard(cu, program);
         return status;
@@ -85,10 +88,12 @@ void spi_cu_discard(void *context, spi_program *program) {
     cu->call->CtxSetCurrent(cu->context);
     cu->call->StreamSynchronize(cu->stream);
     spi_cu_decode_destroy(cu, program->decode);
+    spi_cu_wide_destroy(cu, program->wide);
     spi_cu_buffer_destroy(cu, &program->scratch);
     spi_cu_buffer_destroy(cu, &program->packed);
     spi_cu_buffer_destroy(cu, &program->fetched);
     spi_cu_pinned_destroy(cu, &program->parameters);
+    spi_cu_pinned_destroy(cu, &program->done);
     spi_cu_rotations_destroy(program);
     spi_free(program->buffer_bytes);
     spi_free(program);

@@ -55,7 +55,8 @@ sp_status spi_cu_rotations_create(spi_program *program, uint64_t first_byte, sp_
         spi_cu_rotation *rotation = &program->rotations[program->rotation_count];
         done = set_up(program, &tape->ops[i], rotation);
         rotation->first_byte = program->parameter_bytes;
-        program->parameter_bytes += (uint64_t)tape->rows_max * rotation->pairs * 2 * sizeof(float);
+        uint64_t bytes = (uint64_t)tape->rows_max * rotation->pairs * 2 * sizeof(float);
+        program->parameter_bytes += (bytes + 15) / 16 * 16;
         program->op_rotations[i] = program->rotation_count++;
     }
     return done ? SP_OK : spi_fail(error, SP_NO_MEMORY, "cuda: no memory to prepare a tape");
@@ -69,11 +70,26 @@ void spi_cu_rotations_destroy(spi_program *program) {
     spi_free(program->op_rotations);
 }
 
-static void fill_row(const spi_cu_rotation *rotation, uint32_t position, float *table) {
+/* Positions next to each other differ by one angle: only every ANCHOR-th is computed from the start, and the error of so
+ * many steps in double is far below what f32 can hold. */
+#define ANCHOR 64u
+
+static void fill_rows(const spi_cu_rotation *rotation, uint32_t position, uint32_t rows, float *table) {
     for (uint32_t i = 0; i < rotation->pairs; i++) {
-        double angle = position * rotation->frequencies[i];
-        table[2 * i] = (float)(rotation->scale * cos(angle));
-        table[2 * i + 1] = (float)(rotation->scale * sin(angle));
+        double frequency = rotation->frequencies[i], step_cos = cos(frequency), step_sin = sin(frequency), x = 0, y = 0;
+        for (uint32_t row = 0; row < rows; row++) {
+            double before = x;
+            if (row % ANCHOR == 0) {
+                x = rotation->scale * cos((position + row) * frequency);
+                y = rotation->scale * sin((position + row) * frequency);
+            } else {
+                x = before * step_cos - y * step_sin;
+                y = before * step_sin + y * step_cos;
+            }
+            float *to = table + ((size_t)row * rotation->pairs + i) * 2;
+            to[0] = (float)x;
+            to[1] = (float)y;
+        }
     }
 }
 
@@ -83,10 +99,8 @@ void spi_cu_rotations_fill(const spi_program *program, const spi_run *run) {
         float *table = (float *)(void *)((uint8_t *)program->parameters.address + rotation->first_byte);
         for (uint32_t s = 0; s < run->segment_count; s++) {
             const spi_segment *segment = &run->segments[s];
-            for (uint32_t k = 0; k < segment->row_count; k++) {
-                fill_row(rotation, segment->position_first + k,
-                         table + (size_t)(segment->row_first + k) * rotation->pairs * 2);
-            }
+            fill_rows(rotation, segment->position_first, segment->row_count,
+                      table + (size_t)segment->row_first * rotation->pairs * 2);
         }
     }
 }

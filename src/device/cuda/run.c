@@ -42,19 +42,48 @@ static void place_rows(const spi_program *program, const spi_run *run) {
     }
 }
 
-static sp_status fetch(spi_cu *cu, const spi_program *program, sp_error *error) {
-    uint32_t count = (uint32_t)(program->parameter_bytes / 16);
-    spi_cu_pointer to = program->fetched.address, from = (uintptr_t)program->parameters.address;
-    void *arguments[] = {&to, &from, &count};
-    uint32_t grid = spi_cu_ceil(count, FETCH_THREADS);
-    return spi_cu_launch(cu, SPI_CU_fetch, grid, 1, FETCH_THREADS, arguments, error);
+/* A piece of the parameters, of which the run has filled so many bytes. */
+static uint32_t add_piece(spi_cu_pieces *pieces, uint32_t index, uint64_t first_byte, uint64_t bytes) {
+    pieces->first[index] = (uint32_t)(first_byte / 16);
+    pieces->count[index] = spi_cu_ceil(bytes, 16);
+    return index + 1;
 }
 
-static sp_status run_ops(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error) {
+static sp_status fetch(spi_cu *cu, const spi_program *program, const spi_run *run, uint32_t span_count,
+                       sp_error *error) {
+    uint64_t rows = run->row_count, most = 0;
+    spi_cu_pieces pieces;
+    uint32_t count = add_piece(&pieces, 0, 0, rows * sizeof(spi_cu_row));
+    count = add_piece(&pieces, count, program->outs_byte, run->out_count * sizeof(spi_cu_out));
+    count = add_piece(&pieces, count, program->spans_byte, span_count * sizeof(spi_cu_span));
+    if (program->rotation_count > SPI_CU_PIECES_MAX - count) {
+        count = add_piece(&pieces, 0, 0, program->parameter_bytes);
+    } else {
+        for (uint32_t i = 0; i < program->rotation_count; i++) {
+            const spi_cu_rotation *rotation = &program->rotations[i];
+            count = add_piece(&pieces, count, rotation->first_byte, rows * rotation->pairs * 2 * sizeof(float));
+        }
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        most = pieces.count[i] > most ? pieces.count[i] : most;
+    }
+    spi_cu_pointer to = program->fetched.address, from = (uintptr_t)program->parameters.address;
+    void *arguments[] = {&to, &from, &pieces};
+    return spi_cu_launch(cu, SPI_CU_fetch, spi_cu_ceil(most, FETCH_THREADS), count, FETCH_THREADS, arguments, error);
+}
+
+static sp_status run_rows(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error) {
+    uint32_t rows = run->row_count, span_count = 0;
     place_rows(program, run);
+    if (program->wide) {
+        uint8_t *spans = (uint8_t *)program->parameters.address + program->spans_byte;
+        span_count = spi_cu_wide_spans(program, run, (spi_cu_span *)(void *)spans);
+    }
     spi_cu_rotations_fill(program, run);
-    sp_status status = fetch(cu, program, error);
-    uint32_t rows = run->row_count;
+    sp_status status = fetch(cu, program, run, span_count, error);
+    if (program->wide && !status) {
+        return spi_cu_wide_run(cu, program, run, span_count, error);
+    }
     for (uint32_t i = 0; i < program->tape->op_count && !status; i++) {
         if (program->tape->ops[i].kind == SPI_OP_GATHER) {
             rows = run->out_count;
@@ -72,12 +101,11 @@ sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp
     if (status) {
         return status;
     }
-    if (program->decode && run->row_count == 1) {
-        status = spi_cu_decode_run(cu, program, run, error);
-    } else {
-        status = run_ops(cu, program, run, error);
-    }
     cu->runs++;
+    if (program->decode && run->row_count == 1) {
+        return spi_cu_decode_run(cu, program, run, error);
+    }
+    status = run_rows(cu, program, run, error);
     /* Even after a failure nothing may be on its way to memory that is the caller's again. */
     sp_error ignored;
     sp_status waited = spi_cu_wait(cu, "running a model", status ? &ignored : error);

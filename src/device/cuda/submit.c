@@ -33,11 +33,27 @@ sp_status spi_cu_launch(spi_cu *cu, spi_cu_kernel kernel, uint32_t grid_x, uint3
     return spi_cu_check(cu, result, "starting a kernel", error);
 }
 
+sp_status spi_cu_launch_cluster(spi_cu *cu, spi_cu_kernel kernel, uint32_t grid_x, uint32_t grid_y, uint32_t cluster,
+                                uint32_t threads, uint32_t shared_bytes, void **arguments, sp_error *error) {
+    spi_cu_launch_attribute attribute = {.id = SPI_CU_LAUNCH_CLUSTER, .value = {1, 1, cluster}};
+    spi_cu_launch_config config = {.grid = {grid_x, grid_y, cluster},
+                                   .block = {threads, 1, 1},
+                                   .shared_bytes = shared_bytes,
+                                   .stream = cu->stream,
+                                   .attributes = &attribute,
+                                   .attribute_count = cluster > 1};
+    return spi_cu_check(cu, cu->call->LaunchKernelEx(&config, cu->kernels[kernel], arguments, NULL),
+                        "starting a kernel", error);
+}
+
 /* All blocks run at the same time, so that they can wait for each other. */
 sp_status spi_cu_launch_together(spi_cu *cu, spi_cu_kernel kernel, uint32_t blocks, uint32_t threads,
                                  uint32_t shared_bytes, void **arguments, sp_error *error) {
-    spi_cu_result result = cu->call->LaunchCooperativeKernel(cu->kernels[kernel], blocks, 1, 1, threads, 1, 1,
-                                                             shared_bytes, cu->stream, arguments);
+    spi_cu_result result =
+        cu->choices.apart ? cu->call->LaunchKernel(cu->kernels[kernel], blocks, 1, 1, threads, 1, 1, shared_bytes,
+                                                   cu->stream, arguments, NULL)
+                          : cu->call->LaunchCooperativeKernel(cu->kernels[kernel], blocks, 1, 1, threads, 1, 1,
+                                                              shared_bytes, cu->stream, arguments);
     return spi_cu_check(cu, result, "starting a kernel", error);
 }
 
@@ -53,4 +69,20 @@ sp_status spi_cu_wait(spi_cu *cu, const char *what, sp_error *error) {
         result = cu->call->EventSynchronize(cu->done);
     }
     return spi_cu_check(cu, result, what, error);
+}
+
+sp_status spi_cu_wait_for(spi_cu *cu, const void *place, uint32_t number, const char *what, sp_error *error) {
+    const volatile uint32_t *at = place;
+    int64_t end_ns = spi_clock_ns() + SPIN_NS;
+    bool late = !number;
+    while (!late) {
+        for (int i = 0; i < 256; i++) {
+            if (*at == number) {
+                __atomic_thread_fence(__ATOMIC_ACQUIRE);
+                return SP_OK;
+            }
+        }
+        late = spi_clock_ns() > end_ns;
+    }
+    return spi_cu_wait(cu, what, error);
 }

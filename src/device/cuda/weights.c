@@ -25,6 +25,24 @@ typedef struct loader {
     sp_error *error;
 } loader;
 
+/* A row as it is sent: that of the file, or blocks that hold their scales. */
+static uint64_t sent_row_bytes(const spi_tensor *tensor) {
+    uint32_t bits = spi_affine_bits(tensor->type);
+    return bits ? (uint64_t)tensor->cols / SPI_AFFINE_BLOCK * SPI_AFFINE_BLOCK_BYTES(bits)
+                : tensor->bytes / tensor->rows;
+}
+
+static void take_rows(const spi_tensor *tensor, uint32_t first, uint32_t count, uint8_t *to) {
+    uint64_t row_bytes = sent_row_bytes(tensor);
+    if (!spi_affine_bits(tensor->type)) {
+        memcpy(to, (const uint8_t *)tensor->data + first * row_bytes, count * row_bytes);
+        return;
+    }
+    for (uint32_t row = 0; row < count; row++) {
+        spi_tensor_affine_blocks(tensor, first + row, 0, tensor->cols / SPI_AFFINE_BLOCK, to + row * row_bytes);
+    }
+}
+
 static sp_status lay_out(loader *load) {
     spi_store *store = load->store;
     uint64_t bytes = 0;
@@ -39,8 +57,8 @@ static sp_status lay_out(loader *load) {
         spi_cu_matrix_lay_out(format, tensor, &store->matrices[i]);
         store->matrices[i].data = bytes;
         bytes += ((uint64_t)tensor->rows * store->matrices[i].stride + ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
-        load->total_bytes += tensor->bytes;
-        uint64_t row_bytes = tensor->bytes / tensor->rows;
+        uint64_t row_bytes = sent_row_bytes(tensor);
+        load->total_bytes += row_bytes * tensor->rows;
         load->half_bytes = row_bytes > load->half_bytes ? row_bytes : load->half_bytes;
     }
     sp_status status =
@@ -88,7 +106,7 @@ static sp_status send(loader *load, uint32_t index, uint32_t first, uint32_t cou
     spi_cu *cu = load->cu;
     const spi_tensor *tensor = &load->store->sources[index];
     const spi_cu_matrix *matrix = &load->store->matrices[index];
-    uint64_t row_bytes = tensor->bytes / tensor->rows, at = load->half * load->half_bytes;
+    uint64_t row_bytes = sent_row_bytes(tensor), at = load->half * load->half_bytes;
     spi_cu_event event = load->events[load->half];
     /* An event that was never recorded is done. */
     sp_status status = spi_cu_check(cu, cu->call->EventSynchronize(event), "uploading weights", load->error);
@@ -96,7 +114,7 @@ static sp_status send(loader *load, uint32_t index, uint32_t first, uint32_t cou
         return status;
     }
     uint8_t *window = (uint8_t *)load->window.address + at;
-    memcpy(window, (const uint8_t *)tensor->data + first * row_bytes, count * row_bytes);
+    take_rows(tensor, first, count, window);
     spi_cu_pointer from = load->arrived.address + at, to = matrix->data + (uint64_t)first * matrix->stride;
     spi_cu_result result = cu->call->MemcpyHtoDAsync(from, window, count * row_bytes, cu->stream);
     status = spi_cu_check(cu, result, "uploading weights", load->error);
@@ -119,7 +137,7 @@ static sp_status fill(loader *load) {
     sp_status status = SP_OK;
     for (uint32_t i = 0; i < load->store->weights.count && !status; i++) {
         const spi_tensor *tensor = &load->store->sources[i];
-        uint64_t row_bytes = tensor->bytes / tensor->rows, step = load->half_bytes / row_bytes;
+        uint64_t row_bytes = sent_row_bytes(tensor), step = load->half_bytes / row_bytes;
         for (uint64_t row = 0; row < tensor->rows && !status; row += step) {
             uint64_t left = tensor->rows - row, count = left < step ? left : step;
             status = send(load, i, (uint32_t)row, (uint32_t)count);

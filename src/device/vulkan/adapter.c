@@ -96,9 +96,7 @@ static sp_status find_instructions(const spi_vk_instance *instance, spi_vk_adapt
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES};
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
-    VkPhysicalDevice16BitStorageFeatures halves = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
-                                                   .pNext = &common};
-    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &halves};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &common};
     dot.pNext = matrices ? &matrix : NULL;
     common.pNext = dots ? (void *)&dot : dot.pNext;
     call->GetPhysicalDeviceFeatures2(adapter->handle, &features);
@@ -110,7 +108,7 @@ static sp_status find_instructions(const spi_vk_instance *instance, spi_vk_adapt
     adapter->int_dot = dot.shaderIntegerDotProduct;
     adapter->int_dot_fast = adapter->int_dot && fast.integerDotProduct4x8BitPackedSignedAccelerated;
     adapter->cooperative = matrix.cooperativeMatrix && common.vulkanMemoryModel && common.shaderFloat16 &&
-                           halves.storageBuffer16BitAccess && adapter->subgroup == 32 &&
+                           adapter->subgroup == 32 &&
                            adapter->limits.maxComputeSharedMemorySize >= COOPERATIVE_SHARED_BYTES &&
                            has_matrices(instance, adapter->handle);
     return SP_OK;

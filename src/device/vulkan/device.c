@@ -57,8 +57,6 @@ static sp_status create_device(spi_vk *vk, sp_error *error) {
         .shaderIntegerDotProduct = VK_TRUE};
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR, .cooperativeMatrix = VK_TRUE};
-    VkPhysicalDevice16BitStorageFeatures halves = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_16BIT_STORAGE_FEATURES,
-                                                   .storageBuffer16BitAccess = VK_TRUE};
     void *next = NULL;
     if (vk->adapter.int_dot) {
         extensions[count++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
@@ -69,8 +67,7 @@ static sp_status create_device(spi_vk *vk, sp_error *error) {
         common.shaderFloat16 = common.vulkanMemoryModel = VK_TRUE;
         matrix.pNext = next;
         common.pNext = &matrix;
-        halves.pNext = &common;
-        next = &halves;
+        next = &common;
     }
     VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                      .queueFamilyIndex = vk->adapter.queue_family,

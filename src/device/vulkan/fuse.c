@@ -29,7 +29,8 @@ static bool is_product(const spi_op *op) {
 static bool fits_norm(const spi_program *program, const spi_op *op) {
     const spi_vk_packing *packing = &program->store->tensors[op->weight].packing;
     uint32_t cols = program->store->sources[op->weight].cols;
-    return packing->tile_rows == SPI_VK_TILE_ROWS && cols % spi_vk_formats[packing->type].step_elements == 0;
+    return packing->tile_rows == SPI_VK_TILE_ROWS && packing->type < SPI_VK_AFFINE2 &&
+           cols % spi_vk_formats[packing->type].step_elements == 0;
 }
 
 /* The gate's two products at `index`: the same shape and type, and pieces of the same rows. */
@@ -45,8 +46,9 @@ static bool is_gated(const spi_program *program, uint32_t index) {
         return false;
     }
     const spi_vk_tensor *x = &program->store->tensors[a->weight], *y = &program->store->tensors[b->weight];
-    return x->packing.type == y->packing.type && x->packing.tile_rows == SPI_VK_TILE_ROWS &&
-           x->packing.units == y->packing.units && x->piece_count == y->piece_count &&
+    return x->packing.type == y->packing.type && x->packing.type < SPI_VK_AFFINE2 &&
+           x->packing.tile_rows == SPI_VK_TILE_ROWS && x->packing.units == y->packing.units &&
+           x->piece_count == y->piece_count &&
            program->store->sources[a->weight].rows == program->store->sources[b->weight].rows &&
            (gate->dst == a->dst || is_dead(tape, index + 2, a->dst)) &&
            (gate->dst == b->dst || is_dead(tape, index + 2, b->dst));

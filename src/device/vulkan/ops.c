@@ -49,7 +49,8 @@ static sp_status record_embed(const spi_vk_recorder *r, const spi_op *op) {
                                     .groups_y = r->rows,
                                     .push = {piece->row_first, piece->row_count, tensor->packing.units,
                                              tensor->packing.tile_rows, stride(r, op->dst), r->program->rows_word,
-                                             spi_vk_float_word(op->scale)},
+                                             spi_vk_float_word(op->scale), tensor->packing.step_words,
+                                             tensor->packing.affine},
                                     .bindings = {[1] = spi_vk_bind(&r->program->parameters),
                                                  [2] = piece->units,
                                                  [3] = piece->scales,
@@ -90,12 +91,12 @@ static sp_status record_kv_store(const spi_vk_recorder *r, const spi_op *op) {
     for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
         const spi_vk_span *span = &r->plan->kv[i];
         spi_vk_dispatch dispatch = {
-            .shader = SPI_VK_kv_store,
+            .shader = span->host ? SPI_VK_kv_store_mirrored : SPI_VK_kv_store,
             .groups_x = groups((uint64_t)kv->kv_heads * kv->head_dim, LANES), /* pairs of k, and of v */
             .groups_y = span->count,
             .push = {span->first, stride(r, op->src), kv->kv_heads, kv->head_dim, r->program->rows_word,
                      (uint32_t)(kv->block_bytes / sizeof(uint32_t)), layer_word(r, op->layer), span->block_first,
-                     span->block_end, span->base_word, span->host != VK_NULL_HANDLE},
+                     span->block_end, span->base_word},
             .bindings = {
                 [1] = spi_vk_bind(&r->program->parameters),
                 [2] = span->binding,

@@ -12,6 +12,9 @@ static const uint32_t words_rope[] = {
 static const uint32_t words_kv_store[] = {
 #include "kv_store.spv.h"
 };
+static const uint32_t words_kv_store_mirrored[] = {
+#include "kv_store_mirrored.spv.h"
+};
 static const uint32_t words_attention_1[] = {
 #include "attention_1.spv.h"
 };
@@ -108,7 +111,8 @@ _Static_assert(SPI_VK_matmul_1_iq4_xs - SPI_VK_matmul_1_f32 == (int)SPI_VK_IQ4_X
                    SPI_VK_gemvq_gated_q6_k - SPI_VK_gemvq_gated_f32 == (int)SPI_VK_Q6_K &&
                    SPI_VK_matrix_c128_iq4_xs - SPI_VK_matrix_c128_f32 == (int)SPI_VK_IQ4_XS &&
                    SPI_VK_embed_mxfp4 - SPI_VK_embed_f32 == (int)SPI_VK_MXFP4 &&
-                   SPI_VK_embed_q4_1 - SPI_VK_embed_f32 == (int)SPI_VK_Q4_1,
+                   SPI_VK_embed_q4_1 - SPI_VK_embed_f32 == (int)SPI_VK_Q4_1 &&
+                   SPI_VK_matmul_4_affine8 - SPI_VK_matmul_4_f32 == (int)SPI_VK_AFFINE8,
                "cmake/shaders.cmake lists the types in the order of spi_vk_type");
 
 static sp_status create_set_layout(spi_vk *vk, sp_error *error) {

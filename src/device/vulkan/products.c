@@ -36,6 +36,11 @@ static uint32_t stride(const spi_vk_recorder *r, uint32_t buffer) {
     return spi_vk_stride(r->program->tape->buffers[buffer].width);
 }
 
+/* The fast kernels have all types but MLX's. */
+static bool is_covered(const spi_vk_recorder *r, const spi_vk_packing *packing) {
+    return spi_vk_is_fast(r->vk) && packing->tile_rows == SPI_VK_TILE_ROWS && packing->type < SPI_VK_AFFINE2;
+}
+
 /* A kernel of a family for a weight's type. */
 static spi_vk_shader typed(spi_vk_shader family, const spi_vk_tensor *tensor) {
     return (spi_vk_shader)((int)family + (int)tensor->packing.type);
@@ -54,7 +59,8 @@ static sp_status record_plain(const spi_vk_recorder *r, const spi_op *op, const 
                                 .push = {piece->row_first, piece->row_count, tensor->packing.steps,
                                          tensor->packing.tile_rows, stride(r, op->src) / 4, t->stride, t->row_first,
                                          t->row_first + t->row_count, t->flags, r->program->outs_word,
-                                         spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap)},
+                                         spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap),
+                                         tensor->packing.step_words, tensor->packing.affine},
                                 .bindings = {[1] = parameters,
                                              [2] = piece->units,
                                              [3] = piece->scales,
@@ -122,7 +128,7 @@ static sp_status record_gemv(const spi_vk_recorder *r, const spi_vk_product_ops 
 /* All pieces of a weight. */
 static sp_status record_pieces(const spi_vk_recorder *r, const spi_vk_product_ops *ops, const target *t) {
     const spi_vk_tensor *tensor = &r->program->store->tensors[ops->op->weight];
-    bool fast = spi_vk_is_fast(r->vk) && tensor->packing.tile_rows == SPI_VK_TILE_ROWS;
+    bool fast = is_covered(r, &tensor->packing);
     sp_status status = SP_OK;
     for (uint32_t i = 0; i < tensor->piece_count && !status; i++) {
         status = fast ? record_gemv(r, ops, i, t) : record_plain(r, ops->op, &tensor->pieces[i], t);
@@ -157,8 +163,7 @@ sp_status spi_vk_products_record(spi_vk_recorder *r, const spi_vk_product_ops *o
 
 bool spi_vk_takes_halves(const spi_vk_recorder *r, const spi_op *product) {
     const spi_vk_packing *packing = &r->program->store->tensors[product->weight].packing;
-    return spi_vk_is_fast(r->vk) && r->rows >= MATRIX_ROWS_MIN && packing->type != SPI_VK_F32 &&
-           packing->tile_rows == SPI_VK_TILE_ROWS;
+    return is_covered(r, packing) && r->rows >= MATRIX_ROWS_MIN && packing->type != SPI_VK_F32;
 }
 
 sp_status spi_vk_halves_record(spi_vk_recorder *r, uint32_t src, const spi_op *by) {

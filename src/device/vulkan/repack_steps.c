@@ -172,4 +172,10 @@ const spi_vk_format spi_vk_formats[SPI_VK_TYPE_COUNT] = {
     [SPI_VK_Q5_K] = {SP_Q5_K, 256, 4, 1, 4, read_q5_k},
     [SPI_VK_Q6_K] = {SP_Q6_K, 256, 4, 2, 5, read_q6_k},
     [SPI_VK_IQ4_XS] = {SP_IQ4_XS, 256, 4, 0, 2, read_iq4_xs},
+    [SPI_VK_AFFINE2] = {SP_AFFINE2, 128, 2, 0, 0, NULL},
+    [SPI_VK_AFFINE3] = {SP_AFFINE3, 128, 2, 1, 0, NULL},
+    [SPI_VK_AFFINE4] = {SP_AFFINE4, 128, 4, 0, 0, NULL},
+    [SPI_VK_AFFINE5] = {SP_AFFINE5, 128, 4, 1, 0, NULL},
+    [SPI_VK_AFFINE6] = {SP_AFFINE6, 128, 4, 2, 0, NULL},
+    [SPI_VK_AFFINE8] = {SP_AFFINE8, 128, 8, 0, 0, NULL},
 };

@@ -229,7 +229,13 @@ typedef enum spi_vk_type {
     SPI_VK_Q4_K,
     SPI_VK_Q5_K,
     SPI_VK_Q6_K,
-    SPI_VK_IQ4_XS
+    SPI_VK_IQ4_XS,
+    SPI_VK_AFFINE2,
+    SPI_VK_AFFINE3,
+    SPI_VK_AFFINE4,
+    SPI_VK_AFFINE5,
+    SPI_VK_AFFINE6,
+    SPI_VK_AFFINE8
 } spi_vk_type;
 
 typedef struct spi_vk_packing {
@@ -238,13 +244,15 @@ typedef struct spi_vk_packing {
     uint32_t steps; /* of a row */
     uint32_t units; /* of a row */
     uint64_t tile_bytes, tile_scale_bytes;
+    uint32_t step_words; /* of a step: scales and high bits */
+    uint32_t affine;     /* how scales stand in them: shaders/weights_affine.glsl */
 } spi_vk_packing;
 
 #define SPI_VK_TILE_ROWS 32u
 /* A row of scratch is padded to it with zeros, so that kernels need no care at a row's end. */
 #define SPI_VK_COLUMN_PAD 128u
 
-bool spi_vk_packing_of(sp_dtype type, uint32_t rows, uint32_t cols, spi_vk_packing *packing);
+bool spi_vk_packing_of(const spi_tensor *tensor, spi_vk_packing *packing);
 void spi_vk_repack(const spi_vk_packing *packing, const spi_tensor *tensor, uint32_t tile, void *units, void *scales);
 
 /* repack_steps.c: one step of a quantised type taken apart. */
@@ -261,11 +269,11 @@ typedef struct spi_vk_step {
 typedef struct spi_vk_format {
     sp_dtype dtype;
     uint32_t step_elements, low, high;
-    uint32_t scale_words;                                /* of a step, before the high bits */
-    void (*read)(const void *blocks, spi_vk_step *step); /* a step's blocks; NULL for plain types */
+    uint32_t scale_words;                                /* of a step, before the high bits; affine types: 0 */
+    void (*read)(const void *blocks, spi_vk_step *step); /* a step's blocks; NULL for plain and affine types */
 } spi_vk_format;
 extern const spi_vk_format spi_vk_formats[]; /* by spi_vk_type */
-#define SPI_VK_TYPE_COUNT (SPI_VK_IQ4_XS + 1)
+#define SPI_VK_TYPE_COUNT (SPI_VK_AFFINE8 + 1)
 
 /* weights.c: a tensor is cut into pieces of whole tiles that can be bound. */
 typedef struct spi_vk_piece {

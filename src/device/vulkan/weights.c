@@ -68,7 +68,7 @@ static sp_status lay_out_tensor(loader *load, uint32_t index, placed **places, s
                                 size_t *place_capacity) {
     const spi_tensor *source = &load->store->sources[index];
     spi_vk_tensor *tensor = &load->store->tensors[index];
-    if (!spi_vk_packing_of(source->type, source->rows, source->cols, &tensor->packing)) {
+    if (!spi_vk_packing_of(source, &tensor->packing)) {
         const char *name = sp_dtype_name(source->type);
         return spi_fail(load->error, SP_UNSUPPORTED, "vulkan has no kernels for tensor %s of type %s", source->name,
                         name ? name : "unknown");

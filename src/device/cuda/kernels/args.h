@@ -6,8 +6,10 @@
 
 #include "samepage/dtype.h"
 
-/* The types that there are kernels for. */
-#define SPI_CU_TYPES(X) X(SP_F32) X(SP_F16) X(SP_BF16) SPI_CU_QUANTISED(X)
+/* The types that there are kernels for. Of MLX's affine ones there are none that take a whole token in one launch. */
+#define SPI_CU_ALL_TYPES(X) SPI_CU_TYPES(X) SPI_CU_AFFINE(X)
+#define SPI_CU_AFFINE(X)    X(SP_AFFINE2) X(SP_AFFINE3) X(SP_AFFINE4) X(SP_AFFINE5) X(SP_AFFINE6) X(SP_AFFINE8)
+#define SPI_CU_TYPES(X)     X(SP_F32) X(SP_F16) X(SP_BF16) SPI_CU_QUANTISED(X)
 #define SPI_CU_QUANTISED(X)                                                                                            \
     X(SP_Q8_0)                                                                                                         \
     X(SP_Q4_0)                                                                                                         \
@@ -51,6 +53,12 @@ typedef struct spi_cu_out {
     spi_cu_address logits; /* in the guest's memory */
     uint32_t row, reserved;
 } spi_cu_out;
+
+/* Pieces of the parameters, in units of 16 bytes from their first. */
+#define SPI_CU_PIECES_MAX 8u
+typedef struct spi_cu_pieces {
+    uint32_t first[SPI_CU_PIECES_MAX], count[SPI_CU_PIECES_MAX];
+} spi_cu_pieces;
 
 typedef struct spi_cu_kv {
     uint64_t block_bytes, layer_bytes; /* of a block: where the layer's K begins */

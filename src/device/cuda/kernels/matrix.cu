@@ -2,7 +2,7 @@
  * there are enough to keep all multiprocessors reading, for the next tokens of some sessions. */
 #include "device/cuda/kernels/matrix.cuh"
 
-/* Activations as 16-bit numbers. Numbers beyond f16's become its largest. */
+/* Activations as 16-bit numbers. */
 KERNEL pack_acts(uint2 *to, const float4 *from, uint32_t count, uint32_t brain) {
     uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) {
@@ -13,9 +13,7 @@ KERNEL pack_acts(uint2 *to, const float4 *from, uint32_t count, uint32_t brain) 
     if (brain) {
         out = make_uint2(brain_pair(x.x, x.y), brain_pair(x.z, x.w));
     } else {
-        const float most = 65504;
-        out.x = half_pair(fminf(fmaxf(x.x, -most), most), fminf(fmaxf(x.y, -most), most));
-        out.y = half_pair(fminf(fmaxf(x.z, -most), most), fminf(fmaxf(x.w, -most), most));
+        out = make_uint2(clamped_pair(x.x, x.y), clamped_pair(x.z, x.w));
     }
     to[i] = out;
 }
@@ -30,3 +28,4 @@ KERNEL pack_acts(uint2 *to, const float4 *from, uint32_t count, uint32_t brain) 
 MATRIX(SP_F16)
 MATRIX(SP_BF16)
 SPI_CU_QUANTISED(MATRIX)
+SPI_CU_AFFINE(MATRIX)

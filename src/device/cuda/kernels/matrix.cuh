@@ -61,6 +61,12 @@ __device__ __forceinline__ uint32_t brain_pair(float a, float b) {
     return *(uint32_t *)&pair;
 }
 
+/* Numbers beyond f16's become its largest. */
+__device__ __forceinline__ uint32_t clamped_pair(float a, float b) {
+    const float most = 65504;
+    return half_pair(fminf(fmaxf(a, -most), most), fminf(fmaxf(b, -most), most));
+}
+
 /* One step's piece of the weight's tile: 64 columns of `rows` rows. Plain types are copied as they are; quantised ones are
  * fetched before a step is multiplied, and unpacked behind it. */
 template <int type, int rows, int threads> struct weight_step {

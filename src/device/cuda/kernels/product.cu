@@ -63,4 +63,4 @@ template <int type, int tokens> __device__ void multiply(const spi_cu_product &a
     KERNEL product8_##type(spi_cu_product args) {                                                                      \
         multiply<type, 8>(args);                                                                                       \
     }
-SPI_CU_TYPES(PRODUCT)
+SPI_CU_ALL_TYPES(PRODUCT)

@@ -4,11 +4,11 @@
 
 #define THREADS 256
 
-/* From the host's pinned memory. */
-KERNEL fetch(uint4 *to, const uint4 *from, uint32_t count) {
-    uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i < count) {
-        to[i] = from[i];
+/* From the host's pinned memory: block (column, piece). */
+KERNEL fetch(uint4 *to, const uint4 *from, const __grid_constant__ spi_cu_pieces pieces) {
+    uint32_t first = pieces.first[blockIdx.y], count = pieces.count[blockIdx.y];
+    for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
+        to[first + i] = from[first + i];
     }
 }
 
@@ -36,27 +36,27 @@ KERNEL repack(uint8_t *to, const uint8_t *from, spi_cu_format format, spi_cu_mat
     }
 }
 
+/* Block (32 groups of 32 columns, row). */
 template <int type>
 __device__ void embed_row(const spi_cu_matrix &weight, float *dst, uint32_t stride, const spi_cu_row *rows,
                           float scale) {
-    uint32_t column = blockIdx.x * THREADS + threadIdx.x, row = blockIdx.y;
-    if (column < weight.cols) {
+    uint32_t group = blockIdx.x * 32 + threadIdx.x, row = blockIdx.y;
+    if (group * 32 < weight.cols) {
         float w[32];
-        weights<type>::load32((const uint8_t *)weight.data + (uint64_t)rows[row].token * weight.stride, weight,
-                              column / 32, w);
-        float value = 0;
+        weights<type>::load32((const uint8_t *)weight.data + (uint64_t)rows[row].token * weight.stride, weight, group,
+                              w);
+        float4 *to = (float4 *)(dst + (uint64_t)row * stride + group * 32);
 #pragma unroll
-        for (int i = 0; i < 32; i++) { /* an index that the compiler does not know would push w out of registers */
-            value = column % 32 == i ? w[i] : value;
+        for (int i = 0; i < 8; i++) { /* what is behind the last column is padding, and zero */
+            to[i] = make_float4(w[4 * i] * scale, w[4 * i + 1] * scale, w[4 * i + 2] * scale, w[4 * i + 3] * scale);
         }
-        dst[(uint64_t)row * stride + column] = value * scale;
     }
 }
 #define EMBED(type)                                                                                                    \
     KERNEL embed_##type(spi_cu_matrix weight, float *dst, uint32_t stride, const spi_cu_row *rows, float scale) {      \
         embed_row<type>(weight, dst, stride, rows, scale);                                                             \
     }
-SPI_CU_TYPES(EMBED)
+SPI_CU_ALL_TYPES(EMBED)
 
 /* Block (group, row). */
 KERNEL normalise(float *dst, const float *src, const float *weight, uint32_t stride, uint32_t group, float eps) {

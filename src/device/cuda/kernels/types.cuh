@@ -254,6 +254,38 @@ template <> struct unpacked<SP_IQ4_XS> {
     }
 };
 
+/* MLX's: a stream of bits, and a scale and a bias in f32. Codes of 8 bits have 128 taken away to be signed ones. */
+template <int bits> struct affine_codes {
+    static __device__ __forceinline__ codes32 at(const uint8_t *row, const uint32_t *planes, uint32_t group) {
+        codes32 c;
+        const uint32_t *from = (const uint32_t *)(row + group * (4 * bits));
+        uint32_t words[bits + 1];
+#pragma unroll
+        for (int i = 0; i < bits; i++) {
+            words[i] = from[i];
+        }
+        words[bits] = 0;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const int first = 4 * i * bits;
+            uint32_t four = __funnelshift_r(words[first / 32], words[first / 32 + 1], first % 32);
+            uint32_t mask = (1u << bits) - 1;
+            c.codes[i] = (four & mask) | (four >> bits & mask) << 8 | (four >> 2 * bits & mask) << 16 |
+                         (four >> 3 * bits & mask) << 24;
+            c.codes[i] ^= bits == 8 ? 0x80808080u : 0;
+        }
+        float2 pair = *(const float2 *)(row + planes[1] + group * 8);
+        c.set(pair.x, bits == 8 ? -fmaf(128, pair.x, pair.y) : -pair.y);
+        return c;
+    }
+};
+template <> struct unpacked<SP_AFFINE2> : affine_codes<2> {};
+template <> struct unpacked<SP_AFFINE3> : affine_codes<3> {};
+template <> struct unpacked<SP_AFFINE4> : affine_codes<4> {};
+template <> struct unpacked<SP_AFFINE5> : affine_codes<5> {};
+template <> struct unpacked<SP_AFFINE6> : affine_codes<6> {};
+template <> struct unpacked<SP_AFFINE8> : affine_codes<8> {};
+
 /* As 32 numbers. */
 template <int type> struct weights {
     static __device__ __forceinline__ void load32(const uint8_t *row, const spi_cu_matrix &m, uint32_t group,
@@ -262,6 +294,19 @@ template <int type> struct weights {
 #pragma unroll
         for (int j = 0; j < 32; j++) {
             w[j] = c.scale[j / 16] * signed_byte(c.codes[j / 4], j % 4) - c.minimum[j / 16];
+        }
+    }
+};
+
+/* Without the 128, which would cost small codes their last bits. */
+template <> struct weights<SP_AFFINE8> {
+    static __device__ __forceinline__ void load32(const uint8_t *row, const spi_cu_matrix &m, uint32_t group,
+                                                  float *w) {
+        const uint32_t *from = (const uint32_t *)(row + group * 32);
+        float2 pair = *(const float2 *)(row + m.plane_bytes[1] + group * 8);
+#pragma unroll
+        for (int j = 0; j < 32; j++) {
+            w[j] = pair.x * (float)(from[j / 4] >> (8 * (j % 4)) & 255u) + pair.y;
         }
     }
 };

@@ -1,4 +1,4 @@
-/* os/cpu.c - processor features and thread counts on Linux. See cpu.h. */
+/* os/cpu_linux.c - processor features and thread counts on Linux. See cpu.h. */
 #include "os/cpu.h"
 
 #include <errno.h>
@@ -90,13 +90,21 @@ static void detect(spi_cpu_features *features) {
         features->avx512_bf16 = features->avx512 && (a >> 5 & 1);
     }
 }
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+/* Bits as in Linux's Documentation/arch/arm64/elf_hwcaps.rst. */
+static void detect(spi_cpu_features *features) {
+    unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);
+    features->neon = first >> 1 & 1;
+    features->dotprod = first >> 20 & 1;
+    features->fp16 = first >> 23 & 1;
+    features->i8mm = second >> 13 & 1;
+    features->bf16 = second >> 14 & 1;
+}
 #else
 static void detect(spi_cpu_features *features) {
-#if defined(__aarch64__)
-    features->neon = true;
-#else
     (void)features;
-#endif
 }
 #endif
 

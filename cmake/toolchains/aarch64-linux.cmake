@@ -1,0 +1,15 @@
+# aarch64 Linux with Debian's cross compiler and what tools/bootstrap.sh --arm fetched; programs run under qemu-aarch64 with
+# the processor that QEMU_CPU names.
+set(CMAKE_SYSTEM_NAME Linux)
+set(CMAKE_SYSTEM_PROCESSOR aarch64)
+set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
+get_filename_component(deps "${CMAKE_CURRENT_LIST_DIR}/../../.deps/aarch64-linux" ABSOLUTE)
+set(CMAKE_FIND_ROOT_PATH "${deps}/usr" /usr/aarch64-linux-gnu)
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(ENV{PKG_CONFIG_LIBDIR} "${deps}/usr/lib/aarch64-linux-gnu/pkgconfig")
+set(ENV{PKG_CONFIG_SYSROOT_DIR} "${deps}")
+set(SAMEPAGE_WASMTIME_DIR "${deps}/wasmtime" CACHE PATH "")
+set(SAMEPAGE_VULKAN OFF CACHE BOOL "")
+set(CMAKE_CROSSCOMPILING_EMULATOR "qemu-aarch64;-L;/usr/aarch64-linux-gnu")

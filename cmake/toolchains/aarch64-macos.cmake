@@ -1,0 +1,18 @@
+# macOS 13 and later on Apple silicon, with the compiler and the libraries that tools/bootstrap.sh --arm fetched. Nothing
+# that is built with this can be run here: it is there so that the code for macOS compiles and links.
+set(CMAKE_SYSTEM_NAME Darwin)
+set(CMAKE_SYSTEM_PROCESSOR arm64)
+get_filename_component(root "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
+set(deps "${root}/.deps/aarch64-macos")
+set(CMAKE_C_COMPILER "${root}/tools/zig_macos.sh" cc)
+set(CMAKE_ASM_COMPILER "${root}/tools/zig_macos.sh" cc)
+set(CMAKE_AR "${root}/tools/zig_macos_ar.sh" CACHE FILEPATH "")
+set(CMAKE_RANLIB true CACHE FILEPATH "")
+set(CMAKE_INSTALL_NAME_TOOL true CACHE FILEPATH "")
+set(CMAKE_FIND_ROOT_PATH "${deps}")
+set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(ENV{PKG_CONFIG_LIBDIR} "${deps}/lib/pkgconfig")
+set(SAMEPAGE_WASMTIME_DIR "${deps}/wasmtime" CACHE PATH "")
+set(SAMEPAGE_VULKAN OFF CACHE BOOL "")

@@ -1,0 +1,31 @@
+// file_product.glsl - what the products over weights as the file has them share: what is pushed, and what becomes of a sum.
+layout(push_constant) uniform Push {
+    uint weight_first, weight_count; // rows of the weight in this piece
+    uint columns;
+    uint row_bytes, byte_first; // of the weight; of the piece, in its binding
+    uint x_stride;              // in fours
+    uint y_stride;
+    uint row_first, row_end; // rows of x
+    uint flags;              // 1 accumulate, 2 bias, 4 head
+    uint outs_word;
+    float scale, softcap; // head
+    uint affine, scales_first, biases_first; // bytes in their bindings
+} p;
+#include "file_weights.glsl"
+
+void store(uint row, uint o, float value) {
+    if ((p.flags & 2u) != 0u) {
+        value += bias[o];
+    }
+    if ((p.flags & 4u) != 0u) {
+        value *= p.scale;
+        if (p.softcap > 0.0) {
+            float t = clamp(value / p.softcap, -20.0, 20.0);
+            value = p.softcap * (1.0 - 2.0 / (exp(2.0 * t) + 1.0));
+        }
+        y[parameters[p.outs_word + row * 2u + 1u] + o] = value;
+    } else {
+        uint index = row * p.y_stride + o;
+        y[index] = (p.flags & 1u) != 0u ? y[index] + value : value;
+    }
+}

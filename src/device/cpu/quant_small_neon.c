@@ -1,0 +1,8 @@
+/* device/cpu/quant_small_neon.c - products with types of blocks of 32, for NEON. May include: device, dtype, os, base. */
+#include "device/cpu/quant_body.h"
+
+#define X(type, name)                                                                                                  \
+    void spi_product_##name##_neon(const spi_cpu_product *args) {                                                      \
+        quant_product(type, args);                                                                                     \
+    }
+SPI_SMALL_QUANTS(X)

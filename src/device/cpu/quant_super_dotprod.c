@@ -1,0 +1,9 @@
+/* device/cpu/quant_super_dotprod.c - products with types of blocks of 256, for Arm with dot products. May include: device, dtype, os, base. */
+#define SPI_ARM_DOTPROD
+#include "device/cpu/quant_body.h"
+
+#define X(type, name)                                                                                                  \
+    void spi_product_##name##_dotprod(const spi_cpu_product *args) {                                                   \
+        quant_product(type, args);                                                                                     \
+    }
+SPI_SUPER_QUANTS(X)

@@ -1,0 +1,177 @@
+/* device/cuda/kernels/flash.cu - attention of many rows on tensor cores (arXiv:2307.08691).
+ *
+ * A block has up to 128 queries: some rows of one session times the query heads that share a KV head, a warp 16 of them. It
+ * goes through the context a KV block of 64 tokens at a time: keys and values in shared memory, two stages of them, their
+ * pieces of 16 bytes xored with the row's number; scores and sums in registers, in f32.
+ */
+#include <cuda_fp16.h>
+
+#include "device/cuda/kernels/matrix.cuh"
+#include "device/cuda/kernels/wide_args.h"
+
+#define THREADS 256
+#define KEYS    64
+#define LOG2_E  1.4426950408889634f
+
+__device__ __forceinline__ void load_four_turned(uint32_t *fragment, uint32_t address) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
+                 : "r"(address)
+                 : "memory");
+}
+
+template <int dim> __device__ __forceinline__ uint32_t place_of(uint32_t row, uint32_t piece) {
+    return row * dim * 2 + ((piece ^ row % 8) * 16);
+}
+
+/* Keys and values of a block; rows from `end` on become zero. */
+template <int dim>
+__device__ __forceinline__ void fetch_block(const spi_cu_flash &args, uint64_t session, uint32_t head, uint32_t first,
+                                            uint32_t end, uint32_t to) {
+    uint64_t head_bytes = (uint64_t)KEYS * dim * 2;
+    const uint8_t *keys = (const uint8_t *)(session + first / KEYS * args.kv.block_bytes + args.kv.layer_bytes + head * head_bytes);
+    const uint8_t *values = keys + args.kv.kv_heads * head_bytes;
+#pragma unroll
+    for (uint32_t i = threadIdx.x; i < KEYS * dim / 8; i += THREADS) {
+        uint32_t row = i / (dim / 8), piece = i % (dim / 8);
+        bool real = first + row < end;
+        copy_async(to + place_of<dim>(row, piece), keys + i * 16, real);
+        copy_async(to + KEYS * dim * 2 + place_of<dim>(row, piece), values + i * 16, real);
+    }
+}
+
+template <int dim> __device__ __forceinline__ void attend_span(const spi_cu_flash &args) {
+    constexpr int steps = dim / 16;
+    constexpr uint32_t stage_bytes = 2 * KEYS * dim * 2;
+    extern __shared__ __align__(128) uint8_t memory[];
+    const spi_cu_span span = ((const spi_cu_span *)args.spans)[blockIdx.x];
+    const spi_cu_row row = ((const spi_cu_row *)args.rows)[span.first];
+    uint32_t head = blockIdx.y, group = args.heads / args.kv.kv_heads, queries = span.count * group;
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, base = shared_address(memory);
+    uint32_t end = row.position + span.count;
+    uint32_t begin = args.window && row.position + 1 > args.window ? (row.position + 1 - args.window) / KEYS * KEYS : 0;
+    uint32_t mine[2] = {warp * 16 + lane / 4, warp * 16 + lane / 4 + 8}, own[2];
+    uint64_t at[2]; /* of this thread's two queries */
+    uint32_t q[steps][4];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t query = min(mine[i], queries - 1);
+        own[i] = row.position + query / group;
+        at[i] = (uint64_t)(span.first + query / group) * args.heads + head * group + query % group;
+        const uint32_t *from = (const uint32_t *)args.q + at[i] * (dim / 2) + lane % 4;
+#pragma unroll
+        for (int k = 0; k < steps; k++) {
+            q[k][i] = from[k * 8], q[k][i + 2] = from[k * 8 + 4];
+        }
+    }
+    float out[dim / 8][4] = {}, largest[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
+    bool busy = warp * 16 < queries;
+    fetch_block<dim>(args, row.kv, head, begin, end, base);
+    asm volatile("cp.async.commit_group;" ::: "memory");
+    for (uint32_t first = begin, stage = 0; first < end; first += KEYS, stage ^= 1) {
+        if (first + KEYS < end) {
+            fetch_block<dim>(args, row.kv, head, first + KEYS, end, base + (stage ^ 1) * stage_bytes);
+        }
+        asm volatile("cp.async.commit_group;\ncp.async.wait_group 1;" ::: "memory");
+        __syncthreads();
+        if (busy) {
+            uint32_t keys = base + stage * stage_bytes, values = keys + KEYS * dim * 2;
+            float s[KEYS / 8][4] = {};
+#pragma unroll
+            for (int k = 0; k < steps; k++) {
+#pragma unroll
+                for (int j = 0; j < KEYS / 16; j++) {
+                    uint32_t b[4];
+                    load_four(b, keys + place_of<dim>(j * 16 + lane % 8 + lane / 16 * 8, k * 2 + lane / 8 % 2));
+                    multiply_add<false>(s[2 * j], q[k], b[0], b[1]);
+                    multiply_add<false>(s[2 * j + 1], q[k], b[2], b[3]);
+                }
+            }
+            if (args.softcap != 0) {
+#pragma unroll
+                for (int j = 0; j < KEYS / 8; j++) {
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        s[j][i] = args.softcap * LOG2_E * tanhf(s[j][i] / args.softcap);
+                    }
+                }
+            }
+            if (first + KEYS > row.position + 1 || args.window) {
+#pragma unroll
+                for (int j = 0; j < KEYS / 8; j++) {
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        uint32_t key = first + j * 8 + lane % 4 * 2 + i % 2, position = own[i / 2];
+                        bool seen = key <= position && (!args.window || key + args.window > position);
+                        s[j][i] = seen ? s[j][i] : -INFINITY;
+                    }
+                }
+            }
+            float now[2] = {largest[0], largest[1]};
+#pragma unroll
+            for (int j = 0; j < KEYS / 8; j++) {
+                now[0] = fmaxf(now[0], fmaxf(s[j][0], s[j][1]));
+                now[1] = fmaxf(now[1], fmaxf(s[j][2], s[j][3]));
+            }
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                now[i] = fmaxf(now[i], __shfl_xor_sync(0xffffffffu, now[i], 1));
+                now[i] = fmaxf(now[i], __shfl_xor_sync(0xffffffffu, now[i], 2));
+                float old = largest[i] == -INFINITY ? 0 : exp2f(largest[i] - now[i]);
+                largest[i] = now[i];
+                total[i] *= old;
+                now[i] = now[i] == -INFINITY ? 0 : now[i]; /* nothing seen yet: all weights are 0 */
+#pragma unroll
+                for (int j = 0; j < dim / 8; j++) {
+                    out[j][2 * i] *= old, out[j][2 * i + 1] *= old;
+                }
+            }
+#pragma unroll
+            for (int j = 0; j < KEYS / 8; j++) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    s[j][i] = exp2f(s[j][i] - now[i / 2]);
+                    total[i / 2] += s[j][i];
+                }
+            }
+#pragma unroll
+            for (int k = 0; k < KEYS / 16; k++) {
+                uint32_t weights[4] = {half_pair(s[2 * k][0], s[2 * k][1]), half_pair(s[2 * k][2], s[2 * k][3]),
+                                       half_pair(s[2 * k + 1][0], s[2 * k + 1][1]),
+                                       half_pair(s[2 * k + 1][2], s[2 * k + 1][3])};
+#pragma unroll
+                for (int j = 0; j < dim / 16; j++) {
+                    uint32_t b[4];
+                    load_four_turned(b, values + place_of<dim>(k * 16 + lane % 16, j * 2 + lane / 16));
+                    multiply_add<false>(out[2 * j], weights, b[0], b[1]);
+                    multiply_add<false>(out[2 * j + 1], weights, b[2], b[3]);
+                }
+            }
+        }
+        __syncthreads();
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        total[i] += __shfl_xor_sync(0xffffffffu, total[i], 1);
+        total[i] += __shfl_xor_sync(0xffffffffu, total[i], 2);
+        if (mine[i] >= queries) {
+            continue;
+        }
+        float inverse = 1 / total[i];
+        uint64_t r = at[i] / args.heads, column = at[i] % args.heads * dim;
+        uint32_t *to = (uint32_t *)args.out + (r * args.out_stride + column) / 2 + lane % 4;
+#pragma unroll
+        for (int j = 0; j < dim / 8; j++) {
+            float a = out[j][2 * i] * inverse, b = out[j][2 * i + 1] * inverse;
+            to[j * 4] = args.brain_out ? brain_pair(a, b) : half_pair(a, b);
+        }
+    }
+}
+
+#define FLASH(dim)                                                                                                     \
+    KERNEL __launch_bounds__(THREADS) flash##dim(const __grid_constant__ spi_cu_flash args) {                          \
+        attend_span<dim>(args);                                                                                        \
+    }
+FLASH(64)
+FLASH(128)
+FLASH(256)

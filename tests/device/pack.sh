@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Puts what tests/device/run.sh and tools/bench_gpu.sh need into a folder, for a machine that has a card but neither a
+# compiler nor a network: copy it there with the tree's models/ and run FOLDER/tests/device/run.sh.
+#
+#     tests/device/pack.sh BUILD FOLDER     a build folder with -DSAMEPAGE_CUDA=ON
+#
+# What the programs are linked with comes along, but the C library: the other machine needs one that is no older.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+build=${1:?a build folder} folder=${2:?a folder}
+programs=(samepage bench_cuda bench_state tests/test_ops_cuda tests/test_cuda_decode tests/test_cuda_driver tests/test_snapshot)
+rm -rf "$folder"
+mkdir -p "$folder/build/tests" "$folder/lib" "$folder/tests/device" "$folder/tools" "$folder/models"
+for program in "${programs[@]}"; do
+    cp "$build/$program" "$folder/build/$program"
+done
+cp "$build/tests/libfake_cuda.so" "$folder/build/tests/"
+cp -r "$build/guests" "$folder/build/guests"
+rm -rf "$folder"/build/guests/{CMakeFiles,*.dir}
+cp models/*.gguf "$folder/models/"
+cp tests/device/run.sh "$folder/tests/device/"
+cp tools/bench_gpu.sh "$folder/tools/"
+for program in "${programs[@]}"; do
+    ldd "$build/$program"
+done | awk '$2 == "=>" && $3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt)\.so/ {print $3}' | sort -u |
+    xargs -I{} cp -L {} "$folder/lib/"
+strip --strip-unneeded "$folder"/lib/*.so* "$folder"/build/samepage "$folder"/build/bench_* "$folder"/build/tests/test_*
