@@ -64,8 +64,13 @@ typedef struct spi_common {
 } spi_common;
 
 #define SPI_OPTIONS_DEVICE(common)                                                                                     \
-    {"device",        'd', SPI_OPTION_TEXT, "DEVICE", "cpu, cuda, vulkan, either with :N, or auto (the best there is)",    \
-     &(common).device},                                                                                                \
+    {                                                                                                                  \
+        "device",                                                                                                      \
+        'd',                                                                                                           \
+        SPI_OPTION_TEXT,                                                                                               \
+        "DEVICE",                                                                                                      \
+        "cpu, cuda, vulkan, either with :N, or auto (the best there is)",                                              \
+        &(common).device},                                                                                             \
         {"threads", 't', SPI_OPTION_COUNT, "N", "threads that the cpu device computes with", &(common).threads}, {     \
         "isa", 0, SPI_OPTION_TEXT, "NAME", "instruction set of the cpu device; \"reference\" is plain C",              \
             &(common).isa                                                                                              \
