@@ -15,6 +15,7 @@
 #include "device/cuda/kernels/args.h"
 #include "device/cuda/kernels/decode_args.h"
 #include "device/cuda/kernels/wide_args.h"
+#include "device/rotation.h"
 
 typedef enum spi_cu_module_name {
 #define MODULE(name) SPI_CU_MODULE_##name,
@@ -136,14 +137,6 @@ sp_status spi_cu_load(void *context, const spi_weights *weights, spi_progress pr
                       spi_store **store, sp_error *error);
 void spi_cu_unload(void *context, spi_store *store);
 
-/* rotation.c */
-typedef struct spi_cu_rotation {
-    uint32_t pairs;
-    uint64_t first_byte; /* of the table, in the parameters */
-    double scale;
-    double *frequencies;
-} spi_cu_rotation;
-
 /* A row of scratch is padded to so many floats; the padding is zero and stays so. */
 #define SPI_CU_COLUMN_PAD SPI_CU_ROW_ELEMENTS
 static inline uint32_t spi_cu_stride(uint32_t width) {
@@ -223,11 +216,9 @@ struct spi_program {
     spi_cu_pinned_memory parameters;
     spi_cu_buffer fetched; /* the card's copy of them */
     uint64_t outs_byte, spans_byte, parameter_bytes;
-    spi_cu_rotation *rotations;
-    uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
-    uint32_t rotation_count;
-    spi_cu_decode *decode;  /* NULL: a row by itself is computed op by op, too */
-    spi_cu_wide_plan *wide; /* NULL: all runs are */
+    spi_rotations rotations; /* their places: bytes in the parameters */
+    spi_cu_decode *decode;   /* NULL: a row by itself is computed op by op, too */
+    spi_cu_wide_plan *wide;  /* NULL: all runs are */
 };
 
 sp_status spi_cu_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **program, sp_error *error);
@@ -237,8 +228,6 @@ sp_status spi_cu_write_buffer(void *context, spi_program *program, uint32_t buff
 sp_status spi_cu_read_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, float *data,
                              sp_error *error);
 
-sp_status spi_cu_rotations_create(spi_program *program, uint64_t first_byte, sp_error *error);
-void spi_cu_rotations_destroy(spi_program *program);
 void spi_cu_rotations_fill(const spi_program *program, const spi_run *run);
 
 /* run.c, ops.c */

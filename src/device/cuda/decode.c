@@ -181,8 +181,8 @@ sp_status spi_cu_decode_run(spi_cu *cu, const spi_program *program, const spi_ru
     split(cu, decode, &token);
     spi_cu_rotations_fill(program, run);
     for (uint32_t i = 0; i < decode->phases.turn_count; i++) {
-        const spi_cu_rotation *rotation = &program->rotations[decode->phases.turn_rotations[i]];
-        memcpy(token.turns[i], (const uint8_t *)program->parameters.address + rotation->first_byte,
+        const spi_rotation *rotation = &program->rotations.items[decode->phases.turn_rotations[i]];
+        memcpy(token.turns[i], (const uint8_t *)program->parameters.address + rotation->place,
                rotation->pairs * 2 * sizeof(float));
     }
     for (uint32_t i = 0; i + 1 < token.phase_count; i++) {

@@ -57,12 +57,12 @@ static sp_status fetch(spi_cu *cu, const spi_program *program, const spi_run *ru
     uint32_t count = add_piece(&pieces, 0, 0, rows * sizeof(spi_cu_row));
     count = add_piece(&pieces, count, program->outs_byte, run->out_count * sizeof(spi_cu_out));
     count = add_piece(&pieces, count, program->spans_byte, span_count * sizeof(spi_cu_span));
-    if (program->rotation_count > SPI_CU_PIECES_MAX - count) {
+    if (program->rotations.count > SPI_CU_PIECES_MAX - count) {
         count = add_piece(&pieces, 0, 0, program->parameter_bytes);
     } else {
-        for (uint32_t i = 0; i < program->rotation_count; i++) {
-            const spi_cu_rotation *rotation = &program->rotations[i];
-            count = add_piece(&pieces, count, rotation->first_byte, rows * rotation->pairs * 2 * sizeof(float));
+        for (uint32_t i = 0; i < program->rotations.count; i++) {
+            const spi_rotation *rotation = &program->rotations.items[i];
+            count = add_piece(&pieces, count, rotation->place, rows * rotation->pairs * 2 * sizeof(float));
         }
     }
     for (uint32_t i = 0; i < count; i++) {

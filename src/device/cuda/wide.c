@@ -365,7 +365,7 @@ static sp_status place_heads(pass *p, const spi_cu_phase *phase, const spi_cu_kv
                           .k_eps = phase->k_eps,
                           .scale = phase->softcap != 0 ? phase->scale : phase->scale * LOG2_E};
     if (phase->pairs) {
-        heads.table = program->fetched.address + program->rotations[rotation].first_byte;
+        heads.table = program->fetched.address + program->rotations.items[rotation].place;
     }
     void *arguments[] = {&heads};
     return spi_cu_launch(p->cu, SPI_CU_place_heads, spi_cu_ceil(phase->heads + 2 * kv->kv_heads, HEADS_A_BLOCK),
