@@ -63,8 +63,7 @@ uvec4 bits_of(uint word, uint shift, uint bits) {
 }
 
 vec4 signed_of(uint word) {
-    int value = int(word);
-    return vec4(ivec4(value << 24, value << 16, value << 8, value) >> 24);
+    return vec4(ivec4(uvec4(word) << uvec4(24u, 16u, 8u, 0u)) >> 24); // shifted without a sign, so that none is lost
 }
 
 float plain_at(uint at, uint element) {

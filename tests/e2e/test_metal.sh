@@ -3,6 +3,7 @@
 # agent that moves, and the block of text that a Mac's owner is asked for.
 set -euo pipefail
 SAMEPAGE=$SAMEPAGE_BUILD_DIR/tests/samepage_metal
+export LD_LIBRARY_PATH=$SAMEPAGE_BUILD_DIR/tests # where dlopen is a sanitizer's
 . "$SAMEPAGE_SOURCE_DIR/tests/e2e/common.sh"
 
 json=$("$SAMEPAGE" doctor --json -d metal)

@@ -80,7 +80,7 @@ void ops_suite_sample(const char *label, const ops_device *devices, uint32_t dev
         bool typed = ops_has_type((spi_op_kind)kind);
         for (uint32_t t = 0; t < (typed ? sizeof types / sizeof types[0] : 1); t++) {
             run_cases(label, devices, device_count, (spi_op_kind)kind, types[t],
-                      case_count((typed ? CASES_PER_TYPE : CASES_PER_OP) / one_in));
+                      case_count((typed ? CASES_PER_TYPE : CASES_PER_OP) / (test_stride() > 1 ? 1 : one_in)));
         }
     }
 }
