@@ -2,8 +2,17 @@
 # "// variants: NAME=-DA=1,-DB=2 NAME2=..." is built once for each of them.
 # A line "// types: NAME=-DA=1 ..." builds each for every weight type, as NAME_q4_0 and so on with -DTYPE=4: those are
 # listed in build/shaders/typed_shaders.def and their words in typed_shaders.inc.
-# Where spirv-val is installed, every variant has to pass it.
-find_program(SPIRV_VAL spirv-val)
+# "// fast types:" and "// cooperative types:" do so for all types but MLX's, the latter with the compiler that knows
+# cooperative matrices.
+# Every variant has to pass spirv-val.
+set(glslang_dir "${PROJECT_SOURCE_DIR}/.deps/glslang")
+find_program(GLSLANG glslang PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
+find_program(SPIRV_VALIDATOR spirv-val PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
+find_program(SPIRV_OPTIMISER spirv-opt PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
+if(NOT GLSLANG OR NOT SPIRV_VALIDATOR OR NOT SPIRV_OPTIMISER)
+  message(FATAL_ERROR "glslang and SPIRV-Tools are not in ${glslang_dir}: run tools/bootstrap.sh")
+endif()
+set(with_glslang ${CMAKE_COMMAND} -E env "LD_LIBRARY_PATH=${glslang_dir}/lib")
 file(GLOB SHADER_FILES CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.comp")
 file(GLOB SHADER_HEADERS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.glsl")
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${SHADER_FILES}) # their lists of variants
@@ -20,13 +29,20 @@ foreach(shader ${SHADER_FILES})
   file(STRINGS ${shader} line REGEX "^// types:" LIMIT_COUNT 1)
   string(REGEX REPLACE "^// types: *" "" line "${line}")
   separate_arguments(families UNIX_COMMAND "${line}")
-  foreach(family ${families})
+  file(STRINGS ${shader} lines REGEX "^// (fast|cooperative) types:")
+  string(REGEX REPLACE "// (fast|cooperative) types: *" "" lines "${lines}")
+  string(REPLACE ";" " " lines "${lines}")
+  separate_arguments(fast UNIX_COMMAND "${lines}")
+  foreach(family ${families} ${fast})
     string(FIND "${family}" "=" equals)
     string(SUBSTRING "${family}" 0 ${equals} family_name)
     math(EXPR after "${equals} + 1")
     string(SUBSTRING "${family}" ${after} -1 defines)
     set(number 0)
     foreach(type ${SHADER_TYPES})
+      if(family IN_LIST fast AND type MATCHES "^affine")
+        continue()
+      endif()
       list(APPEND variants "${family_name}_${type}=-DTYPE=${number},${defines}")
       list(APPEND typed_names ${family_name}_${type})
       math(EXPR number "${number} + 1")
@@ -42,18 +58,22 @@ foreach(shader ${SHADER_FILES})
     string(SUBSTRING "${variant}" ${after} -1 defines)
     string(REPLACE "," ";" defines "${defines}")
     set(output "${PROJECT_BINARY_DIR}/shaders/${out}.spv.h")
-    set(compile ${GLSLC} -O --target-env=vulkan1.2 ${defines} -I "${PROJECT_SOURCE_DIR}/shaders" ${shader})
     set(binary "${PROJECT_BINARY_DIR}/shaders/${out}.spv")
-    set(validate)
-    if(SPIRV_VAL)
-      set(validate COMMAND ${SPIRV_VAL} --target-env vulkan1.2 ${binary})
+    set(compile COMMAND ${GLSLC} -O --target-env=vulkan1.2 ${defines} -I "${PROJECT_SOURCE_DIR}/shaders" ${shader}
+      -o ${binary})
+    if("-DCOOPERATIVE=1" IN_LIST defines)
+      # The optimiser that is linked to it would be another version's.
+      set(compile
+        COMMAND ${with_glslang} ${GLSLANG} --quiet -V --target-env vulkan1.2 ${defines} "-I${PROJECT_SOURCE_DIR}/shaders"
+          ${shader} -o ${binary}
+        COMMAND ${with_glslang} ${SPIRV_OPTIMISER} -O ${binary} -o ${binary})
     endif()
     add_custom_command(OUTPUT ${output}
       COMMAND ${CMAKE_COMMAND} -E make_directory "${PROJECT_BINARY_DIR}/shaders"
-      COMMAND ${compile} -o ${binary}
-      ${validate}
-      COMMAND ${compile} -mfmt=num -o ${output}
-      DEPENDS ${shader} ${SHADER_HEADERS} VERBATIM)
+      ${compile}
+      COMMAND ${with_glslang} ${SPIRV_VALIDATOR} --target-env vulkan1.2 ${binary}
+      COMMAND ${CMAKE_COMMAND} -DFROM=${binary} -DTO=${output} -P "${PROJECT_SOURCE_DIR}/cmake/words.cmake"
+      DEPENDS ${shader} ${SHADER_HEADERS} "${PROJECT_SOURCE_DIR}/cmake/words.cmake" VERBATIM)
     list(APPEND SHADER_OUTPUTS ${output})
   endforeach()
 endforeach()

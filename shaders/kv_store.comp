@@ -1,9 +1,14 @@
-// kv_store.comp - rows of k and v to the sessions' blocks as f16, rounded to nearest even by integers alone: the built-in
-// conversion may round as it likes, and blocks written by different devices have to be the same.
+// kv_store.comp - rows of k and v to the sessions' blocks as f16; where the device has blocks of its own, to these and to
+// the region.
+// variants: kv_store=-DMIRROR=0 kv_store_mirrored=-DMIRROR=1
 #version 450
+#extension GL_GOOGLE_include_directive : require
 layout(local_size_x = 64) in;
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
-layout(std430, binding = 2) writeonly buffer Blocks { uint blocks[]; }; // two f16 a word
+layout(std430, binding = 2) writeonly buffer Blocks { uint blocks[]; };     // two f16 a word
+#if MIRROR
+layout(std430, binding = 3) writeonly buffer Mirrored { uint mirrored[]; }; // the region's
+#endif
 layout(std430, binding = 4) readonly buffer K { uint k[]; };
 layout(std430, binding = 5) readonly buffer V { uint v[]; };
 layout(push_constant) uniform Push {
@@ -11,25 +16,7 @@ layout(push_constant) uniform Push {
     uint rows_word, block_words, layer_word;
     uint block_first, block_end, base_word; // of this span
 } p;
-
-uint to_half(uint bits) {
-    uint sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
-    if (magnitude > 0x7f800000u) {
-        return sign | 0x7e00u | (magnitude >> 13 & 0x3ffu);
-    }
-    if (magnitude >= 0x477ff000u) {
-        return sign | 0x7c00u;
-    }
-    if (magnitude < 0x38800000u) { // subnormal: units of 2^-24
-        uint shift = 126u - (magnitude >> 23), fraction = (magnitude & 0x7fffffu) | 0x800000u;
-        if (shift > 24u) {
-            return sign;
-        }
-        uint odd = fraction >> shift & 1u;
-        return sign | (fraction + (1u << (shift - 1u)) - 1u + odd) >> shift;
-    }
-    return sign | (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
-}
+#include "half.glsl"
 
 void main() {
     uint pairs = p.kv_heads * p.head_dim / 2u, index = gl_GlobalInvocationID.x;
@@ -44,5 +31,9 @@ void main() {
     uint head = which * p.kv_heads + pair / head_pairs;
     uint to = p.base_word + parameters[p.rows_word + row * 4u + 2u] + (block - p.block_first) * p.block_words +
               p.layer_word + (head * 64u + position % 64u) * head_pairs + pair % head_pairs;
-    blocks[to] = to_half(low) | to_half(high) << 16;
+    uint word = to_half(low) | to_half(high) << 16;
+    blocks[to] = word;
+#if MIRROR
+    mirrored[to] = word;
+#endif
 }

@@ -27,13 +27,22 @@
 #define AFFINE6 20
 #define AFFINE8 21
 
+// A kernel that has two weights says which one it means.
+#ifndef SCALE_WORD
+#define SCALE_WORD(at) scales[at]
+#endif
+
 uint step_head;    // the step's first word: f16 scales, or exponents
 uvec4 step_scales; // of sub-blocks, as the file has them
 uvec2 unit_high;   // the high bits of a unit
 
-// The four values at a shift of a word.
-uvec4 four_of(uint word, uint shift, uint bits) {
-    return (uvec4(word >> shift) >> (uvec4(0u, 1u, 2u, 3u) * bits)) & ((1u << bits) - 1u);
+// Four elements that are neighbours in the row, as bytes: part `index` of words that hold them in `bits` bits each.
+uint bytes_of(uint word, uint index, uint bits) {
+    return (word >> (index * bits)) & (0x01010101u * ((1u << bits) - 1u));
+}
+
+uvec4 four_of(uint bytes) {
+    return (uvec4(bytes) >> uvec4(0u, 8u, 16u, 24u)) & 255u;
 }
 
 #if TYPE == IQ4_NL || TYPE == IQ4_XS

@@ -20,43 +20,58 @@ const uint UNIT_PARTS = 8u, STEP_UNITS = 8u, UNIT_SUBS = 1u, SCALE_WORDS = 1u, W
 #endif
 
 void begin_step(uint at, uint word_stride) {
-    step_head = scales[at];
-    step_scales.x = scales[at + word_stride];
+    step_head = SCALE_WORD(at);
+    step_scales.x = SCALE_WORD(at + word_stride);
 #if TYPE != IQ4_XS
-    step_scales.y = scales[at + 2u * word_stride];
-    step_scales.z = scales[at + 3u * word_stride];
+    step_scales.y = SCALE_WORD(at + 2u * word_stride);
+    step_scales.z = SCALE_WORD(at + 3u * word_stride);
 #endif
 #if TYPE == Q2_K || TYPE == Q6_K
-    step_scales.w = scales[at + 4u * word_stride];
+    step_scales.w = SCALE_WORD(at + 4u * word_stride);
 #endif
 }
 
 void begin_unit(uint at, uint word_stride, uint u) {
     uint high = at + (1u + SCALE_WORDS) * word_stride;
 #if TYPE == Q5_K
-    unit_high.x = scales[high + u * word_stride];
+    unit_high.x = SCALE_WORD(high + u * word_stride);
 #elif TYPE == Q3_K || TYPE == Q6_K
-    unit_high.x = scales[high + 2u * u * word_stride];
-    unit_high.y = scales[high + (2u * u + 1u) * word_stride];
+    unit_high.x = SCALE_WORD(high + 2u * u * word_stride);
+    unit_high.y = SCALE_WORD(high + (2u * u + 1u) * word_stride);
 #endif
 }
 
-vec4 unit_part(uvec4 unit, uint part) {
+// Part `part` as the file's unsigned numbers, a byte each.
+uint unit_bytes(uvec4 unit, uint part) {
 #if TYPE == Q2_K || TYPE == Q3_K
-    uvec4 n = four_of(unit[part / 4u], 8u * (part & 3u), 2u);
+    uint n = bytes_of(unit[part / 4u], part & 3u, 2u);
 #else
-    uvec4 n = four_of(unit[part / 2u], 16u * (part & 1u), 4u);
+    uint n = bytes_of(unit[part / 2u], part & 1u, 4u);
 #endif
 #if TYPE == Q3_K
-    n |= four_of(part < 8u ? unit_high.x : unit_high.y, 4u * (part & 7u), 1u) << 2u;
-    return vec4(ivec4(n) - 4);
+    n |= bytes_of(part < 8u ? unit_high.x : unit_high.y, part & 7u, 1u) << 2u;
 #elif TYPE == Q5_K
-    return vec4(n | (four_of(unit_high.x, 4u * part, 1u) << 4u));
+    n |= bytes_of(unit_high.x, part, 1u) << 4u;
 #elif TYPE == Q6_K
-    n |= four_of(part < 4u ? unit_high.x : unit_high.y, 8u * (part & 3u), 2u) << 4u;
-    return vec4(ivec4(n) - 32);
+    n |= bytes_of(part < 4u ? unit_high.x : unit_high.y, part & 3u, 2u) << 4u;
+#endif
+    return n;
+}
+
+// What is to be subtracted from those.
+#if TYPE == Q3_K
+const int OFFSET = 4;
+#elif TYPE == Q6_K
+const int OFFSET = 32;
 #else
-    return values_of(n);
+const int OFFSET = 0;
+#endif
+
+vec4 unit_part(uvec4 unit, uint part) {
+#if TYPE == Q3_K || TYPE == Q6_K
+    return vec4(ivec4(four_of(unit_bytes(unit, part))) - OFFSET);
+#else
+    return values_of(four_of(unit_bytes(unit, part)));
 #endif
 }
 

@@ -21,31 +21,45 @@ const uint UNIT_SUBS = 1u;
 #endif
 
 void begin_step(uint at, uint word_stride) {
-    step_head = scales[at];
+    step_head = SCALE_WORD(at);
 }
 
 void begin_unit(uint at, uint word_stride, uint u) {
 #if TYPE == Q5_0 || TYPE == Q5_1
-    unit_high.x = scales[at + (1u + u) * word_stride];
+    unit_high.x = SCALE_WORD(at + (1u + u) * word_stride);
 #endif
 }
 
-vec4 unit_part(uvec4 unit, uint part) {
+// Part `part` as the file's unsigned numbers, a byte each; Q8_0's are signed.
+uint unit_bytes(uvec4 unit, uint part) {
 #if TYPE == Q8_0
-    int word = int(unit[part]);
-    return vec4(ivec4(word << 24, word << 16, word << 8, word) >> 24);
+    return unit[part];
 #else
-    uvec4 n = four_of(unit[part / 2u], 16u * (part & 1u), 4u);
+    uint n = bytes_of(unit[part / 2u], part & 1u, 4u);
 #if TYPE == Q5_0 || TYPE == Q5_1
-    n |= four_of(unit_high.x, 4u * part, 1u) << 4u;
+    n |= bytes_of(unit_high.x, part, 1u) << 4u;
 #endif
+    return n;
+#endif
+}
+
+// What is to be subtracted from those.
 #if TYPE == Q4_0
-    return vec4(ivec4(n) - 8);
+const int OFFSET = 8;
 #elif TYPE == Q5_0
-    return vec4(ivec4(n) - 16);
+const int OFFSET = 16;
 #else
-    return values_of(n);
+const int OFFSET = 0;
 #endif
+
+vec4 unit_part(uvec4 unit, uint part) {
+    uint bytes = unit_bytes(unit, part);
+#if TYPE == Q8_0
+    return vec4(ivec4(int(bytes) << 24, int(bytes) << 16, int(bytes) << 8, int(bytes)) >> 24);
+#elif TYPE == Q4_0 || TYPE == Q5_0
+    return vec4(ivec4(four_of(bytes)) - OFFSET);
+#else
+    return values_of(four_of(bytes));
 #endif
 }
 

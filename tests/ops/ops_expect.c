@@ -13,6 +13,7 @@
  * - Where a device may round factors to bf16 (BF16 weights are that already), each is off by at most 2^-8 of itself: the
  *   standard deviation of a product's error is at most 2^-8 sqrt(roundings / 3) |a b|, and again 6 of the sum's bound it.
  *   Grid activations are not left as they are by this.
+ * - Matrix units, in attention: queries and the weights of tokens are rounded to f16, with the same variance each.
  * - Matrix units: both factors are rounded to f16 or, for BF16 and MXFP4, to bf16. A factor is then off by something
  *   uniform within 2^-11 (2^-8) of it, or 2^-25 where f16 has subnormal numbers: as above, with that variance.
  * - Elementwise functions: a few u of the result, and |u'| u for a rounded argument u' of exp.
@@ -215,14 +216,17 @@ static void expect_query(const kv_view *view, const float *q, uint32_t position,
     uint32_t first = test->window && position + 1 > test->window ? position + 1 - test->window : 0;
     double largest = -INFINITY, total = 0, score_error = 0;
     for (uint32_t at = first; at <= position; at++) {
-        double sum = 0, magnitude = 0;
+        double sum = 0, magnitude = 0, variance = 0;
         for (uint32_t i = 0; i < test->head_dim; i++) {
-            double term = (double)q[i] * kv_value(view, 0, at, i);
+            double k = kv_value(view, 0, at, i), term = (double)q[i] * k;
+            double scaled = term * (double)test->scale, tiny = SUBNORMAL * k;
             sum += term;
             magnitude += fabs(term);
+            variance += (scaled * scaled * 0x1p-22 + tiny * tiny) / 3;
         }
         double score = sum * (double)test->scale;
         double error = sum_bound(test->head_dim, magnitude) * (double)test->scale + 4 * U * fabs(score);
+        error += view->bench->on->matrix_units ? 6 * sqrt(variance) : 0;
         if (test->softcap != 0) {
             score = (double)test->softcap * tanh(score / (double)test->softcap);
             error += 8 * U * (double)test->softcap;
@@ -236,14 +240,17 @@ static void expect_query(const kv_view *view, const float *q, uint32_t position,
         total += scores[at];
     }
     for (uint32_t i = 0; i < test->head_dim; i++) {
-        double magnitude = 0;
+        double magnitude = 0, variance = 0;
         values[i] = 0;
         for (uint32_t at = first; at <= position; at++) {
             double term = scores[at] / total * kv_value(view, 1, at, i);
             values[i] += term;
             magnitude += fabs(term);
+            double tiny = SUBNORMAL / total * kv_value(view, 1, at, i);
+            variance += (term * term * 0x1p-22 + tiny * tiny) / 3;
         }
         bounds[i] = magnitude * (2 * score_error + 8 * U) + 2 * sum_bound(position + 1 - first, magnitude);
+        bounds[i] += view->bench->on->matrix_units ? 6 * sqrt(variance) : 0;
     }
 }
 

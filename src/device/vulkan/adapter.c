@@ -13,9 +13,14 @@
 
 #define QUEUE_FAMILIES_MAX 16
 /* What the shaders count on: the most that any of them uses. */
-#define SHARED_BYTES      (16u << 10)
+#define SHARED_BYTES      (16u << 10) /* of the plain ones */
+#define FAST_SHARED_BYTES (32u << 10)
 #define GROUP_INVOCATIONS 128u
-#define STORAGE_BUFFERS   8u
+#define STORAGE_BUFFERS   9u
+/* What the fast kernels count on; lanes lie in subgroups in order on all drivers that were seen. */
+#define COOPERATIVE_SHARED_BYTES (46u << 10)
+#define FAST_INVOCATIONS         256u
+#define FAST_OPERATIONS          (VK_SUBGROUP_FEATURE_ARITHMETIC_BIT | VK_SUBGROUP_FEATURE_SHUFFLE_BIT)
 
 static bool find_queue(const spi_vk_functions *call, spi_vk_adapter *adapter) {
     VkQueueFamilyProperties families[QUEUE_FAMILIES_MAX];
@@ -49,6 +54,66 @@ static sp_status has_extension(const spi_vk_functions *call, VkPhysicalDevice ha
     return result < 0 ? spi_vk_fail(error, result, "listing extensions") : SP_OK;
 }
 
+static bool has_matrices(const spi_vk_instance *instance, VkPhysicalDevice handle) {
+    enum { SHAPES_MAX = 64 };
+    VkCooperativeMatrixPropertiesKHR shapes[SHAPES_MAX];
+    uint32_t count = SHAPES_MAX;
+    PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR list =
+        (PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)(void (*)(void))instance->call.GetInstanceProcAddr(
+            instance->handle, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
+    memset(shapes, 0, sizeof shapes);
+    for (uint32_t i = 0; i < SHAPES_MAX; i++) {
+        shapes[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
+    }
+    if (!list || list(handle, &count, shapes) < 0) {
+        return false;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const VkCooperativeMatrixPropertiesKHR *shape = &shapes[i];
+        if (shape->MSize == 16 && shape->NSize == 16 && shape->KSize == 16 &&
+            shape->AType == VK_COMPONENT_TYPE_FLOAT16_KHR && shape->BType == VK_COMPONENT_TYPE_FLOAT16_KHR &&
+            shape->CType == VK_COMPONENT_TYPE_FLOAT32_KHR && shape->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+            shape->scope == VK_SCOPE_SUBGROUP_KHR) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Instructions beyond the common ones, for the fast kernels. */
+static sp_status find_instructions(const spi_vk_instance *instance, spi_vk_adapter *adapter, sp_error *error) {
+    const spi_vk_functions *call = &instance->call;
+    bool dots, matrices;
+    sp_status status =
+        has_extension(call, adapter->handle, VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME, &dots, error);
+    status = status ? status
+                    : has_extension(call, adapter->handle, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, &matrices, error);
+    if (status) {
+        return status;
+    }
+    VkPhysicalDeviceVulkan12Features common = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
+    VkPhysicalDeviceShaderIntegerDotProductFeatures dot = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES};
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &common};
+    dot.pNext = matrices ? &matrix : NULL;
+    common.pNext = dots ? (void *)&dot : dot.pNext;
+    call->GetPhysicalDeviceFeatures2(adapter->handle, &features);
+    VkPhysicalDeviceShaderIntegerDotProductProperties fast = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_PROPERTIES};
+    VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2,
+                                              .pNext = dots ? &fast : NULL};
+    call->GetPhysicalDeviceProperties2(adapter->handle, &properties);
+    adapter->int_dot = dot.shaderIntegerDotProduct;
+    adapter->int_dot_fast = adapter->int_dot && fast.integerDotProduct4x8BitPackedSignedAccelerated;
+    adapter->cooperative = matrix.cooperativeMatrix && common.vulkanMemoryModel && common.shaderFloat16 &&
+                           adapter->subgroup == 32 &&
+                           adapter->limits.maxComputeSharedMemorySize >= COOPERATIVE_SHARED_BYTES &&
+                           has_matrices(instance, adapter->handle);
+    return SP_OK;
+}
+
 static void describe(spi_vk_adapter *adapter, const char *device, const char *driver, const char *detail) {
     snprintf(adapter->description, sizeof adapter->description, "%.90s, %.30s%s%.30s", device, driver,
              *detail ? " " : "", detail);
@@ -61,15 +126,19 @@ static const char *missing_limit(const VkPhysicalDeviceLimits *limits) {
     if (limits->maxComputeWorkGroupInvocations < GROUP_INVOCATIONS) {
         return "work groups of less than 128 invocations";
     }
-    return limits->maxPerStageDescriptorStorageBuffers < STORAGE_BUFFERS ? "less than 8 storage buffers a shader"
+    return limits->maxPerStageDescriptorStorageBuffers < STORAGE_BUFFERS ? "less than 9 storage buffers a shader"
                                                                          : NULL;
 }
 
-static sp_status examine(const spi_vk_functions *call, spi_vk_adapter *adapter, sp_error *error) {
+static sp_status examine(const spi_vk_instance *instance, spi_vk_adapter *adapter, sp_error *error) {
+    const spi_vk_functions *call = &instance->call;
     VkPhysicalDeviceProperties first;
     call->GetPhysicalDeviceProperties(adapter->handle, &first);
     adapter->type = first.deviceType;
     adapter->limits = first.limits;
+    adapter->vendor = first.vendorID;
+    adapter->product = first.deviceID;
+    memcpy(adapter->cache_id, first.pipelineCacheUUID, VK_UUID_SIZE);
     describe(adapter, first.deviceName, "Vulkan driver", "");
     if (first.apiVersion < VK_API_VERSION_1_2) {
         adapter->refusal = "its driver is older than Vulkan 1.2";
@@ -84,14 +153,22 @@ static sp_status examine(const spi_vk_functions *call, spi_vk_adapter *adapter, 
     VkPhysicalDeviceExternalMemoryHostPropertiesEXT host = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
     VkPhysicalDeviceDriverProperties driver = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES};
+    VkPhysicalDeviceSubgroupProperties subgroup = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_PROPERTIES,
+                                                   .pNext = &driver};
     VkPhysicalDeviceMaintenance3Properties sizes = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES,
-                                                    .pNext = &driver};
+                                                    .pNext = &subgroup};
     VkPhysicalDeviceProperties2 all = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &sizes};
     driver.pNext = imports ? &host : NULL;
     call->GetPhysicalDeviceProperties2(adapter->handle, &all);
     describe(adapter, first.deviceName, driver.driverName, driver.driverInfo);
     adapter->driver = driver.driverID;
     adapter->allocation_bytes_max = sizes.maxMemoryAllocationSize;
+    bool fast = subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT &&
+                (subgroup.supportedOperations & FAST_OPERATIONS) == FAST_OPERATIONS && subgroup.subgroupSize >= 8 &&
+                subgroup.subgroupSize <= 64 && adapter->limits.maxComputeWorkGroupInvocations >= FAST_INVOCATIONS &&
+                adapter->limits.maxComputeWorkGroupSize[0] >= FAST_INVOCATIONS &&
+                adapter->limits.maxComputeSharedMemorySize >= FAST_SHARED_BYTES;
+    adapter->subgroup = fast ? subgroup.subgroupSize : 0;
     size_t page = spi_vm_page_bytes();
     adapter->import_align_bytes =
         host.minImportedHostPointerAlignment > page ? host.minImportedHostPointerAlignment : page;
@@ -111,7 +188,7 @@ static sp_status examine(const spi_vk_functions *call, spi_vk_adapter *adapter, 
     } else if (SP_REGION_ALIGN_BYTES % adapter->import_align_bytes) {
         adapter->refusal = "it imports host memory only in steps larger than a region's";
     }
-    return SP_OK;
+    return adapter->subgroup ? find_instructions(instance, adapter, error) : SP_OK;
 }
 
 static int rank(const spi_vk_adapter *adapter) {
@@ -139,7 +216,7 @@ sp_status spi_vk_adapters(const spi_vk_instance *instance, spi_vk_adapter adapte
     }
     for (uint32_t i = 0; i < *count; i++) {
         spi_vk_adapter adapter = {.handle = handles[i]};
-        sp_status status = examine(&instance->call, &adapter, error);
+        sp_status status = examine(instance, &adapter, error);
         if (status) {
             return status;
         }
@@ -160,7 +237,7 @@ void spi_vk_adapter_info(const spi_vk_adapter *adapter, uint32_t index, sp_devic
     memcpy(info->description, adapter->description, sizeof info->description);
     info->is_software = adapter->type == VK_PHYSICAL_DEVICE_TYPE_CPU;
     bool same_memory = info->is_software || adapter->type == VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU;
-    info->link = same_memory ? SP_LINK_SHARED : SP_LINK_MAPPED;
+    info->link = same_memory ? SP_LINK_SHARED : SP_LINK_MIRRORED;
     info->memory_bytes = same_memory ? 0 : adapter->local_bytes;
 }
 

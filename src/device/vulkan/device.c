@@ -35,22 +35,50 @@ static void choose_limits(spi_vk *vk) {
     /* A software driver turns barriers into switches between stacks: there each invocation sums a whole row. */
     limits->slices = vk->info.is_software ? 1 : SLICES_HARDWARE;
     limits->slices = test_limits.slices ? test_limits.slices : limits->slices;
+    limits->kernels = test_limits.kernels    ? test_limits.kernels
+                      : vk->info.is_software ? SPI_VK_KERNELS_PLAIN
+                                             : SPI_VK_KERNELS_FAST;
+    limits->kernels = vk->adapter.subgroup ? limits->kernels : SPI_VK_KERNELS_PLAIN;
+    limits->ranges = test_limits.ranges;
+    bool fast = limits->kernels == SPI_VK_KERNELS_FAST, forced = test_limits.kernels == SPI_VK_KERNELS_FAST;
+    limits->bytes = fast && vk->adapter.int_dot && (vk->adapter.int_dot_fast || forced) && !test_limits.no_bytes;
+    limits->cooperative = fast && vk->adapter.cooperative && !test_limits.no_cooperative;
     /* On a discrete card memory that is local and visible, too, is a window of some size, or slow to fill: leave it. */
     limits->unmapped = vk->info.link != SP_LINK_SHARED || test_limits.unmapped;
 }
 
 static sp_status create_device(spi_vk *vk, sp_error *error) {
     float priority = 1;
-    const char *extension = VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME;
+    const char *extensions[3] = {VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME};
+    uint32_t count = 1;
+    VkPhysicalDeviceVulkan12Features common = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
+    VkPhysicalDeviceShaderIntegerDotProductFeatures dot = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_INTEGER_DOT_PRODUCT_FEATURES,
+        .shaderIntegerDotProduct = VK_TRUE};
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR, .cooperativeMatrix = VK_TRUE};
+    void *next = NULL;
+    if (vk->adapter.int_dot) {
+        extensions[count++] = VK_KHR_SHADER_INTEGER_DOT_PRODUCT_EXTENSION_NAME;
+        next = &dot;
+    }
+    if (vk->adapter.cooperative) {
+        extensions[count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
+        common.shaderFloat16 = common.vulkanMemoryModel = VK_TRUE;
+        matrix.pNext = next;
+        common.pNext = &matrix;
+        next = &common;
+    }
     VkDeviceQueueCreateInfo queue = {.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
                                      .queueFamilyIndex = vk->adapter.queue_family,
                                      .queueCount = 1,
                                      .pQueuePriorities = &priority};
     VkDeviceCreateInfo create = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                                 .pNext = next,
                                  .queueCreateInfoCount = 1,
                                  .pQueueCreateInfos = &queue,
-                                 .enabledExtensionCount = 1,
-                                 .ppEnabledExtensionNames = &extension};
+                                 .enabledExtensionCount = count,
+                                 .ppEnabledExtensionNames = extensions};
     VkResult result = vk->call->CreateDevice(vk->adapter.handle, &create, NULL, &vk->device);
     if (result) {
         vk->device = VK_NULL_HANDLE;
@@ -161,6 +189,7 @@ static void get_rules(void *context, spi_link_rules *rules) {
 static void get_counters(void *context, sp_device_counters *counters) {
     const spi_vk *vk = context;
     counters->runs += vk->runs;
+    counters->copied_bytes += vk->copied_bytes;
 }
 
 const spi_backend spi_backend_vulkan = {
@@ -173,6 +202,7 @@ const spi_backend spi_backend_vulkan = {
     .link = spi_vk_link_region,
     .extend = spi_vk_link_extend,
     .unlink = spi_vk_link_remove,
+    .host_wrote = spi_vk_mirror_host_wrote,
     .load = spi_vk_load,
     .unload = spi_vk_unload,
     .prepare = spi_vk_prepare,

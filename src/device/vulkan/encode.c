@@ -72,7 +72,7 @@ void spi_vk_sets_destroy(spi_vk *vk, spi_vk_sets *sets) {
 /* Mesa's software driver takes what is refused, or worse not refused, elsewhere. */
 static sp_status check(const spi_vk *vk, const spi_vk_dispatch *dispatch, sp_error *error) {
     if (!dispatch->groups_x || !dispatch->groups_y || dispatch->groups_x > vk->limits.groups_x_max ||
-        dispatch->groups_y > vk->limits.groups_y_max) {
+        dispatch->groups_y > vk->limits.groups_y_max || dispatch->groups_z > SPI_VK_RANGES_MAX) {
         return spi_fail(error, SP_UNSUPPORTED, "vulkan: %u x %u work groups are not what this device takes (%u x %u)",
                         dispatch->groups_x, dispatch->groups_y, vk->limits.groups_x_max, vk->limits.groups_y_max);
     }
@@ -93,8 +93,9 @@ static sp_status check(const spi_vk *vk, const spi_vk_dispatch *dispatch, sp_err
 sp_status spi_vk_encode(spi_vk *vk, VkCommandBuffer commands, spi_vk_sets *sets, const spi_vk_dispatch *dispatch,
                         sp_error *error) {
     VkDescriptorSet set;
+    VkPipeline pipeline;
     sp_status status = check(vk, dispatch, error);
-    status = status ? status : spi_vk_pipeline_need(vk, dispatch->shader, error);
+    status = status ? status : spi_vk_pipeline_need(vk, dispatch->shader, dispatch->variant, &pipeline, error);
     status = status ? status : next_set(vk, sets, &set, error);
     if (status) {
         return status;
@@ -116,11 +117,12 @@ sp_status spi_vk_encode(spi_vk *vk, VkCommandBuffer commands, spi_vk_sets *sets,
         }
     }
     vk->call->UpdateDescriptorSets(vk->device, count, writes, 0, NULL);
-    vk->call->CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, vk->pipelines[dispatch->shader]);
+    vk->call->CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline);
     vk->call->CmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, vk->layout, 0, 1, &set, 0, NULL);
     vk->call->CmdPushConstants(commands, vk->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, sizeof dispatch->push,
                                dispatch->push);
-    vk->call->CmdDispatch(commands, dispatch->groups_x, dispatch->groups_y, 1);
+    vk->call->CmdDispatch(commands, dispatch->groups_x, dispatch->groups_y,
+                          dispatch->groups_z ? dispatch->groups_z : 1);
     return SP_OK;
 }
 

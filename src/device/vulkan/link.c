@@ -28,6 +28,7 @@ static uint64_t choose_chunk(const spi_vk *vk, uint64_t bytes) {
 
 static void drop(spi_vk *vk, spi_vk_link *link) {
     vk->generation++;
+    spi_vk_mirror_drop(vk, link);
     for (uint32_t i = 0; i < link->chunk_count; i++) {
         spi_vk_buffer_destroy(vk, &link->chunks[i]);
     }
@@ -97,6 +98,7 @@ sp_status spi_vk_link_extend(void *context, spi_link *base, sp_error *error) {
 void spi_vk_link_remove(void *context, spi_link *base) {
     spi_vk_link *link = (spi_vk_link *)base;
     drop(context, link);
+    spi_free(link->written.ranges);
     spi_free(link);
 }
 
@@ -113,6 +115,7 @@ bool spi_vk_link_window(const spi_vk *vk, const spi_link *base, uint64_t offset,
     uint64_t range = chunk->bytes - start;
     range = range < vk->limits.window_bytes_max ? range : vk->limits.window_bytes_max;
     window->binding = (spi_vk_binding){chunk->handle, start, range};
+    window->mirror = link->mirrors ? link->mirrors[offset / link->chunk_bytes].handle : VK_NULL_HANDLE;
     window->first_byte = chunk_first + start;
     if (inside - start < range) {
         *bytes_held = range - (inside - start);

@@ -9,6 +9,31 @@
 #define VK_NO_PROTOTYPES
 #include <vulkan/vulkan.h>
 
+/* Newer than Debian 12's headers. */
+#ifndef VK_KHR_cooperative_matrix
+#define VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME                          "VK_KHR_cooperative_matrix"
+#define VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR ((VkStructureType)1000506000)
+#define VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR               ((VkStructureType)1000506001)
+#define VK_COMPONENT_TYPE_FLOAT16_KHR                                     0
+#define VK_COMPONENT_TYPE_FLOAT32_KHR                                     1
+#define VK_SCOPE_SUBGROUP_KHR                                             3
+typedef struct VkPhysicalDeviceCooperativeMatrixFeaturesKHR {
+    VkStructureType sType;
+    void *pNext;
+    VkBool32 cooperativeMatrix, cooperativeMatrixRobustBufferAccess;
+} VkPhysicalDeviceCooperativeMatrixFeaturesKHR;
+typedef struct VkCooperativeMatrixPropertiesKHR {
+    VkStructureType sType;
+    void *pNext;
+    uint32_t MSize, NSize, KSize;
+    int32_t AType, BType, CType, ResultType;
+    VkBool32 saturatingAccumulation;
+    int32_t scope;
+} VkCooperativeMatrixPropertiesKHR;
+typedef VkResult(VKAPI_PTR *PFN_vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR)(VkPhysicalDevice, uint32_t *,
+                                                                                   VkCooperativeMatrixPropertiesKHR *);
+#endif
+
 #include "samepage/device.h"
 
 /* vk->CreateBuffer(...) and so on; the device's entries are NULL until spi_vk_load_device. */
@@ -40,9 +65,15 @@ typedef struct spi_vk_adapter {
     VkPhysicalDeviceType type;
     VkDriverId driver;
     VkPhysicalDeviceLimits limits;
+    uint32_t vendor, product;
+    uint8_t cache_id[VK_UUID_SIZE]; /* of what a cache of pipelines is good for */
     uint64_t allocation_bytes_max;
     uint64_t import_align_bytes;
     uint64_t local_bytes; /* of the largest device-local heap */
+    uint32_t subgroup;    /* invocations; 0: none with the operations that the fast kernels need */
+    bool int_dot;         /* products of four signed bytes, ... */
+    bool int_dot_fast;    /* ... and the hardware has them */
+    bool cooperative;     /* matrices of 16 x 16, f16 to f32, by subgroups of 32 */
     char description[160];
     const char *refusal; /* NULL: usable; else why not, a constant */
 } spi_vk_adapter;

@@ -56,11 +56,12 @@ static sp_status give_memory(spi_vk *vk, spi_vk_place place, const char *what, s
     VkMemoryRequirements needs;
     vk->call->GetBufferMemoryRequirements(vk->device, buffer->handle, &needs);
     const VkMemoryPropertyFlags host = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
-    bool mapped = place == SPI_VK_STAGING || !vk->limits.unmapped;
-    uint32_t type = place == SPI_VK_STAGING
-                        ? find_type(vk, needs.memoryTypeBits, host, VK_MEMORY_PROPERTY_HOST_CACHED_BIT)
-                        : find_type(vk, needs.memoryTypeBits, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
-                                    mapped ? host : VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
+    bool mapped = place != SPI_VK_LOCAL || !vk->limits.unmapped;
+    uint32_t type = place == SPI_VK_LOCAL ? find_type(vk, needs.memoryTypeBits, VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT,
+                                                      mapped ? host : VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT)
+                                          : find_type(vk, needs.memoryTypeBits, host,
+                                                      place == SPI_VK_STAGING ? VK_MEMORY_PROPERTY_HOST_CACHED_BIT
+                                                                              : VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT);
     if (type == NO_TYPE) {
         return spi_fail(error, SP_UNSUPPORTED, "vulkan: %s: the driver has no memory of a kind that fits", what);
     }

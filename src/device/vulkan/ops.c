@@ -1,48 +1,26 @@
-/* device/vulkan/ops.c - the dispatches of each op. What the push words mean stands in shaders/NAME.comp. */
+/* device/vulkan/ops.c - the dispatches of each op. What the push words mean stands in shaders/NAME.comp; products are in
+ * products.c. */
 #include "base/error.h"
 #include "device/vulkan/vulkan.h"
 
-#define LANES 64u /* of a work group in all kernels but matmul's */
-
-#define MATMUL_ACCUMULATE 1u
-#define MATMUL_BIAS       2u
-#define MATMUL_HEAD       4u
+#define LANES        64u /* of a work group in most plain kernels */
+#define TILE_QUERIES 64u /* of attention_tile */
 
 static uint32_t groups(uint64_t count, uint32_t size) {
     uint64_t result = (count + size - 1) / size;
     return result < UINT32_MAX ? (uint32_t)result : UINT32_MAX; /* encode refuses it */
 }
 
-static uint32_t rows_at_once(uint32_t rows) {
-    return rows == 1 ? 1 : rows <= 4 ? 4 : 8;
-}
-
 static uint32_t heads_at_once(uint32_t heads_per_kv) {
     return heads_per_kv == 1 ? 1 : 4;
 }
 
-spi_vk_shader spi_vk_op_shader(const spi_program *program, const spi_op *op, uint32_t rows) {
-    static const spi_vk_shader others[SPI_OP_KIND_COUNT] = {
-        [SPI_OP_NORM] = SPI_VK_norm, [SPI_OP_ROPE] = SPI_VK_rope, [SPI_OP_KV_STORE] = SPI_VK_kv_store,
-        [SPI_OP_GATE] = SPI_VK_gate, [SPI_OP_ADD] = SPI_VK_add,   [SPI_OP_GATHER] = SPI_VK_gather};
-    switch (op->kind) {
-    case SPI_OP_EMBED: return (spi_vk_shader)(SPI_VK_embed_f32 + (int)program->store->tensors[op->weight].packing.type);
-    case SPI_OP_MATMUL:
-    case SPI_OP_HEAD: {
-        uint32_t at_once = rows_at_once(rows);
-        spi_vk_shader family = at_once == 1   ? SPI_VK_matmul_1_f32
-                               : at_once == 4 ? SPI_VK_matmul_4_f32
-                                              : SPI_VK_matmul_8_f32;
-        return (spi_vk_shader)(family + (int)program->store->tensors[op->weight].packing.type);
+sp_status spi_vk_dispatch_record(const spi_vk_recorder *r, const spi_vk_dispatch *dispatch) {
+    if (r->dry) {
+        VkPipeline pipeline;
+        return spi_vk_pipeline_need(r->vk, dispatch->shader, dispatch->variant, &pipeline, r->error);
     }
-    case SPI_OP_ATTENTION:
-        return heads_at_once(op->heads / program->tape->kv.kv_heads) == 1 ? SPI_VK_attention_1 : SPI_VK_attention_4;
-    default: return others[op->kind];
-    }
-}
-
-static sp_status encode(const spi_vk_recorder *r, const spi_vk_dispatch *dispatch) {
-    return spi_vk_encode(r->vk, r->program->commands, &r->program->sets, dispatch, r->error);
+    return spi_vk_encode(r->vk, r->commands, r->sets, dispatch, r->error);
 }
 
 static spi_vk_binding scratch(const spi_vk_recorder *r, uint32_t buffer) {
@@ -66,7 +44,7 @@ static sp_status record_embed(const spi_vk_recorder *r, const spi_op *op) {
     sp_status status = SP_OK;
     for (uint32_t i = 0; i < tensor->piece_count && !status; i++) {
         const spi_vk_piece *piece = &tensor->pieces[i];
-        spi_vk_dispatch dispatch = {.shader = spi_vk_op_shader(r->program, op, r->rows),
+        spi_vk_dispatch dispatch = {.shader = (spi_vk_shader)(SPI_VK_embed_f32 + (int)tensor->packing.type),
                                     .groups_x = groups(tensor->packing.units, LANES),
                                     .groups_y = r->rows,
                                     .push = {piece->row_first, piece->row_count, tensor->packing.units,
@@ -77,7 +55,7 @@ static sp_status record_embed(const spi_vk_recorder *r, const spi_op *op) {
                                                  [2] = piece->units,
                                                  [3] = piece->scales,
                                                  [6] = scratch(r, op->dst)}};
-        status = encode(r, &dispatch);
+        status = spi_vk_dispatch_record(r, &dispatch);
     }
     return status;
 }
@@ -89,61 +67,19 @@ static sp_status record_norm(const spi_vk_recorder *r, const spi_op *op) {
         .groups_y = r->rows,
         .push = {stride(r, op->src), op->group, spi_vk_float_word(op->eps)},
         .bindings = {[4] = scratch(r, op->src), [5] = vector(r, op->weight), [6] = scratch(r, op->dst)}};
-    return encode(r, &dispatch);
-}
-
-/* All pieces of a product for the rows first .. first + count of src. */
-static sp_status record_product(const spi_vk_recorder *r, const spi_op *op, uint32_t first, uint32_t count,
-                                const spi_vk_binding *to, uint32_t to_stride, uint32_t flags) {
-    const spi_vk_tensor *tensor = &r->program->store->tensors[op->weight];
-    spi_vk_binding parameters = spi_vk_bind(&r->program->parameters);
-    sp_status status = SP_OK;
-    for (uint32_t i = 0; i < tensor->piece_count && !status; i++) {
-        const spi_vk_piece *piece = &tensor->pieces[i];
-        spi_vk_dispatch dispatch = {.shader = spi_vk_op_shader(r->program, op, count),
-                                    .groups_x = groups(piece->row_count, SPI_VK_TILE_ROWS),
-                                    .groups_y = groups(count, rows_at_once(count)),
-                                    .push = {piece->row_first, piece->row_count, tensor->packing.steps,
-                                             tensor->packing.tile_rows, stride(r, op->src) / 4, to_stride, first,
-                                             first + count, flags, r->program->outs_word, spi_vk_float_word(op->scale),
-                                             spi_vk_float_word(op->softcap), tensor->packing.step_words,
-                                             tensor->packing.affine},
-                                    .bindings = {[1] = parameters,
-                                                 [2] = piece->units,
-                                                 [3] = piece->scales,
-                                                 [4] = scratch(r, op->src),
-                                                 [5] = op->bias == SPI_NONE ? parameters : vector(r, op->bias),
-                                                 [6] = *to}};
-        status = encode(r, &dispatch);
-    }
-    return status;
-}
-
-static sp_status record_matmul(const spi_vk_recorder *r, const spi_op *op) {
-    spi_vk_binding to = scratch(r, op->dst);
-    uint32_t flags = (op->accumulate ? MATMUL_ACCUMULATE : 0) | (op->bias == SPI_NONE ? 0 : MATMUL_BIAS);
-    return record_product(r, op, 0, r->rows, &to, stride(r, op->dst), flags);
-}
-
-static sp_status record_head(const spi_vk_recorder *r, const spi_op *op) {
-    uint32_t flags = MATMUL_HEAD | (op->bias == SPI_NONE ? 0 : MATMUL_BIAS);
-    sp_status status = SP_OK;
-    for (size_t i = 0; i < r->plan->out_span_count && !status; i++) {
-        const spi_vk_span *span = &r->plan->outs[i];
-        status = record_product(r, op, span->first, span->count, &span->binding, 0, flags);
-    }
-    return status;
+    return spi_vk_dispatch_record(r, &dispatch);
 }
 
 static sp_status record_rope(const spi_vk_recorder *r, const spi_op *op) {
-    const spi_vk_rotation *rotation = &r->program->rotations[r->program->op_rotations[op - r->program->tape->ops]];
+    const spi_rotations *rotations = &r->program->rotations;
+    const spi_rotation *rotation = &rotations->items[rotations->of_op[op - r->program->tape->ops]];
     spi_vk_dispatch dispatch = {.shader = SPI_VK_rope,
                                 .groups_x = groups((uint64_t)op->heads * rotation->pairs, LANES),
                                 .groups_y = r->rows,
                                 .push = {stride(r, op->dst), op->heads, width(r, op->dst) / op->heads, rotation->pairs,
-                                         op->rope_pairs == SPI_ROPE_HALVES, rotation->word},
+                                         op->rope_pairs == SPI_ROPE_HALVES, (uint32_t)rotation->place},
                                 .bindings = {[1] = spi_vk_bind(&r->program->parameters), [6] = scratch(r, op->dst)}};
-    return encode(r, &dispatch);
+    return spi_vk_dispatch_record(r, &dispatch);
 }
 
 static uint32_t layer_word(const spi_vk_recorder *r, uint32_t layer) {
@@ -156,31 +92,84 @@ static sp_status record_kv_store(const spi_vk_recorder *r, const spi_op *op) {
     for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
         const spi_vk_span *span = &r->plan->kv[i];
         spi_vk_dispatch dispatch = {
-            .shader = SPI_VK_kv_store,
+            .shader = span->host ? SPI_VK_kv_store_mirrored : SPI_VK_kv_store,
             .groups_x = groups((uint64_t)kv->kv_heads * kv->head_dim, LANES), /* pairs of k, and of v */
             .groups_y = span->count,
             .push = {span->first, stride(r, op->src), kv->kv_heads, kv->head_dim, r->program->rows_word,
                      (uint32_t)(kv->block_bytes / sizeof(uint32_t)), layer_word(r, op->layer), span->block_first,
                      span->block_end, span->base_word},
-            .bindings = {[1] = spi_vk_bind(&r->program->parameters),
-                         [2] = span->binding,
-                         [4] = scratch(r, op->src),
-                         [5] = scratch(r, op->src1)}};
-        status = encode(r, &dispatch);
+            .bindings = {
+                [1] = spi_vk_bind(&r->program->parameters),
+                [2] = span->binding,
+                [3] = {span->host ? span->host : span->binding.buffer, span->binding.offset, span->binding.range},
+                [4] = scratch(r, op->src),
+                [5] = scratch(r, op->src1)}};
+        status = spi_vk_dispatch_record(r, &dispatch);
     }
     return status;
 }
 
-static sp_status record_attention(const spi_vk_recorder *r, const spi_op *op) {
+/* Tiles of rows, where there are kernels for the heads. */
+uint32_t spi_vk_tile_rows(const spi_vk *vk, const spi_tape *tape) {
+    uint32_t heads = 0;
+    for (uint32_t i = 0; i < tape->op_count; i++) {
+        if (tape->ops[i].kind == SPI_OP_ATTENTION) {
+            heads = !heads || heads == tape->ops[i].heads ? tape->ops[i].heads : UINT32_MAX;
+        }
+    }
+    bool fits = tape->kv.head_dim == 64 || tape->kv.head_dim == 128;
+    if (!spi_vk_is_fast(vk) || !heads || heads == UINT32_MAX || !fits) {
+        return 0;
+    }
+    uint32_t share = heads / tape->kv.kv_heads;
+    return TILE_QUERIES / (share == 1 ? 1 : share <= 4 ? 4 : 8);
+}
+
+static spi_vk_shader tile_shader(const spi_vk_recorder *r, uint32_t at_once) {
+    static const spi_vk_shader shaders[2][2][3] = {
+        {{SPI_VK_attention_tile_64_1, SPI_VK_attention_tile_64_4, SPI_VK_attention_tile_64_8},
+         {SPI_VK_attention_tile_128_1, SPI_VK_attention_tile_128_4, SPI_VK_attention_tile_128_8}},
+        {{SPI_VK_attention_tile_c64_1, SPI_VK_attention_tile_c64_4, SPI_VK_attention_tile_c64_8},
+         {SPI_VK_attention_tile_c128_1, SPI_VK_attention_tile_c128_4, SPI_VK_attention_tile_c128_8}}};
+    return shaders[r->vk->limits.cooperative][r->program->tape->kv.head_dim == 128][at_once == 1   ? 0
+                                                                                    : at_once == 4 ? 1
+                                                                                                   : 2];
+}
+
+static sp_status record_tiles(const spi_vk_recorder *r, const spi_op *op, const spi_vk_span *span) {
+    const spi_kv_shape *kv = &r->program->tape->kv;
+    uint32_t at_once = TILE_QUERIES / r->program->tile_rows;
+    spi_vk_dispatch dispatch = {.shader = tile_shader(r, at_once),
+                                .groups_x = kv->kv_heads * groups(op->heads / kv->kv_heads, at_once),
+                                .groups_y = span->tile_count,
+                                .push = {span->tile_first, span->tile_count, r->program->tiles_word, stride(r, op->src),
+                                         op->heads, kv->kv_heads, r->program->rows_word,
+                                         (uint32_t)(kv->block_bytes / sizeof(uint32_t)), layer_word(r, op->layer),
+                                         op->window, spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap)},
+                                .bindings = {[1] = spi_vk_bind(&r->program->parameters),
+                                             [2] = span->binding,
+                                             [4] = scratch(r, op->src),
+                                             [6] = scratch(r, op->dst)}};
+    return spi_vk_dispatch_record(r, &dispatch);
+}
+
+static sp_status record_attention(spi_vk_recorder *r, const spi_op *op) {
     const spi_kv_shape *kv = &r->program->tape->kv;
     uint32_t share = op->heads / kv->kv_heads;
     sp_status status = SP_OK;
     for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
         const spi_vk_span *span = &r->plan->kv[i];
-        if (!(span->flags & SPI_VK_SPAN_FIRST)) {
-            spi_vk_encode_barrier(r->vk, r->program->commands); /* it goes on from the state of the span before */
+        if (r->program->tile_rows && span->tile_count && r->plan->row_count > 1) {
+            status = record_tiles(r, op, span);
+            continue;
         }
-        spi_vk_dispatch dispatch = {.shader = spi_vk_op_shader(r->program, op, r->rows),
+        if (!(span->flags & SPI_VK_SPAN_FIRST)) {
+            spi_vk_order(r,
+                         (spi_vk_access){SPI_VK_STATE_BIT,
+                                         SPI_VK_STATE_BIT |
+                                             spi_vk_bit(op->dst)}); /* it goes on from the state of the span before */
+        }
+        spi_vk_dispatch dispatch = {.shader = heads_at_once(share) == 1 ? SPI_VK_attention_1 : SPI_VK_attention_4,
                                     .groups_x = kv->kv_heads * groups(share, heads_at_once(share)),
                                     .groups_y = span->count,
                                     .push = {span->first, stride(r, op->src), op->heads, kv->kv_heads, kv->head_dim,
@@ -193,7 +182,7 @@ static sp_status record_attention(const spi_vk_recorder *r, const spi_op *op) {
                                                  [4] = scratch(r, op->src),
                                                  [5] = spi_vk_bind(&r->program->state),
                                                  [6] = scratch(r, op->dst)}};
-        status = encode(r, &dispatch);
+        status = spi_vk_dispatch_record(r, &dispatch);
     }
     return status;
 }
@@ -205,7 +194,7 @@ static sp_status record_gate(const spi_vk_recorder *r, const spi_op *op) {
         .groups_y = r->rows,
         .push = {stride(r, op->dst), width(r, op->dst), op->act == SPI_ACT_GELU_TANH},
         .bindings = {[4] = scratch(r, op->src), [5] = scratch(r, op->src1), [6] = scratch(r, op->dst)}};
-    return encode(r, &dispatch);
+    return spi_vk_dispatch_record(r, &dispatch);
 }
 
 static sp_status record_add(const spi_vk_recorder *r, const spi_op *op) {
@@ -214,7 +203,7 @@ static sp_status record_add(const spi_vk_recorder *r, const spi_op *op) {
                                 .groups_y = r->rows,
                                 .push = {stride(r, op->dst), width(r, op->dst), spi_vk_float_word(op->scale)},
                                 .bindings = {[4] = scratch(r, op->src), [6] = scratch(r, op->dst)}};
-    return encode(r, &dispatch);
+    return spi_vk_dispatch_record(r, &dispatch);
 }
 
 static sp_status record_gather(spi_vk_recorder *r, const spi_op *op) {
@@ -225,7 +214,26 @@ static sp_status record_gather(spi_vk_recorder *r, const spi_op *op) {
         .groups_y = r->rows,
         .push = {stride(r, op->dst), width(r, op->dst), r->program->outs_word},
         .bindings = {[1] = spi_vk_bind(&r->program->parameters), [4] = scratch(r, op->src), [6] = scratch(r, op->dst)}};
-    return encode(r, &dispatch);
+    return spi_vk_dispatch_record(r, &dispatch);
+}
+
+spi_vk_access spi_vk_op_access(const spi_op *op) {
+    spi_vk_access found = {.reads = spi_vk_bit(op->src), .writes = spi_vk_bit(op->dst)};
+    switch (op->kind) {
+    case SPI_OP_EMBED: found.reads = 0; break;
+    case SPI_OP_ROPE:
+    case SPI_OP_ADD: found.reads = spi_vk_bit(op->src) | spi_vk_bit(op->dst); break;
+    case SPI_OP_MATMUL: found.reads |= op->accumulate ? spi_vk_bit(op->dst) : 0; break;
+    case SPI_OP_KV_STORE: found = (spi_vk_access){spi_vk_bit(op->src) | spi_vk_bit(op->src1), SPI_VK_KV_BIT}; break;
+    case SPI_OP_ATTENTION:
+        found.reads |= SPI_VK_KV_BIT;
+        found.writes |= SPI_VK_STATE_BIT;
+        break;
+    case SPI_OP_GATE: found.reads |= spi_vk_bit(op->src1); break;
+    case SPI_OP_HEAD: found.writes = SPI_VK_LOGITS_BIT; break;
+    default: break;
+    }
+    return found;
 }
 
 sp_status spi_vk_op_record(spi_vk_recorder *recorder, uint32_t op_index) {
@@ -233,14 +241,14 @@ sp_status spi_vk_op_record(spi_vk_recorder *recorder, uint32_t op_index) {
     switch (op->kind) {
     case SPI_OP_EMBED: return record_embed(recorder, op);
     case SPI_OP_NORM: return record_norm(recorder, op);
-    case SPI_OP_MATMUL: return record_matmul(recorder, op);
+    case SPI_OP_MATMUL:
+    case SPI_OP_HEAD: return spi_vk_products_record(recorder, &(spi_vk_product_ops){.op = op});
     case SPI_OP_ROPE: return record_rope(recorder, op);
     case SPI_OP_KV_STORE: return record_kv_store(recorder, op);
     case SPI_OP_ATTENTION: return record_attention(recorder, op);
     case SPI_OP_GATE: return record_gate(recorder, op);
     case SPI_OP_ADD: return record_add(recorder, op);
     case SPI_OP_GATHER: return record_gather(recorder, op);
-    case SPI_OP_HEAD: return record_head(recorder, op);
     case SPI_OP_KIND_COUNT: break;
     }
     return spi_fail(recorder->error, SP_UNSUPPORTED, "vulkan has no op %s", spi_op_name(op->kind));

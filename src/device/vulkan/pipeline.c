@@ -12,11 +12,62 @@ static const uint32_t words_rope[] = {
 static const uint32_t words_kv_store[] = {
 #include "kv_store.spv.h"
 };
+static const uint32_t words_kv_store_mirrored[] = {
+#include "kv_store_mirrored.spv.h"
+};
 static const uint32_t words_attention_1[] = {
 #include "attention_1.spv.h"
 };
 static const uint32_t words_attention_4[] = {
 #include "attention_4.spv.h"
+};
+static const uint32_t words_attention_decode_1[] = {
+#include "attention_decode_1.spv.h"
+};
+static const uint32_t words_attention_decode_4[] = {
+#include "attention_decode_4.spv.h"
+};
+static const uint32_t words_attention_decode_8[] = {
+#include "attention_decode_8.spv.h"
+};
+static const uint32_t words_attention_merge[] = {
+#include "attention_merge.spv.h"
+};
+static const uint32_t words_attention_tile_64_1[] = {
+#include "attention_tile_64_1.spv.h"
+};
+static const uint32_t words_attention_tile_64_4[] = {
+#include "attention_tile_64_4.spv.h"
+};
+static const uint32_t words_attention_tile_64_8[] = {
+#include "attention_tile_64_8.spv.h"
+};
+static const uint32_t words_attention_tile_128_1[] = {
+#include "attention_tile_128_1.spv.h"
+};
+static const uint32_t words_attention_tile_128_4[] = {
+#include "attention_tile_128_4.spv.h"
+};
+static const uint32_t words_attention_tile_128_8[] = {
+#include "attention_tile_128_8.spv.h"
+};
+static const uint32_t words_attention_tile_c64_1[] = {
+#include "attention_tile_c64_1.spv.h"
+};
+static const uint32_t words_attention_tile_c64_4[] = {
+#include "attention_tile_c64_4.spv.h"
+};
+static const uint32_t words_attention_tile_c64_8[] = {
+#include "attention_tile_c64_8.spv.h"
+};
+static const uint32_t words_attention_tile_c128_1[] = {
+#include "attention_tile_c128_1.spv.h"
+};
+static const uint32_t words_attention_tile_c128_4[] = {
+#include "attention_tile_c128_4.spv.h"
+};
+static const uint32_t words_attention_tile_c128_8[] = {
+#include "attention_tile_c128_8.spv.h"
 };
 static const uint32_t words_gate[] = {
 #include "gate.spv.h"
@@ -34,6 +85,13 @@ static const uint32_t words_product_f16[] = {
 #include "product_f16.spv.h"
 };
 
+static const uint32_t words_halves[] = {
+#include "halves.spv.h"
+};
+static const uint32_t words_read[] = {
+#include "read.spv.h"
+};
+
 typedef struct shader_words {
     const char *name;
     const uint32_t *words;
@@ -49,6 +107,9 @@ static const shader_words shaders[SPI_VK_SHADER_COUNT] = {
 /* A family's kernel for a type is its first one's number plus the type's. */
 _Static_assert(SPI_VK_matmul_1_iq4_xs - SPI_VK_matmul_1_f32 == (int)SPI_VK_IQ4_XS &&
                    SPI_VK_matmul_8_q2_k - SPI_VK_matmul_8_f32 == (int)SPI_VK_Q2_K &&
+                   SPI_VK_gemv_gated_iq4_xs - SPI_VK_gemv_gated_f32 == (int)SPI_VK_IQ4_XS &&
+                   SPI_VK_gemvq_gated_q6_k - SPI_VK_gemvq_gated_f32 == (int)SPI_VK_Q6_K &&
+                   SPI_VK_matrix_c128_iq4_xs - SPI_VK_matrix_c128_f32 == (int)SPI_VK_IQ4_XS &&
                    SPI_VK_embed_mxfp4 - SPI_VK_embed_f32 == (int)SPI_VK_MXFP4 &&
                    SPI_VK_embed_q4_1 - SPI_VK_embed_f32 == (int)SPI_VK_Q4_1 &&
                    SPI_VK_matmul_4_affine8 - SPI_VK_matmul_4_f32 == (int)SPI_VK_AFFINE8,
@@ -82,24 +143,28 @@ sp_status spi_vk_layouts_create(spi_vk *vk, sp_error *error) {
                                          .pushConstantRangeCount = 1,
                                          .pPushConstantRanges = &push};
     VkResult result = vk->call->CreatePipelineLayout(vk->device, &create, NULL, &vk->layout);
-    VkPipelineCacheCreateInfo cache = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
-    result = result ? result : vk->call->CreatePipelineCache(vk->device, &cache, NULL, &vk->cache);
-    return result ? spi_vk_fail(error, result, "creating a pipeline layout") : SP_OK;
+    return result ? spi_vk_fail(error, result, "creating a pipeline layout") : spi_vk_cache_open(vk, error);
 }
 
 void spi_vk_layouts_destroy(spi_vk *vk) {
+    if (vk->cache) {
+        spi_vk_cache_save(vk);
+    }
     for (uint32_t i = 0; i < SPI_VK_SHADER_COUNT; i++) {
-        vk->call->DestroyPipeline(vk->device, vk->pipelines[i], NULL);
+        for (uint32_t k = 0; k < SPI_VK_VARIANTS; k++) {
+            vk->call->DestroyPipeline(vk->device, vk->pipelines[i][k], NULL);
+        }
     }
     vk->call->DestroyPipelineCache(vk->device, vk->cache, NULL);
     vk->call->DestroyPipelineLayout(vk->device, vk->layout, NULL);
     vk->call->DestroyDescriptorSetLayout(vk->device, vk->set_layout, NULL);
 }
 
-sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, sp_error *error) {
-    if (vk->pipelines[shader]) {
-        return SP_OK;
-    }
+/* The constants of all kernels: slices, subgroup, invocations of a gemv's group, whether a norm is fused to it. */
+#define CONSTANTS 4u
+
+static sp_status create(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant, VkPipeline *pipeline,
+                        sp_error *error) {
     const shader_words *words = &shaders[shader];
     VkShaderModuleCreateInfo module_info = {
         .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = words->bytes, .pCode = words->words};
@@ -109,10 +174,14 @@ sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, sp_error *error
         spi_vk_fail(error, result, words->name);
         return spi_fail_within(error, "loading a kernel");
     }
-    /* Constant 0 is the number of slices of a matmul; the other kernels have none. */
-    VkSpecializationMapEntry entry = {.size = sizeof vk->limits.slices};
+    uint32_t slices = variant.slices ? variant.slices : vk->limits.slices;
+    uint32_t values[CONSTANTS] = {slices, vk->adapter.subgroup, 8 * slices, variant.norm};
+    VkSpecializationMapEntry entries[CONSTANTS];
+    for (uint32_t i = 0; i < CONSTANTS; i++) {
+        entries[i] = (VkSpecializationMapEntry){i, i * (uint32_t)sizeof(uint32_t), sizeof(uint32_t)};
+    }
     VkSpecializationInfo special = {
-        .mapEntryCount = 1, .pMapEntries = &entry, .dataSize = sizeof vk->limits.slices, .pData = &vk->limits.slices};
+        .mapEntryCount = CONSTANTS, .pMapEntries = entries, .dataSize = sizeof values, .pData = values};
     VkComputePipelineCreateInfo create = {.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
                                           .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
                                                     .stage = VK_SHADER_STAGE_COMPUTE_BIT,
@@ -121,12 +190,22 @@ sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, sp_error *error
                                                     .pSpecializationInfo = &special},
                                           .layout = vk->layout,
                                           .basePipelineIndex = -1};
-    result = vk->call->CreateComputePipelines(vk->device, vk->cache, 1, &create, NULL, &vk->pipelines[shader]);
+    result = vk->call->CreateComputePipelines(vk->device, vk->cache, 1, &create, NULL, pipeline);
     vk->call->DestroyShaderModule(vk->device, module, NULL);
+    vk->cache_grew = true;
     if (result) {
-        vk->pipelines[shader] = VK_NULL_HANDLE;
+        *pipeline = VK_NULL_HANDLE;
         spi_vk_fail(error, result, words->name);
         return spi_fail_within(error, "compiling a kernel");
     }
     return SP_OK;
+}
+
+sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant, VkPipeline *pipeline,
+                               sp_error *error) {
+    uint32_t index = (variant.slices == 32 ? 6 : variant.slices == 16 ? 4 : variant.slices == 8 ? 2 : 0) + variant.norm;
+    VkPipeline *made = &vk->pipelines[shader][index];
+    sp_status status = *made ? SP_OK : create(vk, shader, variant, made, error);
+    *pipeline = *made;
+    return status;
 }

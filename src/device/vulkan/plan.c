@@ -45,6 +45,16 @@ static void write_rows(const planner *p, const spi_segment *segment, uint32_t ba
     }
 }
 
+/* The rows of a segment in tiles, for attention. */
+static void add_tiles(const planner *p, const spi_segment *segment) {
+    for (uint32_t at = 0; p->program->tile_rows && at < segment->row_count; at += p->program->tile_rows) {
+        uint32_t left = segment->row_count - at;
+        uint32_t *words = p->words + p->program->tiles_word + (size_t)p->plan->tile_count++ * SPI_VK_TILE_WORDS;
+        words[0] = segment->row_first + at;
+        words[1] = left < p->program->tile_rows ? left : p->program->tile_rows;
+    }
+}
+
 static sp_status add_kv(const planner *p, spi_vk_span span) {
     spi_vk_plan *plan = p->plan;
     if (!SPI_RESERVE(plan->kv, plan->kv_count, plan->kv_capacity)) {
@@ -52,6 +62,16 @@ static sp_status add_kv(const planner *p, spi_vk_span span) {
     }
     plan->kv[plan->kv_count++] = span;
     return SP_OK;
+}
+
+/* The window as kernels reach blocks. */
+static spi_vk_span kv_span(const spi_vk_window *window) {
+    spi_vk_span span = {.binding = window->binding};
+    if (window->mirror) {
+        span.binding.buffer = window->mirror;
+        span.host = window->binding.buffer;
+    }
+    return span;
 }
 
 /* A session that no window holds: spans of whole blocks. */
@@ -66,14 +86,13 @@ static sp_status plan_long(const planner *p, const spi_segment *segment) {
             return not_in_one_window(p, "a KV block", at);
         }
         uint32_t count = (uint32_t)(held / block_bytes);
-        spi_vk_span span = {.binding = window.binding,
-                            .first = segment->row_first,
-                            .count = segment->row_count,
-                            .block_first = block,
-                            .block_end = block + count,
-                            .base_word = (uint32_t)((at - window.first_byte) / sizeof(uint32_t)),
-                            .flags =
-                                (block ? 0 : SPI_VK_SPAN_FIRST) | (block + count >= needed ? SPI_VK_SPAN_LAST : 0)};
+        spi_vk_span span = kv_span(&window);
+        span.first = segment->row_first;
+        span.count = segment->row_count;
+        span.block_first = block;
+        span.block_end = block + count;
+        span.base_word = (uint32_t)((at - window.first_byte) / sizeof(uint32_t));
+        span.flags = (block ? 0 : SPI_VK_SPAN_FIRST) | (block + count >= needed ? SPI_VK_SPAN_LAST : 0);
         sp_status status = add_kv(p, span);
         if (status) {
             return status;
@@ -88,7 +107,7 @@ static sp_status plan_kv(const planner *p, uint32_t *index) {
     const spi_segment *first = &p->run->segments[*index];
     uint64_t block_bytes = p->program->tape->kv.block_bytes, held, low = first->kv_offset, high = low;
     spi_vk_window window = {0};
-    uint32_t end = *index, rows = 0;
+    uint32_t end = *index, rows = 0, tile_first = p->plan->tile_count;
     for (; end < p->run->segment_count; end++) {
         const spi_segment *segment = &p->run->segments[end];
         uint64_t segment_high = segment->kv_offset + block_count(segment) * block_bytes;
@@ -111,12 +130,16 @@ static sp_status plan_kv(const planner *p, uint32_t *index) {
     for (; *index < end; (*index)++) {
         const spi_segment *segment = &p->run->segments[*index];
         write_rows(p, segment, (uint32_t)((segment->kv_offset - window.first_byte) / sizeof(uint32_t)));
+        add_tiles(p, segment);
     }
-    return add_kv(p, (spi_vk_span){.binding = window.binding,
-                                   .first = first->row_first,
-                                   .count = rows,
-                                   .block_end = UINT32_MAX,
-                                   .flags = SPI_VK_SPAN_FIRST | SPI_VK_SPAN_LAST});
+    spi_vk_span span = kv_span(&window);
+    span.tile_first = tile_first;
+    span.tile_count = p->plan->tile_count - tile_first;
+    span.first = first->row_first;
+    span.count = rows;
+    span.block_end = UINT32_MAX;
+    span.flags = SPI_VK_SPAN_FIRST | SPI_VK_SPAN_LAST;
+    return add_kv(p, span);
 }
 
 static void find_outs(const planner *p) {
@@ -167,13 +190,53 @@ static sp_status plan_outs(const planner *p, uint32_t *index) {
     return SP_OK;
 }
 
+/* The mirrors of all blocks that the run reads or writes. */
+static sp_status cover(const planner *p) {
+    uint64_t block_bytes = p->program->tape->kv.block_bytes;
+    sp_status status = SP_OK;
+    for (uint32_t i = 0; i < p->run->segment_count && !status; i++) {
+        const spi_segment *segment = &p->run->segments[i];
+        uint64_t filled = (segment->position_first + SPI_BLOCK_TOKENS - 1) / SPI_BLOCK_TOKENS;
+        status =
+            spi_vk_mirror_cover(p->vk, segment->link, segment->kv_offset, segment->kv_offset + filled * block_bytes,
+                                segment->kv_offset + block_count(segment) * block_bytes, p->error);
+    }
+    return status;
+}
+
+uint32_t spi_vk_ranges(const spi_vk *vk, uint32_t rows, uint32_t blocks) {
+    if (vk->limits.ranges) {
+        return vk->limits.ranges;
+    }
+    uint32_t most = rows < SPI_VK_RANGES_MAX ? SPI_VK_RANGES_MAX / rows : 1, ranges = 1;
+    /* A group has teams for four blocks at a time, and two turns cost less than merging; steps of two keep recordings
+     * few. */
+    while (ranges < most && ranges * 8 < blocks) {
+        ranges *= 2;
+    }
+    return ranges;
+}
+
+static void choose_kernels(const planner *p) {
+    uint32_t blocks = 1;
+    p->plan->decode = 1;
+    for (uint32_t i = 0; i < p->run->segment_count; i++) {
+        const spi_segment *segment = &p->run->segments[i];
+        p->plan->decode &= segment->row_count == 1;
+        blocks = block_count(segment) > blocks ? block_count(segment) : blocks;
+    }
+    p->plan->ranges = p->plan->decode ? spi_vk_ranges(p->vk, p->run->row_count, blocks) : 1;
+}
+
 sp_status spi_vk_plan_run(spi_vk *vk, spi_program *program, const spi_run *run, sp_error *error) {
     planner p = {vk, program, run, &program->plan, program->parameters.mapped, error};
     p.plan->generation = vk->generation;
     p.plan->row_count = run->row_count;
     p.plan->out_count = run->out_count;
     p.plan->kv_count = p.plan->out_span_count = 0;
-    sp_status status = SP_OK;
+    p.plan->tile_count = 0;
+    choose_kernels(&p);
+    sp_status status = cover(&p);
     for (uint32_t i = 0; i < run->segment_count && !status;) {
         status = plan_kv(&p, &i);
     }
@@ -186,7 +249,7 @@ sp_status spi_vk_plan_run(spi_vk *vk, spi_program *program, const spi_run *run, 
 
 bool spi_vk_plan_equal(const spi_vk_plan *a, const spi_vk_plan *b) {
     return a->generation == b->generation && a->row_count == b->row_count && a->out_count == b->out_count &&
-           a->kv_count == b->kv_count && a->out_span_count == b->out_span_count &&
-           !memcmp(a->kv, b->kv, a->kv_count * sizeof *a->kv) &&
+           a->decode == b->decode && a->ranges == b->ranges && a->kv_count == b->kv_count &&
+           a->out_span_count == b->out_span_count && !memcmp(a->kv, b->kv, a->kv_count * sizeof *a->kv) &&
            (!a->out_span_count || !memcmp(a->outs, b->outs, a->out_span_count * sizeof *a->outs));
 }

@@ -50,54 +50,50 @@ static sp_status create_buffers(spi_vk *vk, spi_program *program, sp_error *erro
         status = create_scratch(vk, bytes, tape->buffers[i].name, SPI_VK_LOCAL, &program->buffers[i], error);
         status = status ? status : spi_vk_zero(vk, &program->buffers[i], 1, error);
     }
+    uint32_t widest = 1;
     for (uint32_t i = 0; i < tape->op_count; i++) {
-        if (tape->ops[i].kind == SPI_OP_ATTENTION && tape->ops[i].heads > heads) {
-            heads = tape->ops[i].heads;
-        }
+        const spi_op *op = &tape->ops[i];
+        heads = op->kind == SPI_OP_ATTENTION && op->heads > heads ? op->heads : heads;
+        bool product = op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD;
+        widest = product && tape->buffers[op->src].width > widest ? tape->buffers[op->src].width : widest;
     }
+    uint64_t halves_bytes = (uint64_t)tape->rows_max * spi_vk_stride(widest) * sizeof(uint16_t);
+    status = status ? status : create_scratch(vk, halves_bytes, "activations", SPI_VK_LOCAL, &program->halves, error);
+    status = status ? status
+                    : create_scratch(vk, (uint64_t)tape->rows_max * sizeof(float), "activations", SPI_VK_LOCAL,
+                                     &program->factors, error);
     /* For each row and head: maximum, sum, output. */
     uint64_t state_bytes = tape->rows_max * heads * (tape->kv.head_dim + 2u) * sizeof(float);
-    return status ? status : create_scratch(vk, state_bytes, "attention", SPI_VK_LOCAL, &program->state, error);
+    /* As many ranges as a run of so many rows may have; a test may ask for more. */
+    uint64_t ranges = vk->limits.ranges                    ? (uint64_t)vk->limits.ranges * tape->rows_max
+                      : tape->rows_max > SPI_VK_RANGES_MAX ? tape->rows_max
+                                                           : SPI_VK_RANGES_MAX;
+    uint64_t parts_bytes = ranges * heads * (tape->kv.head_dim + 2u) * sizeof(float);
+    status = status ? status : create_scratch(vk, state_bytes, "attention", SPI_VK_LOCAL, &program->state, error);
+    return status ? status : create_scratch(vk, parts_bytes, "attention", SPI_VK_LOCAL, &program->parts, error);
 }
 
 static sp_status create_parameters(spi_vk *vk, spi_program *program, sp_error *error) {
-    uint64_t words = (uint64_t)program->tape->rows_max * (SPI_VK_ROW_WORDS + SPI_VK_OUT_WORDS);
+    uint64_t words = (uint64_t)program->tape->rows_max * (SPI_VK_ROW_WORDS + SPI_VK_OUT_WORDS + SPI_VK_TILE_WORDS);
     if (words > UINT32_MAX) {
         return spi_fail(error, SP_UNSUPPORTED, "vulkan: runs of %u rows are too long", program->tape->rows_max);
     }
     program->rows_word = 0;
     program->outs_word = program->tape->rows_max * SPI_VK_ROW_WORDS;
-    sp_status status = spi_vk_rotations_create(program, (uint32_t)words, &words, error);
+    program->tiles_word = program->tape->rows_max * (SPI_VK_ROW_WORDS + SPI_VK_OUT_WORDS);
+    program->tile_rows = spi_vk_tile_rows(vk, program->tape);
+    sp_status status = spi_rotations_create(program->tape, program->store->sources, &program->rotations, error);
+    for (uint32_t i = 0; i < program->rotations.count; i++) {
+        program->rotations.items[i].place = words;
+        words += (uint64_t)program->tape->rows_max * program->rotations.items[i].pairs * 2;
+    }
+    if (!status && words > UINT32_MAX) {
+        return spi_fail(error, SP_UNSUPPORTED, "vulkan: runs of %u rows are more than its parameters can hold",
+                        program->tape->rows_max);
+    }
     return status ? status
-                  : create_scratch(vk, words * sizeof(uint32_t), "parameters", SPI_VK_STAGING, &program->parameters,
+                  : create_scratch(vk, words * sizeof(uint32_t), "parameters", SPI_VK_PARAMETERS, &program->parameters,
                                    error);
-}
-
-/* Kernels are compiled now, so that no run has to wait for a compiler. */
-static sp_status create_pipelines(spi_vk *vk, const spi_program *program, sp_error *error) {
-    static const uint32_t rows[] = {1, 4, 8};
-    sp_status status = SP_OK;
-    for (uint32_t i = 0; i < program->tape->op_count; i++) {
-        for (size_t k = 0; k < sizeof rows / sizeof rows[0] && !status; k++) {
-            if (!k || program->tape->rows_max > rows[k - 1]) {
-                status = spi_vk_pipeline_need(vk, spi_vk_op_shader(program, &program->tape->ops[i], rows[k]), error);
-            }
-        }
-    }
-    return status;
-}
-
-static sp_status create_commands(spi_vk *vk, spi_program *program, sp_error *error) {
-    VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-                                        .commandPool = vk->commands,
-                                        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-                                        .commandBufferCount = 1};
-    VkResult result = vk->call->AllocateCommandBuffers(vk->device, &info, &program->commands);
-    if (result) {
-        program->commands = VK_NULL_HANDLE;
-        return spi_vk_fail(error, result, "creating a command buffer");
-    }
-    return SP_OK;
 }
 
 sp_status spi_vk_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **out, sp_error *error) {
@@ -116,12 +112,12 @@ sp_status spi_vk_prepare(void *context, spi_store *store, const spi_tape *tape, 
     program->tape = tape;
     status = create_buffers(vk, program, error);
     status = status ? status : create_parameters(vk, program, error);
-    status = status ? status : create_pipelines(vk, program, error);
-    status = status ? status : create_commands(vk, program, error);
+    status = status ? status : spi_vk_record_dry(vk, program, error);
     if (status) {
         spi_vk_discard(vk, program);
         return status;
     }
+    spi_vk_cache_save(vk);
     *out = program;
     return SP_OK;
 }
@@ -138,13 +134,19 @@ void spi_vk_discard(void *context, spi_program *program) {
     }
     spi_vk_buffer_destroy(vk, &program->parameters);
     spi_vk_buffer_destroy(vk, &program->state);
-    if (program->commands) {
-        vk->call->FreeCommandBuffers(vk->device, vk->commands, 1, &program->commands);
+    spi_vk_buffer_destroy(vk, &program->parts);
+    spi_vk_buffer_destroy(vk, &program->halves);
+    spi_vk_buffer_destroy(vk, &program->factors);
+    for (uint32_t i = 0; i < SPI_VK_RECORDINGS; i++) {
+        spi_vk_recording *recording = &program->recordings[i];
+        if (recording->commands) {
+            vk->call->FreeCommandBuffers(vk->device, vk->commands, 1, &recording->commands);
+        }
+        spi_vk_sets_destroy(vk, &recording->sets);
+        free_plan(&recording->plan);
     }
-    spi_vk_sets_destroy(vk, &program->sets);
-    spi_vk_rotations_destroy(program);
+    spi_rotations_destroy(&program->rotations);
     free_plan(&program->plan);
-    free_plan(&program->recorded);
     spi_free(program->out_offsets);
     spi_free(program->out_links);
     spi_free(program->buffers);

@@ -1,98 +1,158 @@
-/* device/vulkan/record.c - a tape and a plan as a command buffer, with barriers only where an op needs one before it. */
+/* device/vulkan/record.c - a tape and a plan as a command buffer, with barriers only where a dispatch needs one before it;
+ * and runs, which submit one that was recorded before if there is one.
+ */
 #include "device/vulkan/vulkan.h"
 
-/* What ops read and write, a bit each: scratch buffers (the rare 62nd shares a bit with the first), KV, logits. */
-#define BUFFER_BITS 61u
-#define KV_BIT      ((uint64_t)1 << 61)
-#define LOGITS_BIT  ((uint64_t)1 << 62)
-#define STATE_BIT   ((uint64_t)1 << 63)
-
-typedef struct access {
-    uint64_t reads, writes;
-} access;
-
-static uint64_t bit(uint32_t buffer) {
-    return buffer == SPI_NONE ? 0 : (uint64_t)1 << buffer % BUFFER_BITS;
+bool spi_vk_is_fast(const spi_vk *vk) {
+    return vk->limits.kernels == SPI_VK_KERNELS_FAST;
 }
 
-static access find_access(const spi_op *op) {
-    access found = {.reads = bit(op->src), .writes = bit(op->dst)};
-    switch (op->kind) {
-    case SPI_OP_EMBED: found.reads = 0; break;
-    case SPI_OP_ROPE:
-    case SPI_OP_ADD: found.reads = bit(op->src) | bit(op->dst); break;
-    case SPI_OP_MATMUL: found.reads |= op->accumulate ? bit(op->dst) : 0; break;
-    case SPI_OP_KV_STORE: found = (access){bit(op->src) | bit(op->src1), KV_BIT}; break;
-    case SPI_OP_ATTENTION:
-        found.reads |= KV_BIT;
-        found.writes |= STATE_BIT;
-        break;
-    case SPI_OP_GATE: found.reads |= bit(op->src1); break;
-    case SPI_OP_HEAD: found.writes = LOGITS_BIT; break;
-    default: break;
+void spi_vk_order(spi_vk_recorder *r, spi_vk_access next) {
+    if ((next.reads & r->since.writes) | (next.writes & (r->since.reads | r->since.writes))) {
+        if (!r->dry) {
+            spi_vk_encode_barrier(r->vk, r->commands);
+            spi_vk_profile_stamp(r->vk, r->commands, r->op);
+        }
+        r->since = (spi_vk_access){0};
     }
-    return found;
+    r->since.reads |= next.reads;
+    r->since.writes |= next.writes;
 }
 
 static sp_status record_ops(spi_vk_recorder *recorder) {
     const spi_tape *tape = recorder->program->tape;
-    access since = {0}; /* the last barrier */
-    for (uint32_t i = 0; i < tape->op_count; i++) {
+    for (uint32_t i = 0; i < tape->op_count;) {
         const spi_op *op = &tape->ops[i];
         if ((op->kind == SPI_OP_GATHER || op->kind == SPI_OP_HEAD) && !recorder->plan->out_count) {
             break; /* no outputs are wanted: what follows is theirs alone */
         }
-        access here = find_access(op);
-        if ((here.reads & since.writes) | (here.writes & (since.reads | since.writes))) {
-            spi_vk_encode_barrier(recorder->vk, recorder->program->commands);
-            since = (access){0};
+        uint32_t taken = 0;
+        recorder->op = i;
+        sp_status status = spi_vk_fused_record(recorder, i, &taken);
+        if (!status && !taken) {
+            spi_vk_order(recorder, spi_vk_op_access(op));
+            status = spi_vk_op_record(recorder, i);
+            taken = 1;
         }
-        since.reads |= here.reads;
-        since.writes |= here.writes;
-        sp_status status = spi_vk_op_record(recorder, i);
         if (status) {
             return status;
         }
+        i += taken;
     }
     return SP_OK;
 }
 
-sp_status spi_vk_record(spi_vk *vk, spi_program *program, sp_error *error) {
-    program->recorded.row_count = 0;
-    sp_status status = spi_vk_sets_reset(vk, &program->sets, error);
-    status = status ? status : spi_vk_begin(vk, program->commands, error);
+sp_status spi_vk_record_dry(spi_vk *vk, spi_program *program, sp_error *error) {
+    static const uint32_t rows[] = {1, 4, 8, 64}; /* one of each number of rows that kernels are made for */
+    sp_status status = SP_OK;
+    for (uint32_t i = 0; i < 2 * sizeof rows / sizeof rows[0] && !status; i++) {
+        uint32_t count = rows[i / 2], before = i < 2 ? 0 : rows[i / 2 - 1], most = program->tape->rows_max;
+        if (before >= most) {
+            break;
+        }
+        count = count < most ? count : most;
+        spi_vk_span whole = {.first = 0,
+                             .count = count,
+                             .block_end = UINT32_MAX,
+                             .tile_count = 1,
+                             .flags = SPI_VK_SPAN_FIRST | SPI_VK_SPAN_LAST};
+        spi_vk_plan plan = {.row_count = count,
+                            .out_count = count,
+                            .decode = i % 2,
+                            .ranges = 2,
+                            .kv = &whole,
+                            .outs = &whole,
+                            .kv_count = 1,
+                            .out_span_count = 1};
+        spi_vk_recorder recorder = {
+            .vk = vk, .program = program, .plan = &plan, .rows = count, .dry = true, .error = error};
+        status = record_ops(&recorder);
+    }
+    return status;
+}
+
+static sp_status need_commands(spi_vk *vk, spi_vk_recording *recording, sp_error *error) {
+    if (recording->commands) {
+        return SP_OK;
+    }
+    VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                        .commandPool = vk->commands,
+                                        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                        .commandBufferCount = 1};
+    VkResult result = vk->call->AllocateCommandBuffers(vk->device, &info, &recording->commands);
+    if (result) {
+        recording->commands = VK_NULL_HANDLE;
+        return spi_vk_fail(error, result, "creating a command buffer");
+    }
+    return SP_OK;
+}
+
+/* Records program->plan, which the recording then has. */
+static sp_status record(spi_vk *vk, spi_program *program, spi_vk_recording *recording, sp_error *error) {
+    recording->plan.row_count = 0;
+    sp_status status = need_commands(vk, recording, error);
+    status = status ? status : spi_vk_sets_reset(vk, &recording->sets, error);
+    status = status ? status : spi_vk_begin(vk, recording->commands, error);
     if (status) {
         return status;
     }
-    spi_vk_recorder recorder = {
-        .vk = vk, .program = program, .plan = &program->plan, .rows = program->plan.row_count, .error = error};
+    spi_vk_recorder recorder = {.vk = vk,
+                                .program = program,
+                                .plan = &program->plan,
+                                .commands = recording->commands,
+                                .sets = &recording->sets,
+                                .rows = program->plan.row_count,
+                                .error = error};
+    spi_vk_profile_begin(vk, recording->commands);
+    spi_vk_profile_stamp(vk, recording->commands, 0);
     status = record_ops(&recorder);
     if (status) {
-        spi_vk_abandon(vk, program->commands);
+        spi_vk_abandon(vk, recording->commands);
         return status;
     }
-    spi_vk_encode_host_barrier(vk, program->commands);
-    VkResult result = vk->call->EndCommandBuffer(program->commands);
+    spi_vk_encode_host_barrier(vk, recording->commands);
+    spi_vk_profile_stamp(vk, recording->commands, program->tape->op_count);
+    VkResult result = vk->call->EndCommandBuffer(recording->commands);
     if (result) {
         return spi_vk_fail(error, result, "recording a run");
     }
-    spi_vk_plan before = program->recorded;
-    program->recorded = program->plan;
+    spi_vk_plan before = recording->plan;
+    recording->plan = program->plan;
     program->plan = before;
     return SP_OK;
+}
+
+/* The recording of this plan, or the one that was not used for the longest time. */
+static spi_vk_recording *find(spi_program *program) {
+    spi_vk_recording *oldest = &program->recordings[0];
+    for (uint32_t i = 0; i < SPI_VK_RECORDINGS; i++) {
+        spi_vk_recording *recording = &program->recordings[i];
+        if (recording->plan.row_count && spi_vk_plan_equal(&program->plan, &recording->plan)) {
+            return recording;
+        }
+        oldest = recording->used < oldest->used ? recording : oldest;
+    }
+    oldest->plan.row_count = 0;
+    return oldest;
 }
 
 sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp_error *error) {
     spi_vk *vk = context;
     sp_status status = spi_vk_plan_run(vk, program, run, error);
-    if (!status && !(program->recorded.row_count && spi_vk_plan_equal(&program->plan, &program->recorded))) {
-        status = spi_vk_record(vk, program, error);
-    }
     if (status) {
         return status;
     }
-    spi_vk_rotations_fill(program, run);
-    status = spi_vk_submit_again(vk, program->commands, error);
+    spi_vk_recording *recording = find(program);
+    recording->used = ++program->runs;
+    status = recording->plan.row_count ? SP_OK : record(vk, program, recording, error);
+    if (status) {
+        return status;
+    }
+    for (uint32_t i = 0; i < program->rotations.count; i++) {
+        const spi_rotation *rotation = &program->rotations.items[i];
+        spi_rotation_fill(rotation, run, (float *)program->parameters.mapped + rotation->place);
+    }
+    status = spi_vk_submit_again(vk, recording->commands, error);
     vk->runs += !status;
     return status;
 }

@@ -39,15 +39,16 @@ bool spi_vk_packing_of(const spi_tensor *tensor, spi_vk_packing *packing) {
     return false;
 }
 
-/* `bits` of each element, from bit `shift` on, one behind the other from the lowest bit of the first byte. */
+/* `bits` of each element, from bit `shift` on. A word has four elements in its bytes' lowest bits, the next four above
+ * them, and so on: four that are neighbours in the row come out with a shift and a mask, as bytes. */
 static void gather_bits(uint8_t *to, const uint8_t *quants, uint32_t count, uint32_t bits, uint32_t shift) {
-    uint32_t each = 8 / bits, mask = (1u << bits) - 1;
+    uint32_t each = 32 / bits, mask = (1u << bits) - 1;
     for (uint32_t i = 0; i < count / each; i++) {
-        uint32_t byte = 0;
+        uint32_t word = 0;
         for (uint32_t k = 0; k < each; k++) {
-            byte |= (quants[i * each + k] >> shift & mask) << (k * bits);
+            word |= (quants[i * each + k] >> shift & mask) << (k % 4 * 8 + k / 4 * bits);
         }
-        to[i] = (uint8_t)byte;
+        memcpy(to + (size_t)i * 4, &word, 4);
     }
 }
 

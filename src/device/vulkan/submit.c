@@ -1,6 +1,9 @@
 /* device/vulkan/submit.c - handing command buffers to the device and waiting for them; small copies. */
 #include "base/error.h"
 #include "device/vulkan/vulkan.h"
+#include "os/clock.h"
+
+#define SPIN_NS 3000000
 
 static sp_status failed(spi_vk *vk, VkResult result, const char *what, sp_error *error) {
     vk->lost = vk->lost || result == VK_ERROR_DEVICE_LOST;
@@ -35,6 +38,21 @@ void spi_vk_abandon(spi_vk *vk, VkCommandBuffer commands) {
     vk->call->EndCommandBuffer(commands);
 }
 
+/* Asking costs a fraction of a microsecond, being woken up tens of them: a token's time is asked away on hardware. A
+ * software driver needs the processor itself. */
+static VkResult wait_for_fence(spi_vk *vk) {
+    if (!vk->info.is_software) {
+        int64_t end_ns = spi_clock_ns() + SPIN_NS;
+        do {
+            VkResult result = vk->call->GetFenceStatus(vk->device, vk->fence);
+            if (result != VK_NOT_READY) {
+                return result;
+            }
+        } while (spi_clock_ns() < end_ns);
+    }
+    return vk->call->WaitForFences(vk->device, 1, &vk->fence, VK_TRUE, UINT64_MAX);
+}
+
 sp_status spi_vk_submit_again(spi_vk *vk, VkCommandBuffer commands, sp_error *error) {
     sp_status status = check_lost(vk, error);
     if (status) {
@@ -50,7 +68,7 @@ sp_status spi_vk_submit_again(spi_vk *vk, VkCommandBuffer commands, sp_error *er
     if (result) {
         return failed(vk, result, "submitting work", error);
     }
-    result = vk->call->WaitForFences(vk->device, 1, &vk->fence, VK_TRUE, UINT64_MAX);
+    result = wait_for_fence(vk);
     if (result) {
         /* Work may still be on its way and the next submission would find the fence in use. */
         vk->call->DeviceWaitIdle(vk->device);

@@ -10,6 +10,7 @@
 #define SPI_DEVICE_VULKAN_VULKAN_H
 
 #include "device/backend.h"
+#include "device/rotation.h"
 #include "device/vulkan/loader.h"
 
 typedef enum spi_vk_shader {
@@ -19,9 +20,15 @@ typedef enum spi_vk_shader {
     SPI_VK_SHADER_COUNT
 } spi_vk_shader;
 
-/* Bindings 1..7 of the one set that every kernel has; 0 is left to push constants, as Metal counts buffers. */
-#define SPI_VK_BINDINGS   8u
-#define SPI_VK_PUSH_WORDS 16u
+/* Bindings 1..9 of the one set that every kernel has; 0 is left to push constants, as Metal counts buffers. */
+#define SPI_VK_BINDINGS   10u
+#define SPI_VK_PUSH_WORDS 20u
+
+/* A kernel's constants for one pipeline of it: see spi_vk_variant. */
+#define SPI_VK_VARIANTS 8u
+
+/* Which kernels are used: plain ones, with hardly a barrier, for a software driver; or those that want subgroups. */
+typedef enum spi_vk_kernels { SPI_VK_KERNELS_OWN_CHOICE, SPI_VK_KERNELS_PLAIN, SPI_VK_KERNELS_FAST } spi_vk_kernels;
 
 /* What the adapter takes, in the form in which it is used. Tests make them smaller. */
 typedef struct spi_vk_limits {
@@ -31,8 +38,13 @@ typedef struct spi_vk_limits {
     uint64_t offset_align_bytes;   /* of a binding in its buffer; at least 16 */
     uint32_t groups_x_max, groups_y_max;
     uint32_t piece_tiles_max; /* of a weight's piece; unlimited but in tests */
-    uint32_t slices;          /* of a matmul's columns in a work group */
-    bool unmapped;            /* the host does not reach the device's own memory: it is filled through a window */
+    uint32_t slices;          /* of a plain matmul's columns in a work group */
+    spi_vk_kernels kernels;
+    bool bytes;                    /* products of one row round activations to bytes */
+    bool cooperative;              /* matrices are cooperative */
+    bool no_bytes, no_cooperative; /* for tests */
+    uint32_t ranges;               /* of a session's tokens in a decode's attention; 0: by the number of rows */
+    bool unmapped;                 /* the host does not reach the device's own memory: it is filled through a window */
 } spi_vk_limits;
 
 typedef struct spi_vk_buffer {
@@ -47,6 +59,14 @@ typedef struct spi_vk_sets {
     size_t count, capacity;
     size_t used; /* sets handed out */
 } spi_vk_sets;
+
+/* profile.c: stamps of a run that is recorded while there is a pool. */
+#define SPI_VK_STAMPS 1024u
+typedef struct spi_vk_profile {
+    VkQueryPool pool; /* NULL: nobody wants any */
+    uint32_t count;
+    uint32_t ops[SPI_VK_STAMPS]; /* the op behind each stamp */
+} spi_vk_profile;
 
 typedef struct spi_vk {
     spi_vk_instance instance;
@@ -64,16 +84,20 @@ typedef struct spi_vk {
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
     VkPipelineCache cache;
-    VkPipeline pipelines[SPI_VK_SHADER_COUNT]; /* made when first needed */
-    uint64_t generation;                       /* counts imports: a recording made before the last one is stale */
-    uint64_t runs;
+    size_t cache_bytes;                                         /* that came from disk */
+    bool cache_grew;                                            /* pipelines were made since it was read or written */
+    VkPipeline pipelines[SPI_VK_SHADER_COUNT][SPI_VK_VARIANTS]; /* made when first needed */
+    uint64_t generation; /* counts imports: a recording made before the last one is stale */
+    uint64_t runs, copied_bytes;
+    spi_vk_profile profile;
     bool lost; /* after VK_ERROR_DEVICE_LOST nothing is submitted any more */
 } spi_vk;
 
 /* memory.c: where a buffer of the device's own lies. */
 typedef enum spi_vk_place {
-    SPI_VK_LOCAL,  /* fast for the device; mapped only where that costs nothing (software, integrated) */
-    SPI_VK_STAGING /* the host's, coherent and mapped: parameters and copies */
+    SPI_VK_LOCAL,     /* fast for the device; mapped only where that costs nothing (software, integrated) */
+    SPI_VK_STAGING,   /* the host's, coherent and mapped: copies */
+    SPI_VK_PARAMETERS /* coherent and mapped, near the device where there is such memory: written by the host, not read */
 } spi_vk_place;
 
 sp_status spi_vk_buffer_create(spi_vk *vk, uint64_t bytes, spi_vk_place place, const char *what, spi_vk_buffer *buffer,
@@ -90,15 +114,28 @@ sp_status spi_vk_copy(spi_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy
                       sp_error *error);
 sp_status spi_vk_zero(spi_vk *vk, const spi_vk_buffer *buffers, uint32_t count, sp_error *error);
 
+sp_status spi_vk_profile_start(spi_vk *vk, sp_error *error);
+void spi_vk_profile_stop(spi_vk *vk);
+void spi_vk_profile_begin(spi_vk *vk, VkCommandBuffer commands);
+void spi_vk_profile_stamp(spi_vk *vk, VkCommandBuffer commands, uint32_t op_index);
+sp_status spi_vk_profile_read(spi_vk *vk, double *us, sp_error *error); /* since the first; [profile.count] */
+
 /* encode.c: dispatches. */
 typedef struct spi_vk_binding {
     VkBuffer buffer; /* VK_NULL_HANDLE: the kernel does not use it */
     uint64_t offset, range;
 } spi_vk_binding;
 
+/* Of the kernels that have a choice: gemv. The others have variant 0. */
+typedef struct spi_vk_variant {
+    uint32_t slices; /* 4, 8, 16 or 32; 0 for the others */
+    bool norm;
+} spi_vk_variant;
+
 typedef struct spi_vk_dispatch {
     spi_vk_shader shader;
-    uint32_t groups_x, groups_y;
+    spi_vk_variant variant;
+    uint32_t groups_x, groups_y, groups_z; /* groups_z: 0 is 1 */
     uint32_t push[SPI_VK_PUSH_WORDS];
     spi_vk_binding bindings[SPI_VK_BINDINGS];
 } spi_vk_dispatch;
@@ -114,15 +151,33 @@ static inline spi_vk_binding spi_vk_bind(const spi_vk_buffer *buffer) {
     return (spi_vk_binding){buffer->handle, 0, buffer->bytes};
 }
 
+/* cache.c */
+sp_status spi_vk_cache_open(spi_vk *vk, sp_error *error);
+void spi_vk_cache_save(spi_vk *vk); /* if there is something new; never an error */
+
 /* pipeline.c */
 sp_status spi_vk_layouts_create(spi_vk *vk, sp_error *error);
 void spi_vk_layouts_destroy(spi_vk *vk); /* and all pipelines */
-sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, sp_error *error);
+sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant, VkPipeline *pipeline,
+                               sp_error *error);
 
-/* link.c. A region is one import as long as the driver's limits allow that, else several of chunk_bytes. */
+/* Bytes [first, end), and a set of them: sorted, apart. */
+typedef struct spi_vk_range {
+    uint64_t first, end;
+} spi_vk_range;
+
+typedef struct spi_vk_range_set {
+    spi_vk_range *ranges;
+    size_t count, capacity;
+} spi_vk_range_set;
+
+/* link.c. A region is one import as long as the driver's limits allow that, else several of chunk_bytes. On a device with
+ * memory of its own kernels read KV blocks there: see mirror.c. */
 typedef struct spi_vk_link {
     spi_link base;
-    spi_vk_buffer *chunks;
+    spi_vk_buffer *chunks, *mirrors; /* mirrors: as many, as large; NULL as long as no KV was used, or for good */
+    spi_vk_range_set valid;          /* what the mirrors hold */
+    spi_vk_range_set written;        /* what the host wrote since, as far as it said so */
     uint32_t chunk_count; /* 0: an import failed when the region grew, and the old one could not be restored */
     uint64_t chunk_bytes, bytes;
 } spi_vk_link;
@@ -130,6 +185,7 @@ typedef struct spi_vk_link {
 /* A part of a region as it can be bound. */
 typedef struct spi_vk_window {
     spi_vk_binding binding;
+    VkBuffer mirror;     /* of binding.buffer, at the same offsets; or NULL */
     uint64_t first_byte; /* of the region, at the binding's start */
 } spi_vk_window;
 
@@ -141,6 +197,14 @@ bool spi_vk_link_window(const spi_vk *vk, const spi_link *link, uint64_t offset,
 sp_status spi_vk_link_region(void *context, sp_region *region, spi_link **link, sp_error *error);
 sp_status spi_vk_link_extend(void *context, spi_link *link, sp_error *error);
 void spi_vk_link_remove(void *context, spi_link *link);
+
+/* mirror.c */
+/* Makes a link's mirrors if need be, copies to them what of [first, valid_end) they lack, and what the host said it wrote
+ * up to end; and counts all of [first, end) as theirs from now on: kernels write the rest behind valid_end. No effect where the device reads the region itself. */
+sp_status spi_vk_mirror_cover(spi_vk *vk, spi_link *link, uint64_t first, uint64_t valid_end, uint64_t end,
+                              sp_error *error);
+sp_status spi_vk_mirror_host_wrote(void *context, spi_link *link, uint64_t offset, uint64_t bytes, sp_error *error);
+void spi_vk_mirror_drop(spi_vk *vk, spi_vk_link *link);
 
 /* product.c: the guests' matmul. */
 sp_status spi_vk_product(void *context, spi_link *link, const sp_matmul *args, sp_error *error);
@@ -239,22 +303,18 @@ void spi_vk_unload(void *context, spi_store *store);
 /* Parameters, in words from the start of a program's parameter buffer: a record for each row and each output, and a
  * table of (cos, sin) for each row and pair of columns, one for each way of rotating that the tape has. The host
  * computes the tables: a shader's sine has no accuracy to count on at large angles. */
-#define SPI_VK_ROW_WORDS 4u /* token, position, where the session's KV starts in its window (words), 0 */
-#define SPI_VK_OUT_WORDS 2u /* row, where the logits start in their window (words) */
-
-typedef struct spi_vk_rotation {
-    uint32_t pairs;
-    uint32_t word; /* of the table */
-    double *frequencies;
-    double scale;
-} spi_vk_rotation;
+#define SPI_VK_ROW_WORDS  4u /* token, position, where the session's KV starts in its window (words), 0 */
+#define SPI_VK_OUT_WORDS  2u /* row, where the logits start in their window (words) */
+#define SPI_VK_TILE_WORDS 2u /* first row, how many: rows of one session that attention takes together */
 
 /* Rows (or outputs) that are next to each other and whose memory is bound by one window. A session longer than a window
  * has several spans, each with some of its blocks. */
 typedef struct spi_vk_span {
-    spi_vk_binding binding;
+    spi_vk_binding binding; /* what kernels read: the mirror, where there is one */
+    VkBuffer host;          /* KV only: the region, if it is another buffer; at the same offset */
     uint32_t first, count;
     uint32_t block_first, block_end; /* KV only */
+    uint32_t tile_first, tile_count; /* KV only: of its rows' tiles */
     uint32_t base_word;              /* KV only: added to the row's own */
     uint32_t flags;                  /* KV only: SPI_VK_SPAN_* */
 } spi_vk_span;
@@ -264,9 +324,21 @@ typedef struct spi_vk_span {
 typedef struct spi_vk_plan {
     uint64_t generation;
     uint32_t row_count, out_count;
+    uint32_t decode; /* every segment has one row */
+    uint32_t ranges; /* of a session's tokens, for attention_decode */
+    uint32_t tile_count;
     spi_vk_span *kv, *outs;
     size_t kv_count, kv_capacity, out_span_count, out_capacity;
 } spi_vk_plan;
+
+/* A command buffer and what it is good for. */
+typedef struct spi_vk_recording {
+    VkCommandBuffer commands;
+    spi_vk_sets sets;
+    spi_vk_plan plan; /* row_count is 0: nothing is recorded */
+    uint64_t used;    /* the run that used it last */
+} spi_vk_recording;
+#define SPI_VK_RECORDINGS 8u
 
 struct spi_program {
     const spi_store *store;
@@ -274,15 +346,16 @@ struct spi_program {
     spi_vk_buffer *buffers; /* the tape's, f32 [rows_max][stride of width] */
     spi_vk_buffer parameters;
     spi_vk_buffer state; /* attention's running maximum, sum and output between the spans of one session */
-    uint32_t rows_word, outs_word;
-    spi_vk_rotation *rotations;
-    uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
-    uint32_t rotation_count;
-    VkCommandBuffer commands;
-    spi_vk_sets sets;
-    uint64_t *out_offsets; /* of the run's outputs, from their regions' bases */
+    uint32_t rows_word, outs_word, tiles_word;
+    uint32_t tile_rows;            /* of a tile of attention; 0: the tape's heads have no kernel for that */
+    spi_rotations rotations;       /* their places: words in the parameters */
+    spi_vk_buffer halves, factors; /* x of a product of many rows as f16, and each row's factor */
+    spi_vk_buffer parts;           /* what ranges of attention leave to be merged; empty if the tape needs none */
+    uint64_t *out_offsets;         /* of the run's outputs, from their regions' bases */
     const spi_link **out_links;
-    spi_vk_plan plan, recorded; /* of this run, and what commands holds; recorded.row_count is 0 if nothing */
+    spi_vk_plan plan; /* of this run */
+    spi_vk_recording recordings[SPI_VK_RECORDINGS];
+    uint64_t runs;
 };
 
 static inline uint32_t spi_vk_stride(uint32_t width) { /* in elements */
@@ -297,27 +370,64 @@ sp_status spi_vk_write_buffer(void *context, spi_program *program, uint32_t buff
 sp_status spi_vk_read_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, float *data,
                              sp_error *error);
 
-/* rotation.c */
-sp_status spi_vk_rotations_create(spi_program *program, uint32_t first_word, uint64_t *words, sp_error *error);
-void spi_vk_rotations_destroy(spi_program *program);
-void spi_vk_rotations_fill(const spi_program *program, const spi_run *run);
-
 /* plan.c, record.c, run.c */
 sp_status spi_vk_plan_run(spi_vk *vk, spi_program *program, const spi_run *run, sp_error *error);
 bool spi_vk_plan_equal(const spi_vk_plan *a, const spi_vk_plan *b);
-sp_status spi_vk_record(spi_vk *vk, spi_program *program, sp_error *error);
+uint32_t spi_vk_ranges(const spi_vk *vk, uint32_t rows,
+                       uint32_t blocks); /* for rows whose sessions have up to so many */
+/* Compiles the kernels that runs of the tape will want, so that no run has to wait for a compiler. */
+sp_status spi_vk_record_dry(spi_vk *vk, spi_program *program, sp_error *error);
 sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
 
-/* ops.c: which kernels an op needs, and its dispatches. */
+/* What dispatches read and write, a bit each: scratch buffers (the rare 60th shares a bit with the first), KV, logits. */
+typedef struct spi_vk_access {
+    uint64_t reads, writes;
+} spi_vk_access;
+#define SPI_VK_BUFFER_BITS 59u
+#define SPI_VK_HALVES_BIT  ((uint64_t)1 << 59)
+#define SPI_VK_KV_BIT      ((uint64_t)1 << 60)
+#define SPI_VK_LOGITS_BIT  ((uint64_t)1 << 61)
+#define SPI_VK_STATE_BIT   ((uint64_t)1 << 62)
+#define SPI_VK_PARTS_BIT   ((uint64_t)1 << 63)
+static inline uint64_t spi_vk_bit(uint32_t buffer) {
+    return buffer == SPI_NONE ? 0 : (uint64_t)1 << buffer % SPI_VK_BUFFER_BITS;
+}
+
+/* ops.c: the dispatches of each op. */
 typedef struct spi_vk_recorder {
     spi_vk *vk;
     spi_program *program;
     const spi_vk_plan *plan;
-    uint32_t rows; /* of the ops from here on: the run's, behind GATHER the outputs */
+    VkCommandBuffer commands;
+    spi_vk_sets *sets;
+    spi_vk_access since; /* the last barrier */
+    uint32_t op;         /* being recorded */
+    bool dry;            /* only pipelines are made */
+    uint32_t rows;       /* of the ops from here on: the run's, behind GATHER the outputs */
     sp_error *error;
 } spi_vk_recorder;
-spi_vk_shader spi_vk_op_shader(const spi_program *program, const spi_op *op, uint32_t rows);
+void spi_vk_order(spi_vk_recorder *recorder, spi_vk_access next); /* a barrier, if what follows needs one */
+spi_vk_access spi_vk_op_access(const spi_op *op);
 sp_status spi_vk_op_record(spi_vk_recorder *recorder, uint32_t op_index);
+uint32_t spi_vk_tile_rows(const spi_vk *vk, const spi_tape *tape);
+
+/* One MATMUL or HEAD with what is fused to it; norm, second (the gate's other product) and gate may be NULL. */
+typedef struct spi_vk_product_ops {
+    const spi_op *op, *norm, *second, *gate;
+} spi_vk_product_ops;
+sp_status spi_vk_products_record(spi_vk_recorder *recorder, const spi_vk_product_ops *ops);
+
+/* Products of many rows take x as f16: spi_vk_halves_record makes it, and the products of it follow. by: a NORM or GATE
+ * that is done on the way, or NULL for what is in buffer src. */
+bool spi_vk_takes_halves(const spi_vk_recorder *recorder, const spi_op *product);
+sp_status spi_vk_halves_record(spi_vk_recorder *recorder, uint32_t src, const spi_op *by);
+sp_status spi_vk_matrix_record(spi_vk_recorder *recorder, const spi_op *product, uint32_t src);
+sp_status spi_vk_dispatch_record(const spi_vk_recorder *recorder, const spi_vk_dispatch *dispatch);
+bool spi_vk_is_fast(const spi_vk *vk);
+
+/* fuse.c: several ops from op_index on as one step. *taken: how many; 0 if nothing can be fused here. */
+sp_status spi_vk_fused_record(spi_vk_recorder *recorder, uint32_t op_index, uint32_t *taken);
+#define SPI_VK_RANGES_MAX 32u
 
 /* Test hook: limits of contexts that are opened from now on, where they are smaller than the device's own; slices and
  * unmapped replace its choice. Zero fields change nothing, NULL turns it off. */

@@ -1,0 +1,64 @@
+// halves.comp - rows of x as f16 for matrix.comp, each scaled by a power of two so that its largest value is below 2^14;
+// with an RMS norm or the gate on the way: x * w / rms, or act(x) * other. A work group has a row.
+#version 450
+#extension GL_KHR_shader_subgroup_arithmetic : require
+layout(constant_id = 1) const uint SUBGROUP = 32;
+layout(local_size_x = 256) in;
+layout(std430, binding = 4) readonly buffer X { vec4 x[]; };
+layout(std430, binding = 5) readonly buffer Other { vec4 other[]; }; // the norm's weight, or the gate's other factor
+layout(std430, binding = 6) writeonly buffer Halves { uvec2 halves[]; };
+layout(std430, binding = 7) writeonly buffer Factors { float factors[]; }; // what products of a row are multiplied with
+layout(push_constant) uniform Push {
+    uint x_stride, columns; // of x; in fours, and what the row has
+    uint stride;            // of halves, in fours
+    uint mode;              // 0 x alone, 1 norm, 2 SiLU gate, 3 GELU gate
+    float eps;
+} p;
+shared float tops[32], squares[32];
+
+vec4 value_at(uint at, uint i) {
+    vec4 value = x[at];
+    if (p.mode == 1u) {
+        return value * other[i];
+    }
+    if (p.mode >= 2u) {
+        vec4 t = p.mode == 3u ? 1.5957691216057308 * (value + 0.044715 * value * value * value) : value;
+        vec4 activated = mix(value / (1.0 + exp(-min(t, vec4(88.0)))), vec4(0.0), lessThan(t, vec4(-88.0)));
+        return activated * other[at];
+    }
+    return value;
+}
+
+void main() {
+    uint thread = gl_LocalInvocationIndex, row = gl_WorkGroupID.x, fours = (p.columns + 3u) / 4u;
+    float top = 0.0, square = 0.0;
+    for (uint i = thread; i < fours; i += 256u) {
+        uint at = row * p.x_stride + i;
+        vec4 m = abs(value_at(at, i));
+        top = max(top, max(max(m.x, m.y), max(m.z, m.w)));
+        square += p.mode == 1u ? dot(x[at], x[at]) : 0.0;
+    }
+    top = subgroupMax(top);
+    square = subgroupAdd(square);
+    if (thread % SUBGROUP == 0u) {
+        tops[thread / SUBGROUP] = top;
+        squares[thread / SUBGROUP] = square;
+    }
+    barrier();
+    top = 0.0;
+    square = 0.0;
+    for (uint s = 0u; s < 256u / SUBGROUP; s++) {
+        top = max(top, tops[s]);
+        square += squares[s];
+    }
+    float norm = p.mode == 1u ? 1.0 / sqrt(square / float(p.columns) + p.eps) : 1.0;
+    int exponent = clamp(int(floatBitsToUint(top * norm) >> 23) - 127, -100, 100);
+    float scale = uintBitsToFloat(uint(127 + 13 - exponent) << 23);
+    for (uint i = thread; i < p.stride; i += 256u) {
+        vec4 value = i < fours ? value_at(row * p.x_stride + i, i) * norm * scale : vec4(0.0);
+        halves[row * p.stride + i] = uvec2(packHalf2x16(value.xy), packHalf2x16(value.zw));
+    }
+    if (thread == 0u) {
+        factors[row] = uintBitsToFloat(uint(127 - 13 + exponent) << 23);
+    }
+}

@@ -1,0 +1,242 @@
+/* device/vulkan/fuse.c - ops that are one step together: a norm and the products of it, two products and the gate, and all
+ * that a decoded token does between its projections and its attention.
+ *
+ * A fused step leaves out what it would have written in between, so it is used only where nobody reads that later. May
+ * include: device/vulkan/vulkan.h.
+ */
+#include "device/vulkan/vulkan.h"
+
+/* Nobody reads a buffer behind op `last`, before it is written anew. */
+static bool is_dead(const spi_tape *tape, uint32_t last, uint32_t buffer) {
+    for (uint32_t i = last + 1; i < tape->op_count; i++) {
+        const spi_op *op = &tape->ops[i];
+        bool adds = op->kind == SPI_OP_ROPE || op->kind == SPI_OP_ADD || (op->kind == SPI_OP_MATMUL && op->accumulate);
+        if (op->src == buffer || op->src1 == buffer || (adds && op->dst == buffer)) {
+            return false;
+        }
+        if (op->dst == buffer) {
+            return true;
+        }
+    }
+    return true;
+}
+
+static bool is_product(const spi_op *op) {
+    return op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD;
+}
+
+/* A weight that gemv takes with a norm before it: x and the norm's weight are read in its steps, and end together. */
+static bool fits_norm(const spi_program *program, const spi_op *op) {
+    const spi_vk_packing *packing = &program->store->tensors[op->weight].packing;
+    uint32_t cols = program->store->sources[op->weight].cols;
+    return packing->tile_rows == SPI_VK_TILE_ROWS && packing->type < SPI_VK_AFFINE2 &&
+           cols % spi_vk_formats[packing->type].step_elements == 0;
+}
+
+/* The gate's two products at `index`: the same shape and type, and pieces of the same rows. */
+static bool is_gated(const spi_program *program, uint32_t index) {
+    const spi_tape *tape = program->tape;
+    if (index + 2 >= tape->op_count) {
+        return false;
+    }
+    const spi_op *a = &tape->ops[index], *b = a + 1, *gate = a + 2;
+    if (a->kind != SPI_OP_MATMUL || b->kind != SPI_OP_MATMUL || gate->kind != SPI_OP_GATE || a->src != b->src ||
+        a->accumulate || b->accumulate || a->bias != SPI_NONE || b->bias != SPI_NONE || a->dst == b->dst ||
+        a->dst == a->src || b->dst == a->src || gate->dst == a->src || gate->src != a->dst || gate->src1 != b->dst) {
+        return false;
+    }
+    const spi_vk_tensor *x = &program->store->tensors[a->weight], *y = &program->store->tensors[b->weight];
+    return x->packing.type == y->packing.type && x->packing.type < SPI_VK_AFFINE2 &&
+           x->packing.tile_rows == SPI_VK_TILE_ROWS && x->packing.units == y->packing.units &&
+           x->piece_count == y->piece_count &&
+           program->store->sources[a->weight].rows == program->store->sources[b->weight].rows &&
+           (gate->dst == a->dst || is_dead(tape, index + 2, a->dst)) &&
+           (gate->dst == b->dst || is_dead(tape, index + 2, b->dst));
+}
+
+static sp_status record_gated(spi_vk_recorder *r, uint32_t index, const spi_op *norm) {
+    const spi_op *first = &r->program->tape->ops[index], *gate = first + 2;
+    spi_vk_product_ops ops = {.op = first, .norm = norm, .second = first + 1, .gate = gate};
+    spi_vk_order(r, (spi_vk_access){spi_vk_bit(norm ? norm->src : first->src), spi_vk_bit(gate->dst)});
+    return spi_vk_products_record(r, &ops);
+}
+
+/* A norm and the products behind it that read it. */
+static sp_status record_normed(spi_vk_recorder *r, uint32_t index, uint32_t *taken) {
+    const spi_tape *tape = r->program->tape;
+    const spi_op *norm = &tape->ops[index];
+    uint32_t end = index + 1;
+    if (norm->group != tape->buffers[norm->dst].width) {
+        return SP_OK;
+    }
+    for (; end < tape->op_count; end++) {
+        const spi_op *op = &tape->ops[end];
+        if (!is_product(op) || op->src != norm->dst || op->dst == norm->dst || op->dst == norm->src ||
+            !fits_norm(r->program, op)) {
+            break;
+        }
+    }
+    bool gated = end - index == 3 && is_gated(r->program, index + 1) && tape->ops[end].dst != norm->src;
+    uint32_t last = gated ? end : end - 1;
+    if (end == index + 1 || !is_dead(tape, last, norm->dst)) {
+        return SP_OK;
+    }
+    *taken = last + 1 - index;
+    if (gated) {
+        return record_gated(r, index + 1, norm);
+    }
+    sp_status status = SP_OK;
+    for (uint32_t i = index + 1; i < end && !status; i++) {
+        const spi_op *op = &tape->ops[i];
+        spi_vk_access access = spi_vk_op_access(op);
+        access.reads = (access.reads & ~spi_vk_bit(norm->dst)) | spi_vk_bit(norm->src);
+        spi_vk_order(r, access);
+        status = spi_vk_products_record(r, &(spi_vk_product_ops){.op = op, .norm = norm});
+    }
+    return status;
+}
+
+static bool is_attention(const spi_vk_recorder *r, uint32_t index) {
+    const spi_tape *tape = r->program->tape;
+    if (index + 3 >= tape->op_count || !r->plan->decode || tape->kv.head_dim % 8) {
+        return false;
+    }
+    const spi_op *q = &tape->ops[index], *k = q + 1, *store = q + 2, *attend = q + 3;
+    if (q->kind != SPI_OP_ROPE || k->kind != SPI_OP_ROPE || store->kind != SPI_OP_KV_STORE ||
+        attend->kind != SPI_OP_ATTENTION || q->dst != attend->src || k->dst != store->src || q->dst == k->dst ||
+        store->src1 == k->dst || store->src1 == q->dst || store->layer != attend->layer ||
+        q->rope_dims != k->rope_dims || q->rope_pairs != k->rope_pairs || attend->dst == q->dst ||
+        attend->dst == k->dst || attend->dst == store->src1 || !is_dead(tape, index + 3, q->dst) ||
+        !is_dead(tape, index + 3, k->dst)) {
+        return false;
+    }
+    for (size_t i = 0; i < r->plan->kv_count; i++) {
+        const uint32_t whole = SPI_VK_SPAN_FIRST | SPI_VK_SPAN_LAST;
+        if ((r->plan->kv[i].flags & whole) != whole) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint32_t stride(const spi_vk_recorder *r, uint32_t buffer) {
+    return spi_vk_stride(r->program->tape->buffers[buffer].width);
+}
+
+static sp_status record_decode(const spi_vk_recorder *r, uint32_t index, const spi_vk_span *span) {
+    const spi_program *program = r->program;
+    const spi_kv_shape *kv = &program->tape->kv;
+    const spi_op *q = &program->tape->ops[index], *store = q + 2, *attend = q + 3;
+    const spi_rotations *rotations = &program->rotations;
+    const spi_rotation *turns[2] = {&rotations->items[rotations->of_op[index]],
+                                    &rotations->items[rotations->of_op[index + 1]]};
+    uint32_t share = attend->heads / kv->kv_heads, at_once = share == 1 ? 1 : share <= 4 ? 4 : 8;
+    spi_vk_binding host = span->binding;
+    host.buffer = span->host ? span->host : host.buffer;
+    spi_vk_dispatch dispatch = {
+        .shader = at_once == 1   ? SPI_VK_attention_decode_1
+                  : at_once == 4 ? SPI_VK_attention_decode_4
+                                 : SPI_VK_attention_decode_8,
+        .groups_x = kv->kv_heads * ((share + at_once - 1) / at_once),
+        .groups_y = span->count,
+        .groups_z = r->plan->ranges,
+        .push = {span->first, stride(r, attend->src), stride(r, store->src), attend->heads, kv->kv_heads, kv->head_dim,
+                 program->rows_word, (uint32_t)(kv->block_bytes / sizeof(uint32_t)),
+                 (uint32_t)(spi_kv_row_offset(kv, attend->layer, 0, 0, 0) / sizeof(uint32_t)), attend->window,
+                 spi_vk_float_word(attend->scale), spi_vk_float_word(attend->softcap), (uint32_t)turns[0]->place,
+                 (uint32_t)turns[1]->place, turns[0]->pairs, q->rope_pairs == SPI_ROPE_HALVES, r->plan->ranges,
+                 span->host != VK_NULL_HANDLE},
+        .bindings = {[1] = spi_vk_bind(&program->parameters),
+                     [2] = span->binding,
+                     [3] = host,
+                     [4] = spi_vk_bind(&program->buffers[attend->src]),
+                     [5] = spi_vk_bind(&program->buffers[store->src]),
+                     [6] = spi_vk_bind(&program->buffers[attend->dst]),
+                     [7] = spi_vk_bind(&program->buffers[store->src1]),
+                     [8] = spi_vk_bind(&program->parts),
+                     [9] = span->binding}};
+    return spi_vk_dispatch_record(r, &dispatch);
+}
+
+static sp_status record_merge(const spi_vk_recorder *r, const spi_op *attend) {
+    const spi_program *program = r->program;
+    spi_vk_dispatch dispatch = {.shader = SPI_VK_attention_merge,
+                                .groups_x = attend->heads,
+                                .groups_y = r->rows,
+                                .push = {0, stride(r, attend->dst), attend->heads, program->tape->kv.head_dim,
+                                         program->rows_word, attend->window, r->plan->ranges},
+                                .bindings = {[1] = spi_vk_bind(&program->parameters),
+                                             [6] = spi_vk_bind(&program->buffers[attend->dst]),
+                                             [8] = spi_vk_bind(&program->parts)}};
+    return spi_vk_dispatch_record(r, &dispatch);
+}
+
+static sp_status record_attention(spi_vk_recorder *r, uint32_t index) {
+    const spi_op *q = &r->program->tape->ops[index], *store = q + 2, *attend = q + 3;
+    bool ranges = r->plan->ranges > 1;
+    uint64_t reads = spi_vk_bit(attend->src) | spi_vk_bit(store->src) | spi_vk_bit(store->src1) | SPI_VK_KV_BIT;
+    spi_vk_order(r, (spi_vk_access){reads, SPI_VK_KV_BIT | (ranges ? SPI_VK_PARTS_BIT : spi_vk_bit(attend->dst))});
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
+        status = record_decode(r, index, &r->plan->kv[i]);
+    }
+    if (!status && ranges) {
+        spi_vk_order(r, (spi_vk_access){SPI_VK_PARTS_BIT, spi_vk_bit(attend->dst)});
+        status = record_merge(r, attend);
+    }
+    return status;
+}
+
+/* Products of many rows: x as f16 once, from a norm, a gate or as it is, then all products of it that follow. */
+static sp_status record_many(spi_vk_recorder *r, uint32_t index, uint32_t *taken) {
+    const spi_tape *tape = r->program->tape;
+    const spi_op *first = &tape->ops[index];
+    bool norm = first->kind == SPI_OP_NORM && first->group == tape->buffers[first->dst].width;
+    const spi_op *by = norm || first->kind == SPI_OP_GATE ? first : NULL;
+    uint32_t begin = by ? index + 1 : index, end = begin;
+    uint32_t x = by ? by->dst : first->src, from = by ? by->src : x;
+    if (!by && !is_product(first)) {
+        return SP_OK;
+    }
+    for (; end < tape->op_count; end++) {
+        const spi_op *op = &tape->ops[end];
+        if (!is_product(op) || op->src != x || op->dst == x || !spi_vk_takes_halves(r, op)) {
+            break;
+        }
+    }
+    if (end == begin || (by && !is_dead(tape, end - 1, x))) {
+        return SP_OK;
+    }
+    sp_status status = spi_vk_halves_record(r, from, by);
+    for (uint32_t i = begin; i < end && !status; i++) {
+        status = spi_vk_matrix_record(r, &tape->ops[i], x);
+    }
+    *taken = end - index;
+    return status;
+}
+
+sp_status spi_vk_fused_record(spi_vk_recorder *r, uint32_t index, uint32_t *taken) {
+    *taken = 0;
+    if (!spi_vk_is_fast(r->vk)) {
+        return SP_OK;
+    }
+    const spi_op *op = &r->program->tape->ops[index];
+    if (r->rows > 1) {
+        sp_status status = record_many(r, index, taken);
+        if (status || *taken) {
+            return status;
+        }
+    }
+    if (r->rows == 1 && op->kind == SPI_OP_NORM) {
+        return record_normed(r, index, taken);
+    }
+    if (r->rows == 1 && is_gated(r->program, index)) {
+        *taken = 3;
+        return record_gated(r, index, NULL);
+    }
+    if (is_attention(r, index)) {
+        *taken = 4;
+        return record_attention(r, index);
+    }
+    return SP_OK;
+}
