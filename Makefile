@@ -1,11 +1,15 @@
 # The usual doors; CMake does the work. See CONTRIBUTING.md.
 .PHONY: all demo test test-cuda test-arm test-long bench bench-gpu lint install clean bootstrap
 BUILD := build
-JOBS  ?= $(shell nproc)
+JOBS  ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+ifeq ($(shell uname),Darwin) # where Homebrew keeps what would be in Apple's way
+PRESET := -DWASM_CLANG=$(shell brew --prefix llvm)/bin/clang -DSAMEPAGE_WASI_SYSROOT=$(shell brew --prefix wasi-libc)/share/wasi-sysroot
+export PKG_CONFIG_PATH := $(shell brew --prefix sqlite)/lib/pkgconfig:$(PKG_CONFIG_PATH)
+endif
 PREFIX ?= /usr/local
 
 all: bootstrap
-	@cmake --preset release >/dev/null
+	@cmake --preset release $(PRESET) >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS)
 
 bootstrap:

@@ -1,8 +1,8 @@
 /* bench/bench_cuda.c - tokens of the Llama 3.2 1B shape with random weights on a CUDA card, beside what the card reads of
  * its own memory in the same run.
  *
- *     bench_cuda [--type Q8_0,...] [--context N,...] [--prefill N,...] [--sequences N,...] [--repeats N] [--rows N]
- *                [--op-by-op 1] [--in-place 1] [--apart 1] [--profile 1] [--flight KIB] [--split N]
+ *     bench_cuda [--type Q8_0,...] [--context N,...] [--prefill N,...] [--sequences N,...] [--restore N,...] [--mirror 0] [--repeats N] [--rows N]
+ *                [--op-by-op 1] [--in-place 1] [--apart 1] [--profile 1] [--flight KIB] [--tile KIB] [--split N]
  *
  * Decoding: the time of a run of one row, seen by the host, from the call to the logits in the guest's memory. Fraction:
  * bytes of all matrices over that time, of the card's read bandwidth. Medians.
@@ -19,7 +19,7 @@
 #define SEQUENCES_MAX 64u
 
 typedef struct bench_options {
-    const char *types, *contexts, *prefills, *sequences;
+    const char *types, *contexts, *prefills, *sequences, *restores;
     uint32_t repeats, rows; /* rows: of a run at most */
     spi_cu_choices choices;
     bool profile;
@@ -36,8 +36,13 @@ static double median(double *values, uint32_t count) {
 }
 
 static bool parse(int count, char **words, bench_options *options) {
-    *options = (bench_options){
-        .types = "BF16,Q8_0,Q4_0", .contexts = "0,512", .prefills = "", .sequences = "", .repeats = 101, .rows = 512};
+    *options = (bench_options){.types = "BF16,Q8_0,Q4_0",
+                               .contexts = "0,512",
+                               .prefills = "",
+                               .sequences = "",
+                               .restores = "",
+                               .repeats = 101,
+                               .rows = 512};
     for (int i = 1; i + 1 < count; i += 2) {
         const char *word = words[i], *value = words[i + 1];
         uint32_t number = (uint32_t)strtoul(value, NULL, 10);
@@ -49,6 +54,10 @@ static bool parse(int count, char **words, bench_options *options) {
             options->prefills = value;
         } else if (!strcmp(word, "--sequences")) {
             options->sequences = value;
+        } else if (!strcmp(word, "--restore")) {
+            options->restores = value;
+        } else if (!strcmp(word, "--mirror")) {
+            options->choices.unmirrored = !number;
         } else if (!strcmp(word, "--repeats")) {
             options->repeats = number && number < REPEATS_MAX ? number : REPEATS_MAX;
         } else if (!strcmp(word, "--rows")) {
@@ -63,6 +72,8 @@ static bool parse(int count, char **words, bench_options *options) {
             options->profile = number;
         } else if (!strcmp(word, "--flight")) {
             options->choices.flight_bytes = number * 1024;
+        } else if (!strcmp(word, "--tile")) {
+            options->choices.tile_bytes = number * 1024;
         } else if (!strcmp(word, "--split")) {
             options->choices.split_blocks = number;
         } else {
@@ -88,8 +99,8 @@ static void spread(const long long *times, uint32_t count, uint32_t phase) {
         ends[i] = (double)(times[2 * i + 1] - times[0]);
     }
     qsort(ends, count, sizeof *ends, compare);
-    printf("  phase %u ends in the blocks after %.0f (first), %.0f, %.0f (half), %.0f, %.0f ns (last)\n", phase, ends[0],
-           ends[count / 4], ends[count / 2], ends[count * 3 / 4], ends[count - 1]);
+    printf("  phase %u ends in the blocks after %.0f (first), %.0f, %.0f (half), %.0f, %.0f ns (last)\n", phase,
+           ends[0], ends[count / 4], ends[count / 2], ends[count * 3 / 4], ends[count - 1]);
 }
 
 /* Where the first block's time goes in the layers of a token: the input of a phase, its products or attention, and the
@@ -101,8 +112,8 @@ static int profile(spi_cu *cu, bench_model *model, uint32_t context, sp_error *e
         printf("  op by op: no phases to look into\n");
         return 0;
     }
-    if (spi_cu_pinned_create(cu, (3u * token->phases.count + 5 + 2u * token->block_count) * sizeof(long long), "clocks", &memory,
-                             error)) {
+    if (spi_cu_pinned_create(cu, (3u * token->phases.count + 5 + 2u * token->block_count) * sizeof(long long), "clocks",
+                             &memory, error)) {
         return 1;
     }
     token->token.clocks = memory.address;
@@ -162,26 +173,68 @@ static int decode(bench_model *model, const bench_options *options, const char *
     return 0;
 }
 
+/* Prefill of so many tokens in runs as long as they may be; seconds. Negative: failed. */
+static double prefill_once(bench_model *model, const bench_options *options, uint32_t rows, sp_error *error) {
+    double taken = 0;
+    for (uint32_t at = 0; at < rows; at += options->rows) {
+        uint32_t step = rows - at < options->rows ? rows - at : options->rows;
+        double part = bench_model_run(model, step, at, at + step == rows, error);
+        if (part < 0) {
+            return part;
+        }
+        taken += part;
+    }
+    return taken;
+}
+
 static int prefill(bench_model *model, const bench_options *options, const char *type, sp_error *error) {
     const char *list = options->prefills;
     uint32_t rows;
     while (next_number(&list, &rows)) {
         double seconds[9];
         for (uint32_t i = 0; i < 11; i++) {
-            double taken = 0;
-            for (uint32_t at = 0; at < rows; at += options->rows) {
-                uint32_t step = rows - at < options->rows ? rows - at : options->rows;
-                double part = bench_model_run(model, step, at, at + step == rows, error);
-                if (part < 0) {
-                    return 1;
-                }
-                taken += part;
+            double taken = prefill_once(model, options, rows, error);
+            if (taken < 0) {
+                return 1;
             }
             seconds[i < 2 ? 0 : i - 2] = taken;
         }
         double middle = median(seconds, 9);
         printf("%-7s prefill %5u: %8.1f us = %8.0f tok/s, %6.1f TFLOP/s\n", type, rows, middle * 1e6, rows / middle,
                model->matrix_flop * rows / middle / 1e12);
+        fflush(stdout);
+    }
+    return 0;
+}
+
+/* A conversation whose blocks the host has, as after a restore, against computing it again: the card's side of it. Both
+ * end with the logits of the last token. */
+static int restore(bench_model *model, const bench_options *options, const char *type, sp_error *error) {
+    const char *list = options->restores;
+    uint32_t length;
+    while (next_number(&list, &length)) {
+        double computed[3], handed[3], linked[3];
+        for (int i = 0; i < 3; i++) {
+            computed[i] = prefill_once(model, options, length, error);
+            sp_device_unlink(model->device, model->region);
+            int64_t start_ns = spi_clock_ns();
+            if (computed[i] < 0 || sp_device_link(model->device, model->region, error)) {
+                return 1;
+            }
+            linked[i] = (double)(spi_clock_ns() - start_ns) / 1e9;
+            uint64_t blocks = (length + SPI_BLOCK_TOKENS - 1) / SPI_BLOCK_TOKENS;
+            start_ns = spi_clock_ns();
+            if (spi_device_host_wrote(model->device, model->region, 0, blocks * model->tape.kv.block_bytes, error) ||
+                bench_model_run(model, 1, length - 1, true, error) < 0) {
+                return 1;
+            }
+            handed[i] = (double)(spi_clock_ns() - start_ns) / 1e9;
+        }
+        printf(
+            "%-7s %5u tokens: computed in %8.2f ms, handed over in %8.2f ms, a token included; the region of %.0f MiB "
+            "linked in %.2f ms\n",
+            type, length, median(computed, 3) * 1e3, median(handed, 3) * 1e3,
+            (double)sp_region_size_bytes(model->region) / 1048576, median(linked, 3) * 1e3);
         fflush(stdout);
     }
     return 0;
@@ -246,10 +299,12 @@ static int bench_type(sp_device *device, const bench_options *options, sp_dtype 
         return 1;
     }
     printf("%-7s the card reads %.0f GB/s\n", sp_dtype_name(type), read);
-    int failed = bench_model_open(device, &shape, options->rows, 16384 + 512, &model, error) != SP_OK;
+    int failed = bench_model_open(device, &shape, options->rows, options->restores[0] ? 32768 + 512 : 16384 + 512,
+                                  &model, error) != SP_OK;
     failed = failed || decode(&model, options, sp_dtype_name(type), read, error);
     failed = failed || prefill(&model, options, sp_dtype_name(type), error);
     failed = failed || batch(&model, options, sp_dtype_name(type), error);
+    failed = failed || restore(&model, options, sp_dtype_name(type), error);
     bench_model_close(&model);
     return failed;
 }
@@ -274,7 +329,9 @@ int main(int count, char **words) {
     bench_options options;
     if (!parse(count, words, &options)) {
         fprintf(stderr, "usage: bench_cuda [--type Q8_0,...] [--context N,...] [--prefill N,...] [--sequences N,...] "
-                        "[--repeats N] [--rows N] [--op-by-op 1] [--in-place 1] [--apart 1] [--profile 1] [--flight KIB] [--split N]\n");
+                        "[--restore N,...] [--mirror 0] "
+                        "[--repeats N] [--rows N] [--op-by-op 1] [--in-place 1] [--apart 1] [--profile 1] [--flight "
+                        "KIB] [--tile KIB] [--split N]\n");
         return 2;
     }
     sp_error error = {0};

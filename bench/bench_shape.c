@@ -25,7 +25,8 @@ enum { BUFFER_X, BUFFER_H, BUFFER_Q, BUFFER_K, BUFFER_V, BUFFER_A, BUFFER_G, BUF
  * speed must not depend on values, and nothing overflows on the way. */
 static bool fill(uint8_t *bytes, const spi_tensor *tensor) {
     static float values[POOL_VALUES];
-    uint32_t block_bytes = sp_dtype_block_bytes(tensor->type), blocks = POOL_VALUES / sp_dtype_block_elements(tensor->type);
+    uint32_t block_bytes = sp_dtype_block_bytes(tensor->type),
+             blocks = POOL_VALUES / sp_dtype_block_elements(tensor->type);
     uint64_t state = 88172645463325252u + tensor->rows;
     for (uint32_t i = 0; i < POOL_VALUES; i++) {
         state = state * 6364136223846793005u + 1442695040888963407u;

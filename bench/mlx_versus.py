@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Samepage and MLX on the same folder, on this machine's processor, in turns.
 
-    bench/mlx_versus.py [--kinds 4,bf16] [--layers 16] [--prompt 128] [--tokens 32] [--repetitions 5] [--isa avx2]
+    bench/mlx_versus.py [--kinds 4,4:f32,bf16] [--layers 16] [--prompt 128] [--tokens 32] [--repetitions 5] [--isa avx2]
 
 The folder is a random model of the Llama 3.2 1B shape (with fewer layers if asked), as tools/mlx/folder.py writes it:
-bf16, or quantised to so many bits in groups of 64 with scales in bf16. A repetition measures ours (build/samepage bench
+bf16 or f32, or quantised to so many bits in groups of 64, with scales and everything else in bf16 or (4:f32) in f32, which
+is the type that MLX then computes in: its CPU build is far slower in bf16. A repetition measures ours (build/samepage bench
 --json: a guest's loop), then MLX's (mlx-lm's model with its cache in a process that keeps it loaded, tokens given), for
 decode and for prefill; medians are printed, and the median of the repetitions' ratios, because a machine's speed drifts.
 Needs tools/bootstrap.sh --mlx and a build. MLX uses the threads that it uses.
@@ -24,7 +25,7 @@ PEER = os.path.join(ROOT, ".deps", "venv-mlx", "bin", "python")
 
 
 def folder_of(options, kind):
-    path = os.path.join(options.scratch, f"mlx-{options.layers}-{kind}")
+    path = os.path.join(options.scratch, f"mlx-{options.layers}-{kind.replace(':', '-')}")
     source = os.path.join(options.scratch, f"mlx-{options.layers}.gguf")
     if not os.path.exists(os.path.join(path, "config.json")):  # which is written last
         print(f"mlx_versus: making {path}", file=sys.stderr, flush=True)
@@ -33,7 +34,8 @@ def folder_of(options, kind):
                             "llama-3.2-1b", "--layers", str(options.layers), "--rope-scaling", "none", "--type", "bf16"],
                            check=True, stdout=subprocess.DEVNULL)
             os.rename(source + ".part", source)
-        how = [] if kind == "bf16" else ["--bits", kind, "--group", "64"]
+        bits, _, dtype = kind.rpartition(":") if not kind.isdigit() else (kind, "", "bf16")
+        how = ["--dtype", dtype, *(["--bits", bits, "--group", "64"] if bits else [])]
         subprocess.run([PYTHON, os.path.join(ROOT, "tools", "mlx", "folder.py"), source, path, *how], check=True)
     return path
 
@@ -77,7 +79,7 @@ def main():
     if sys.argv[1:2] == ["--peer"]:
         return peer(sys.argv[2])
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--kinds", default="4,bf16", help="bits, or bf16; comma-separated")
+    parser.add_argument("--kinds", default="4,bf16", help="4, 4:f32, bf16, f32; comma-separated")
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=32)
@@ -88,7 +90,7 @@ def main():
     a = parser.parse_args()
     os.makedirs(a.scratch, exist_ok=True)
     all_found = []
-    print(f"{'kind':5} {'test':8} {'isa':8} {'ours/s':>9} {'MLX/s':>9} {'ratio':>7}   (of {a.repetitions} repetitions)")
+    print(f"{'kind':6} {'test':8} {'isa':8} {'ours/s':>9} {'MLX/s':>9} {'ratio':>7}   (of {a.repetitions} repetitions)")
     for kind in a.kinds.split(","):
         path = folder_of(a, kind)
         with subprocess.Popen([PEER, os.path.abspath(__file__), "--peer", path], stdin=subprocess.PIPE,
@@ -105,7 +107,7 @@ def main():
                     theirs.append(count / float(process.stdout.readline()))
                 ratio = statistics.median(m / t for m, t in zip(mine, theirs))
                 all_found.append({"kind": kind, "test": test, "isa": isa, "ours": mine, "mlx": theirs, "ratio": ratio})
-                print(f"{kind:5} {test:8} {isa:8} {statistics.median(mine):9.2f} {statistics.median(theirs):9.2f} "
+                print(f"{kind:6} {test:8} {isa:8} {statistics.median(mine):9.2f} {statistics.median(theirs):9.2f} "
                       f"{ratio:7.2f}", flush=True)
             process.stdin.close()
     if a.json:

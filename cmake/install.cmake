@@ -2,8 +2,10 @@
 # Wasmtime's library has no soname and no packaged home, so it travels in a folder of our own.
 set(SAMEPAGE_PRIVATE_LIBDIR "${CMAKE_INSTALL_LIBDIR}/samepage")
 set(SAMEPAGE_ORIGIN "$ORIGIN")
+set(SAMEPAGE_WASMTIME_LINK "-l:libwasmtime.so")
 if(APPLE)
   set(SAMEPAGE_ORIGIN "@loader_path")
+  set(SAMEPAGE_WASMTIME_LINK "-lwasmtime")
 endif()
 set_target_properties(samepage_shared PROPERTIES INSTALL_RPATH "${SAMEPAGE_ORIGIN}/samepage")
 install(TARGETS samepage_shared samepage_static

@@ -4,6 +4,7 @@
 # With --headers also Wasmtime's official C headers, out of a crate (needs cargo): a test then holds our declarations
 # of them against those. With --cuda also NVIDIA's compiler, out of PyPI wheels, for -DSAMEPAGE_CUDA=ON on a machine
 # that has no CUDA toolkit. With --arm what make test-arm needs: see tools/bootstrap_arm.sh.
+# On a Mac it asks Homebrew in Debian's place, and --cuda and --arm are not for it (never run there: docs/apple.md).
 # With --mlx MLX and mlx-lm, for golden numbers and for comparing with them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,8 +22,19 @@ if [ "${1:-}" = --arm ]; then
 fi
 wasmtime_version=48.0.0
 
+suffix=so
+if [ "$(uname)" = Darwin ]; then
+    suffix=dylib
+    packages=() # what Homebrew has under other names
+    command -v brew >/dev/null || { echo "bootstrap: Homebrew is needed: https://brew.sh" >&2; exit 1; }
+    for formula in cmake ninja pkgconf llvm lld wasi-libc wasi-runtimes pcre2 utf8proc xxhash cjson libsodium sqlite \
+        shaderc spirv-tools spirv-cross cmocka clang-format; do
+        brew list --versions "$formula" >/dev/null || brew install --quiet "$formula"
+    done
+fi
+
 missing=()
-for package in "${packages[@]}"; do
+for package in ${packages[@]+"${packages[@]}"}; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep >/dev/null 'ok installed' || missing+=("$package")
 done
 if ((${#missing[@]})); then
@@ -44,7 +56,7 @@ if [ "$(cat .deps/wasmtime/VERSION 2>/dev/null || true)" != "$wasmtime_version" 
         --require-hashes -r tools/wasmtime.txt -d "$work"
     mkdir -p .deps/wasmtime
     unzip -q -o -j "$work"/wasmtime-*.whl 'wasmtime/*/_libwasmtime.*' -d "$work"
-    mv "$work"/_libwasmtime.* .deps/wasmtime/libwasmtime.so
+    mv "$work"/_libwasmtime.* ".deps/wasmtime/libwasmtime.$suffix"
     echo "$wasmtime_version" >.deps/wasmtime/VERSION
 fi
 
@@ -110,7 +122,7 @@ if [ "${1:-}" = --mlx ] && ! cmp -s tools/requirements-mlx.txt .deps/venv-mlx/re
 fi
 
 # numpy and gguf, for the tests that hold our numbers against an evaluation in double.
-if ! cmp -s tools/requirements-test.txt .deps/venv/requirements.txt; then
+if [ "$(uname)" != Darwin ] && ! cmp -s tools/requirements-test.txt .deps/venv/requirements.txt; then
     echo "bootstrap: fetching numpy and gguf for the tests"
     rm -rf .deps/venv
     python3 -m venv .deps/venv

@@ -8,8 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD/.deps
 libraries=(libpcre2-dev libpcre2-8-0 libpcre2-16-0 libpcre2-32-0 libpcre2-posix3 libxxhash-dev libxxhash0 libcjson-dev libcjson1
-    libsodium-dev libsodium23 libsqlite3-dev libsqlite3-0 libcmocka-dev libcmocka0)
-sources=(pcre2 xxhash cjson libsodium sqlite3 cmocka)
+    libutf8proc-dev libutf8proc2 libsodium-dev libsodium23 libsqlite3-dev libsqlite3-0 libcmocka-dev libcmocka0)
+sources=(pcre2 utf8proc xxhash cjson libsodium sqlite3 cmocka)
 
 apt_for_arm() { # apt-get that knows of arm64 and of sources, and of nothing else on this system
     apt-get -q=2 -o APT::Architecture=arm64 -o APT::Architectures=arm64 -o Dir::State="$root/apt/state" \
@@ -60,7 +60,7 @@ fetch_wasmtime() { # folder, platform of the wheel
     wheels=$(mktemp -d)
     trap 'rm -rf "$wheels"' RETURN
     python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --platform "$2" \
-        --require-hashes -r tools/wasmtime-arm.txt -d "$wheels"
+        --require-hashes -r tools/wasmtime.txt -d "$wheels"
     mkdir -p "$1"
     unzip -q -o -j "$wheels"/wasmtime-*.whl 'wasmtime/*/_libwasmtime.*' -d "$wheels"
     for file in "$wheels"/_libwasmtime.*; do
@@ -76,7 +76,7 @@ if ! cmp -s tools/arm.txt "$root/zig/packages.txt"; then
     cp tools/arm.txt "$root/zig/packages.txt"
 fi
 # Everything below is made anew when one of the files that say how has changed.
-stamp=$(cat tools/bootstrap_arm.sh tools/build_macos_libraries.sh tools/wasmtime-arm.txt tools/arm.txt | sha256sum)
+stamp=$(cat tools/bootstrap_arm.sh tools/build_macos_libraries.sh tools/zig_macos.sh tools/macos-libraries.sha256 tools/wasmtime.txt tools/arm.txt | sha256sum)
 if [ "$(cat "$root/apt/stamp" 2>/dev/null || true)" != "$stamp" ]; then
     open_apt
     fetch_linux

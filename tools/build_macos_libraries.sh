@@ -29,6 +29,9 @@ library() { # library name, name for pkg-config, version, folder, flags, sources
 library xxhash libxxhash 0.8.1 xxHash-0.8.1 "" xxhash.c
 cp xxHash-0.8.1/xxhash.h "$prefix/include"
 
+library utf8proc libutf8proc 2.8.0 utf8proc-2.8.0 "-DUTF8PROC_STATIC" utf8proc.c
+cp utf8proc-2.8.0/utf8proc.h "$prefix/include"
+
 library cjson libcjson 1.7.15 cJSON-1.7.15 "" cJSON.c
 mkdir "$prefix/include/cjson"
 cp cJSON-1.7.15/cJSON.h "$prefix/include/cjson"

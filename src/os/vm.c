@@ -87,6 +87,10 @@ void spi_vm_close(int file) {
 }
 
 sp_status spi_vm_map_file(void *address, size_t bytes, int file, size_t file_offset) {
+    /* An emulator with larger pages than its host's would let this through. */
+    if (((uintptr_t)address | bytes | file_offset) % spi_vm_page_bytes()) {
+        return SP_INVALID;
+    }
     void *mapped = mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, file, (off_t)file_offset);
     return mapped == MAP_FAILED ? SP_NO_MEMORY : SP_OK;
 }
@@ -103,6 +107,9 @@ void spi_vm_unmap(void *address, size_t bytes) {
 }
 
 sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge) {
+    if (((uintptr_t)address | bytes) % spi_vm_page_bytes()) {
+        return SP_INVALID;
+    }
     void *mapped =
         mmap(address, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) {

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "os/clock.h"
+#include "os/vm.h"
 #include "region/region.h"
 #include "snapshot/capture.h"
 
@@ -75,6 +76,11 @@ static void clear_between(uint8_t *memory, uint64_t from, uint64_t to) {
     }
 }
 
+/* Files are laid out for pages of 4 KiB: where the system's are larger, what does not fit is copied. */
+static bool can_map_run(const spi_page_run *run, uint64_t file_offset) {
+    return run->bytes >= MAP_BYTES_MIN && (run->offset | run->bytes | file_offset) % spi_vm_page_bytes() == 0;
+}
+
 static sp_status map_pages(const sp_snapshot *snapshot, sp_region *region, sp_error *error) {
     spi_region_piece *pieces = spi_alloc(snapshot->run_count, sizeof *pieces);
     uint64_t at = snapshot->pages_offset;
@@ -84,7 +90,7 @@ static sp_status map_pages(const sp_snapshot *snapshot, sp_region *region, sp_er
     }
     for (uint32_t i = 0; i < snapshot->run_count; i++) {
         const spi_page_run *run = &snapshot->runs[i];
-        if (run->bytes >= MAP_BYTES_MIN) {
+        if (can_map_run(run, at)) {
             pieces[count++] = (spi_region_piece){
                 .offset = run->offset, .bytes = run->bytes, .file = snapshot->file, .file_offset = at};
         }
@@ -102,14 +108,15 @@ static sp_status fill_memory(const sp_snapshot *snapshot, sp_guest *guest, uint6
     bool can_map = snapshot->file >= 0 && (!device || spi_device_takes(device, SP_BACKING_SHAREABLE));
     sp_status status = can_map ? map_pages(snapshot, region, error) : SP_OK;
     const uint8_t *from = snapshot->pages;
-    uint64_t end = 0;
+    uint64_t end = 0, at = snapshot->pages_offset;
     for (uint32_t i = 0; i < snapshot->run_count && !status; i++) {
         const spi_page_run *run = &snapshot->runs[i];
         clear_between(memory, end, run->offset < own_bytes ? run->offset : own_bytes);
-        if (!can_map || run->bytes < MAP_BYTES_MIN) {
+        if (!can_map || !can_map_run(run, at)) {
             memcpy(memory + run->offset, from, run->bytes);
         }
         from += run->bytes;
+        at += run->bytes;
         end = run->offset + run->bytes;
     }
     clear_between(memory, end, own_bytes);

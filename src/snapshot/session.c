@@ -25,8 +25,8 @@ void spi_tell(sp_notice notice, void *env, const char *format, ...) {
 static sp_status place(spi_restoring *all, sp_session *session, uint64_t offset, const void *from, uint64_t file_offset,
                        uint64_t bytes, bool *is_mapped, sp_error *error) {
     const sp_snapshot *snapshot = all->snapshot;
-    uint64_t whole = (bytes + SPI_SECTION_PAGE_ALIGN - 1) / SPI_SECTION_PAGE_ALIGN * SPI_SECTION_PAGE_ALIGN;
-    *is_mapped = snapshot->file >= 0 && spi_session_can_map(session) && offset % SPI_SECTION_PAGE_ALIGN == 0 &&
+    uint64_t page = spi_vm_page_bytes(), whole = (bytes + page - 1) / page * page;
+    *is_mapped = snapshot->file >= 0 && spi_session_can_map(session) && offset % page == 0 && file_offset % page == 0 &&
                  offset + whole <= session->layout.total_bytes;
     session->is_foreign = session->is_foreign || (!snapshot->is_own && all->options->foreign);
     if (*is_mapped) {

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "model/model.h"
 #include "os/clock.h"
+#include "os/vm.h"
 #include "snapshot/capture.h"
 #include "snapshot/store.h"
 
@@ -189,7 +190,8 @@ static sp_status place_run(sp_store *store, spi_attached *attached, sp_session *
     uint64_t bytes = pack->header.block_bytes;
     uint32_t slot = entry->slot;
     sp_status status = SP_OK;
-    bool can_map = spi_session_can_map(session) && pack->header.slot_bytes == bytes;
+    bool can_map = spi_session_can_map(session) && pack->header.slot_bytes == bytes &&
+                   spi_pack_offset(pack, slot) % spi_vm_page_bytes() == 0;
     *good = 0;
     if (can_map) {
         status = spi_session_map(session, session->layout.kv_offset + first * bytes, count * bytes, pack->file,

@@ -144,8 +144,7 @@ void spi_store_trim_tails(sp_store *store, uint64_t bytes_max) {
         }
         bytes += (uint64_t)info.st_size;
         if (count < FILE_COUNT_MAX && SPI_RESERVE(list, count, capacity)) {
-            list[count] = (old_tail){(int64_t)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec,
-                                     (uint64_t)info.st_size, ""};
+            list[count] = (old_tail){spi_file_changed_ns(&info), (uint64_t)info.st_size, ""};
             memcpy(list[count++].name, item->d_name, 33);
         }
     }

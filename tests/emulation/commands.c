@@ -390,6 +390,10 @@ static uint64_t signaled_value(object *self, spi_mt_selector selector) {
 static bool wait_signaled(object *self, spi_mt_selector selector, uint64_t value, uint64_t timeout_ms) {
     (void)selector;
     (void)timeout_ms;
+    if (emu_get_settings()->slow_waits > 0) {
+        emu_get_settings()->slow_waits--;
+        return false;
+    }
     run_pending();
     return *(uint64_t *)self->data >= value;
 }

@@ -19,10 +19,12 @@ typedef struct emu_settings {
     int64_t family;             /* MTLGPUFamilyApple7 and so on */
     bool old_system;            /* macOS 14: no residency sets */
     uint64_t buffer_length_max;
-    uint64_t simd_width; /* 32 */
-    long fail_after;     /* the creation of an object after so many more fails, once; negative: none */
-    int64_t fail_run;    /* the next command buffer ends with this MTLCommandBufferError; 0: none */
-    bool fail_compiler;  /* texts do not compile */
+    uint64_t simd_width;            /* 32 */
+    uint64_t threadgroup_bytes_max; /* 32768 */
+    long fail_after;                /* the creation of an object after so many more fails, once; negative: none */
+    int64_t fail_run;               /* the next command buffer ends with this MTLCommandBufferError; 0: none */
+    bool fail_compiler;             /* texts do not compile */
+    long slow_waits;                /* so many waits for an event end before the device is done */
 } emu_settings;
 
 emu_settings *emu_get_settings(void);

@@ -312,8 +312,8 @@ static object *new_pipeline(object *self, spi_mt_selector selector, object *desc
         return NULL;
     }
     emu_counting.archive_hits += is_there;
-    if (from->kernel->threadgroup_bytes > SPI_MT_THREADGROUP_BYTES_MAX) {
-        emu_set_error(error, 1, "threadgroup memory of more than 32768 bytes");
+    if (from->kernel->threadgroup_bytes > emu_get_settings()->threadgroup_bytes_max) {
+        emu_set_error(error, 1, "threadgroup memory exceeds the maximum");
         return NULL;
     }
     for (uint32_t i = 0; i < EMU_CONSTANTS; i++) {

@@ -19,14 +19,20 @@ struct spi_mt_sel {
 };
 
 emu_counts emu_counting;
-static emu_settings settings = {
-    .family = 1009, .buffer_length_max = (uint64_t)1 << 33, .simd_width = 32, .fail_after = -1};
-static const emu_settings settings_at_start = {
-    .family = 1009, .buffer_length_max = (uint64_t)1 << 33, .simd_width = 32, .fail_after = -1};
+static const emu_settings settings_at_start = {.family = 1009,
+                                               .buffer_length_max = (uint64_t)1 << 33,
+                                               .simd_width = 32,
+                                               .threadgroup_bytes_max = SPI_MT_THREADGROUP_BYTES_MAX,
+                                               .fail_after = -1};
+static emu_settings settings;
 static char violation[256];
 static object *all;
 static long live;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+__attribute__((constructor)) static void set_start(void) {
+    settings = settings_at_start;
+}
 
 EXPORT emu_settings *emu_get_settings(void) {
     return &settings;

@@ -43,6 +43,7 @@ static const step script[] = {
 
 static sp_error error;
 static bool was_held;
+static int notices; /* of things that are tried again later, such as timers that cannot ring */
 
 static int told(void) {
     printf("error: %s\n", error.message[0] ? error.message : sp_status_text(error.status));
@@ -56,13 +57,15 @@ static void listen_to(void *env, const sp_actor_event *event) {
         was_held = true;
     } else if (event->kind == SP_ACTOR_EVENT_WOKEN && event->woken->restore.computed_tokens) {
         printf("%u tokens of %s were computed again\n", event->woken->restore.computed_tokens, event->actor);
-    } else if (event->kind == SP_ACTOR_EVENT_NOTICE && getenv("SHOW_NOTICES")) {
-        fprintf(stderr, "notice: %s\n", event->text);
+    } else if (event->kind == SP_ACTOR_EVENT_NOTICE) {
+        snprintf(error.message, sizeof error.message, "%s", event->text);
+        notices++;
     }
 }
 
 /* Until nothing is left to do, timers included. */
 static sp_status settle(sp_actors *actors) {
+    int before = notices;
     for (;;) {
         uint32_t next_ms;
         uint64_t timers = 0;
@@ -81,6 +84,9 @@ static sp_status settle(sp_actors *actors) {
         }
         if (status || (is_idle && !timers)) {
             return status;
+        }
+        if (is_idle && notices > before + 1) { /* a timer did not ring twice, for want of a disk: it never will here */
+            return SP_IO;
         }
         usleep(200);
     }

@@ -484,10 +484,10 @@ EXPORT spi_cu_result cuTensorMapEncodeTiled(spi_cu_map *map, int type, unsigned 
                                             int promotion, int fill) {
     ENTER(false);
     NEED_CONTEXT();
-    bool good = (uintptr_t)map % 64 == 0 && rank == 2 && address && (uintptr_t)address % 16 == 0 && strides[0] % 16 == 0 &&
-                dims[0] && dims[1] && box[0] * 2 <= 128 && box[0] && box[1] && box[1] <= 256 && steps[0] == 1 &&
-                steps[1] == 1 && type == SPI_CU_MAP_16_BITS && !interleave && swizzle == SPI_CU_MAP_SWIZZLE_128 &&
-                promotion >= 0 && promotion <= 3 && !fill;
+    bool good = (uintptr_t)map % 64 == 0 && rank == 2 && address && (uintptr_t)address % 16 == 0 &&
+                strides[0] % 16 == 0 && dims[0] && dims[1] && box[0] * 2 <= 128 && box[0] && box[1] && box[1] <= 256 &&
+                steps[0] == 1 && steps[1] == 1 && type == SPI_CU_MAP_16_BITS && !interleave &&
+                swizzle == SPI_CU_MAP_SWIZZLE_128 && promotion >= 0 && promotion <= 3 && !fill;
     if (good) {
         memset(map, 1, sizeof *map);
     }
@@ -500,14 +500,16 @@ EXPORT spi_cu_result cuLaunchKernelEx(const spi_cu_launch_config *config, spi_cu
     NEED_CONTEXT();
     for (unsigned i = 0; i < config->attribute_count; i++) {
         const spi_cu_launch_attribute *attribute = &config->attributes[i];
+        if (attribute->id == SPI_CU_LAUNCH_OVERLAP) {
+            continue;
+        }
         if (attribute->id != SPI_CU_LAUNCH_CLUSTER || !attribute->value[0] || !attribute->value[1] ||
             !attribute->value[2] || attribute->value[0] * attribute->value[1] * attribute->value[2] > 8 ||
             config->grid[2] % attribute->value[2]) {
             return 1;
         }
     }
-    return extra ? 1
-                 : launch(function, config->grid, config->block, config->shared_bytes, config->stream, arguments);
+    return extra ? 1 : launch(function, config->grid, config->block, config->shared_bytes, config->stream, arguments);
 }
 
 EXPORT spi_cu_result cuLaunchCooperativeKernel(spi_cu_function function, unsigned grid_x, unsigned grid_y,
@@ -521,7 +523,7 @@ EXPORT spi_cu_result cuLaunchCooperativeKernel(spi_cu_function function, unsigne
     const unsigned grid[] = {grid_x, grid_y, grid_z}, block[] = {block_x, block_y, block_z};
     spi_cu_result result = launch(function, grid, block, shared_bytes, stream, arguments);
     bool hangs = fail_function && !strcmp(fail_function, "cuEventQuery"); /* until the host looks why */
-    if (!result && !hangs) { /* what the host waits for */
+    if (!result && !hangs) {                                              /* what the host waits for */
         const spi_cu_token *token = arguments[0];
         *token->done = token->sequence;
     }

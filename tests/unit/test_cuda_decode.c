@@ -96,7 +96,8 @@ static void compare(const bench_shape *shape, const spi_cu_choices *choices, sp_
             assert_true(bench_model_run(&model, rows, done, true, &error) >= 0);
             assert_true(bench_model_run(&plain, rows, done, true, &error) >= 0);
             done += rows;
-            double difference = rms(logits(&model), logits(&plain), shape->vocab) / rms(logits(&plain), NULL, shape->vocab);
+            double difference =
+                rms(logits(&model), logits(&plain), shape->vocab) / rms(logits(&plain), NULL, shape->vocab);
             double of_blocks = compare_blocks(&plain, &model, done - 1);
             worst_rows = difference > worst_rows || isnan(difference) ? difference : worst_rows;
             worst_rows = of_blocks > worst_rows || isnan(of_blocks) ? of_blocks : worst_rows;
@@ -120,10 +121,11 @@ static void compare(const bench_shape *shape, const spi_cu_choices *choices, sp_
             worst_blocks = blocks > worst_blocks || isnan(blocks) ? blocks : worst_blocks;
         }
     }
-    print_message("%-5s width %u heads %u/%u of %u, inner %u: logits differ by %.1e of their size, blocks by %.1e, rows by "
-                  "%.1e\n",
-                  sp_dtype_name(shape->type), shape->width, shape->heads, shape->kv_heads, shape->head_dim,
-                  shape->inner, worst, worst_blocks, worst_rows);
+    print_message(
+        "%-5s width %u heads %u/%u of %u, inner %u: logits differ by %.1e of their size, blocks by %.1e, rows by "
+        "%.1e\n",
+        sp_dtype_name(shape->type), shape->width, shape->heads, shape->kv_heads, shape->head_dim, shape->inner, worst,
+        worst_blocks, worst_rows);
     assert_true(worst <= bound);
     assert_true(worst_blocks <= bound + 1e-3); /* and the rounding of f16 */
     assert_true(worst_rows <= (shape->type == SP_BF16 || shape->type == SP_MXFP4 ? BRAIN_ERROR : HALF_ERROR));
@@ -134,7 +136,7 @@ static void compare(const bench_shape *shape, const spi_cu_choices *choices, sp_
 
 static void test_agrees(void **state) {
     (void)state;
-    static const sp_dtype types[] = {SP_BF16, SP_F16,  SP_Q8_0, SP_Q4_0, SP_Q4_1,   SP_Q5_0,   SP_Q5_1,  SP_Q2_K,
+    static const sp_dtype types[] = {SP_BF16, SP_F16,  SP_Q8_0, SP_Q4_0, SP_Q4_1,   SP_Q5_0,   SP_Q5_1, SP_Q2_K,
                                      SP_Q3_K, SP_Q4_K, SP_Q5_K, SP_Q6_K, SP_IQ4_NL, SP_IQ4_XS, SP_MXFP4};
     static const bench_shape shapes[] = {
         {.layers = 2, .width = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 768, .vocab = 1003},

@@ -244,6 +244,23 @@ static void runs_fail(void **state) {
     }
 }
 
+/* A run that takes longer than one wait is waited for again. */
+static void runs_take_their_time(void **state) {
+    (void)state;
+    sp_error error = {0};
+    bench_model model;
+    sp_device *device = open_device();
+    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
+    metal.settings()->slow_waits = 3;
+    assert_true(bench_model_run(&model, 1, 0, true, &error) >= 0);
+    assert_int_equal(metal.settings()->slow_waits, 0);
+    assert_int_equal(metal.counts()->command_buffers, 1);
+    assert_true(metal.counts()->dispatches > 0); /* they are done when the run returns */
+    bench_model_close(&model);
+    sp_device_close(device);
+    metal_check();
+}
+
 static void kernels_that_do_not_fit(void **state) {
     (void)state;
     sp_error error = {0};
@@ -257,6 +274,11 @@ static void kernels_that_do_not_fit(void **state) {
     metal.settings()->simd_width = 64;
     assert_int_equal(bench_model_open(device, &small, 16, 300, &model, &error), SP_UNSUPPORTED);
     assert_non_null(strstr(error.message, "SIMD groups of 32"));
+    bench_model_close(&model);
+    metal_reset();
+    metal.settings()->threadgroup_bytes_max = 128; /* the norm has 256 */
+    assert_int_equal(bench_model_open(device, &small, 16, 300, &model, &error), SP_UNSUPPORTED);
+    assert_non_null(strstr(error.message, "making a kernel: metal: norm: threadgroup memory"));
     bench_model_close(&model);
     sp_device_close(device);
     metal_check();
@@ -423,6 +445,7 @@ int main(void) {
         cmocka_unit_test_setup(every_object_fails, begin),
         cmocka_unit_test_setup(every_allocation_fails, begin),
         cmocka_unit_test_setup(runs_fail, begin),
+        cmocka_unit_test_setup(runs_take_their_time, begin),
         cmocka_unit_test_setup(kernels_that_do_not_fit, begin),
         cmocka_unit_test_setup(regions_grow, begin),
         cmocka_unit_test_setup(files_behind_memory_are_refused, begin),

@@ -16,17 +16,24 @@ SPI_INLINE bool codes_is_wide(sp_dtype type) {
 }
 
 #if defined(__AVX512F__)
-#define CODES_FLIP   128u
-#define CODES_SIGNED false
+#define CODES_FLIP           128u
+#define CODES_SIGNED         false
+#define CODES_AFFINE6_HALVES false
 #elif defined(SPI_ARM_DOTPROD)
-#define CODES_FLIP   0u /* dot products take all codes as signed, which those of fewer bits may as well be */
-#define CODES_SIGNED false
+#define CODES_FLIP           0u /* dot products take all codes as signed, which those of fewer bits may as well be */
+#define CODES_SIGNED         false
+#define CODES_AFFINE6_HALVES false
+#elif defined(__aarch64__) /* MLX's 6 bits as those of 8: to add up as dot products do, to the bit */
+#define CODES_FLIP           0u
+#define CODES_SIGNED         true
+#define CODES_AFFINE6_HALVES false
 #else
-#define CODES_FLIP   0u
-#define CODES_SIGNED true
+#define CODES_FLIP           0u
+#define CODES_SIGNED         true
+#define CODES_AFFINE6_HALVES true /* where sums are of 16 bits, they would not hold otherwise */
 #endif
 SPI_INLINE bool codes_are_signed(sp_dtype type) {
-    return CODES_SIGNED && (codes_is_wide(type) || type == SP_AFFINE8);
+    return CODES_SIGNED && (codes_is_wide(type) || type == SP_AFFINE8 || (type == SP_AFFINE6 && !CODES_AFFINE6_HALVES));
 }
 
 /* In units of 8: what a value has more as a code. The 5-bit types with a minimum have it so that 16-bit sums hold. */
@@ -40,14 +47,14 @@ SPI_INLINE uint32_t codes_offset(sp_dtype type) {
     case SP_AFFINE5:
     case SP_MXFP4: return 2;
     case SP_Q6_K: return 4;
-    case SP_AFFINE6: return CODES_SIGNED ? 4 : 0; /* where sums are of 16 bits, they would not hold otherwise */
+    case SP_AFFINE6: return CODES_AFFINE6_HALVES ? 4 : 0;
     default: return codes_is_wide(type) ? CODES_FLIP / 8 : 0;
     }
 }
 
 /* Two scales in a block of 32 columns. */
 SPI_INLINE bool codes_has_halves(sp_dtype type) {
-    return type == SP_Q6_K || type == SP_Q3_K || type == SP_Q2_K || (type == SP_AFFINE6 && CODES_SIGNED);
+    return type == SP_Q6_K || type == SP_Q3_K || type == SP_Q2_K || (type == SP_AFFINE6 && CODES_AFFINE6_HALVES);
 }
 
 SPI_INLINE bool codes_has_min(sp_dtype type) {

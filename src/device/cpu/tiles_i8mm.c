@@ -128,8 +128,9 @@ SPI_INLINE void tile_any(const spi_tile_class class, const spi_tile *tile) {
 
 void spi_tile_i8mm(spi_tile_class class, const spi_tile *tile) {
     switch (class) {
-    case SPI_TILE_SIGNED: /* a class of instruction sets without dot products of signed bytes */
+    case SPI_TILE_SIGNED: /* classes of instruction sets without dot products of signed bytes */
     case SPI_TILE_PLAIN: tile_any(SPI_TILE_PLAIN, tile); break;
+    case SPI_TILE_SIGNED_MIN:
     case SPI_TILE_MIN: tile_any(SPI_TILE_MIN, tile); break;
     case SPI_TILE_HALVES: tile_any(SPI_TILE_HALVES, tile); break;
     case SPI_TILE_HALVES_MIN: tile_any(SPI_TILE_HALVES_MIN, tile); break;

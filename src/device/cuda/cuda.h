@@ -15,6 +15,7 @@
 #include "device/cuda/kernels/args.h"
 #include "device/cuda/kernels/decode_args.h"
 #include "device/cuda/kernels/wide_args.h"
+#include "device/rotation.h"
 
 typedef enum spi_cu_module_name {
 #define MODULE(name) SPI_CU_MODULE_##name,
@@ -32,12 +33,13 @@ typedef enum spi_cu_kernel {
 
 /* Tests change what a card would choose. */
 typedef struct spi_cu_choices {
-    bool in_place;                       /* kernels read KV in the guest's memory, as on a card that shares it */
-    uint64_t window_bytes;               /* of pinned memory through which weights go */
-    uint64_t page_bytes;                 /* at least so much of a mirror is backed at once */
-    bool apart;                          /* a token's blocks are started like any kernel's */
-    bool op_by_op;                       /* no kernel that does more than an op */
-    uint32_t flight_bytes, split_blocks; /* decode.c */
+    bool in_place;         /* kernels read KV in the guest's memory, as on a card that shares it */
+    uint64_t window_bytes; /* of pinned memory through which weights go */
+    uint64_t page_bytes;   /* at least so much of a mirror is backed at once */
+    bool unmirrored;       /* for measuring: new rows are not written to the guest */
+    bool apart;            /* a token's blocks are started like any kernel's */
+    bool op_by_op;         /* no kernel that does more than an op */
+    uint32_t flight_bytes, tile_bytes, split_blocks; /* decode.c */
 } spi_cu_choices;
 
 typedef struct spi_cu {
@@ -53,7 +55,8 @@ typedef struct spi_cu {
     spi_cu_function kernels[SPI_CU_KERNEL_COUNT];
     uint64_t page_bytes; /* of mirrors */
     uint64_t runs, copied_bytes;
-    bool lost; /* after a failure of the card nothing is sent to it any more */
+    bool overlaps; /* while a run by wide.c is being sent: submit.c */
+    bool lost;     /* after a failure of the card nothing is sent to it any more */
 } spi_cu;
 
 /* submit.c. Every entry of the backend begins with enter: the device may be used by another thread than before. */
@@ -134,14 +137,6 @@ sp_status spi_cu_load(void *context, const spi_weights *weights, spi_progress pr
                       spi_store **store, sp_error *error);
 void spi_cu_unload(void *context, spi_store *store);
 
-/* rotation.c */
-typedef struct spi_cu_rotation {
-    uint32_t pairs;
-    uint64_t first_byte; /* of the table, in the parameters */
-    double scale;
-    double *frequencies;
-} spi_cu_rotation;
-
 /* A row of scratch is padded to so many floats; the padding is zero and stays so. */
 #define SPI_CU_COLUMN_PAD SPI_CU_ROW_ELEMENTS
 static inline uint32_t spi_cu_stride(uint32_t width) {
@@ -166,8 +161,8 @@ typedef struct spi_cu_phases {
 
 /* Not found where the tape has something else in it, or the card is older than the kernels. `many`: for runs of any number
  * of rows, with GATHER as phases. */
-sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool many, spi_cu_phases *phases, bool *found,
-                             sp_error *error);
+sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool many, spi_cu_phases *phases,
+                             bool *found, sp_error *error);
 void spi_cu_phases_free(spi_cu_phases *phases);
 
 /* decode.c: a run of one row as one launch, for tapes that are made of what its kernel does. */
@@ -191,7 +186,7 @@ typedef struct spi_cu_stored_map { /* a spi_cu_map without its alignment */
     unsigned char bytes[sizeof(spi_cu_map)];
 } spi_cu_stored_map;
 
-typedef struct spi_cu_wide_maps { /* of a phase of products */
+typedef struct spi_cu_wide_maps {                   /* of a phase of products */
     spi_cu_stored_map x[2][SPI_CU_WIDE_TILE_COUNT]; /* its input in packed[0] or [1], for tiles of each size */
     spi_cu_stored_map weights[SPI_CU_PARTS_MAX];
 } spi_cu_wide_maps;
@@ -214,18 +209,16 @@ sp_status spi_cu_wide_run(spi_cu *cu, const spi_program *program, const spi_run 
 struct spi_program {
     spi_store *store;
     const spi_tape *tape;
-    spi_cu_buffer packed;   /* a product's input as 16-bit numbers */
-    spi_cu_buffer scratch;  /* all of the tape's buffers, f32 [rows_max][stride] */
-    uint64_t *buffer_bytes; /* where each begins in it */
+    spi_cu_buffer packed;      /* a product's input as 16-bit numbers */
+    spi_cu_buffer scratch;     /* all of the tape's buffers, f32 [rows_max][stride] */
+    uint64_t *buffer_bytes;    /* where each begins in it */
     spi_cu_pinned_memory done; /* a number that the last kernel of a run leaves there */
     spi_cu_pinned_memory parameters;
     spi_cu_buffer fetched; /* the card's copy of them */
     uint64_t outs_byte, spans_byte, parameter_bytes;
-    spi_cu_rotation *rotations;
-    uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
-    uint32_t rotation_count;
-    spi_cu_decode *decode;  /* NULL: a row by itself is computed op by op, too */
-    spi_cu_wide_plan *wide; /* NULL: all runs are */
+    spi_rotations rotations; /* their places: bytes in the parameters */
+    spi_cu_decode *decode;   /* NULL: a row by itself is computed op by op, too */
+    spi_cu_wide_plan *wide;  /* NULL: all runs are */
 };
 
 sp_status spi_cu_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **program, sp_error *error);
@@ -235,8 +228,6 @@ sp_status spi_cu_write_buffer(void *context, spi_program *program, uint32_t buff
 sp_status spi_cu_read_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, float *data,
                              sp_error *error);
 
-sp_status spi_cu_rotations_create(spi_program *program, uint64_t first_byte, sp_error *error);
-void spi_cu_rotations_destroy(spi_program *program);
 void spi_cu_rotations_fill(const spi_program *program, const spi_run *run);
 
 /* run.c, ops.c */

@@ -31,7 +31,7 @@ static uint32_t vector_bytes(const spi_cu_phase *phase, const spi_kv_shape *kv) 
 static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_decode *decode) {
     spi_cu_phases *phases = &decode->phases;
     spi_cu_token *token = &decode->token;
-    uint32_t vector = 0, unit = 0;
+    uint32_t vector = 0, unit = 0, tile_bytes = cu->choices.tile_bytes ? cu->choices.tile_bytes : TILE_BYTES;
     bool fits = true;
     for (uint32_t i = 0; i < phases->count; i++) {
         spi_cu_phase *phase = &phases->items[i];
@@ -39,7 +39,7 @@ static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_deco
         if (phase->kind == SPI_CU_PHASE_PRODUCT) {
             uint32_t bytes = phase->unit_rows * phase->stride;
             unit = most(unit, bytes);
-            phase->tile_units = most(1, TILE_BYTES / bytes);
+            phase->tile_units = most(1, tile_bytes / bytes);
             fits = fits && phase->unit_count <= UINT32_MAX / ((uint32_t)cu->card.multiprocessors + 1);
         }
     }
@@ -47,7 +47,7 @@ static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_deco
     uint32_t room = (uint32_t)cu->card.shared_bytes - SHARED_STATIC_BYTES;
     token->ring_bytes = token->vector_bytes < room ? (room - token->vector_bytes) / 128 * 128 : 0;
     token->flight_bytes = cu->choices.flight_bytes ? cu->choices.flight_bytes : FLIGHT_BYTES;
-    return fits && most(unit, TILE_BYTES) <= token->ring_bytes / 2;
+    return fits && most(unit, tile_bytes) <= token->ring_bytes / 2;
 }
 
 /* The kernel that has all types of the phases and as few others as there are. */
@@ -174,15 +174,15 @@ sp_status spi_cu_decode_run(spi_cu *cu, const spi_program *program, const spi_ru
     token.token = (uint32_t)run->tokens[0];
     token.position = segment->position_first;
     token.blocks = link->mirror + segment->kv_offset;
-    token.host_blocks = link->mirror_bytes ? base + segment->kv_offset : 0;
+    token.host_blocks = link->mirror_bytes && !cu->choices.unmirrored ? base + segment->kv_offset : 0;
     token.logits = base + segment->logits_offset;
     token.phase_count = run->out_count ? decode->phases.count : decode->phases.hidden_count;
     token.barrier_start = decode->barrier_start;
     split(cu, decode, &token);
     spi_cu_rotations_fill(program, run);
     for (uint32_t i = 0; i < decode->phases.turn_count; i++) {
-        const spi_cu_rotation *rotation = &program->rotations[decode->phases.turn_rotations[i]];
-        memcpy(token.turns[i], (const uint8_t *)program->parameters.address + rotation->first_byte,
+        const spi_rotation *rotation = &program->rotations.items[decode->phases.turn_rotations[i]];
+        memcpy(token.turns[i], (const uint8_t *)program->parameters.address + rotation->place,
                rotation->pairs * 2 * sizeof(float));
     }
     for (uint32_t i = 0; i + 1 < token.phase_count; i++) {

@@ -37,7 +37,7 @@ typedef struct spi_cu_access { /* CUmemAccessDesc */
     int flags;
 } spi_cu_access;
 
-typedef struct spi_cu_launch_attribute { /* CUlaunchAttribute, of which a cluster's size is all that is used */
+typedef struct spi_cu_launch_attribute { /* CUlaunchAttribute */
     int id;
     char reserved[4];
     unsigned value[16];
@@ -52,6 +52,7 @@ typedef struct spi_cu_launch_config { /* CUlaunchConfig */
 
 enum {
     SPI_CU_LAUNCH_CLUSTER = 4,
+    SPI_CU_LAUNCH_OVERLAP = 6, /* programmatic stream serialisation */
     SPI_CU_MAP_16_BITS = 1, /* of maps: numbers of so many bits, pieces of 128 bytes xored, and read so many at once */
     SPI_CU_MAP_SWIZZLE_128 = 3,
     SPI_CU_MAP_PROMOTE_128 = 2,

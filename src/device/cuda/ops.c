@@ -144,8 +144,9 @@ static sp_status product(const op_view *view) {
 
 static sp_status rope(const op_view *view) {
     const spi_op *op = view->op;
-    const spi_cu_rotation *rotation = &view->program->rotations[view->program->op_rotations[view->index]];
-    spi_cu_pointer dst = at(view, op->dst), table = view->program->fetched.address + rotation->first_byte;
+    const spi_rotations *rotations = &view->program->rotations;
+    const spi_rotation *rotation = &rotations->items[rotations->of_op[view->index]];
+    spi_cu_pointer dst = at(view, op->dst), table = view->program->fetched.address + rotation->place;
     uint32_t columns = width(view, op->dst), stride = spi_cu_stride(columns), head_dim = columns / op->heads;
     uint32_t pairs = rotation->pairs, heads = op->heads, halves = op->rope_pairs == SPI_ROPE_HALVES;
     void *arguments[] = {&dst, &table, &stride, &heads, &head_dim, &pairs, &halves};

@@ -293,17 +293,17 @@ static bool set_turn(matcher *m, spi_cu_phase *phase, uint32_t op_index) {
     if (op_index == SPI_NONE) {
         return true;
     }
-    uint32_t rotation = m->program->op_rotations[op_index], i = 0;
+    uint32_t rotation = m->program->rotations.of_op[op_index], i = 0;
     while (i < phases->turn_count && phases->turn_rotations[i] != rotation) {
         i++;
     }
-    if (i == SPI_CU_TURNS_MAX || m->program->rotations[rotation].pairs > SPI_CU_PAIRS_MAX) {
+    if (i == SPI_CU_TURNS_MAX || m->program->rotations.items[rotation].pairs > SPI_CU_PAIRS_MAX) {
         return false;
     }
     phases->turn_rotations[i] = rotation;
     phases->turn_count = i == phases->turn_count ? i + 1 : phases->turn_count;
     phase->turn = i;
-    phase->pairs = m->program->rotations[rotation].pairs;
+    phase->pairs = m->program->rotations.items[rotation].pairs;
     phase->halves = m->tape->ops[op_index].rope_pairs == SPI_ROPE_HALVES;
     return true;
 }
@@ -312,7 +312,7 @@ static bool same_rotation(const matcher *m, uint32_t a, uint32_t b) {
     if (a == SPI_NONE || b == SPI_NONE) {
         return a == b;
     }
-    return m->program->op_rotations[a] == m->program->op_rotations[b] &&
+    return m->program->rotations.of_op[a] == m->program->rotations.of_op[b] &&
            m->tape->ops[a].rope_pairs == m->tape->ops[b].rope_pairs;
 }
 
@@ -417,8 +417,8 @@ static bool match(matcher *m) {
     return good && m->phases->count && m->phases->items[m->phases->count - 1].output == SPI_CU_OUTPUT_LOGITS;
 }
 
-sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool many, spi_cu_phases *phases, bool *found,
-                             sp_error *error) {
+sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool many, spi_cu_phases *phases,
+                             bool *found, sp_error *error) {
     uint32_t dim = program->tape->kv.head_dim;
     memset(phases, 0, sizeof *phases);
     *found = false;

@@ -46,7 +46,13 @@ static sp_status create_parameters(spi_cu *cu, spi_program *program, sp_error *e
     uint64_t rows = ((uint64_t)program->tape->rows_max + 1) / 2 * 2; /* pieces begin at multiples of 16 bytes */
     program->outs_byte = rows * sizeof(spi_cu_row);
     program->spans_byte = program->outs_byte + rows * sizeof(spi_cu_out);
-    sp_status status = spi_cu_rotations_create(program, program->spans_byte + rows * sizeof(spi_cu_span), error);
+    program->parameter_bytes = program->spans_byte + rows * sizeof(spi_cu_span);
+    sp_status status = spi_rotations_create(program->tape, program->store->sources, &program->rotations, error);
+    for (uint32_t i = 0; i < program->rotations.count; i++) {
+        spi_rotation *rotation = &program->rotations.items[i];
+        rotation->place = program->parameter_bytes;
+        program->parameter_bytes += (rows * rotation->pairs * 2 * sizeof(float) + 15) / 16 * 16;
+    }
     program->parameter_bytes = (program->parameter_bytes + 15) / 16 * 16;
     status =
         status ? status
@@ -54,6 +60,14 @@ static sp_status create_parameters(spi_cu *cu, spi_program *program, sp_error *e
     status = status ? status : spi_cu_pinned_create(cu, 64, "a run's parameters", &program->done, error);
     return status ? status
                   : spi_cu_buffer_create(cu, program->parameter_bytes, "a run's parameters", &program->fetched, error);
+}
+
+void spi_cu_rotations_fill(const spi_program *program, const spi_run *run) {
+    for (uint32_t i = 0; i < program->rotations.count; i++) {
+        const spi_rotation *rotation = &program->rotations.items[i];
+        uint8_t *table = (uint8_t *)program->parameters.address + rotation->place;
+        spi_rotation_fill(rotation, run, (float *)(void *)table);
+    }
 }
 
 sp_status spi_cu_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **out, sp_error *error) {
@@ -94,7 +108,7 @@ void spi_cu_discard(void *context, spi_program *program) {
     spi_cu_buffer_destroy(cu, &program->fetched);
     spi_cu_pinned_destroy(cu, &program->parameters);
     spi_cu_pinned_destroy(cu, &program->done);
-    spi_cu_rotations_destroy(program);
+    spi_rotations_destroy(&program->rotations);
     spi_free(program->buffer_bytes);
     spi_free(program);
 }

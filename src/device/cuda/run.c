@@ -20,7 +20,7 @@ static sp_status cover(spi_cu *cu, const spi_program *program, const spi_run *ru
     return status;
 }
 
-static void place_rows(const spi_program *program, const spi_run *run) {
+static void place_rows(const spi_cu *cu, const spi_program *program, const spi_run *run) {
     spi_cu_row *rows = program->parameters.address;
     spi_cu_out *outs = (spi_cu_out *)(void *)((uint8_t *)program->parameters.address + program->outs_byte);
     for (uint32_t s = 0; s < run->segment_count; s++) {
@@ -29,10 +29,11 @@ static void place_rows(const spi_program *program, const spi_run *run) {
         spi_cu_address base = (uintptr_t)sp_region_base(link->base.region);
         for (uint32_t i = 0; i < segment->row_count; i++) {
             uint32_t row = segment->row_first + i;
-            rows[row] = (spi_cu_row){.kv = link->mirror + segment->kv_offset,
-                                     .host = link->mirror_bytes ? base + segment->kv_offset : 0,
-                                     .token = (uint32_t)run->tokens[row],
-                                     .position = segment->position_first + i};
+            rows[row] =
+                (spi_cu_row){.kv = link->mirror + segment->kv_offset,
+                             .host = link->mirror_bytes && !cu->choices.unmirrored ? base + segment->kv_offset : 0,
+                             .token = (uint32_t)run->tokens[row],
+                             .position = segment->position_first + i};
         }
         for (uint32_t i = 0; i < segment->out_count; i++) {
             outs[segment->out_first + i] = (spi_cu_out){
@@ -56,12 +57,12 @@ static sp_status fetch(spi_cu *cu, const spi_program *program, const spi_run *ru
     uint32_t count = add_piece(&pieces, 0, 0, rows * sizeof(spi_cu_row));
     count = add_piece(&pieces, count, program->outs_byte, run->out_count * sizeof(spi_cu_out));
     count = add_piece(&pieces, count, program->spans_byte, span_count * sizeof(spi_cu_span));
-    if (program->rotation_count > SPI_CU_PIECES_MAX - count) {
+    if (program->rotations.count > SPI_CU_PIECES_MAX - count) {
         count = add_piece(&pieces, 0, 0, program->parameter_bytes);
     } else {
-        for (uint32_t i = 0; i < program->rotation_count; i++) {
-            const spi_cu_rotation *rotation = &program->rotations[i];
-            count = add_piece(&pieces, count, rotation->first_byte, rows * rotation->pairs * 2 * sizeof(float));
+        for (uint32_t i = 0; i < program->rotations.count; i++) {
+            const spi_rotation *rotation = &program->rotations.items[i];
+            count = add_piece(&pieces, count, rotation->place, rows * rotation->pairs * 2 * sizeof(float));
         }
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -74,7 +75,7 @@ static sp_status fetch(spi_cu *cu, const spi_program *program, const spi_run *ru
 
 static sp_status run_rows(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error) {
     uint32_t rows = run->row_count, span_count = 0;
-    place_rows(program, run);
+    place_rows(cu, program, run);
     if (program->wide) {
         uint8_t *spans = (uint8_t *)program->parameters.address + program->spans_byte;
         span_count = spi_cu_wide_spans(program, run, (spi_cu_span *)(void *)spans);
@@ -82,7 +83,10 @@ static sp_status run_rows(spi_cu *cu, const spi_program *program, const spi_run 
     spi_cu_rotations_fill(program, run);
     sp_status status = fetch(cu, program, run, span_count, error);
     if (program->wide && !status) {
-        return spi_cu_wide_run(cu, program, run, span_count, error);
+        cu->overlaps = !cu->choices.apart;
+        status = spi_cu_wide_run(cu, program, run, span_count, error);
+        cu->overlaps = false;
+        return status;
     }
     for (uint32_t i = 0; i < program->tape->op_count && !status; i++) {
         if (program->tape->ops[i].kind == SPI_OP_GATHER) {

@@ -26,34 +26,46 @@ sp_status spi_cu_enter(spi_cu *cu, sp_error *error) {
     return spi_cu_check(cu, cu->call->CtxSetCurrent(cu->context), "making the card current", error);
 }
 
+/* On cards that can, a kernel starts before the last one has ended and waits for that by itself (kernels/common.cuh). */
+static sp_status launch(spi_cu *cu, spi_cu_kernel kernel, const spi_cu_launch_config *wanted, uint32_t cluster,
+                        void **arguments, sp_error *error) {
+    spi_cu_launch_attribute attributes[2];
+    spi_cu_launch_config config = *wanted;
+    config.attributes = attributes;
+    if (cluster > 1) {
+        attributes[config.attribute_count++] =
+            (spi_cu_launch_attribute){.id = SPI_CU_LAUNCH_CLUSTER, .value = {1, 1, cluster}};
+    }
+    if (cu->overlaps) {
+        attributes[config.attribute_count++] = (spi_cu_launch_attribute){.id = SPI_CU_LAUNCH_OVERLAP, .value = {1}};
+    }
+    spi_cu_result result = cu->call->LaunchKernelEx(&config, cu->kernels[kernel], arguments, NULL);
+    return spi_cu_check(cu, result, "starting a kernel", error);
+}
+
 sp_status spi_cu_launch(spi_cu *cu, spi_cu_kernel kernel, uint32_t grid_x, uint32_t grid_y, uint32_t threads,
                         void **arguments, sp_error *error) {
-    spi_cu_result result =
-        cu->call->LaunchKernel(cu->kernels[kernel], grid_x, grid_y, 1, threads, 1, 1, 0, cu->stream, arguments, NULL);
-    return spi_cu_check(cu, result, "starting a kernel", error);
+    const spi_cu_launch_config config = {.grid = {grid_x, grid_y, 1}, .block = {threads, 1, 1}, .stream = cu->stream};
+    return launch(cu, kernel, &config, 1, arguments, error);
 }
 
 sp_status spi_cu_launch_cluster(spi_cu *cu, spi_cu_kernel kernel, uint32_t grid_x, uint32_t grid_y, uint32_t cluster,
                                 uint32_t threads, uint32_t shared_bytes, void **arguments, sp_error *error) {
-    spi_cu_launch_attribute attribute = {.id = SPI_CU_LAUNCH_CLUSTER, .value = {1, 1, cluster}};
-    spi_cu_launch_config config = {.grid = {grid_x, grid_y, cluster},
-                                   .block = {threads, 1, 1},
-                                   .shared_bytes = shared_bytes,
-                                   .stream = cu->stream,
-                                   .attributes = &attribute,
-                                   .attribute_count = cluster > 1};
-    return spi_cu_check(cu, cu->call->LaunchKernelEx(&config, cu->kernels[kernel], arguments, NULL),
-                        "starting a kernel", error);
+    const spi_cu_launch_config config = {.grid = {grid_x, grid_y, cluster},
+                                         .block = {threads, 1, 1},
+                                         .shared_bytes = shared_bytes,
+                                         .stream = cu->stream};
+    return launch(cu, kernel, &config, cluster, arguments, error);
 }
 
 /* All blocks run at the same time, so that they can wait for each other. */
 sp_status spi_cu_launch_together(spi_cu *cu, spi_cu_kernel kernel, uint32_t blocks, uint32_t threads,
                                  uint32_t shared_bytes, void **arguments, sp_error *error) {
-    spi_cu_result result =
-        cu->choices.apart ? cu->call->LaunchKernel(cu->kernels[kernel], blocks, 1, 1, threads, 1, 1, shared_bytes,
-                                                   cu->stream, arguments, NULL)
-                          : cu->call->LaunchCooperativeKernel(cu->kernels[kernel], blocks, 1, 1, threads, 1, 1,
-                                                              shared_bytes, cu->stream, arguments);
+    spi_cu_result result = cu->choices.apart
+                               ? cu->call->LaunchKernel(cu->kernels[kernel], blocks, 1, 1, threads, 1, 1, shared_bytes,
+                                                        cu->stream, arguments, NULL)
+                               : cu->call->LaunchCooperativeKernel(cu->kernels[kernel], blocks, 1, 1, threads, 1, 1,
+                                                                   shared_bytes, cu->stream, arguments);
     return spi_cu_check(cu, result, "starting a kernel", error);
 }
 

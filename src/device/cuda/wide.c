@@ -10,18 +10,19 @@
 #include "base/memory.h"
 #include "device/cuda/cuda.h"
 
-#define THREADS         256u
-#define HEADS_A_BLOCK   (THREADS / 32)
-#define QUERIES_A_SPAN  128u /* kernels/flash.cu */
-#define STEPS_MIN       4u   /* of a block that shares a tile's columns */
-#define CLUSTER_MAX     8u
-#define LOG2_E          1.4426950408889634f
+#define THREADS        256u
+#define HEADS_A_BLOCK  (THREADS / 32)
+#define QUERIES_A_SPAN 128u /* kernels/flash.cu */
+#define STEPS_MIN      4u   /* of a block that shares a tile's columns */
+#define CLUSTER_MAX    8u
+#define LOG2_E         1.4426950408889634f
 
 typedef struct tile_shape {
     uint32_t rows, stages, blocks; /* blocks: that a multiprocessor has room for */
 } tile_shape;
 
-static const tile_shape tiles[SPI_CU_WIDE_TILE_COUNT] = {{16, 6, 2}, {64, 4, 2}, {256, 4, 1}}; /* as in kernels/wide.cu */
+static const tile_shape tiles[SPI_CU_WIDE_TILE_COUNT] = {
+    {16, 6, 2}, {64, 4, 2}, {256, 4, 1}}; /* as in kernels/wide.cu */
 #define TILE_COUNT SPI_CU_WIDE_TILE_COUNT
 
 static uint32_t tile_bytes(const tile_shape *tile) {
@@ -29,10 +30,9 @@ static uint32_t tile_bytes(const tile_shape *tile) {
 }
 
 static spi_cu_kernel tile_kernel(uint32_t type, size_t tile) {
-    static const uint32_t types[] = {
-        SP_F16, SP_BF16,
+    static const uint32_t types[] = {SP_F16, SP_BF16,
 #define TYPE(name) name,
-        SPI_CU_QUANTISED(TYPE)
+                                     SPI_CU_QUANTISED(TYPE)
 #undef TYPE
     };
     uint32_t i = 0;
@@ -111,8 +111,7 @@ static bool can_pack(const spi_cu_phases *phases, uint32_t kv_heads) {
 }
 
 static sp_status allow_shared(spi_cu *cu, spi_cu_kernel kernel, uint32_t bytes, sp_error *error) {
-    spi_cu_result result =
-        cu->call->FuncSetAttribute(cu->kernels[kernel], SPI_CU_FUNCTION_SHARED_BYTES, (int)bytes);
+    spi_cu_result result = cu->call->FuncSetAttribute(cu->kernels[kernel], SPI_CU_FUNCTION_SHARED_BYTES, (int)bytes);
     return spi_cu_check(cu, result, "preparing for prompts", error);
 }
 
@@ -146,9 +145,9 @@ static sp_status map_rows(spi_cu *cu, spi_cu_pointer address, uint32_t columns, 
     spi_cu_map map = {{0}};
     const unsigned long long dims[] = {columns, rows}, strides[] = {columns * 2ull};
     const unsigned box[] = {SPI_CU_WIDE_STEP, box_rows}, steps[] = {1, 1};
-    spi_cu_result result = cu->call->TensorMapEncodeTiled(
-        &map, SPI_CU_MAP_16_BITS, 2, (void *)(uintptr_t)address, dims, strides, box, steps, 0, SPI_CU_MAP_SWIZZLE_128,
-        SPI_CU_MAP_PROMOTE_128, 0);
+    spi_cu_result result =
+        cu->call->TensorMapEncodeTiled(&map, SPI_CU_MAP_16_BITS, 2, (void *)(uintptr_t)address, dims, strides, box,
+                                       steps, 0, SPI_CU_MAP_SWIZZLE_128, SPI_CU_MAP_PROMOTE_128, 0);
     memcpy(stored, &map, sizeof map);
     return spi_cu_check(cu, result, "preparing for prompts", error);
 }
@@ -162,9 +161,9 @@ static sp_status make_maps(spi_cu *cu, const spi_program *program, spi_cu_wide_p
             continue;
         }
         for (uint32_t k = 0; k < 2 * TILE_COUNT && !status; k++) {
-            status = map_rows(cu, plan->packed[k / TILE_COUNT].address, spi_cu_stride(phase->cols),
-                              program->tape->rows_max, tiles[k % TILE_COUNT].rows, &maps->x[k / TILE_COUNT][k % TILE_COUNT],
-                              error);
+            status =
+                map_rows(cu, plan->packed[k / TILE_COUNT].address, spi_cu_stride(phase->cols), program->tape->rows_max,
+                         tiles[k % TILE_COUNT].rows, &maps->x[k / TILE_COUNT][k % TILE_COUNT], error);
         }
         for (uint32_t k = 0; k < phase->part_count && is_plain(phase->type) && !status; k++) {
             status = map_rows(cu, phase->parts[k].data, phase->stride / 2, phase->parts[k].rows, SPI_CU_WIDE_BOX,
@@ -275,7 +274,8 @@ static sp_status input_of(pass *p, const spi_cu_phase *phase, uint32_t *packed) 
 
 /* Blocks that share a tile's columns: so many that the card has work everywhere. */
 static uint32_t cluster_of(const spi_cu *cu, const tile_shape *tile, uint32_t blocks, uint32_t columns) {
-    uint32_t room = (uint32_t)cu->card.multiprocessors * tile->blocks, steps = spi_cu_ceil(columns, SPI_CU_WIDE_STEP), size = 1;
+    uint32_t room = (uint32_t)cu->card.multiprocessors * tile->blocks, steps = spi_cu_ceil(columns, SPI_CU_WIDE_STEP),
+             size = 1;
     while (size < CLUSTER_MAX && blocks * size * 2 <= room && steps >= STEPS_MIN * size * 2) {
         size *= 2;
     }
@@ -300,8 +300,11 @@ static sp_status multiply_parts(pass *p, uint32_t index, uint32_t packed, uint32
     for (uint32_t i = 0; i < count; i++) {
         const spi_cu_part *part = &phase->parts[first + i];
         memcpy(&args.weights[i], &maps->weights[first + i], sizeof args.weights[i]);
-        args.parts[i] = (spi_cu_wide_part){
-            .data = part->data, .bias = part->bias, .dst = part->dst, .rows = part->rows, .dst_stride = part->dst_stride};
+        args.parts[i] = (spi_cu_wide_part){.data = part->data,
+                                           .bias = part->bias,
+                                           .dst = part->dst,
+                                           .rows = part->rows,
+                                           .dst_stride = part->dst_stride};
         args.unit_count += gated && i ? 0 : part->rows;
     }
     if (gated) {
@@ -362,7 +365,7 @@ static sp_status place_heads(pass *p, const spi_cu_phase *phase, const spi_cu_kv
                           .k_eps = phase->k_eps,
                           .scale = phase->softcap != 0 ? phase->scale : phase->scale * LOG2_E};
     if (phase->pairs) {
-        heads.table = program->fetched.address + program->rotations[rotation].first_byte;
+        heads.table = program->fetched.address + program->rotations.items[rotation].place;
     }
     void *arguments[] = {&heads};
     return spi_cu_launch(p->cu, SPI_CU_place_heads, spi_cu_ceil(phase->heads + 2 * kv->kv_heads, HEADS_A_BLOCK),
@@ -409,18 +412,17 @@ static sp_status gather(pass *p, const spi_cu_phase *phase, uint32_t out_count) 
         p->label[1] = phase->out;
     }
     void *arguments[] = {&to, &from, &outs, &columns, &stride};
-    return spi_cu_launch(p->cu, SPI_CU_gather, spi_cu_ceil(columns, THREADS), out_count, THREADS, arguments,
-                         p->error);
+    return spi_cu_launch(p->cu, SPI_CU_gather, spi_cu_ceil(columns, THREADS), out_count, THREADS, arguments, p->error);
 }
 
 sp_status spi_cu_wide_run(spi_cu *cu, const spi_program *program, const spi_run *run, uint32_t span_count,
                           sp_error *error) {
     pass all = {.cu = cu,
-                 .program = program,
-                 .plan = program->wide,
-                 .rows = run->row_count,
-                 .span_count = span_count,
-                 .error = error};
+                .program = program,
+                .plan = program->wide,
+                .rows = run->row_count,
+                .span_count = span_count,
+                .error = error};
     const spi_cu_phases *phases = &program->wide->phases;
     uint32_t count = run->out_count ? phases->count : phases->hidden_count;
     assert(program->tape->ops[0].kind == SPI_OP_EMBED);

@@ -127,8 +127,9 @@ static sp_status record_decode(const spi_vk_recorder *r, uint32_t index, const s
     const spi_program *program = r->program;
     const spi_kv_shape *kv = &program->tape->kv;
     const spi_op *q = &program->tape->ops[index], *store = q + 2, *attend = q + 3;
-    const spi_vk_rotation *turns[2] = {&program->rotations[program->op_rotations[index]],
-                                       &program->rotations[program->op_rotations[index + 1]]};
+    const spi_rotations *rotations = &program->rotations;
+    const spi_rotation *turns[2] = {&rotations->items[rotations->of_op[index]],
+                                    &rotations->items[rotations->of_op[index + 1]]};
     uint32_t share = attend->heads / kv->kv_heads, at_once = share == 1 ? 1 : share <= 4 ? 4 : 8;
     spi_vk_binding host = span->binding;
     host.buffer = span->host ? span->host : host.buffer;
@@ -142,8 +143,9 @@ static sp_status record_decode(const spi_vk_recorder *r, uint32_t index, const s
         .push = {span->first, stride(r, attend->src), stride(r, store->src), attend->heads, kv->kv_heads, kv->head_dim,
                  program->rows_word, (uint32_t)(kv->block_bytes / sizeof(uint32_t)),
                  (uint32_t)(spi_kv_row_offset(kv, attend->layer, 0, 0, 0) / sizeof(uint32_t)), attend->window,
-                 spi_vk_float_word(attend->scale), spi_vk_float_word(attend->softcap), turns[0]->word, turns[1]->word,
-                 turns[0]->pairs, q->rope_pairs == SPI_ROPE_HALVES, r->plan->ranges, span->host != VK_NULL_HANDLE},
+                 spi_vk_float_word(attend->scale), spi_vk_float_word(attend->softcap), (uint32_t)turns[0]->place,
+                 (uint32_t)turns[1]->place, turns[0]->pairs, q->rope_pairs == SPI_ROPE_HALVES, r->plan->ranges,
+                 span->host != VK_NULL_HANDLE},
         .bindings = {[1] = spi_vk_bind(&program->parameters),
                      [2] = span->binding,
                      [3] = host,

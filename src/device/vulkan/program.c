@@ -82,7 +82,15 @@ static sp_status create_parameters(spi_vk *vk, spi_program *program, sp_error *e
     program->outs_word = program->tape->rows_max * SPI_VK_ROW_WORDS;
     program->tiles_word = program->tape->rows_max * (SPI_VK_ROW_WORDS + SPI_VK_OUT_WORDS);
     program->tile_rows = spi_vk_tile_rows(vk, program->tape);
-    sp_status status = spi_vk_rotations_create(program, (uint32_t)words, &words, error);
+    sp_status status = spi_rotations_create(program->tape, program->store->sources, &program->rotations, error);
+    for (uint32_t i = 0; i < program->rotations.count; i++) {
+        program->rotations.items[i].place = words;
+        words += (uint64_t)program->tape->rows_max * program->rotations.items[i].pairs * 2;
+    }
+    if (!status && words > UINT32_MAX) {
+        return spi_fail(error, SP_UNSUPPORTED, "vulkan: runs of %u rows are more than its parameters can hold",
+                        program->tape->rows_max);
+    }
     return status ? status
                   : create_scratch(vk, words * sizeof(uint32_t), "parameters", SPI_VK_PARAMETERS, &program->parameters,
                                    error);
@@ -137,7 +145,7 @@ void spi_vk_discard(void *context, spi_program *program) {
         spi_vk_sets_destroy(vk, &recording->sets);
         free_plan(&recording->plan);
     }
-    spi_vk_rotations_destroy(program);
+    spi_rotations_destroy(&program->rotations);
     free_plan(&program->plan);
     spi_free(program->out_offsets);
     spi_free(program->out_links);

@@ -148,7 +148,10 @@ sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp
     if (status) {
         return status;
     }
-    spi_vk_rotations_fill(program, run);
+    for (uint32_t i = 0; i < program->rotations.count; i++) {
+        const spi_rotation *rotation = &program->rotations.items[i];
+        spi_rotation_fill(rotation, run, (float *)program->parameters.mapped + rotation->place);
+    }
     status = spi_vk_submit_again(vk, recording->commands, error);
     vk->runs += !status;
     return status;

@@ -10,6 +10,7 @@
 #define SPI_DEVICE_VULKAN_VULKAN_H
 
 #include "device/backend.h"
+#include "device/rotation.h"
 #include "device/vulkan/loader.h"
 
 typedef enum spi_vk_shader {
@@ -307,13 +308,6 @@ void spi_vk_unload(void *context, spi_store *store);
 #define SPI_VK_OUT_WORDS  2u /* row, where the logits start in their window (words) */
 #define SPI_VK_TILE_WORDS 2u /* first row, how many: rows of one session that attention takes together */
 
-typedef struct spi_vk_rotation {
-    uint32_t pairs;
-    uint32_t word; /* of the table */
-    double *frequencies;
-    double scale;
-} spi_vk_rotation;
-
 /* Rows (or outputs) that are next to each other and whose memory is bound by one window. A session longer than a window
  * has several spans, each with some of its blocks. */
 typedef struct spi_vk_span {
@@ -354,10 +348,8 @@ struct spi_program {
     spi_vk_buffer parameters;
     spi_vk_buffer state; /* attention's running maximum, sum and output between the spans of one session */
     uint32_t rows_word, outs_word, tiles_word;
-    uint32_t tile_rows; /* of a tile of attention; 0: the tape's heads have no kernel for that */
-    spi_vk_rotation *rotations;
-    uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
-    uint32_t rotation_count;
+    uint32_t tile_rows;            /* of a tile of attention; 0: the tape's heads have no kernel for that */
+    spi_rotations rotations;       /* their places: words in the parameters */
     spi_vk_buffer halves, factors; /* x of a product of many rows as f16, and each row's factor */
     spi_vk_buffer parts;           /* what ranges of attention leave to be merged; empty if the tape needs none */
     uint64_t *out_offsets;         /* of the run's outputs, from their regions' bases */
@@ -378,11 +370,6 @@ sp_status spi_vk_write_buffer(void *context, spi_program *program, uint32_t buff
                               sp_error *error);
 sp_status spi_vk_read_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, float *data,
                              sp_error *error);
-
-/* rotation.c */
-sp_status spi_vk_rotations_create(spi_program *program, uint32_t first_word, uint64_t *words, sp_error *error);
-void spi_vk_rotations_destroy(spi_program *program);
-void spi_vk_rotations_fill(const spi_program *program, const spi_run *run);
 
 /* plan.c, record.c, run.c */
 sp_status spi_vk_plan_run(spi_vk *vk, spi_program *program, const spi_run *run, sp_error *error);

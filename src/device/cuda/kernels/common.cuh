@@ -6,6 +6,14 @@
 
 #define KERNEL extern "C" __global__ void
 
+/* Kernels of a run are started before the one that precedes them has ended, where the host asks for that: what is behind
+ * this sees all that it wrote, and what is before it must not depend on it. Every kernel of such a run says so. */
+__device__ __forceinline__ void behind_the_last() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 __device__ __forceinline__ float warp_sum(float value) {
 #pragma unroll
     for (int offset = 16; offset; offset >>= 1) {

@@ -91,7 +91,6 @@ struct phase_fetch {
     }
 };
 
-
 /* By one thread of each block, behind a barrier of its warps: the last one tells the host that all is written. */
 __device__ __forceinline__ void tell_host(const spi_cu_token &token) {
     __threadfence_system();

@@ -8,12 +8,12 @@
 
 #include "device/cuda/kernels/args.h"
 
-#define SPI_CU_PARTS_MAX     3u   /* matrices that share an input and a type: q, k and v; gate and up */
-#define SPI_CU_SPLITS_MAX    16u  /* runs of blocks that a session's context is shared out in */
-#define SPI_CU_DECODE_WARPS  16u  /* that multiply; one more streams weights */
-#define SPI_CU_ROWS_AT_ONCE  4u   /* rows of weights that a warp multiplies at once */
-#define SPI_CU_PAIRS_MAX     128u /* of a rotation */
-#define SPI_CU_TURNS_MAX     2u   /* rotations of a tape */
+#define SPI_CU_PARTS_MAX    3u   /* matrices that share an input and a type: q, k and v; gate and up */
+#define SPI_CU_SPLITS_MAX   16u  /* runs of blocks that a session's context is shared out in */
+#define SPI_CU_DECODE_WARPS 16u  /* that multiply; one more streams weights */
+#define SPI_CU_ROWS_AT_ONCE 4u   /* rows of weights that a warp multiplies at once */
+#define SPI_CU_PAIRS_MAX    128u /* of a rotation */
+#define SPI_CU_TURNS_MAX    2u   /* rotations of a tape */
 
 /* The kernels, each for products of two types: X(NAME, first, second). The first is for all types. */
 #define SPI_CU_DECODERS(X)                                                                                             \
@@ -87,19 +87,20 @@ typedef struct spi_cu_token {
     uint32_t phase_count, token, position, splits, split_blocks; /* blocks of 64 tokens in a split */
     spi_cu_matrix embedding;
     float embedding_scale;
-    float *x;          /* the residual stream, f32 [cols] */
-    float *attended;   /* [splits][heads][head_dim + 4]: sums, largest score, sum of weights */
+    float *x;           /* the residual stream, f32 [cols] */
+    float *attended;    /* [splits][heads][head_dim + 4]: sums, largest score, sum of weights */
     uint32_t *finished; /* blocks that are; begins and ends every token at 0 */
     uint32_t *done;     /* in the host's memory: gets `sequence` when all is written */
     uint32_t sequence;
     uint32_t *arrivals; /* per KV head: blocks that have attended; begins and ends every phase at 0 */
-    uint32_t *barrier; /* counts arrivals for ever; barrier_start is what it stands at */
+    uint32_t *barrier;  /* counts arrivals for ever; barrier_start is what it stands at */
     uint32_t barrier_start;
     uint32_t dim_shift; /* a head has 1 << dim_shift columns */
     spi_cu_kv kv;
     spi_cu_address blocks, host_blocks; /* the session's first block on the card, and the guest's (or 0) */
     spi_cu_address logits;
-    long long *clocks; /* NULL; or for three marks of each phase: its start, its input there, its end; and times in ns of
+    long long
+        *clocks; /* NULL; or for three marks of each phase: its start, its input there, its end; and times in ns of
                           all blocks: the start of phase `marked`, and its end; and of the first block: clocks that it waited for room in
                           the ring and for weights to land, and when it began and ended */
     uint32_t marked;

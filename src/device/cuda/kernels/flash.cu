@@ -29,7 +29,8 @@ template <int dim>
 __device__ __forceinline__ void fetch_block(const spi_cu_flash &args, uint64_t session, uint32_t head, uint32_t first,
                                             uint32_t end, uint32_t to) {
     uint64_t head_bytes = (uint64_t)KEYS * dim * 2;
-    const uint8_t *keys = (const uint8_t *)(session + first / KEYS * args.kv.block_bytes + args.kv.layer_bytes + head * head_bytes);
+    const uint8_t *keys =
+        (const uint8_t *)(session + first / KEYS * args.kv.block_bytes + args.kv.layer_bytes + head * head_bytes);
     const uint8_t *values = keys + args.kv.kv_heads * head_bytes;
 #pragma unroll
     for (uint32_t i = threadIdx.x; i < KEYS * dim / 8; i += THREADS) {
@@ -40,12 +41,30 @@ __device__ __forceinline__ void fetch_block(const spi_cu_flash &args, uint64_t s
     }
 }
 
+/* The span's new rows, written through to the guest's memory while the block computes. */
+template <int dim>
+__device__ __forceinline__ void mirror(const spi_cu_flash &args, const spi_cu_span &span, uint32_t head) {
+    constexpr uint32_t pieces = dim / 8; /* of a row, 16 bytes each */
+    for (uint32_t i = threadIdx.x; i < span.count * 2 * pieces; i += THREADS) {
+        const spi_cu_row row = ((const spi_cu_row *)args.rows)[span.first + i / (2 * pieces)];
+        uint32_t which = i / pieces % 2;
+        uint64_t at = row.position / KEYS * args.kv.block_bytes + args.kv.layer_bytes +
+                      ((which * args.kv.kv_heads + head) * (uint64_t)KEYS + row.position % KEYS) * dim * 2 +
+                      i % pieces * 16;
+        if (row.host) {
+            *(uint4 *)(row.host + at) = *(const uint4 *)(row.kv + at);
+        }
+    }
+}
+
 template <int dim> __device__ __forceinline__ void attend_span(const spi_cu_flash &args) {
     constexpr int steps = dim / 16;
     constexpr uint32_t stage_bytes = 2 * KEYS * dim * 2;
     extern __shared__ __align__(128) uint8_t memory[];
+    behind_the_last();
     const spi_cu_span span = ((const spi_cu_span *)args.spans)[blockIdx.x];
     const spi_cu_row row = ((const spi_cu_row *)args.rows)[span.first];
+    mirror<dim>(args, span, blockIdx.y);
     uint32_t head = blockIdx.y, group = args.heads / args.kv.kv_heads, queries = span.count * group;
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, base = shared_address(memory);
     uint32_t end = row.position + span.count;

@@ -18,7 +18,8 @@
 #ifdef HOPPER
 /* Rows of 128 bytes, swizzled over 128 bytes, eight rows 1,024 bytes behind the last eight. */
 __device__ __forceinline__ uint64_t describe(uint32_t shared_address) {
-    return (uint64_t)(shared_address >> 4 & 0x3fff) | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+    return (uint64_t)(shared_address >> 4 & 0x3fff) | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 |
+           (uint64_t)1 << 62;
 }
 
 __device__ __forceinline__ void group_begin() {
@@ -39,11 +40,13 @@ __device__ __forceinline__ void publish_shared() {
 }
 
 /* A box of a matrix, swizzled, to shared memory. */
-__device__ __forceinline__ void copy_box(uint32_t to, const void *map, uint32_t column, uint32_t row, uint32_t barrier) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
-                     to),
-                 "l"(map), "r"(column), "r"(row), "r"(barrier)
-                 : "memory");
+__device__ __forceinline__ void copy_box(uint32_t to, const void *map, uint32_t column, uint32_t row,
+                                         uint32_t barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::"r"(
+            to),
+        "l"(map), "r"(column), "r"(row), "r"(barrier)
+        : "memory");
 }
 
 __device__ __forceinline__ void box_barrier_init(uint32_t barrier, uint32_t arrivals) {
@@ -71,13 +74,13 @@ __device__ __forceinline__ void box_barrier_wait(uint32_t barrier, uint32_t pari
                  : "memory");
 }
 
-#define F4(d, i)  "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3])
+#define F4(d, i)   "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3])
 #define F16R(d, i) F4(d, i), F4(d, (i) + 4), F4(d, (i) + 8), F4(d, (i) + 12)
 #define F64R(d, i) F16R(d, i), F16R(d, (i) + 16), F16R(d, (i) + 32), F16R(d, (i) + 48)
 
-#define R8   "%0, %1, %2, %3, %4, %5, %6, %7"
-#define R16  R8 ", %8, %9, %10, %11, %12, %13, %14, %15"
-#define R32  R16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define R8  "%0, %1, %2, %3, %4, %5, %6, %7"
+#define R16 R8 ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define R32 R16 ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define R64                                                                                                            \
     R32 ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "                           \
         "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"

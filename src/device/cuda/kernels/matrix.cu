@@ -4,6 +4,7 @@
 
 /* Activations as 16-bit numbers. */
 KERNEL pack_acts(uint2 *to, const float4 *from, uint32_t count, uint32_t brain) {
+    behind_the_last();
     uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= count) {
         return;

@@ -135,7 +135,8 @@ struct source {
     const uint8_t *data;
     uint32_t begin, end, stride, behind; /* behind: rows of the first part precede it in a tile */
 
-    __device__ __forceinline__ source(const spi_cu_phase &phase, uint32_t lane) : data(NULL), begin(0), end(0), stride(phase.stride), behind(0) {
+    __device__ __forceinline__ source(const spi_cu_phase &phase, uint32_t lane)
+        : data(NULL), begin(0), end(0), stride(phase.stride), behind(0) {
         uint32_t at = 0;
         for (uint32_t i = 0; i < phase.part_count && i <= lane; i++) {
             data = (const uint8_t *)phase.parts[i].data;

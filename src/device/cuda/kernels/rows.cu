@@ -6,6 +6,7 @@
 
 /* From the host's pinned memory: block (column, piece). */
 KERNEL fetch(uint4 *to, const uint4 *from, const __grid_constant__ spi_cu_pieces pieces) {
+    behind_the_last();
     uint32_t first = pieces.first[blockIdx.y], count = pieces.count[blockIdx.y];
     for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < count; i += gridDim.x * blockDim.x) {
         to[first + i] = from[first + i];
@@ -54,12 +55,14 @@ __device__ void embed_row(const spi_cu_matrix &weight, float *dst, uint32_t stri
 }
 #define EMBED(type)                                                                                                    \
     KERNEL embed_##type(spi_cu_matrix weight, float *dst, uint32_t stride, const spi_cu_row *rows, float scale) {      \
+        behind_the_last();                                                                                             \
         embed_row<type>(weight, dst, stride, rows, scale);                                                             \
     }
 SPI_CU_ALL_TYPES(EMBED)
 
 /* Block (group, row). */
 KERNEL normalise(float *dst, const float *src, const float *weight, uint32_t stride, uint32_t group, float eps) {
+    behind_the_last();
     __shared__ float room[THREADS / 32];
     uint64_t at = (uint64_t)blockIdx.y * stride + blockIdx.x * group;
     float squares = 0;
@@ -74,6 +77,7 @@ KERNEL normalise(float *dst, const float *src, const float *weight, uint32_t str
 
 KERNEL rope(float *dst, const float2 *table, uint32_t stride, uint32_t heads, uint32_t head_dim, uint32_t pairs,
             uint32_t halves) {
+    behind_the_last();
     uint32_t i = blockIdx.x * blockDim.x + threadIdx.x, row = blockIdx.y;
     if (i < heads * pairs) {
         uint32_t head = i / pairs, pair = i % pairs;
@@ -88,6 +92,7 @@ KERNEL rope(float *dst, const float2 *table, uint32_t stride, uint32_t heads, ui
 
 /* To the card's blocks and to the guest's. */
 KERNEL kv_store(const float *k, const float *v, uint32_t stride, const spi_cu_row *rows, spi_cu_kv kv) {
+    behind_the_last();
     uint32_t column = blockIdx.x * blockDim.x + threadIdx.x, row = blockIdx.y;
     if (column >= kv.kv_heads * kv.head_dim) {
         return;
@@ -109,6 +114,7 @@ KERNEL kv_store(const float *k, const float *v, uint32_t stride, const spi_cu_ro
 /* x / (1 + e^-x), and x * (1 + tanh(u)) / 2, which is x / (1 + e^-2u) without the cancellation
  * (arXiv:1606.08415: u = sqrt(2 / pi) * (x + 0.044715 x^3)). */
 KERNEL gate(float *dst, const float *src, const float *src1, uint32_t columns, uint32_t stride, uint32_t silu) {
+    behind_the_last();
     uint32_t column = blockIdx.x * blockDim.x + threadIdx.x;
     if (column < columns) {
         uint64_t at = (uint64_t)blockIdx.y * stride + column;
@@ -118,6 +124,7 @@ KERNEL gate(float *dst, const float *src, const float *src1, uint32_t columns, u
 }
 
 KERNEL add(float *dst, const float *src, uint32_t columns, uint32_t stride, float scale) {
+    behind_the_last();
     uint32_t column = blockIdx.x * blockDim.x + threadIdx.x;
     if (column < columns) {
         uint64_t at = (uint64_t)blockIdx.y * stride + column;
@@ -126,6 +133,7 @@ KERNEL add(float *dst, const float *src, uint32_t columns, uint32_t stride, floa
 }
 
 KERNEL gather(float *dst, const float *src, const spi_cu_out *outs, uint32_t columns, uint32_t stride) {
+    behind_the_last();
     uint32_t column = blockIdx.x * blockDim.x + threadIdx.x;
     if (column < columns) {
         dst[(uint64_t)blockIdx.y * stride + column] = src[(uint64_t)outs[blockIdx.y].row * stride + column];

@@ -23,7 +23,8 @@ __device__ __forceinline__ const uint8_t *kv_head(const spi_cu_token &token, con
 }
 
 /* The token's own K and V, rounded as blocks hold them, to the card's block and the guest's. */
-__device__ __forceinline__ void store_kv(const spi_cu_token &token, const spi_cu_phase &phase, uint32_t head, float *k, float *v) {
+__device__ __forceinline__ void store_kv(const spi_cu_token &token, const spi_cu_phase &phase, uint32_t head, float *k,
+                                         float *v) {
     uint32_t dim = token.kv.head_dim;
     for (uint32_t i = threadIdx.x; i < 2 * dim; i += THREADS) {
         uint32_t which = i / dim, column = i % dim;
@@ -132,8 +133,8 @@ __device__ __forceinline__ void join_runs(const spi_cu_token &token, const spi_c
 /* A block attends with the query heads of one KV head over one run of blocks. Lanes in bunches of dim / 8 hold a
  * position; each warp has one query head. */
 template <int dim>
-__device__ __forceinline__ void attend(const spi_cu_token &token, const spi_cu_phase &phase, const float2 *turns, uint32_t &flag,
-                                       uint8_t *room) {
+__device__ __forceinline__ void attend(const spi_cu_token &token, const spi_cu_phase &phase, const float2 *turns,
+                                       uint32_t &flag, uint8_t *room) {
     constexpr uint32_t bunch = dim / 8, at_once = 32 / bunch, unroll = 4;
     uint32_t group = phase.heads / token.kv.kv_heads, head = blockIdx.x % token.kv.kv_heads;
     uint32_t split = blockIdx.x / token.kv.kv_heads, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -148,11 +149,11 @@ __device__ __forceinline__ void attend(const spi_cu_token &token, const spi_cu_p
     }
     for (uint32_t i = warp; i < group + 2; i += WARPS) {
         if (i < group) {
-            prepare_head(phase.pairs, phase.halves, turns, (const float *)phase.src + (head * group + i) * dim, (const float *)phase.q_norm,
-                         phase.eps, dim, phase.scale, q + i * dim, lane);
+            prepare_head(phase.pairs, phase.halves, turns, (const float *)phase.src + (head * group + i) * dim,
+                         (const float *)phase.q_norm, phase.eps, dim, phase.scale, q + i * dim, lane);
         } else if (i == group) {
-            prepare_head(phase.pairs, phase.halves, turns, (const float *)phase.k + head * dim, (const float *)phase.k_norm, phase.k_eps,
-                         dim, 1, k, lane);
+            prepare_head(phase.pairs, phase.halves, turns, (const float *)phase.k + head * dim,
+                         (const float *)phase.k_norm, phase.k_eps, dim, 1, k, lane);
         } else {
             for (uint32_t c = lane; c < dim; c += 32) {
                 v[c] = __ldcg((const float *)phase.v + head * dim + c);

@@ -160,8 +160,8 @@ __device__ __forceinline__ void multiply(const spi_cu_token &token, const spi_cu
         barrier_wait(&ring.state->full[i], tile / RING_TILES & 1);
         const uint8_t *at = ring.bytes + ring.state->begins[i];
         for (uint32_t done = 0; done < count; done += at_once) {
-            multiply_units<type>(token, phase, shape, vector, at + done * shape.stride, count * shape.stride, unit + done,
-                                 min(at_once, count - done), factor, lane);
+            multiply_units<type>(token, phase, shape, vector, at + done * shape.stride, count * shape.stride,
+                                 unit + done, min(at_once, count - done), factor, lane);
         }
         __syncwarp();
         if (lane == 0) {
@@ -172,7 +172,8 @@ __device__ __forceinline__ void multiply(const spi_cu_token &token, const spi_cu
 }
 
 /* The input vector of a phase. Returns this thread's part of the sum of squares. */
-template <bool quantised> __device__ __forceinline__ float fill_vector(const spi_cu_phase &phase, const shared_vector &vector) {
+template <bool quantised>
+__device__ __forceinline__ float fill_vector(const spi_cu_phase &phase, const shared_vector &vector) {
     float squares = 0;
     uint32_t count = phase.groups * 8, real = phase.cols / 4;
     bool normed = phase.input == SPI_CU_INPUT_NORM;

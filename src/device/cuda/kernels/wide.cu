@@ -11,7 +11,8 @@
 /* Stages: as many as two blocks' worth of shared memory has, and of the largest as many as one's. */
 #define STAGES(rows) (rows == 256 ? 4 : rows == 64 ? 4 : 6)
 #define WIDE_KERNEL(rows, type)                                                                                        \
-    KERNEL __launch_bounds__(SPI_CU_WIDE_THREADS, rows == 256 ? 1 : 2) wide##rows##_##type(const __grid_constant__ spi_cu_wide args) {      \
+    KERNEL __launch_bounds__(SPI_CU_WIDE_THREADS, rows == 256 ? 1 : 2)                                                 \
+        wide##rows##_##type(const __grid_constant__ spi_cu_wide args) {                                                \
         BODY(rows, type, STAGES(rows))                                                                                 \
     }
 #define WIDE_TYPE(type) SPI_CU_WIDE_TILES(WIDE_KERNEL, type)

@@ -17,9 +17,9 @@
 #include "device/cuda/kernels/matrix.cuh"
 #include "device/cuda/kernels/wide_args.h"
 
-#define OUTS    SPI_CU_WIDE_OUTS
-#define WIDE    256 /* threads that multiply */
-#define PITCH   (OUTS + 4) /* of the sums, when they are put down */
+#define OUTS  SPI_CU_WIDE_OUTS
+#define WIDE  256        /* threads that multiply */
+#define PITCH (OUTS + 4) /* of the sums, when they are put down */
 
 #ifdef HOPPER
 /* The row of the tile's `index`th weight row; rows behind the last stand for themselves and are dropped later. */
@@ -58,27 +58,38 @@ template <int type> struct wide_quantised {
     __device__ __forceinline__ void fetch(const spi_cu_wide &args, uint32_t step) {
         held = unpacked<type>::at(row, args.plane_bytes, step * 2 + threadIdx.x % 2);
     }
+    /* Bytes become f16 numbers by being the low bits of 1024 + byte; the conversion unit would take longer than the product.
+     * Scales are rounded to f16, as the weights are. */
     __device__ __forceinline__ void put(uint8_t *tile) {
 #pragma unroll
         for (int piece = 0; piece < 4; piece++) {
-            float scale = held.scale[piece / 2], minimum = held.minimum[piece / 2];
             uint4 out;
             uint32_t *words = (uint32_t *)&out;
+            if (type == SP_MXFP4) {
 #pragma unroll
-            for (int k = 0; k < 4; k++) {
-                uint32_t code = held.codes[piece * 2 + k / 2];
-                float a = scale * signed_byte(code, k % 2 * 2) - minimum;
-                float b = scale * signed_byte(code, k % 2 * 2 + 1) - minimum;
-                words[k] = type == SP_MXFP4 ? brain_pair(a, b) : half_pair(a, b);
+                for (int k = 0; k < 4; k++) {
+                    uint32_t code = held.codes[piece * 2 + k / 2];
+                    words[k] = brain_pair(held.scale[0] * signed_byte(code, k % 2 * 2),
+                                          held.scale[0] * signed_byte(code, k % 2 * 2 + 1));
+                }
+            } else {
+                __half2 scale = __float2half2_rn(held.scale[piece / 2]),
+                        less = __float2half2_rn(-held.minimum[piece / 2]);
+                const __half2 bias = __float2half2_rn(-1152);
+#pragma unroll
+                for (int k = 0; k < 4; k++) {
+                    uint32_t code = held.codes[piece * 2 + k / 2] ^ 0x80808080u; /* signed + 128 */
+                    uint32_t pair = __byte_perm(code, 0x64646464u, k % 2 ? 0x4342 : 0x4140);
+                    __half2 value = __hfma2(__hadd2(*(__half2 *)&pair, bias), scale, less);
+                    words[k] = *(uint32_t *)&value;
+                }
             }
             *(uint4 *)(tile + swizzled(threadIdx.x / 2, threadIdx.x % 2 * 4 + piece)) = out;
         }
     }
 };
 #define QUANTISED(type)                                                                                                \
-    template <> struct wide_weights<type> : wide_quantised<type> {                                                     \
-        using wide_quantised<type>::wide_quantised;                                                                    \
-    };
+    template <> struct wide_weights<type> : wide_quantised<type> { using wide_quantised<type>::wide_quantised; };
 SPI_CU_QUANTISED(QUANTISED)
 #undef QUANTISED
 
@@ -92,22 +103,35 @@ __device__ __forceinline__ void fetch_boxes(const spi_cu_wide &args, uint32_t ba
 #pragma unroll
     for (uint32_t i = 0; plain && i < 2; i++) {
         bool gated = args.output == SPI_CU_OUTPUT_GATE;
-        uint32_t unit = blockIdx.y * (gated ? OUTS / 2 : OUTS) + (gated ? 0 : i * SPI_CU_WIDE_BOX), part = gated ? i : 0;
+        uint32_t unit = blockIdx.y * (gated ? OUTS / 2 : OUTS) + (gated ? 0 : i * SPI_CU_WIDE_BOX),
+                 part = gated ? i : 0;
         while (!gated && part + 1 < args.part_count && unit >= args.parts[part].rows) {
             unit -= args.parts[part++].rows;
         }
         halves[i] = &args.weights[part];
         half_rows[i] = unit; /* behind the last row the card fetches zeros */
     }
-    for (uint32_t step = 0; step < steps; step++) {
+    auto fetch_weights = [&](uint32_t step) {
         uint32_t slot = step % stages, stage = base + slot * stage_bytes, column = (first + step) * STEP;
-        box_barrier_wait(empty + slot * 8, (step / stages & 1) ^ 1);
         box_barrier_expect(full + slot * 8, plain ? stage_bytes : rows * 128);
         if (plain) {
             copy_box(stage, halves[0], column, half_rows[0], full + slot * 8);
             copy_box(stage + SPI_CU_WIDE_BOX * 128, halves[1], column, half_rows[1], full + slot * 8);
         }
-        copy_box(stage + OUTS * 128, &args.x, column, blockIdx.x * rows, full + slot * 8);
+    };
+    uint32_t early = min((uint32_t)stages, steps);
+    for (uint32_t step = 0; step < early; step++) { /* weights depend on nothing that runs */
+        fetch_weights(step);
+    }
+    behind_the_last();
+    for (uint32_t step = 0; step < steps; step++) {
+        uint32_t slot = step % stages;
+        if (step >= early) {
+            box_barrier_wait(empty + slot * 8, (step / stages & 1) ^ 1);
+            fetch_weights(step);
+        }
+        copy_box(base + slot * stage_bytes + OUTS * 128, &args.x, (first + step) * STEP, blockIdx.x * rows,
+                 full + slot * 8);
     }
 }
 
@@ -165,7 +189,8 @@ __device__ __forceinline__ void put_four(const spi_cu_wide &args, uint32_t row, 
     }
 }
 
-__device__ __forceinline__ void put_gated(const spi_cu_wide &args, uint32_t row, uint32_t unit, float4 gate, float4 up) {
+__device__ __forceinline__ void put_gated(const spi_cu_wide &args, uint32_t row, uint32_t unit, float4 gate,
+                                          float4 up) {
     float g[4] = {gate.x, gate.y, gate.z, gate.w}, u[4] = {up.x, up.y, up.z, up.w}, h[4];
 #pragma unroll
     for (uint32_t i = 0; i < 4; i++) {
@@ -276,12 +301,14 @@ template <int type, int rows, int stages> __device__ __forceinline__ void multip
             fetch_boxes<plain, rows, stages>(args, base, full, empty, first, steps);
         }
         __syncwarp();
+        behind_the_last();
     } else {
         wide_weights<type> weights(args, blockIdx.y);
         weights.fetch(args, first);
         weights.put(memory);
         publish_shared();
         weights.fetch(args, first + min(1u, steps - 1));
+        behind_the_last();
         for (uint32_t step = 0; step < steps; step++) {
             uint32_t slot = step % stages, stage = base + slot * stage_bytes;
             box_barrier_wait(full + slot * 8, step / stages & 1);

@@ -25,11 +25,11 @@ typedef struct spi_cu_map {
 
 /* Products of rows with the matrices of a phase, which share their input. */
 typedef struct spi_cu_wide {
-    spi_cu_map x;                       /* 16-bit numbers [row_count][columns], boxes of a tile's rows */
+    spi_cu_map x;                         /* 16-bit numbers [row_count][columns], boxes of a tile's rows */
     spi_cu_map weights[SPI_CU_PARTS_MAX]; /* of plain types only */
     spi_cu_wide_part parts[SPI_CU_PARTS_MAX];
-    uint32_t part_count, output;             /* spi_cu_output */
-    uint32_t unit_count;                     /* rows of all parts; of one, where output is GATE */
+    uint32_t part_count, output; /* spi_cu_output */
+    uint32_t unit_count;         /* rows of all parts; of one, where output is GATE */
     uint32_t cols, stride, plane_bytes[SPI_CU_PLANES];
     uint32_t row_count;
     spi_cu_address outs; /* LOGITS: spi_cu_out for each row */
