@@ -39,7 +39,7 @@ bench: all
 bench-gpu:
 	@tools/bootstrap.sh --cuda
 	@cmake --preset release -DSAMEPAGE_CUDA=ON >/dev/null
-	@cmake --build $(BUILD) -j $(JOBS) --target bench_cuda
+	@cmake --build $(BUILD) -j $(JOBS) --target bench_cuda bench_vulkan
 	@tools/bench_gpu.sh $(BUILD)
 
 lint: all

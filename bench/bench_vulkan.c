@@ -3,6 +3,7 @@
  *
  *     bench_vulkan [--device N] [--type Q8_0,...] [--context N,...] [--prefill N,...] [--sequences N,...] [--repeats N]
  *                  [--profile ROWS,...] [--ranges N] [--no-bytes 1] [--no-matrices 1]
+ *                  [--matrices-from ROWS]
  *
  * Decoding: the time of a run of one row, seen by the host, from the call to the logits in the guest's memory. Fraction:
  * bytes of all matrices over that time, of the device's read bandwidth. Medians. The profile is of runs of so many rows:
@@ -64,6 +65,8 @@ static bool parse(int count, char **words, bench_options *options) {
             options->limits.no_bytes = number;
         } else if (!strcmp(word, "--no-matrices")) {
             options->limits.no_cooperative = number;
+        } else if (!strcmp(word, "--matrices-from")) {
+            options->limits.matrix_rows_min = number;
         } else if (!strcmp(word, "--ranges")) {
             options->limits.ranges = number;
         } else {
@@ -285,10 +288,9 @@ int main(int count, char **words) {
     };
     bench_options options;
     if (!parse(count, words, &options)) {
-        fprintf(
-            stderr,
-            "usage: bench_vulkan [--device N] [--type Q8_0,...] [--context N,...] [--prefill N,...] "
-            "[--sequences N,...] [--repeats N] [--profile ROWS,...] [--ranges N] [--no-bytes 1] [--no-matrices 1]\n");
+        fprintf(stderr, "usage: bench_vulkan [--device N] [--type Q8_0,...] [--context N,...] [--prefill N,...] "
+                        "[--sequences N,...] [--repeats N] [--profile ROWS,...] [--ranges N] [--no-bytes 1] "
+                        "[--no-matrices 1] [--matrices-from ROWS]\n");
         return 2;
     }
     sp_error error = {0};

@@ -57,6 +57,8 @@ command -v nvidia-smi >/dev/null && nvidia-smi -L
 check "every op, every type, against double" "$build/tests/test_ops_cuda"
 check "a token in one launch agrees with op by op" "$build/tests/test_cuda_decode"
 check "the stand-in driver's sequences" "$build/tests/test_cuda_driver"
+check "Vulkan: every op, every type, against double" "$build/tests/test_ops_vulkan"
+check "Vulkan: a small model against the CPU" "$build/tests/test_vulkan_program"
 check "snapshots, and a conversation that moves between devices" "$build/tests/test_snapshot"
 check "doctor proves the link" doctor
 check "complete and chat say on the card what they say on the CPU" same_answers

@@ -71,14 +71,15 @@ static void test_small_limits(void **state) {
 /* What hardware runs: kernels for subgroups. A device without them runs plain ones once more. */
 static void test_fast_kernels(void **state) {
     (void)state;
-    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .unmapped = true};
+    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .matrix_rows_min = 9, .unmapped = true};
     run_suite(&limits, "fast");
 }
 
 /* And without what newer hardware has. */
 static void test_without_instructions(void **state) {
     (void)state;
-    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .no_bytes = true, .no_cooperative = true};
+    spi_vk_limits limits = {
+        .kernels = SPI_VK_KERNELS_FAST, .matrix_rows_min = 9, .no_bytes = true, .no_cooperative = true};
     run_suite(&limits, "exact");
 }
 

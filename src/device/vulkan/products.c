@@ -11,7 +11,6 @@
 #define BYTES_GROUPS_MAX 512u   /* each rounds x for itself: as many as large devices run at once */
 #define BYTES_SLICES     8192u  /* in all: what keeps a large device busy */
 #define BYTES_SLICES_MIN 4u
-#define MATRIX_ROWS_MIN  9u
 #define MATRIX_GROUPS    96u /* large tiles only where there are at least so many of them */
 
 /* Where a product's rows go. */
@@ -163,7 +162,7 @@ sp_status spi_vk_products_record(spi_vk_recorder *r, const spi_vk_product_ops *o
 
 bool spi_vk_takes_halves(const spi_vk_recorder *r, const spi_op *product) {
     const spi_vk_packing *packing = &r->program->store->tensors[product->weight].packing;
-    return is_covered(r, packing) && r->rows >= MATRIX_ROWS_MIN && packing->type != SPI_VK_F32;
+    return is_covered(r, packing) && r->rows >= r->vk->limits.matrix_rows_min && packing->type != SPI_VK_F32;
 }
 
 sp_status spi_vk_halves_record(spi_vk_recorder *r, uint32_t src, const spi_op *by) {

@@ -43,6 +43,7 @@ typedef struct spi_vk_limits {
     bool bytes;                    /* products of one row round activations to bytes */
     bool cooperative;              /* matrices are cooperative */
     bool no_bytes, no_cooperative; /* for tests */
+    uint32_t matrix_rows_min;      /* of a product, from which on it takes tiles */
     uint32_t ranges;               /* of a session's tokens in a decode's attention; 0: by the number of rows */
     bool unmapped;                 /* the host does not reach the device's own memory: it is filled through a window */
 } spi_vk_limits;
