@@ -30,7 +30,7 @@ typedef enum spi_mt_message {
     SPI_MT_MESSAGE_COUNT
 } spi_mt_message;
 
-/* Values of Metal's enums, compared with Apple's documentation and metal-cpp like the messages. */
+/* Values of Metal's enums; messages.def says what they were compared with. */
 enum {
     SPI_MT_STORAGE_SHARED = 0,           /* MTLResourceStorageModeShared: 0 << 4 */
     SPI_MT_FAMILY_APPLE7 = 1007,         /* MTLGPUFamilyApple7: M1 */
