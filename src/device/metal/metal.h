@@ -5,13 +5,15 @@
  * run is encoded each time: plan.c finds where its KV and logits are bound and writes the parameters that kernels read,
  * ops.c encodes, submit.c commits and waits.
  *
- * Owns: everything that a context of the backend consists of. May include: region, os, base, device/backend.h.
+ * Owns: everything that a context of the backend consists of.
+ * May include: region, os, base, device/backend.h, device/rotation.h.
  */
 #ifndef SPI_DEVICE_METAL_METAL_H
 #define SPI_DEVICE_METAL_METAL_H
 
 #include "device/backend.h"
 #include "device/metal/objc.h"
+#include "device/rotation.h"
 
 typedef enum spi_mt_kernel {
 #define KERNEL(name) SPI_MT_KERNEL_##name,
@@ -185,13 +187,6 @@ void spi_mt_unload(void *context, spi_store *store);
 #define SPI_MT_ROW_WORDS 4u /* token, position, where the session's KV starts in its binding (words), 0 */
 #define SPI_MT_OUT_WORDS 2u /* row, where the logits start in their binding (words) */
 
-typedef struct spi_mt_rotation {
-    uint32_t pairs;
-    uint32_t word; /* of the table */
-    double *frequencies;
-    double scale;
-} spi_mt_rotation;
-
 /* Rows (or outputs) that are next to each other and whose memory is in one buffer. A session longer than a buffer has
  * several spans, each with some of its blocks. */
 typedef struct spi_mt_span {
@@ -217,10 +212,8 @@ struct spi_program {
     spi_mt_buffer parameters;
     spi_mt_buffer state; /* attention's running maximum, sum and output between the spans of one session */
     uint32_t rows_word, outs_word;
-    spi_mt_rotation *rotations;
-    uint32_t *op_rotations; /* per op: an index of rotations, for ROPE */
-    uint32_t rotation_count;
-    uint64_t *out_offsets; /* of the run's outputs, from their regions' bases */
+    spi_rotations rotations; /* their places: words in the parameters */
+    uint64_t *out_offsets;   /* of the run's outputs, from their regions' bases */
     const spi_link **out_links;
     spi_mt_plan plan;
 };
@@ -238,11 +231,6 @@ sp_status spi_mt_write_buffer(void *context, spi_program *program, uint32_t buff
                               sp_error *error);
 sp_status spi_mt_read_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, float *data,
                              sp_error *error);
-
-/* rotation.c */
-sp_status spi_mt_rotations_create(spi_program *program, uint32_t first_word, uint64_t *words, sp_error *error);
-void spi_mt_rotations_destroy(spi_program *program);
-void spi_mt_rotations_fill(const spi_program *program, const spi_run *run);
 
 /* plan.c, run.c */
 sp_status spi_mt_plan_run(spi_program *program, const spi_run *run, sp_error *error);

@@ -163,12 +163,13 @@ static sp_status record_head(const spi_mt_recorder *r, const spi_op *op) {
 }
 
 static sp_status record_rope(const spi_mt_recorder *r, const spi_op *op) {
-    const spi_mt_rotation *rotation = &r->program->rotations[r->program->op_rotations[op - r->program->tape->ops]];
+    const spi_rotations *rotations = &r->program->rotations;
+    const spi_rotation *rotation = &rotations->items[rotations->of_op[op - r->program->tape->ops]];
     spi_mt_dispatch dispatch = {.kernel = SPI_MT_KERNEL_rope,
                                 .groups_x = groups((uint64_t)op->heads * rotation->pairs, LANES),
                                 .groups_y = r->rows,
                                 .push = {stride(r, op->dst), op->heads, width(r, op->dst) / op->heads, rotation->pairs,
-                                         op->rope_pairs == SPI_ROPE_HALVES, rotation->word},
+                                         op->rope_pairs == SPI_ROPE_HALVES, (uint32_t)rotation->place},
                                 .bindings = {[1] = parameters(r), [6] = scratch(r, op->dst)}};
     return spi_mt_encode(r->work, &dispatch);
 }

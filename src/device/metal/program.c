@@ -52,7 +52,15 @@ static sp_status create_parameters(spi_mt *mt, spi_program *program, sp_error *e
     }
     program->rows_word = 0;
     program->outs_word = program->tape->rows_max * SPI_MT_ROW_WORDS;
-    sp_status status = spi_mt_rotations_create(program, (uint32_t)words, &words, error);
+    sp_status status = spi_rotations_create(program->tape, program->store->sources, &program->rotations, error);
+    for (uint32_t i = 0; i < program->rotations.count; i++) {
+        program->rotations.items[i].place = words;
+        words += (uint64_t)program->tape->rows_max * program->rotations.items[i].pairs * 2;
+    }
+    if (!status && words > UINT32_MAX) {
+        return spi_fail(error, SP_UNSUPPORTED, "metal: runs of %u rows are more than its parameters can hold",
+                        program->tape->rows_max);
+    }
     return status ? status
                   : spi_mt_buffer_create(mt, words * sizeof(uint32_t), "parameters", &program->parameters, error);
 }
@@ -105,7 +113,7 @@ void spi_mt_discard(void *context, spi_program *program) {
     }
     spi_mt_buffer_destroy(mt, &program->parameters);
     spi_mt_buffer_destroy(mt, &program->state);
-    spi_mt_rotations_destroy(program);
+    spi_rotations_destroy(&program->rotations);
     spi_free(program->plan.kv);
     spi_free(program->plan.outs);
     spi_free(program->out_offsets);

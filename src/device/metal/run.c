@@ -65,7 +65,10 @@ sp_status spi_mt_run(void *context, spi_program *program, const spi_run *run, sp
     if (status) {
         return status;
     }
-    spi_mt_rotations_fill(program, run);
+    for (uint32_t i = 0; i < program->rotations.count; i++) {
+        const spi_rotation *rotation = &program->rotations.items[i];
+        spi_rotation_fill(rotation, run, (float *)program->parameters.contents + rotation->place);
+    }
     spi_mt_recorder recorder = {.work = &work, .program = program, .rows = run->row_count};
     status = encode_ops(&recorder);
     if (status) {
