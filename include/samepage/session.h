@@ -110,7 +110,7 @@ SP_EXPORT sp_status sp_session_sample(sp_session *session, sp_sampler *sampler, 
 
 /* Prompt lookup: what followed the session's latest tokens and `token`, which is not appended yet, when they last stood
  * in the session before. Writes at most draft_max tokens, none that the context has no room for, and returns how many;
- * 0 if at least two tokens never stood there before. */
+ * 0 if at least two tokens never stood there before. Never one that ends a text, nor what stood behind it. */
 SP_EXPORT uint32_t sp_session_lookup(const sp_session *session, int32_t token, uint32_t draft_max, int32_t *draft);
 
 #define SP_LOOKUP_MAX 32u
@@ -122,8 +122,7 @@ typedef struct sp_lookup {
 
 /* Appends `token` and what lookup proposes behind it in one pass over the weights, picks behind each as
  * sp_session_sample would had they been appended one by one, and keeps those proposals that were picked. For every
- * sampler the picks are those that single appends give; after a token that ends the text there may be more, to be
- * truncated. draft_max: at most SP_LOOKUP_MAX, and less than the session's logits_rows_max, else SP_LIMIT. Otherwise as
+ * sampler the picks are those that single appends give, and one that ends the text is the last of them. draft_max: at most SP_LOOKUP_MAX, and less than the session's logits_rows_max, else SP_LIMIT. Otherwise as
  * sp_session_append: on failure nothing was appended and nothing picked. */
 SP_EXPORT sp_status sp_session_append_lookup(sp_session *session, sp_sampler *sampler, int32_t token,
                                              uint32_t draft_max, sp_lookup *lookup, sp_error *error);

@@ -335,6 +335,10 @@ const sp_tokenizer *sp_model_tokenizer(const sp_model *model, sp_error *error) {
     return model->tokenizer;
 }
 
+bool spi_model_is_end(const sp_model *model, int32_t token) {
+    return model->tokenizer && sp_tokenizer_is_end(model->tokenizer, token);
+}
+
 const spi_tape *spi_model_tape(const sp_model *model) {
     return &model->tape;
 }

@@ -19,6 +19,9 @@ uint32_t spi_model_rows_max(const sp_device *device);
 const spi_tape *spi_model_tape(const sp_model *model);
 const spi_weights *spi_model_weights(const sp_model *model);
 
+/* True for a token that ends a text or a turn; a model without a usable tokenizer has none. */
+bool spi_model_is_end(const sp_model *model, int32_t token);
+
 /* The tape as it is ready on a device for sessions of that context; NULL if the model is not loaded there. A model that
  * reaches further by LongRoPE (arXiv:2402.13753) has two, one for contexts longer than the one it was trained at first:
  * rows of both are never in one run, and blocks that one wrote mean nothing to the other. The second one is made by

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "model/model.h"
 
 /* Of two places the one is taken behind which more of the latest tokens stand, up to so many; fewer than the least say
  * too little. */
@@ -44,9 +45,13 @@ uint32_t sp_session_lookup(const sp_session *session, int32_t token, uint32_t dr
         }
     }
     uint32_t room = session->context_max > count ? session->context_max - count : 0;
-    uint32_t proposed = !from ? 0 : draft_max < room ? draft_max : room;
-    for (uint32_t i = 0; i < proposed; i++) {
-        draft[i] = at(session, token, draft, from + i); /* what repeats goes on into what is proposed */
+    uint32_t most = !from ? 0 : draft_max < room ? draft_max : room, proposed = 0;
+    while (proposed < most) {
+        int32_t next = at(session, token, draft, from + proposed); /* what repeats goes on into what is proposed */
+        if (spi_model_is_end(session->model, next)) {
+            break; /* behind it nothing would be picked, were the tokens to come one by one */
+        }
+        draft[proposed++] = next;
     }
     return proposed;
 }

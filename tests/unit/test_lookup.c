@@ -1,5 +1,6 @@
 /* Prompt lookup: what it proposes, and that what it makes of a text is token for token what single appends make of it,
- * for greedy and for random picks, on the fast kernels and in plain C. */
+ * for greedy and for random picks, on the fast kernels and in plain C; and on GPUs, which round several rows otherwise
+ * than one, but for tokens that are as good as equal. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -9,6 +10,7 @@
 
 #define GENERATED 96u
 #define CONTEXT   512u
+#define VOCAB_MAX 4096u
 
 static session_rig rig;
 
@@ -47,9 +49,13 @@ static void test_proposals(void **state) {
     expect_proposal(text, 10, 200, 4, NULL, 0);
     expect_proposal(NULL, 0, 5, 4, NULL, 0);
     expect_proposal(text, 10, 5, 0, NULL, 0);
+    /* Nothing is proposed from a token that ends a text on: here 2. */
+    const int32_t ends[] = {3, 4, 5, 2, 7, 4, 4, 3, 4};
+    expect_proposal(ends, 9, 5, 3, NULL, 0);
+    expect_proposal(ends, 8, 4, 3, (const int32_t[]){5}, 1);
     /* What repeats goes on repeating, as far as the context has room: 16 tokens. */
-    const int32_t loop[] = {1, 2, 3, 1, 2, 3, 1, 2};
-    expect_proposal(loop, 8, 3, 20, (const int32_t[]){1, 2, 3, 1, 2, 3, 1}, 7);
+    const int32_t loop[] = {1, 6, 3, 1, 6, 3, 1, 6};
+    expect_proposal(loop, 8, 3, 20, (const int32_t[]){1, 6, 3, 1, 6, 3, 1}, 7);
 }
 
 /* Prompts that repeat themselves in different ways, so that there is something to propose, and some of it wrong. */
@@ -72,13 +78,16 @@ static sp_sampler *make_sampler(float temperature) {
     return sampler;
 }
 
-static void generate_single(sp_session *session, sp_sampler *sampler, int32_t *tokens, float *logits) {
+/* logits[i]: those that token i was picked from; one row more for the last one's own. */
+static void generate_single(sp_session *session, sp_sampler *sampler, uint32_t vocab, int32_t *tokens,
+                            float logits[][VOCAB_MAX]) {
     sp_error error = {0};
     for (uint32_t i = 0; i < GENERATED; i++) {
+        memcpy(logits[i], sp_session_logits(session, 0), vocab * sizeof **logits);
         TEST_OK(sp_session_sample(session, sampler, &tokens[i], &error), error);
         test_session_append(session, &tokens[i], 1, SP_LOGITS_LAST);
     }
-    memcpy(logits, sp_session_logits(session, 0), test_model_vocab(rig.demo) * sizeof *logits);
+    memcpy(logits[GENERATED], sp_session_logits(session, 0), vocab * sizeof **logits);
 }
 
 /* Returns how many proposals were accepted. The session ends with exactly the tokens but the last pick. */
@@ -102,8 +111,22 @@ static uint32_t generate_lookup(sp_session *session, sp_sampler *sampler, uint32
     return accepted;
 }
 
-static void compare(sp_model *model, sp_device *device, uint32_t prompts, float temperature) {
-    static float logits[2][4096];
+/* The first token that differs, if any, was as likely as the other one but for a device's rounding of rows. */
+static void assert_equal_or_tied(const int32_t *single, const int32_t *several, float logits[][VOCAB_MAX],
+                                 uint32_t vocab) {
+    for (uint32_t i = 0; i < GENERATED; i++) {
+        if (single[i] != several[i]) {
+            float gap = logits[i][single[i]] - logits[i][several[i]];
+            print_message("token %u of a text differs, by %g of logits whose rms is %g\n", i, (double)gap,
+                          test_rms(logits[i], vocab));
+            assert_true(gap >= 0 && gap <= 0.02 * test_rms(logits[i], vocab));
+            return;
+        }
+    }
+}
+
+static void compare(sp_model *model, sp_device *device, uint32_t prompts, float temperature, bool exact) {
+    static float logits[GENERATED + 1][VOCAB_MAX];
     uint32_t accepted = 0, vocab = test_model_vocab(model);
     for (uint32_t index = 0; index < prompts; index += test_stride()) {
         static const uint32_t mosts[] = {1, 4, 8, 31};
@@ -114,13 +137,17 @@ static void compare(sp_model *model, sp_device *device, uint32_t prompts, float 
         sp_sampler *samplers[2] = {make_sampler(temperature), make_sampler(temperature)};
         test_session_append(alone, prompt, count, SP_LOGITS_LAST);
         test_session_append(session, prompt, count, SP_LOGITS_LAST);
-        generate_single(alone, samplers[0], single, logits[0]);
+        generate_single(alone, samplers[0], vocab, single, logits);
         accepted += generate_lookup(session, samplers[1], most, several);
-        assert_memory_equal(single, several, sizeof single);
-        /* The last row is bit for bit that of the last token: the blocks are those of single appends, too. */
-        const float *last = sp_session_logits(session, sp_session_logits_rows(session) - 1);
         assert_int_equal(sp_session_token_count(session), count + GENERATED);
-        assert_memory_equal(last, logits[0], vocab * sizeof *last);
+        if (exact) {
+            /* The last row is bit for bit that of the last token: the blocks are those of single appends, too. */
+            const float *last = sp_session_logits(session, sp_session_logits_rows(session) - 1);
+            assert_memory_equal(single, several, sizeof single);
+            assert_memory_equal(last, logits[GENERATED], vocab * sizeof *last);
+        } else {
+            assert_equal_or_tied(single, several, logits, vocab);
+        }
         sp_sampler_destroy(samplers[0]);
         sp_sampler_destroy(samplers[1]);
         sp_session_destroy(alone);
@@ -131,22 +158,41 @@ static void compare(sp_model *model, sp_device *device, uint32_t prompts, float 
 
 static void test_greedy(void **state) {
     (void)state;
-    compare(rig.demo, rig.cpu, 24, 0);
-    compare(rig.tiny, rig.cpu, 24, 0);
-    compare(rig.tiny, rig.reference, 8, 0);
+    compare(rig.demo, rig.cpu, 24, 0, true);
+    compare(rig.tiny, rig.cpu, 24, 0, true);
+    compare(rig.tiny, rig.reference, 8, 0, true);
 }
 
 static void test_random_picks(void **state) {
     (void)state;
-    compare(rig.demo, rig.cpu, 12, 0.7f);
-    compare(rig.tiny, rig.cpu, 12, 0.2f);
+    compare(rig.demo, rig.cpu, 12, 0.7f, true);
+    compare(rig.tiny, rig.cpu, 12, 0.2f, true);
+}
+
+/* On each kind of GPU that there is. */
+static void test_devices(void **state) {
+    (void)state;
+    static const char *const names[] = {"vulkan", "cuda", "metal"};
+    bool any = false;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        sp_device *device = i ? test_rig_device(rig.demo, names[i]) : test_rig_vulkan(rig.demo);
+        if (device) {
+            any = true;
+            compare(rig.demo, device, 12, 0, false);
+            sp_model_unload(rig.demo, device);
+            sp_device_close(device);
+        }
+    }
+    if (!any) {
+        skip();
+    }
 }
 
 static void test_refused(void **state) {
     (void)state;
     sp_error error = {0};
     sp_lookup lookup;
-    const int32_t text[] = {1, 2, 3, 1, 2};
+    const int32_t text[] = {1, 6, 3, 1, 6};
     sp_sampler *sampler = make_sampler(0);
     sp_session *session = test_session_create(rig.tiny, rig.reference, 8, 4);
     test_session_append(session, text, 5, SP_LOGITS_LAST);
@@ -176,10 +222,8 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_proposals),
-        cmocka_unit_test(test_greedy),
-        cmocka_unit_test(test_random_picks),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_proposals), cmocka_unit_test(test_greedy),  cmocka_unit_test(test_random_picks),
+        cmocka_unit_test(test_devices),   cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, open_rig, close_rig);
 }

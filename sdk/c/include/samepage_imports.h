@@ -194,7 +194,7 @@ SP_IMPORT("session_create") sp_handle sp_import_session_create(sp_handle model, 
  * Fails with SP_INVALID, SP_CONTEXT_FULL, SP_LIMIT, SP_CANCELLED, SP_DEVICE_LOST, SP_BAD_HANDLE, SP_BAD_POINTER, SP_NO_MEMORY. */
 SP_IMPORT("session_append") int32_t sp_import_session_append(sp_handle session, const int32_t *tokens, uint32_t count, int32_t which);
 
-/* Proposes what followed the session's latest tokens and this one when they last stood in the session before, and returns how many tokens that is; 0 if they never did. Append them with `token` in one call, with a row of logits for each, pick behind each, and truncate behind the first that was not proposed: `sp_lookup_append` of the C helpers does.
+/* Proposes what followed the session's latest tokens and this one when they last stood in the session before, and returns how many tokens that is; 0 if they never did. It proposes no token that ends a text. Append them with `token` in one call, with a row of logits for each, pick behind each, and truncate behind the first that was not proposed: `sp_lookup_append` of the C helpers does.
  * token: the one that will be appended next.
  * Fails with SP_INVALID, SP_BAD_HANDLE, SP_BAD_POINTER. */
 SP_IMPORT("session_lookup") int32_t sp_import_session_lookup(sp_handle session, int32_t token, int32_t *draft, uint32_t capacity);
