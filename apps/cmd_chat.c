@@ -47,6 +47,8 @@ const spi_command spi_command_chat = {
     .usage = "-m FILE [OPTIONS]",
     .text = "Reads lines and answers each, in the format that the model was trained on. /help lists the commands\n"
             "inside: /clear, /stats, /quit. Ctrl-C stops an answer; at the prompt it ends the chat, as does Ctrl-D.\n"
+            "--lookup gives the same answers in fewer passes over the weights where they repeat what was said (see\n"
+            "complete --help).\n"
             "The chat is a WebAssembly guest that is built into this program: there is no other path for it.",
     .examples = "chat -m model.gguf\n"
                 "chat -m model.gguf --system \"Answer in one sentence.\" --temp 0\n"

@@ -4,14 +4,13 @@
 
 static int run(const spi_command *command, int argc, char **argv) {
     spi_generation set = {0};
-    const char *prompt = NULL, *lookup = NULL;
+    const char *prompt = NULL;
     bool is_chat = false, is_raw = false, echo = false, ignore_end = false;
     spi_operands operands;
     const spi_option options[] = {
         SPI_OPTION_MODEL(set.common),
         {"prompt", 'p', SPI_OPTION_TEXT, "TEXT", "the prompt; without it, standard input", &prompt},
         SPI_OPTIONS_GENERATION(set),
-        {"lookup", 0, SPI_OPTION_COUNT_WORD, "N", "propose up to N tokens from what stands before, e.g. 8", &lookup},
         {"chat", 0, SPI_OPTION_FLAG, NULL, "the prompt is a message in the model's chat format", &is_chat},
         {"raw", 0, SPI_OPTION_FLAG, NULL, "names of special tokens in the prompt are those tokens", &is_raw},
         {"echo", 0, SPI_OPTION_FLAG, NULL, "print the prompt, too", &echo},
@@ -46,7 +45,6 @@ static int run(const spi_command *command, int argc, char **argv) {
     spi_arguments arguments = {0};
     spi_generation_arguments(&set, &arguments);
     spi_arguments_add_pair(&arguments, "-p", prompt);
-    spi_arguments_add_pair(&arguments, "--lookup", lookup);
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         if (flags[i].given) {
             spi_arguments_add(&arguments, flags[i].name);
@@ -65,7 +63,8 @@ const spi_command spi_command_complete = {
         "Prints how the model goes on with the prompt, the likeliest way unless --temp is given. Ctrl-C stops it.\n"
         "--json prints the text, its tokens, why it ended and how fast it came, when it is done.\n"
         "--lookup gives the same text in fewer passes over the weights where it repeats words of the prompt or its\n"
-        "own: what followed them before is proposed, verified in one pass, and printed are accepted and proposed.",
+        "own: what followed them before is proposed, verified in one pass, and printed are accepted and proposed.\n"
+        "On a GPU several rows are rounded otherwise than one: a token that is as good as another may be chosen.",
     .examples = "complete -m model.gguf -p \"The capital of France is\" -n 16\n"
                 "complete -m model.gguf --chat -p \"Why is the sky blue?\" --temp 0.7 --seed 1\n"
                 "complete -m model.gguf -n 64 --json < prompt.txt",

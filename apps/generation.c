@@ -15,6 +15,7 @@ void spi_generation_arguments(const spi_generation *set, spi_arguments *argument
     spi_arguments_add_pair(arguments, "--min-p", set->min_p);
     spi_arguments_add_pair(arguments, "--repeat-penalty", set->repeat_penalty);
     spi_arguments_add_pair(arguments, "--seed", set->seed);
+    spi_arguments_add_pair(arguments, "--lookup", set->lookup);
     if (set->stats) {
         spi_arguments_add(arguments, "--stats");
     }

@@ -11,7 +11,7 @@
 /* Words as they were typed, checked; NULL: not given, and then the guest's default holds. */
 typedef struct spi_generation {
     spi_common common;
-    const char *system, *token_count, *context, *temperature, *top_k, *top_p, *min_p, *repeat_penalty, *seed;
+    const char *system, *token_count, *context, *temperature, *top_k, *top_p, *min_p, *repeat_penalty, *seed, *lookup;
     bool stats;
 } spi_generation;
 
@@ -25,7 +25,10 @@ typedef struct spi_generation {
         {"top-p", 0, SPI_OPTION_REAL_WORD, "X", "keep the likeliest up to a probability of X", &(set).top_p},          \
         {"min-p", 0, SPI_OPTION_REAL_WORD, "X", "keep those X times as likely as the likeliest", &(set).min_p},        \
         {"repeat-penalty", 0, SPI_OPTION_REAL_WORD, "X", "above 1: fewer repetitions", &(set).repeat_penalty},         \
-        {"seed", 0, SPI_OPTION_LONG_WORD, "N", "the same seed gives the same text", &(set).seed}, {                    \
+        {"seed", 0, SPI_OPTION_LONG_WORD, "N", "the same seed gives the same text", &(set).seed},                      \
+        {"lookup",     0, SPI_OPTION_COUNT_WORD, "N", "propose up to N tokens from what stands before, e.g. 8",        \
+         &(set).lookup},                                                                                               \
+    {                                                                                                                  \
         "stats", 0, SPI_OPTION_FLAG, NULL, "tokens/s, time to the first token, cost of the boundary", &(set).stats     \
     }
 

@@ -201,7 +201,7 @@ static void show_interrupt(void) {
 }
 
 static void answer(const char *words, uint32_t bytes) {
-    generation g = {.tokens = c.answer_tokens, .write = on_output};
+    generation g = {.tokens = c.answer_tokens, .lookup = c.o.lookup, .write = on_output};
     uint32_t left = c.o.token_count_max;
     finish finish = FINISH_CONTEXT;
     begin_figures(&c.last);
@@ -284,12 +284,13 @@ int main(int argc, char **argv) {
     c.o = (options){
         .program = argc ? argv[0] : "chat",
         .usage = "[--system TEXT] [-n TOKENS] [--ctx TOKENS] [--temp F] [--top-k N] [--top-p F] [--min-p F]\n"
-                 "            [--repeat-penalty F] [--seed N] [--stats] [--prompt] [--script]",
+                 "            [--repeat-penalty F] [--seed N] [--stats] [--lookup N] [--prompt] [--script]",
         .sampling = {.temperature = 0.7f, .top_k = 40, .top_p = 0.95f, .seed = 1},
         .token_count_max = TOKEN_COUNT_MAX,
     };
     parse_options(&c.o, argc, argv,
-                  "--system -n --ctx --temp --top-k --top-p --min-p --repeat-penalty --seed --stats --prompt --script");
+                  "--system -n --ctx --temp --top-k --top-p --min-p --repeat-penalty --seed --stats --lookup --prompt "
+                  "--script");
     open_engine(&c.e, &c.o);
     if (sp_chat_open(&c.format, c.e.model, work, sizeof work) < 0) {
         fail(&c.o, "the chat template cannot be read");

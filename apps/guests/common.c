@@ -218,7 +218,16 @@ static bool appended(engine *e, int32_t status, finish *why) {
     return status >= 0;
 }
 
-/* With prompt lookup: several tokens may come of one append. */
+/* What was appended beyond what was taken is forgotten: an answer can end among several tokens of one append. */
+static void settle(engine *e, generation *g, uint32_t before) {
+    uint32_t length = (uint32_t)sp_session_length(e->session), taken = before + g->count;
+    if (length > taken && sp_session_truncate(e->session, taken) < 0) {
+        fail(e->o, "the session cannot be shortened");
+    }
+    g->pending = length < taken;
+}
+
+/* With prompt lookup: several tokens may come of one append, never more than are left to be taken. */
 static finish generate_with_lookup(engine *e, generation *g, figures *f, sp_utf8 *utf8, int32_t token) {
     sp_lookup lookup = {.tokens = {token}, .count = 1};
     finish why = FINISH_LENGTH;
@@ -231,7 +240,7 @@ static finish generate_with_lookup(engine *e, generation *g, figures *f, sp_utf8
         if (sp_interrupted()) {
             return FINISH_INTERRUPTED;
         }
-        uint32_t left = g->token_count_max - g->count, most = left < g->lookup ? left : g->lookup;
+        uint32_t left = g->token_count_max - g->count, most = left <= g->lookup ? left - 1 : g->lookup;
         int32_t last = lookup.tokens[lookup.count - 1];
         if (!appended(e, sp_session_append_lookup(e->session, e->sampler, last, most, &lookup), &why)) {
             return why;
@@ -255,7 +264,10 @@ static finish generate_tokens(engine *e, generation *g, figures *f, sp_utf8 *utf
     }
     f->first_ns = f->first_ns == f->start_ns ? sp_clock_ns() : f->first_ns;
     if (g->lookup) {
-        return generate_with_lookup(e, g, f, utf8, token);
+        uint32_t before = (uint32_t)sp_session_length(e->session);
+        why = generate_with_lookup(e, g, f, utf8, token);
+        settle(e, g, before);
+        return why;
     }
     while (!take_token(e, g, utf8, token, &why)) {
         token = sp_session_decode(e->session, e->sampler, token);

@@ -71,14 +71,14 @@ typedef enum finish { FINISH_END, FINISH_LENGTH, FINISH_CONTEXT, FINISH_INTERRUP
 typedef void (*output)(void *env, const char *text, uint32_t bytes);
 
 /* Samples from the session's logits and appends until something ends it. tokens gets at most token_count_max ids, all of
- * them sampled; the last one has not been appended if *pending is true. */
+ * them sampled; behind what it held before the session has all of them, but for the last one if pending is true. */
 typedef struct generation {
     uint32_t token_count_max;
     int32_t *tokens;
     uint32_t count;
     bool pending;
     bool ignore_eos;
-    uint32_t lookup; /* tokens proposed at a time; with pending then always true at the end */
+    uint32_t lookup; /* tokens proposed at a time */
     output write;
     void *write_env;
 } generation;

@@ -18,6 +18,16 @@ for device in $(devices); do
     for word in green 12 Ada; do
         grep -q "$word" <<<"$answers" || fail "no $word on $device in: $answers"
     done
+    # An answer that is found in what was said before: the same with prompt lookup, turn by turn.
+    questions=("Say this: the red boat is in the harbour of the old town." "Say this: the red boat is in the harbour of the old town." "What is 7 plus 5?")
+    for more in "--temp 0" "--temp 0.8 --seed 3"; do
+        # shellcheck disable=SC2086
+        plain=$(printf '%s\n' "${questions[@]}" | "$SAMEPAGE" chat -m $model -d "$device" -n 24 $more)
+        # shellcheck disable=SC2086
+        found=$(printf '%s\n' "${questions[@]}" | "$SAMEPAGE" chat -m $model -d "$device" -n 24 $more --lookup 8 --stats 2>"$work/err")
+        [ "$plain" = "$found" ] || fail "with lookup on $device another answer: $found instead of $plain"
+        grep -Eq 'lookup +[1-9][0-9]* of' "$work/err" || fail "nothing was found on $device: $(cat "$work/err")"
+    done
     json=$("$SAMEPAGE" complete -m $model -d "$device" --chat --temp 0 -n 20 --json -p "My boat is red. What colour is my boat?")
     check "$json" '"red" in j["text"] and j["finish"] == "end" and len(j["tokens"]) == j["generated_tokens"]'
     "$SAMEPAGE" logits -m $model -d "$device" --tokens 3056,5,6,7,8,9 -o "$work/batch"
