@@ -40,6 +40,7 @@ run tsan "$(printf 'test_%s ' $threaded)" -R "test_(${threaded// /|})\$"
 if [ "$tier" = long ]; then
     SAMEPAGE_OPS_FULL=1 ctest --test-dir build --output-on-failure -R ops/test_ops_metal
     python3 tests/emulation/barriers.py build
+    ! command -v cargo >/dev/null || python3 tests/emulation/check_messages.py
     SAMEPAGE_FAULT_RUNS=100 ctest --test-dir build --output-on-failure -R 'fault/test_(actor|power)' # thousands of runs
     run debug all
     export SAMEPAGE_TEST_LONG=1

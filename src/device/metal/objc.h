@@ -30,7 +30,7 @@ typedef enum spi_mt_message {
     SPI_MT_MESSAGE_COUNT
 } spi_mt_message;
 
-/* Values of Metal's enums; messages.def says what they were compared with. */
+/* Values of Metal's enums; tests/emulation/check_messages.py compares those whose constants are named. */
 enum {
     SPI_MT_STORAGE_SHARED = 0,           /* MTLResourceStorageModeShared: 0 << 4 */
     SPI_MT_FAMILY_APPLE7 = 1007,         /* MTLGPUFamilyApple7: M1 */
