@@ -13,6 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "os/quota.h"
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 
@@ -137,32 +139,6 @@ void spi_cpu_name(char *name, size_t capacity) {
     }
 }
 
-/* The quota of the control group that this process is in, in whole processors rounded up; 0 if there is none.
- * Version 2 says "MAX PERIOD" in cpu.max; version 1 has two files. Inside of a container the group is the root. */
-static uint32_t quota(void) {
-    long long limit = -1, period = 0;
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
-    if (file) {
-        if (fscanf(file, "%lld %lld", &limit, &period) != 2) {
-            limit = -1; /* the word "max" */
-        }
-        fclose(file);
-    } else if ((file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r"))) {
-        if (fscanf(file, "%lld", &limit) != 1) {
-            limit = -1;
-        }
-        fclose(file);
-        file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r");
-        if (file) {
-            if (fscanf(file, "%lld", &period) != 1) {
-                period = 0;
-            }
-            fclose(file);
-        }
-    }
-    return limit > 0 && period > 0 ? (uint32_t)((limit + period - 1) / period) : 0;
-}
-
 /* True if no processor with a lower number in the mask shares this one's core. */
 static bool first_of_core(int processor, const cpu_set_t *mask) {
     char path[96], list[64] = "";
@@ -190,7 +166,7 @@ static bool first_of_core(int processor, const cpu_set_t *mask) {
 
 uint32_t spi_cpu_thread_count(void) {
     cpu_set_t mask;
-    uint32_t count = 0, limit = quota();
+    uint32_t count = 0, limit = spi_quota_read("/proc/self/cgroup", "/proc/self/mountinfo");
     if (sched_getaffinity(0, sizeof mask, &mask)) {
         return 1;
     }
