@@ -113,9 +113,9 @@ static bool wants_type(const bench_options *options, sp_dtype type) {
 }
 
 static int bench_products(const ops_device *on, const bench_options *options, sp_error *error) {
-    static const uint32_t rows[] = {1, 2, 4, 8, 16, 128};
+    static const uint32_t rows[] = {1, 2, 4, 8, 16, 128, 512};
     for (uint32_t t = 0; t < sizeof all_types / sizeof all_types[0]; t++) {
-        for (uint32_t i = 0; i < 6 && wants_type(options, all_types[t]); i++) {
+        for (uint32_t i = 0; i < sizeof rows / sizeof rows[0] && wants_type(options, all_types[t]); i++) {
             ops_case test = plain_case(SPI_OP_MATMUL, rows[i], 0);
             test.type = all_types[t];
             test.rows = 8192;

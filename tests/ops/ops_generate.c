@@ -93,6 +93,17 @@ static void draw_heads(ops_case *test, ops_random *random) {
     test->factors = coin(random);
 }
 
+/* Once for each type: activations of more bytes than a product keeps in a cache, so that columns come in slices. */
+#define LARGE_INDEX 5u
+static void make_large(ops_case *test) {
+    test->rows = 70;
+    test->cols = 4352;
+    test->segment_count = test->region_count = 1;
+    test->segments[0].region = 0;
+    test->segments[0].row_count = test->segments[0].out_count = 100;
+    test->segments[0].position_first = 0;
+}
+
 ops_case ops_generate(spi_op_kind kind, sp_dtype type, uint32_t index, uint64_t seed) {
     ops_case test = {.kind = kind, .type = type, .scale = 1};
     test.seed = seed + index * 1000003u + (uint64_t)kind * 10007u + (uint64_t)type * 101u;
@@ -100,6 +111,9 @@ ops_case ops_generate(spi_op_kind kind, sp_dtype type, uint32_t index, uint64_t 
     draw_segments(&test, &random);
     draw_heads(&test, &random);
     draw_weight(&test, &random);
+    if (kind == SPI_OP_MATMUL && index == LARGE_INDEX) {
+        make_large(&test);
+    }
     test.bias = coin(&random);
     test.accumulate = coin(&random);
     test.in_place = coin(&random);

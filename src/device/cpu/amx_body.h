@@ -1,14 +1,20 @@
 /* device/cpu/amx_body.h - products of many tokens on AMX's tiles, in bf16: an instance for each type.
  *
- * A slice of a group of 32 rows is expanded to bf16, in the order in which tiles take weights, and multiplied with all
- * tokens, 32 x 32 sums at a time. Scales of 32 columns would need the tiles of integer sums emptied after every step, so
- * 8-bit tiles, twice as fast, would wait for vectors; and bf16 is as exact as activations of 8 bits are, or better.
- * Rounding is to nearest; sums are f32. May include: device, dtype, os, base.
+ * A panel, 32 rows x a slice of columns, is expanded to bf16, in the order in which tiles take weights, and multiplied with
+ * all tokens, 32 x 32 sums at a time. Vectors expand the next panel, tile by tile, between the steps of tiles: neither waits
+ * for the other. Scales of 32 columns would need the tiles of integer sums emptied after every step, so 8-bit tiles, twice as
+ * fast, would wait for vectors; and bf16 is as exact as activations of 8 bits are, or better. Rounding is to nearest; sums
+ * are f32.
+ *
+ * Few tokens stay in the second-level cache with all their columns: then a group's slices follow each other, as they lie in
+ * memory. Of many a slice alone fits: then all groups take their turn with it before the next one comes, and sums wait in
+ * `out`. May include: device, dtype, os, base.
  */
 #ifndef SPI_DEVICE_CPU_AMX_BODY_H
 #define SPI_DEVICE_CPU_AMX_BODY_H
 
 #include "device/cpu/amx_tiles.h"
+#include "device/cpu/amx_vectors.h"
 #include "device/cpu/codes_body.h"
 #include "device/cpu/products.h"
 
@@ -17,119 +23,218 @@
 #define AMX_SLICE_STEPS  16u
 #define AMX_SLICE        (AMX_SLICE_STEPS * AMX_STEP)
 #define AMX_BLOCK_TOKENS 32u
-_Static_assert(AMX_SLICE_STEPS * 2 * AMX_TILE_BYTES <= SPI_AMX_SCRATCH_BYTES, "see products.h");
+#define AMX_PANEL_BYTES  ((size_t)AMX_SLICE_STEPS * 2 * AMX_TILE_BYTES)
+#define AMX_ACTS_BYTES   ((size_t)512 << 10) /* that stay in the second-level cache beside weights and sums */
+_Static_assert(2 * AMX_PANEL_BYTES <= SPI_AMX_SCRATCH_BYTES, "see products.h");
 
-/* Two columns of sixteen rows, next to each other in each lane. */
-SPI_INLINE __m512i amx_pair(__m512 first, __m512 second) {
-    const __m512i half = _mm512_set1_epi32(0x8000);
-    __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(first), half), 16);
-    __m512i high = _mm512_add_epi32(_mm512_castps_si512(second), half);
-    return _mm512_or_si512(low, _mm512_and_si512(high, _mm512_set1_epi32((int32_t)0xffff0000)));
+/* A panel and how much of it is expanded. */
+typedef struct amx_panel {
+    uint32_t row, col, steps; /* of the product's rows */
+    const uint8_t *from;      /* its first unit; BF16: its first row, at its first column */
+    ptrdiff_t ahead;          /* from a byte of it to the same one of the panel behind it */
+    uint32_t done, pieces;    /* a piece is a tile, of one set of rows */
+    uint8_t *tiles;           /* [steps][2 sets] */
+} amx_panel;
+
+/* ---- types with codes ---- */
+
+/* Types of 4 bits: what a code stands for, before it is scaled. */
+SPI_INLINE bool amx_has_table(sp_dtype type) {
+    return spi_packed_low_bits(type) == 4 && spi_packed_high_bits(type) == 0;
 }
 
-/* A block of 32 columns of sixteen rows, into a tile. */
-SPI_INLINE void amx_expand_block(sp_dtype type, const codes_unit *open, const uint8_t *unit, const uint32_t b,
-                                 const spi_affine *affine, uint8_t *tile) {
-    const uint8_t *block =
-        unit + spi_packed_blocks_offset(type, V_WIDTH, affine) + b * spi_packed_block_bytes(type, V_WIDTH);
-    for (uint32_t at = 0; at < spi_packed_block_bytes(type, V_WIDTH); at += 64) {
-        v_ahead(block + at);
+SPI_INLINE __m512 amx_table(sp_dtype type) {
+    __m512i codes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const int8_t *values = type == SP_MXFP4 ? codes_mxfp4 : codes_iq4;
+    if (type == SP_MXFP4 || type == SP_IQ4_NL || type == SP_IQ4_XS) {
+        codes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)values));
     }
-    const codes_scales scales = codes_block_scales(type, open, unit, b, affine);
-    const float offset = codes_min_offset(type);
+    codes = _mm512_sub_epi32(codes, _mm512_set1_epi32(8 * (int32_t)codes_offset(type)));
+    return _mm512_cvtepi32_ps(codes);
+}
+
+SPI_INLINE __m512 amx_scaled(const bool has_min, __m512 value, __m512 scale, __m512 min) {
+    return has_min ? v_fma(value, scale, min) : v_mul(value, scale);
+}
+
+/* 32 columns of nibbles: a table says what each stands for. */
+SPI_INLINE void amx_expand_nibbles(sp_dtype type, const uint8_t *block, const codes_scales *scales, uint8_t *tile) {
+    const __m512 table = amx_table(type);
+    const bool has_min = codes_has_min(type);
+#pragma GCC unroll 4
+    for (uint32_t v = 0; v < 4; v++) {
+        const __m512i codes = vi_load(block + v * VI_BYTES);
+        __m512 values[8]; /* columns 4v .. 4v + 3 and 16 more than those, in turns */
+#pragma GCC unroll 8
+        for (uint32_t n = 0; n < 8; n++) {
+            __m512 value = _mm512_permutexvar_ps(n ? _mm512_srli_epi32(codes, 4 * n) : codes, table);
+            values[n] = amx_scaled(has_min, value, scales->scale[0], scales->min[0]);
+        }
+#pragma GCC unroll 2
+        for (uint32_t i = 0; i < 2; i++) {
+            uint8_t *to = tile + 2 * (v + 4 * i) * AMX_ROW_BYTES;
+            vi_store(to, amx_pair(values[i], values[2 + i]));
+            vi_store(to + AMX_ROW_BYTES, amx_pair(values[4 + i], values[6 + i]));
+        }
+    }
+}
+
+SPI_INLINE void amx_expand_codes(sp_dtype type, const uint8_t *block, const codes_scales *scales, uint8_t *tile) {
+    const float offset = 8.0f * (float)codes_offset(type);
 #pragma GCC unroll 8
     for (uint32_t i = 0; i < SPI_PACKED_STEPS; i++) {
         const uint32_t h = codes_has_halves(type) ? i / 4 : 0;
         const vi codes = codes_step(type, block, i);
         /* What the offset adds is taken away without rounding: it is a power of two times the scale. */
-        vf add = v_mul(scales.scale[h], v_set(-offset));
+        vf add = v_mul(scales->scale[h], v_set(-offset));
         if (codes_has_min(type)) {
-            add = v_add(add, scales.min[h]);
+            add = v_add(add, scales->min[h]);
         }
         vf values[4];
 #pragma GCC unroll 4
         for (uint32_t j = 0; j < 4; j++) {
-            values[j] = v_fma(vi_to_f32(vi_byte(codes, j)), scales.scale[h], add);
+            values[j] = v_fma(vi_to_f32(vi_byte(codes, j)), scales->scale[h], add);
         }
         vi_store(tile + 2 * i * AMX_ROW_BYTES, amx_pair(values[0], values[1]));
         vi_store(tile + (2 * i + 1) * AMX_ROW_BYTES, amx_pair(values[2], values[3]));
     }
 }
 
-/* Blocks [0, blocks) from `unit` on, at most a slice, of both sets of rows; returns what lies behind. */
-SPI_INLINE const uint8_t *amx_expand(sp_dtype type, const uint8_t *unit, uint32_t blocks, const spi_affine *affine,
-                                     uint8_t *panel) {
-    const uint32_t unit_blocks = spi_packed_unit_blocks(type);
-    for (uint32_t first = 0; first < blocks && first < AMX_SLICE_STEPS; first += unit_blocks) {
-        for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += spi_packed_unit_bytes(type, V_WIDTH, affine)) {
-            const codes_unit open = codes_open(type, unit, affine);
-#pragma GCC unroll 8
-            for (uint32_t b = 0; b < unit_blocks; b++) {
-                if (first + b < blocks) {
-                    amx_expand_block(type, &open, unit, b, affine,
-                                     panel + ((first + b) * SPI_PACKED_SETS + set) * AMX_TILE_BYTES);
-                }
-            }
-        }
-    }
-    return unit;
-}
-
-/* Sixteen rows of as many 32-bit lanes, the other way round. */
-SPI_INLINE void amx_transpose(const __m512i rows[16], uint8_t *tile) {
-    __m512i q[16];
-#pragma GCC unroll 4
-    for (uint32_t i = 0; i < 16; i += 4) {
-        __m512i a = _mm512_unpacklo_epi32(rows[i], rows[i + 1]), b = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-        __m512i c = _mm512_unpacklo_epi32(rows[i + 2], rows[i + 3]);
-        __m512i d = _mm512_unpackhi_epi32(rows[i + 2], rows[i + 3]);
-        q[i] = _mm512_unpacklo_epi64(a, c);
-        q[i + 1] = _mm512_unpackhi_epi64(a, c);
-        q[i + 2] = _mm512_unpacklo_epi64(b, d);
-        q[i + 3] = _mm512_unpackhi_epi64(b, d);
-    }
-    /* Quarter l of q[4i + j] is lane 4l + j of rows 4i .. 4i+3. */
-#pragma GCC unroll 4
-    for (uint32_t j = 0; j < 4; j++) {
-        __m512i even0 = _mm512_shuffle_i32x4(q[j], q[4 + j], 0x88), odd0 = _mm512_shuffle_i32x4(q[j], q[4 + j], 0xdd);
-        __m512i even1 = _mm512_shuffle_i32x4(q[8 + j], q[12 + j], 0x88);
-        __m512i odd1 = _mm512_shuffle_i32x4(q[8 + j], q[12 + j], 0xdd);
-        vi_store(tile + j * AMX_ROW_BYTES, _mm512_shuffle_i32x4(even0, even1, 0x88));
-        vi_store(tile + (4 + j) * AMX_ROW_BYTES, _mm512_shuffle_i32x4(odd0, odd1, 0x88));
-        vi_store(tile + (8 + j) * AMX_ROW_BYTES, _mm512_shuffle_i32x4(even0, even1, 0xdd));
-        vi_store(tile + (12 + j) * AMX_ROW_BYTES, _mm512_shuffle_i32x4(odd0, odd1, 0xdd));
+/* A block of 32 columns of sixteen rows, into a tile. */
+SPI_INLINE void amx_expand_block(sp_dtype type, const uint8_t *unit, const uint32_t b, const spi_affine *affine,
+                                 uint8_t *tile) {
+    const codes_unit open = codes_open(type, unit, affine);
+    const codes_scales scales = codes_block_scales(type, &open, unit, b, affine);
+    const uint8_t *block =
+        unit + spi_packed_blocks_offset(type, V_WIDTH, affine) + b * spi_packed_block_bytes(type, V_WIDTH);
+    if (amx_has_table(type)) {
+        amx_expand_nibbles(type, block, &scales, tile);
+    } else {
+        amx_expand_codes(type, block, &scales, tile);
     }
 }
 
-/* Rows of bf16 as the file has them, from column `first` on; what is missing is zero. Each line read asks for the one that
- * lies `ahead` bytes behind it, in the slice that comes next: 32 rows are more streams than processors follow. */
-SPI_INLINE void amx_take_rows(const spi_cpu_product *args, uint32_t row, uint32_t first, size_t ahead, uint8_t *panel) {
-    const uint16_t *weights = (const uint16_t *)args->weights + (size_t)(args->row_first + row) * args->cols + first;
-    uint32_t rows = args->row_count - row, cols = args->cols - first;
-    for (uint32_t step = 0; step < AMX_SLICE_STEPS && step * AMX_STEP < cols; step++, weights += AMX_STEP) {
-        uint32_t left = cols - step * AMX_STEP;
-        __mmask32 mask = left < AMX_STEP ? (1u << left) - 1 : 0xffffffffu;
-        for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, panel += AMX_TILE_BYTES) {
-            __m512i lanes[16];
+/* Asks for a block of the panel behind this one, with what its unit begins with. */
+SPI_INLINE void amx_ask(sp_dtype type, const uint8_t *unit, uint32_t b, const spi_affine *affine) {
+    const size_t begin = spi_packed_blocks_offset(type, V_WIDTH, affine);
+    const size_t bytes = spi_packed_block_bytes(type, V_WIDTH);
+    for (size_t at = 0; b == 0 && at < begin; at += 64) {
+        v_fetch_second(unit + at);
+    }
+    for (size_t at = begin + b * bytes; at < begin + (b + 1) * bytes; at += 64) {
+        v_fetch_second(unit + at);
+    }
+}
+
+/* Tile `index` of a panel, in the order in which weights lie in memory. */
+SPI_INLINE void amx_expand_tile(sp_dtype type, const spi_affine *affine, const amx_panel *panel, uint32_t index) {
+    const uint32_t unit_blocks = spi_packed_unit_blocks(type), b = index % unit_blocks, of = index / unit_blocks;
+    const uint32_t set = of % SPI_PACKED_SETS, step = of / SPI_PACKED_SETS * unit_blocks + b;
+    const uint8_t *unit = panel->from + of * spi_packed_unit_bytes(type, V_WIDTH, affine);
+    uint8_t *tile = panel->tiles + (step * SPI_PACKED_SETS + set) * AMX_TILE_BYTES;
+    if (step >= panel->steps) { /* a unit that the matrix's columns do not fill */
+        return;
+    }
+    amx_ask(type, unit + panel->ahead, b, affine);
+#define BLOCK(n)                                                                                                       \
+    case n:                                                                                                            \
+        if (n < unit_blocks) {                                                                                         \
+            amx_expand_block(type, unit, n, affine, tile);                                                             \
+        }                                                                                                              \
+        break
+    switch (b) {
+        BLOCK(0);
+        BLOCK(1);
+        BLOCK(2);
+        BLOCK(3);
+        BLOCK(4);
+        BLOCK(5);
+        BLOCK(6);
+        BLOCK(7);
+    }
+#undef BLOCK
+}
+
+/* ---- rows of bf16 ---- */
+
+/* Sixteen rows of bf16 as the file has them, turned round; what is missing is zero. */
+SPI_INLINE void amx_take_tile(const spi_cpu_product *args, const amx_panel *panel, uint32_t index) {
+    const uint32_t step = index / SPI_PACKED_SETS, first = index % SPI_PACKED_SETS * AMX_ROWS;
+    const uint32_t rows = args->row_count - panel->row, left = args->cols - panel->col - step * AMX_STEP;
+    const __mmask32 mask = left < AMX_STEP ? (1u << left) - 1 : 0xffffffffu;
+    const uint8_t *from = panel->from + ((size_t)first * args->cols + step * AMX_STEP) * sizeof(uint16_t);
+    __m512i lanes[AMX_ROWS];
 #pragma GCC unroll 16
-            for (uint32_t r = 0; r < 16; r++) {
-                uint32_t at = set * 16 + r;
-                const uint16_t *from = weights + (size_t)at * args->cols;
-                lanes[r] = at < rows ? _mm512_maskz_loadu_epi16(mask, from) : _mm512_setzero_si512();
-                _mm_prefetch((const char *)from + ahead, _MM_HINT_T1);
-            }
-            amx_transpose(lanes, panel);
+    for (uint32_t r = 0; r < AMX_ROWS; r++, from += args->cols * sizeof(uint16_t)) {
+        lanes[r] = first + r < rows ? _mm512_maskz_loadu_epi16(mask, from) : _mm512_setzero_si512();
+        v_fetch_second(from + panel->ahead);
+    }
+    amx_transpose(lanes, panel->tiles + index * AMX_TILE_BYTES);
+}
+
+/* ---- panels ---- */
+
+/* Expands the panel's tiles up to `end`. */
+SPI_INLINE void amx_expand(sp_dtype type, const spi_cpu_product *args, amx_panel *panel, uint32_t end) {
+    for (; panel->done < end; panel->done++) {
+        if (type == SP_BF16) {
+            amx_take_tile(args, panel, panel->done);
+        } else {
+            amx_expand_tile(type, &args->tensor->affine, panel, panel->done);
         }
     }
 }
 
-/* 32 tokens (or, with `half`, 16) x 32 rows. */
-SPI_INLINE void amx_block(const uint16_t *acts, const uint8_t *panel, uint32_t steps, bool first, const bool half,
-                          float *out, size_t out_stride) {
-    const size_t out_bytes = out_stride * sizeof *out;
-    float *below = out + 16 * out_stride;
-    const uint8_t *a = (const uint8_t *)acts;
-    if (first) {
+/* All columns of a group before the next group, not all groups before the next slice. */
+static bool amx_groups_first(const spi_cpu_product *args) {
+    return args->token_count * args->act_stride * sizeof(uint16_t) <= AMX_ACTS_BYTES;
+}
+
+/* False: there is no panel behind this place. */
+static bool amx_move_on(const spi_cpu_product *args, uint32_t *row, uint32_t *col) {
+    if (amx_groups_first(args)) {
+        *col += AMX_SLICE;
+        if (*col >= args->cols) {
+            *col = 0;
+            *row += AMX_GROUP_ROWS;
+        }
+        return *row < args->row_count;
+    }
+    *row += AMX_GROUP_ROWS;
+    if (*row >= args->row_count) {
+        *row = 0;
+        *col += AMX_SLICE;
+    }
+    return *col < args->cols;
+}
+
+SPI_INLINE const uint8_t *amx_place(sp_dtype type, const spi_cpu_product *args, uint32_t row, uint32_t col) {
+    const uint8_t *weights = args->weights;
+    if (type == SP_BF16) {
+        return weights + ((size_t)(args->row_first + row) * args->cols + col) * sizeof(uint16_t);
+    }
+    const size_t set_bytes = SPI_PACKED_SETS * spi_packed_unit_bytes(type, V_WIDTH, &args->tensor->affine);
+    size_t units = (args->row_first + row) / AMX_GROUP_ROWS * spi_packed_units(type, args->cols);
+    return weights + (units + col / (SPI_PACKED_COLUMNS * spi_packed_unit_blocks(type))) * set_bytes;
+}
+
+SPI_INLINE amx_panel amx_open(sp_dtype type, const spi_cpu_product *args, uint32_t row, uint32_t col, uint8_t *tiles) {
+    const uint32_t left = args->cols - col, unit_blocks = type == SP_BF16 ? 1 : spi_packed_unit_blocks(type);
+    amx_panel panel = {.row = row, .col = col, .from = amx_place(type, args, row, col), .tiles = tiles};
+    panel.steps = left < AMX_SLICE ? (left + AMX_STEP - 1) / AMX_STEP : AMX_SLICE_STEPS;
+    panel.pieces = (panel.steps + unit_blocks - 1) / unit_blocks * unit_blocks * SPI_PACKED_SETS;
+    panel.ahead = amx_move_on(args, &row, &col) ? amx_place(type, args, row, col) - panel.from : 0;
+    return panel;
+}
+
+/* 32 tokens (or, with `half`, 16) x a panel's 32 rows. Of `next`, the tiles up to `end` are expanded meanwhile. */
+SPI_INLINE void amx_block(sp_dtype type, const spi_cpu_product *args, uint32_t token, const bool half,
+                          const amx_panel *panel, amx_panel *next, uint32_t end) {
+    const size_t out_bytes = args->out_stride * sizeof(float);
+    float *out = args->out + token * args->out_stride + panel->row, *below = out + 16 * args->out_stride;
+    const uint8_t *tiles = panel->tiles, *acts = (const uint8_t *)args->acts;
+    acts += (token * args->act_stride + (size_t)panel->col * AMX_BLOCK_TOKENS) * sizeof(uint16_t);
+    if (panel->col == 0) {
         amx_zero(0);
         amx_zero(1);
         amx_zero(2);
@@ -142,17 +247,19 @@ SPI_INLINE void amx_block(const uint16_t *acts, const uint8_t *panel, uint32_t s
             amx_load(3, below + 16, out_bytes);
         }
     }
-    for (uint32_t step = 0; step < steps; step++, panel += 2 * AMX_TILE_BYTES, a += 2 * AMX_TILE_BYTES) {
-        amx_load(4, a, AMX_ROW_BYTES);
-        amx_load(6, panel, AMX_ROW_BYTES);
-        amx_load(7, panel + AMX_TILE_BYTES, AMX_ROW_BYTES);
+    const uint32_t begun = next->done, pieces = end - begun;
+    for (uint32_t step = 0; step < panel->steps; step++, tiles += 2 * AMX_TILE_BYTES, acts += 2 * AMX_TILE_BYTES) {
+        amx_load(4, acts, AMX_ROW_BYTES);
+        amx_load(6, tiles, AMX_ROW_BYTES);
+        amx_load(7, tiles + AMX_TILE_BYTES, AMX_ROW_BYTES);
         amx_multiply(0, 4, 6);
         amx_multiply(1, 4, 7);
         if (!half) {
-            amx_load(5, a + AMX_TILE_BYTES, AMX_ROW_BYTES);
+            amx_load(5, acts + AMX_TILE_BYTES, AMX_ROW_BYTES);
             amx_multiply(2, 5, 6);
             amx_multiply(3, 5, 7);
         }
+        amx_expand(type, args, next, begun + pieces * (step + 1) / panel->steps);
     }
     amx_store(0, out, out_bytes);
     amx_store(1, out + 16, out_bytes);
@@ -162,38 +269,34 @@ SPI_INLINE void amx_block(const uint16_t *acts, const uint8_t *panel, uint32_t s
     }
 }
 
-/* The expanded slice of columns from `col` on, with all tokens. */
-static void amx_all_tokens(const spi_cpu_product *args, uint32_t row, uint32_t col) {
-    uint32_t left = args->cols - col, steps = left < AMX_SLICE ? (left + AMX_STEP - 1) / AMX_STEP : AMX_SLICE_STEPS;
-    for (uint32_t t = 0; t < args->token_count; t += AMX_BLOCK_TOKENS) {
-        const uint16_t *acts = (const uint16_t *)args->acts + t * args->act_stride + (size_t)col * AMX_BLOCK_TOKENS;
-        float *out = args->out + t * args->out_stride + row;
-        if (args->token_count - t <= AMX_BLOCK_TOKENS / 2) {
-            amx_block(acts, args->scratch, steps, col == 0, true, out, args->out_stride);
+/* A panel with all tokens, and all of the next. */
+SPI_INLINE void amx_all_tokens(sp_dtype type, const spi_cpu_product *args, const amx_panel *panel, amx_panel *next) {
+    const uint32_t blocks = (args->token_count + AMX_BLOCK_TOKENS - 1) / AMX_BLOCK_TOKENS;
+    for (uint32_t i = 0; i < blocks; i++) {
+        const uint32_t token = i * AMX_BLOCK_TOKENS, end = next->pieces * (i + 1) / blocks;
+        if (args->token_count - token <= AMX_BLOCK_TOKENS / 2) {
+            amx_block(type, args, token, true, panel, next, end);
         } else {
-            amx_block(acts, args->scratch, steps, col == 0, false, out, args->out_stride);
+            amx_block(type, args, token, false, panel, next, end);
         }
     }
 }
 
 SPI_INLINE void amx_product(sp_dtype type, const spi_cpu_product *args) {
-    const spi_affine *affine = &args->tensor->affine;
-    const size_t group_bytes =
-        spi_packed_units(type, args->cols) * SPI_PACKED_SETS * spi_packed_unit_bytes(type, V_WIDTH, affine);
-    const uint8_t *unit = (const uint8_t *)args->weights + args->row_first / AMX_GROUP_ROWS * group_bytes;
+    uint8_t *tiles = args->scratch;
+    uint32_t row = 0, col = 0;
+    amx_panel panel = amx_open(type, args, row, col, tiles);
+    amx_expand(type, args, &panel, panel.pieces);
     amx_begin();
-    for (uint32_t row = 0; row < args->row_count; row += AMX_GROUP_ROWS) {
-        for (uint32_t col = 0; col < args->cols; col += AMX_SLICE) {
-            if (type == SP_BF16) {
-                size_t bytes = sizeof(uint16_t);
-                bool last = col + AMX_SLICE >= args->cols;
-                size_t ahead = last ? ((size_t)AMX_GROUP_ROWS * args->cols - col) * bytes : AMX_SLICE * bytes;
-                amx_take_rows(args, row, col, ahead, args->scratch);
-            } else {
-                unit = amx_expand(type, unit, (args->cols - col) / AMX_STEP, affine, args->scratch);
-            }
-            amx_all_tokens(args, row, col);
+    for (bool more = true; more;) {
+        amx_panel next = {0};
+        more = amx_move_on(args, &row, &col);
+        tiles = tiles == args->scratch ? tiles + AMX_PANEL_BYTES : args->scratch;
+        if (more) {
+            next = amx_open(type, args, row, col, tiles);
         }
+        amx_all_tokens(type, args, &panel, &next);
+        panel = next;
     }
     amx_end();
 }

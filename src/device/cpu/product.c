@@ -22,6 +22,11 @@ static uint32_t round_up(uint32_t value, uint32_t unit) {
     return (value + unit - 1) / unit * unit;
 }
 
+/* Of tokens in the tile. An odd number of cache lines: others would meet in a few sets of the cache. */
+static uint32_t out_stride(uint32_t tile_rows) {
+    return round_up(tile_rows, STRIDE_UNIT) | STRIDE_UNIT;
+}
+
 /* What a product is made of in this run. */
 typedef struct plan {
     spi_cpu_form form;
@@ -29,6 +34,7 @@ typedef struct plan {
     uint32_t group_rows;
     uint32_t block_tokens; /* as even as can be, at most what fits */
     uint32_t tile_rows;
+    size_t out_stride;
 } plan;
 
 static uint32_t few_block_tokens(spi_cpu_form form, uint32_t cols, uint32_t tokens) {
@@ -43,26 +49,29 @@ static uint32_t few_block_tokens(spi_cpu_form form, uint32_t cols, uint32_t toke
 /* `alone`: see spi_program.alone. */
 static plan make_plan(const spi_cpu_type *type, uint32_t cols, uint32_t tokens, bool alone) {
     plan made = {.form = type->form, .product = type->product, .group_rows = type->group_rows};
-    uint32_t unit = 1;
+    uint32_t unit = 1, floats = OUT_TILE_FLOATS;
     if (type->product_many && tokens >= type->many_tokens && !alone) {
         made.form = SPI_FORM_BF16;
         made.product = type->product_many;
-        made.block_tokens = tokens < MANY_TOKENS_MAX ? tokens : MANY_TOKENS_MAX;
+        uint32_t blocks = (tokens - 1) / MANY_TOKENS_MAX + 1;
+        made.block_tokens = round_up((tokens - 1) / blocks + 1, SPI_BF16_UNIT);
         unit = SPI_BF16_UNIT;
+        floats = type->many_out_floats ? type->many_out_floats : floats;
     } else {
         made.block_tokens = few_block_tokens(type->form, cols, tokens);
     }
-    uint32_t rows = OUT_TILE_FLOATS / round_up(made.block_tokens, unit) / STRIDE_UNIT * STRIDE_UNIT;
+    uint32_t rows = floats / round_up(made.block_tokens, unit) / STRIDE_UNIT * STRIDE_UNIT;
     rows = (rows > OUT_ROWS_MAX ? OUT_ROWS_MAX : rows) / type->group_rows * type->group_rows;
     made.tile_rows = rows ? rows : type->group_rows;
+    made.out_stride = out_stride(made.tile_rows);
     return made;
 }
 
 /* Of the largest tile; a multiple of cache lines. */
 static size_t sums_bytes(const spi_cpu_type *type) {
-    size_t least =
-        (size_t)(type->product_many ? MANY_TOKENS_MAX : TOKENS_MAX) * round_up(type->group_rows, STRIDE_UNIT);
-    return (least > OUT_TILE_FLOATS ? least : OUT_TILE_FLOATS) * sizeof(float);
+    size_t floats = type->product_many && type->many_out_floats ? type->many_out_floats : OUT_TILE_FLOATS;
+    size_t tokens = type->product_many ? MANY_TOKENS_MAX : TOKENS_MAX, least = tokens * type->group_rows;
+    return ((floats > least ? floats : least) + tokens * 2 * STRIDE_UNIT) * sizeof(float);
 }
 
 size_t spi_cpu_product_scratch_bytes(const spi_program *program, const spi_op *op) {
@@ -150,7 +159,7 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
         .act_stride = made.form == SPI_FORM_BF16 ? spi_bf16_stride(tensor->cols) : tensor->cols,
         .ahead = spi_cpu_get_features()->intel,
         .out = sums,
-        .out_stride = round_up(made.tile_rows, STRIDE_UNIT),
+        .out_stride = made.out_stride,
         .scratch = scratch + sums_bytes(matrix->type),
     };
     for (uint32_t token = 0; token < tokens; token += made.block_tokens) {

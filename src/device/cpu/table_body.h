@@ -28,9 +28,10 @@
 #define TABLE_MANY_BF16 TABLE_MANY(bf16, SPI_AMX_BF16_TOKENS)
 #endif
 #if defined(TABLE_AMX)
-#define TABLE_SCRATCH_BYTES    SPI_AMX_SCRATCH_BYTES
-#define TABLE_FLOAT_ROWS       SPI_AMX_ROWS
-#define TABLE_MANY(name, from) .product_many = spi_product_##name##_amx, .many_tokens = (from)
+#define TABLE_SCRATCH_BYTES SPI_AMX_SCRATCH_BYTES
+#define TABLE_FLOAT_ROWS    SPI_AMX_ROWS
+#define TABLE_MANY(name, from)                                                                                         \
+    .product_many = spi_product_##name##_amx, .many_tokens = (from), .many_out_floats = SPI_AMX_OUT_FLOATS
 #else
 #define TABLE_SCRATCH_BYTES    SPI_FLOAT_SCRATCH_BYTES
 #define TABLE_FLOAT_ROWS       SPI_FLOAT_ROWS
