@@ -124,6 +124,7 @@ static spi_cpu_attention arguments(const spi_program *program, const spi_step *s
                                .row_count = group->row_count,
                                .position_first = program->rows[group->row].position,
                                .window = op->window,
+                               .alone = program->alone,
                                .scale = op->scale,
                                .softcap = op->softcap,
                                .q = program->buffers[op->src] + group->row * width + head,

@@ -40,9 +40,19 @@ static uint32_t attention_quads(uint32_t row_count, uint32_t group) {
 }
 
 /* Quads, their queries, and two records for each query. */
-static size_t attention_scratch_bytes(uint32_t row_count, uint32_t group, uint32_t head_dim) {
+static size_t attention_quads_bytes(uint32_t row_count, uint32_t group, uint32_t head_dim) {
     size_t quads = attention_quads(row_count, group), floats = (size_t)3 * head_dim + 2 * RECORD_SUMS;
-    size_t fast = quads * (sizeof(attention_quad) + QUAD * floats * sizeof(float)) + 64;
+    return (quads * (sizeof(attention_quad) + QUAD * floats * sizeof(float)) + 64 + 63) / 64 * 64;
+}
+
+#if defined(TABLE_AMX)
+#include "device/cpu/attention_amx_body.h"
+#else
+#define amx_attention_bytes(row_count, group, head_dim) 0
+#endif
+
+static size_t attention_scratch_bytes(uint32_t row_count, uint32_t group, uint32_t head_dim) {
+    size_t fast = attention_quads_bytes(row_count, group, head_dim) + amx_attention_bytes(row_count, group, head_dim);
     size_t slow = spi_cpu_attention_scratch_reference(row_count, group, head_dim);
     return fast > slow ? fast : slow;
 }
@@ -295,6 +305,13 @@ static void attention_chunk(const spi_cpu_attention *args, uint32_t quads, uint3
                                     : attention_block_any;
     end = end > last + 1 ? last + 1 : end;
     base = first > base ? first / SPI_BLOCK_TOKENS * SPI_BLOCK_TOKENS : base;
+#if defined(TABLE_AMX)
+    if (amx_takes(args)) {
+        size_t used = attention_quads_bytes(args->row_count, args->group, args->kv->head_dim);
+        amx_attention_chunk(args, all, base, end, records, (uint8_t *)args->scratch + used);
+        return;
+    }
+#endif
     for (uint32_t i = 0; i < quads; i++) {
         all[i].sums = records + (size_t)i * QUAD * record;
         memset(all[i].sums, 0, QUAD * record * sizeof(float));

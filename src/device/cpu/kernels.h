@@ -93,6 +93,7 @@ typedef struct spi_cpu_attention {
     const uint8_t *blocks; /* the session's first block; whatever these bytes are, no address depends on them */
     uint32_t layer, kv_head, group; /* group: query heads of a KV head, adjacent in q and dst */
     uint32_t row_count, position_first, window;
+    bool alone; /* to the bits of a single row */
     float scale, softcap;
     const float *q; /* row 0, first head of the group */
     float *dst;

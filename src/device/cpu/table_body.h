@@ -28,11 +28,13 @@
 #define TABLE_MANY_BF16 TABLE_MANY(bf16, SPI_AMX_BF16_TOKENS)
 #endif
 #if defined(TABLE_AMX)
-#define TABLE_SCRATCH_BYTES SPI_AMX_SCRATCH_BYTES
-#define TABLE_FLOAT_ROWS    SPI_AMX_ROWS
+#define TABLE_ATTENTION_ROWS 64
+#define TABLE_SCRATCH_BYTES  SPI_AMX_SCRATCH_BYTES
+#define TABLE_FLOAT_ROWS     SPI_AMX_ROWS
 #define TABLE_MANY(name, from)                                                                                         \
     .product_many = spi_product_##name##_amx, .many_tokens = (from), .many_out_floats = SPI_AMX_OUT_FLOATS
 #else
+#define TABLE_ATTENTION_ROWS   16
 #define TABLE_SCRATCH_BYTES    SPI_FLOAT_SCRATCH_BYTES
 #define TABLE_FLOAT_ROWS       SPI_FLOAT_ROWS
 #define TABLE_MANY(name, from) .product_many = NULL
@@ -84,7 +86,7 @@ static void table_gemm(const spi_cpu_gemm *args) {
     .types = types, .type_count = sizeof types / sizeof types[0], .token_tile_max = SPI_ISA_TILE_TOKENS,               \
     .product_scratch_bytes = TABLE_SCRATCH_BYTES, .quantise = TABLE_QUANTISE, .norm = rows_norm,                       \
     .rotate = rows_rotate, .gate = rows_gate, .add = rows_add, .add_scaled = rows_add_scaled, .cap = rows_cap,         \
-    .to_f16 = rows_to_f16, .attention_rows = 16, .attention_scratch_bytes = attention_scratch_bytes,                   \
+    .to_f16 = rows_to_f16, .attention_rows = TABLE_ATTENTION_ROWS, .attention_scratch_bytes = attention_scratch_bytes, \
     .attention = attention, .attention_part = attention_part, .attention_combine = attention_combine,                  \
     .attention_columns = V_WIDTH, .gemm_rows = GEMM_ROWS, .gemm_cols = GEMM_COLS,                                      \
     .gemm_scratch_bytes = sizeof(gemm_scratch), .gemm = table_gemm
