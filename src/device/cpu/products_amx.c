@@ -15,6 +15,6 @@ X(SP_BF16, bf16)
 void spi_to_bf16_amx(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]) {
     __m512i low = amx_pair(_mm512_loadu_ps(src), _mm512_setzero_ps());
     __m512i high = amx_pair(_mm512_loadu_ps(src + 16), _mm512_setzero_ps());
-    _mm256_storeu_si256((__m256i *)(void *)dst, _mm512_cvtepi32_epi16(low));
-    _mm256_storeu_si256((__m256i *)(void *)(dst + 16), _mm512_cvtepi32_epi16(high));
+    __m512i both = _mm512_castsi256_si512(_mm512_cvtepi32_epi16(low));
+    _mm512_storeu_si512(dst, _mm512_inserti64x4(both, _mm512_cvtepi32_epi16(high), 1));
 }

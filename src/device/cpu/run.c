@@ -16,6 +16,8 @@
 #define LIGHT_ELEMENTS 8192u
 /* Parts of a thread's share of an elementwise step. */
 #define SHARE_PARTS 4u
+/* Rows of activations that are turned into bf16 together: what they become lies together, line by line. */
+#define BF16_ROWS 8u
 
 /* A part of a step's work. */
 typedef struct step_share {
@@ -101,21 +103,28 @@ static void quantise(const step_share *share) {
     }
 }
 
-/* Columns [first, end) of a row, both multiples of 32 but at the row's end, into their squares. */
-static void row_to_bf16(const step_share *share, uint32_t row, uint32_t first, uint32_t end) {
+/* 32 columns of a row, or what is left of them. */
+static void square_row(const spi_cpu_kernels *kernels, uint16_t *to, const float *from, uint32_t count) {
+    if (count < SPI_BF16_UNIT) {
+        float rest[SPI_BF16_UNIT] = {0};
+        memcpy(rest, from, count * sizeof *rest);
+        kernels->to_bf16(to, rest);
+    } else {
+        kernels->to_bf16(to, from);
+    }
+}
+
+/* Columns [first, end) of BF16_ROWS rows, or of what is left of them, into their squares. */
+static void rows_to_bf16(const step_share *share, uint32_t row_first, uint32_t first, uint32_t end) {
     const spi_program *program = share->program;
-    uint32_t buffer = share->step->buffer, unit = SPI_BF16_UNIT;
-    size_t stride = spi_bf16_stride(width(share, buffer));
-    const float *from = row_of(share, buffer, row);
-    uint16_t *squares = (uint16_t *)(void *)program->acts[SPI_FORM_BF16][buffer] + (size_t)(row / unit) * unit * stride;
+    uint32_t buffer = share->step->buffer, unit = SPI_BF16_UNIT, columns = width(share, buffer);
+    uint32_t row_end = row_first + BF16_ROWS < share->rows ? row_first + BF16_ROWS : share->rows;
+    uint16_t *squares = (uint16_t *)(void *)program->acts[SPI_FORM_BF16][buffer] +
+                        (size_t)(row_first / unit) * unit * spi_bf16_stride(columns);
     for (uint32_t column = first; column < end; column += unit) {
-        uint16_t *to = squares + (size_t)column * unit + (size_t)(row % unit) * unit;
-        if (end - column < unit) {
-            float rest[SPI_BF16_UNIT] = {0};
-            memcpy(rest, from + column, (end - column) * sizeof *rest);
-            program->cpu->kernels->to_bf16(to, rest);
-        } else {
-            program->cpu->kernels->to_bf16(to, from + column);
+        for (uint32_t row = row_first; row < row_end; row++) {
+            square_row(program->cpu->kernels, squares + (size_t)column * unit + (size_t)(row % unit) * unit,
+                       row_of(share, buffer, row) + column, end - column);
         }
     }
 }
@@ -123,11 +132,11 @@ static void row_to_bf16(const step_share *share, uint32_t row, uint32_t first, u
 static void to_bf16(const step_share *share) {
     uint32_t columns = width(share, share->step->buffer), pieces = (columns - 1) / PIECE_COLUMNS + 1;
     uint64_t first, end;
-    items(share, (uint64_t)share->rows * pieces, &first, &end);
+    items(share, (uint64_t)((share->rows - 1) / BF16_ROWS + 1) * pieces, &first, &end);
     for (uint64_t i = first; i < end; i++) {
         uint32_t column = (uint32_t)(i % pieces) * PIECE_COLUMNS;
         uint32_t count = columns - column < PIECE_COLUMNS ? columns - column : PIECE_COLUMNS;
-        row_to_bf16(share, (uint32_t)(i / pieces), column, column + count);
+        rows_to_bf16(share, (uint32_t)(i / pieces) * BF16_ROWS, column, column + count);
     }
 }
 
