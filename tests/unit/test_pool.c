@@ -22,6 +22,7 @@ typedef struct relay {
     uint32_t alone;           /* moved on by phases of one item */
     atomic_uint busy[64];     /* by thread */
     atomic_uint clashes, items;
+    atomic_uint wrong_waits;
 } relay;
 
 /* Every third phase is one item, every seventh none; the others are uneven, and some owners have nothing. */
@@ -53,6 +54,16 @@ static void relay_work(void *env, uint32_t phase, uint32_t owner, uint32_t owner
     atomic_store(&race->busy[thread], 0);
 }
 
+#define WAIT_TURNS 3u
+
+/* What threads may do while they wait comes while they do no item, and ends when it says so. */
+static bool relay_wait(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count, uint32_t turn) {
+    relay *race = env;
+    bool wrong = phase >= PHASES || owner >= owner_count || turn > WAIT_TURNS;
+    atomic_fetch_add(&race->wrong_waits, wrong || atomic_load(&race->busy[owner]));
+    return turn < WAIT_TURNS;
+}
+
 /* What one thread makes of it, phase by phase. A phase without items leaves the cells of two phases before in place. */
 static void relay_alone(relay *race, uint32_t jobs) {
     for (uint32_t phase = 0; phase < jobs * PHASES; phase++) {
@@ -80,16 +91,71 @@ static void test_phases(void **state) {
                 items += relay_items(NULL, phase, owner, thread_counts[c]);
             }
         }
-        spi_pool_job job = {.env = &race, .phase_count = PHASES, .items = relay_items, .work = relay_work};
+        spi_pool_job job = {
+            .env = &race, .phase_count = PHASES, .items = relay_items, .work = relay_work, .wait = relay_wait};
         for (uint32_t i = 0; i < 20; i++) {
+            job.wait = i % 2 ? NULL : relay_wait;
             spi_pool_run(pool, &job);
         }
+        assert_int_equal(race.wrong_waits, 0);
         assert_memory_equal(race.cells, expected.cells, sizeof race.cells);
         assert_int_equal(race.alone, expected.alone);
         assert_int_equal(race.items, items * 20);
         assert_int_equal(race.clashes, 0);
         spi_pool_destroy(pool);
     }
+}
+
+#define PATIENCE_NS 20000000000
+
+typedef struct vigil {
+    atomic_uint turns;
+    bool in_vain;
+} vigil;
+
+static uint32_t vigil_items(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count) {
+    (void)env;
+    (void)phase;
+    (void)owner_count;
+    return owner < 2;
+}
+
+/* Of two items one lasts until a thread that has nothing left to do is seen waiting. */
+static void vigil_work(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count, uint32_t item,
+                       uint32_t thread) {
+    (void)phase;
+    (void)owner_count;
+    (void)item;
+    (void)thread;
+    vigil *of = env;
+    int64_t end_ns = spi_clock_ns() + PATIENCE_NS;
+    while (owner == 0 && !of->in_vain && !atomic_load(&of->turns)) {
+        of->in_vain = spi_clock_ns() > end_ns;
+    }
+}
+
+static bool vigil_wait(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count, uint32_t turn) {
+    (void)phase;
+    (void)owner;
+    (void)owner_count;
+    (void)turn;
+    atomic_fetch_add(&((vigil *)env)->turns, 1);
+    return false;
+}
+
+static void test_waiting(void **state) {
+    (void)state;
+    sp_error error = {0};
+    spi_pool *pool;
+    TEST_OK(spi_pool_create(3, &pool, &error), error);
+    for (uint32_t i = 0; i < 50; i++) {
+        vigil of = {0};
+        spi_pool_run(pool,
+                     &(spi_pool_job){
+                         .env = &of, .phase_count = 1, .items = vigil_items, .work = vigil_work, .wait = vigil_wait});
+        assert_false(of.in_vain);
+    }
+    spi_pool_destroy(pool);
 }
 
 static void count_up(void *env, uint32_t part, uint32_t part_count) {
@@ -199,9 +265,9 @@ static void test_failures(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_phases),       cmocka_unit_test(test_many_short_jobs),
-        cmocka_unit_test(test_others_go_on), cmocka_unit_test(test_shares_cover),
-        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_phases),          cmocka_unit_test(test_waiting),
+        cmocka_unit_test(test_many_short_jobs), cmocka_unit_test(test_others_go_on),
+        cmocka_unit_test(test_shares_cover),    cmocka_unit_test(test_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

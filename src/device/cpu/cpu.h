@@ -127,6 +127,9 @@ sp_status spi_cpu_run(void *context, spi_program *program, const spi_run *run, s
 size_t spi_cpu_product_scratch_bytes(const spi_program *program, const spi_op *op);
 /* Parts that an owner's share of a MATMUL or HEAD is best taken in. product.c */
 uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uint32_t owner_count);
+/* About where the weights of an owner's share begin, and how many bytes they are. product.c */
+size_t spi_cpu_product_weights(const spi_program *program, const spi_op *op, uint32_t owner, uint32_t owner_count,
+                               const uint8_t **weights);
 /* Part `part` of part_count of a MATMUL or HEAD over `rows` rows, with the scratch of `thread`. product.c */
 void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t rows, uint32_t part,
                            uint32_t part_count, uint32_t thread);

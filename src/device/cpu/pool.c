@@ -121,15 +121,26 @@ static bool claim(spi_pool *pool, uint32_t serial, uint32_t owner, uint32_t *ite
     }
 }
 
-static uint64_t work_on(spi_pool *pool, uint32_t serial, uint32_t thread) {
+/* Takes what is left of the owner's items; returns how many there were. */
+static uint64_t work_for(spi_pool *pool, uint32_t serial, uint32_t owner, uint32_t thread) {
     uint64_t done = 0;
-    for (uint32_t i = 0, owner = thread; i < pool->thread_count; i++) {
-        uint32_t item;
-        while (claim(pool, serial, owner, &item)) {
-            pool->job.work(pool->job.env, serial - pool->base, owner, pool->thread_count, item, thread);
-            done++;
-        }
+    uint32_t item;
+    while (claim(pool, serial, owner, &item)) {
+        pool->job.work(pool->job.env, serial - pool->base, owner, pool->thread_count, item, thread);
+        done++;
+    }
+    return done;
+}
+
+/* Takes items of the others. */
+static uint64_t help(spi_pool *pool, uint32_t serial, uint32_t thread) {
+    uint64_t done = 0;
+    for (uint32_t i = 1, owner = thread; i < pool->thread_count; i++) {
         owner = owner + 1 < pool->thread_count ? owner + 1 : 0;
+        if (atomic_load_explicit(&pool->serial.value, memory_order_relaxed) != serial) {
+            break;
+        }
+        done += work_for(pool, serial, owner, thread);
     }
     return done;
 }
@@ -163,17 +174,34 @@ static void advance(spi_pool *pool, uint32_t phase, uint32_t thread) {
     wake_sleepers(&pool->serial);
 }
 
-/* Works on phases until the job is over or the wait for others has lasted too long. Returns the last serial seen. */
+/* Counts items as done; who counts the phase's last one begins the next phase. */
+static bool ends_phase(spi_pool *pool, uint32_t serial, uint32_t thread, uint64_t done) {
+    if (!done || atomic_fetch_sub_explicit(&pool->left, done, memory_order_acq_rel) != done) {
+        return false;
+    }
+    advance(pool, serial - pool->base + 1, thread);
+    return true;
+}
+
+static bool wait_for_others(spi_pool *pool, worker *self, uint32_t serial) {
+    uint32_t turn = 0;
+    while (pool->job.wait && atomic_load_explicit(&pool->serial.value, memory_order_relaxed) == serial &&
+           pool->job.wait(pool->job.env, serial - pool->base, self->thread, pool->thread_count, turn)) {
+        turn++;
+    }
+    return spin(self, &pool->serial, serial);
+}
+
+/* Works on phases until the job is over or the wait for others has lasted too long. Returns the last serial seen. A
+ * thread's own items are counted before it looks for others': that takes as long as reading a line of each thread. */
 static uint32_t take_part(spi_pool *pool, worker *self) {
     for (;;) {
-        uint32_t serial = atomic_load_explicit(&pool->serial.value, memory_order_acquire);
+        uint32_t serial = atomic_load_explicit(&pool->serial.value, memory_order_acquire), thread = self->thread;
         if (serial - pool->base >= pool->job.phase_count) {
             return serial;
         }
-        uint64_t done = work_on(pool, serial, self->thread);
-        if (done && atomic_fetch_sub_explicit(&pool->left, done, memory_order_acq_rel) == done) {
-            advance(pool, serial - pool->base + 1, self->thread);
-        } else if (!spin(self, &pool->serial, serial)) {
+        if (!ends_phase(pool, serial, thread, work_for(pool, serial, thread, thread)) &&
+            !ends_phase(pool, serial, thread, help(pool, serial, thread)) && !wait_for_others(pool, self, serial)) {
             return serial;
         }
     }

@@ -8,13 +8,16 @@
 
 #define ACT_BLOCK_BYTES ((size_t)512 << 10)
 #define TOKENS_MAX      120u
-#define TOKENS_UNIT     24u /* a multiple of what any kernel takes at once */
+#define TOKENS_UNIT     24u /* a multiple of what most kernels take at once */
+#define TOKENS_UNIT_16  48u /* and of sixteen */
 /* Of products that expand weights for all of them: the activations come from further away. A multiple of SPI_BF16_UNIT. */
 #define MANY_TOKENS_MAX 512u
 #define OUT_TILE_FLOATS 8192u
 #define OUT_ROWS_MAX    2048u
 #define ALONE_BYTES     ((size_t)256 << 10)
 #define PART_ROWS       256u
+#define FEW_PART_ROWS   64u /* of few tokens, whose products wait for memory: a part takes some ten microseconds */
+#define FEW_TOKENS      4u
 #define PARTS_MAX       16u
 #define STRIDE_UNIT     16u /* floats: rows of the tile start on cache lines */
 
@@ -37,17 +40,18 @@ typedef struct plan {
     size_t out_stride;
 } plan;
 
-static uint32_t few_block_tokens(spi_cpu_form form, uint32_t cols, uint32_t tokens) {
+static uint32_t few_block_tokens(spi_cpu_form form, uint32_t cols, uint32_t tokens, uint32_t tile_max) {
+    const uint32_t unit = TOKENS_UNIT % tile_max ? TOKENS_UNIT_16 : TOKENS_UNIT;
     size_t token_bytes =
         form == SPI_FORM_I8 ? (size_t)cols / SPI_I8_COLUMNS * SPI_I8_TOKEN_BYTES : (size_t)cols * sizeof(float);
-    size_t fit = ACT_BLOCK_BYTES / token_bytes / TOKENS_UNIT * TOKENS_UNIT;
-    uint32_t most = fit > TOKENS_MAX ? TOKENS_MAX : fit < TOKENS_UNIT ? TOKENS_UNIT : (uint32_t)fit;
+    size_t fit = ACT_BLOCK_BYTES / token_bytes / unit * unit;
+    uint32_t limit = TOKENS_MAX / unit * unit, most = fit > limit ? limit : fit < unit ? unit : (uint32_t)fit;
     uint32_t blocks = (tokens - 1) / most + 1;
-    return blocks == 1 ? tokens : round_up((tokens - 1) / blocks + 1, TOKENS_UNIT);
+    return blocks == 1 ? tokens : round_up((tokens - 1) / blocks + 1, unit);
 }
 
 /* `alone`: see spi_program.alone. */
-static plan make_plan(const spi_cpu_type *type, uint32_t cols, uint32_t tokens, bool alone) {
+static plan make_plan(const spi_cpu_type *type, uint32_t cols, uint32_t tokens, uint32_t tile_max, bool alone) {
     plan made = {.form = type->form, .product = type->product, .group_rows = type->group_rows};
     uint32_t unit = 1, floats = OUT_TILE_FLOATS;
     if (type->product_many && tokens >= type->many_tokens && !alone) {
@@ -58,7 +62,7 @@ static plan make_plan(const spi_cpu_type *type, uint32_t cols, uint32_t tokens, 
         unit = SPI_BF16_UNIT;
         floats = type->many_out_floats ? type->many_out_floats : floats;
     } else {
-        made.block_tokens = few_block_tokens(type->form, cols, tokens);
+        made.block_tokens = few_block_tokens(type->form, cols, tokens, tile_max);
     }
     uint32_t rows = floats / round_up(made.block_tokens, unit) / STRIDE_UNIT * STRIDE_UNIT;
     rows = (rows > OUT_ROWS_MAX ? OUT_ROWS_MAX : rows) / type->group_rows * type->group_rows;
@@ -118,8 +122,22 @@ static const void *first_act(const spi_program *program, const spi_step *step, s
 
 /* So large that beginning one costs nothing, so many that threads can help each other. */
 uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uint32_t owner_count) {
-    uint32_t parts = program->store->tensors[op->weight].rows / owner_count / PART_ROWS;
+    uint32_t part_rows = program->run->row_count <= FEW_TOKENS ? FEW_PART_ROWS : PART_ROWS;
+    uint32_t parts = program->store->tensors[op->weight].rows / owner_count / part_rows;
     return parts < 1 ? 1 : parts > PARTS_MAX ? PARTS_MAX : parts;
+}
+
+size_t spi_cpu_product_weights(const spi_program *program, const spi_op *op, uint32_t owner, uint32_t owner_count,
+                               const uint8_t **weights) {
+    const spi_tensor *tensor = &program->store->tensors[op->weight];
+    const spi_cpu_matrix *matrix = &program->store->matrices[op->weight];
+    const spi_cpu_type *type = matrix->type;
+    size_t bytes = type->packed_bytes ? type->packed_bytes(tensor) : tensor->bytes;
+    uint32_t groups = (tensor->rows + type->group_rows - 1) / type->group_rows;
+    uint64_t first, end;
+    spi_pool_share(groups, 1, owner, owner_count, &first, &end);
+    *weights = (const uint8_t *)matrix->data + bytes / groups * first;
+    return bytes / groups * (size_t)(end - first);
 }
 
 /* Token by token, since a product of f32 adds in another order for one token than for several; a few rows at a time, which
@@ -146,7 +164,8 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
     const spi_op *op = step->op;
     const spi_tensor *tensor = &program->store->tensors[op->weight];
     const spi_cpu_matrix *matrix = &program->store->matrices[op->weight];
-    const plan made = make_plan(matrix->type, tensor->cols, tokens, program->alone);
+    const plan made =
+        make_plan(matrix->type, tensor->cols, tokens, program->cpu->kernels->token_tile_max, program->alone);
     uint64_t first, end;
     spi_pool_share(tensor->rows, made.group_rows, part, part_count, &first, &end);
     uint8_t *scratch = program->scratch + thread * program->scratch_bytes;

@@ -18,6 +18,11 @@
 #define SHARE_PARTS 4u
 /* Rows of activations that are turned into bf16 together: what they become lies together, line by line. */
 #define BF16_ROWS 8u
+/* Of the next products' weights, what a thread asks for while it waits for others: so much in a turn, and in all. The
+ * second-level cache has room for it, and memory works on meanwhile. */
+#define AHEAD_TURN_BYTES 4096u
+#define AHEAD_BYTES      ((size_t)128 << 10)
+#define AHEAD_ROWS_MAX   64u /* of runs that wait for memory */
 
 /* A part of a step's work. */
 typedef struct step_share {
@@ -321,6 +326,35 @@ static void phase_work(void *env, uint32_t phase, uint32_t owner, uint32_t owner
     }
 }
 
+/* Asks for a piece of the weights that the thread will read first in the next products; false: there are no more. */
+static bool ask_ahead(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count, uint32_t turn) {
+    const spi_program *program = env;
+    size_t at = (size_t)turn * AHEAD_TURN_BYTES;
+    bool products = false;
+    if (program->run->row_count > AHEAD_ROWS_MAX || at >= AHEAD_BYTES) {
+        return false;
+    }
+    for (phase++; phase < program->phase_count && !products; phase++) {
+        for (uint32_t i = program->phase_first[phase]; i < program->phase_first[phase + 1]; i++) {
+            const spi_step *step = &program->steps[i];
+            if (!is_product(step) || !rows_of(program, step)) {
+                continue;
+            }
+            const uint8_t *weights;
+            size_t bytes = spi_cpu_product_weights(program, step->op, owner, owner_count, &weights);
+            for (size_t line = at; line < bytes && line < at + AHEAD_TURN_BYTES; line += SPI_CPU_CACHE_LINE_BYTES) {
+                __builtin_prefetch(weights + line, 0, 2);
+            }
+            if (at < bytes) {
+                return true;
+            }
+            at -= (bytes + AHEAD_TURN_BYTES - 1) / AHEAD_TURN_BYTES * AHEAD_TURN_BYTES;
+            products = true;
+        }
+    }
+    return false;
+}
+
 /* Several tokens of a session that all want logits are most likely proposals to be verified (session/lookup.c): what is
  * picked from them must be what single tokens would give. */
 #define VERIFIED_ROWS_MAX 64u
@@ -361,9 +395,11 @@ sp_status spi_cpu_run(void *context, spi_program *program, const spi_run *run, s
     program->alone = verifies(run);
     place_rows(program, run);
     spi_cpu_attention_plan(program);
-    spi_pool_run(
-        cpu->pool,
-        &(spi_pool_job){.env = program, .phase_count = program->phase_count, .items = phase_items, .work = phase_work});
+    spi_pool_run(cpu->pool, &(spi_pool_job){.env = program,
+                                            .phase_count = program->phase_count,
+                                            .items = phase_items,
+                                            .work = phase_work,
+                                            .wait = ask_ahead});
     program->run = NULL;
     cpu->runs++;
     return SP_OK;
