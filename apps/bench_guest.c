@@ -39,6 +39,7 @@ static sp_status run_guest(const spi_opened *opened, const spi_bench_test *test,
                                 .out = keep,
                                 .output_env = &kept,
                                 .device = opened->device,
+                                .kv_type = opened->kv_type,
                                 .models = &model,
                                 .model_count = 1};
     spi_runner runner = {0};

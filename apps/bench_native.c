@@ -55,7 +55,7 @@ static sp_status run_loop(const spi_opened *opened, const spi_bench_test *test, 
     sp_session *session = NULL;
     sp_sampler *sampler = NULL;
     sp_model_get_info(opened->model, &info);
-    sp_session_options options = {.context_max = test->prompt + test->generated + 1};
+    sp_session_options options = {.context_max = test->prompt + test->generated + 1, .kv_type = opened->kv_type};
     int32_t *tokens = make_tokens(test->prompt + 1, info.vocab);
     sp_status status = tokens ? sp_session_create(opened->model, opened->device, &options, &session, error)
                               : spi_fail(error, SP_NO_MEMORY, "not enough memory for the prompt");
@@ -137,7 +137,7 @@ sp_status spi_bench_batch(const spi_opened *opened, const spi_bench_test *test, 
     sp_status status = all.sessions && all.parts && all.tokens
                            ? sp_sampler_create(NULL, &sampler, error)
                            : spi_fail(error, SP_NO_MEMORY, "not enough memory for %u sequences", test->sequences);
-    sp_session_options options = {.context_max = test->generated + 1};
+    sp_session_options options = {.context_max = test->generated + 1, .kv_type = opened->kv_type};
     for (uint32_t s = 0; s < test->sequences && !status; s++) {
         status = sp_session_create(opened->model, opened->device, &options, &all.sessions[s], error);
     }

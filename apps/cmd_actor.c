@@ -53,6 +53,9 @@ static int create(creation *c, const char *name, const char *path) {
     if (c->set.common.device) {
         cJSON_AddStringToObject(request, "device", c->set.common.device);
     }
+    if (c->set.common.kv_type) {
+        cJSON_AddStringToObject(request, "kv_type", sp_kv_type_name(c->set.common.kv_type));
+    }
     cJSON *environment = cJSON_AddArrayToObject(request, "environment");
     for (uint32_t i = 0; i < c->environment.count; i++) {
         cJSON_AddItemToArray(environment, cJSON_CreateString(c->environment.items[i]));
@@ -78,6 +81,7 @@ static int run_create(const spi_command *command, int argc, char **argv) {
         {"model", 'm', SPI_OPTION_LIST, "[NAME=]FILE", "a model that it may open, the first one as \"\", too",
          &c.models},
         SPI_OPTIONS_DEVICE(c.set.common),
+        SPI_OPTION_KV(c.set.common),
         {"env", 0, SPI_OPTION_LIST, "KEY=VALUE", "a variable of its environment, else empty", &c.environment},
         {"memory-max", 0, SPI_OPTION_SIZE, "SIZE", "memory that it may grow to: 512M (default: 4G)",
          &c.memory_bytes_max},

@@ -60,6 +60,9 @@ static int import(importing *i, const char *name, const char *file) {
     if (i->set.common.device) {
         cJSON_AddStringToObject(request, "device", i->set.common.device);
     }
+    if (i->set.common.kv_type) {
+        cJSON_AddStringToObject(request, "kv_type", sp_kv_type_name(i->set.common.kv_type));
+    }
     spi_free(path);
     if (spi_actor_add_models(request, &i->models, &error)) {
         cJSON_Delete(request);
@@ -74,6 +77,7 @@ static int run_import(const spi_command *command, int argc, char **argv) {
     const spi_option options[] = {
         {"model", 'm', SPI_OPTION_LIST, "[NAME=]FILE", "where a model of it lies here", &i.models},
         SPI_OPTIONS_DEVICE(i.set.common),
+        SPI_OPTION_KV(i.set.common),
         {"recompute", 0, SPI_OPTION_FLAG, NULL, "go on with another model: its sessions are computed again",
          &i.recompute},
         {"deadline-ms", 0, SPI_OPTION_COUNT, "N", "time that a message may take (default: as it was)", &i.deadline_ms},

@@ -110,7 +110,8 @@ static void print_actor(const cJSON *head) {
         printf("origin        %s\n", spi_head_text(head, "origin", ""));
     }
     printf("guest         %s\n", spi_head_text(head, "module", ""));
-    printf("device        %s\n", spi_head_text(head, "device", ""));
+    printf("device        %s, keys and values in %s\n", spi_head_text(head, "device", ""),
+           spi_head_text(head, "kv_type", ""));
     cJSON_ArrayForEach(model, cJSON_GetObjectItemCaseSensitive(head, "models")) {
         printf("model         %s=%s\n", spi_head_text(model, "name", ""), spi_head_text(model, "path", ""));
     }

@@ -282,6 +282,7 @@ static int run(const spi_command *command, int argc, char **argv) {
         {"native", 0, SPI_OPTION_FLAG, NULL, "the same loop in C, without a guest", &set.native},
         {"boundary", 0, SPI_OPTION_FLAG, NULL, "measure what the guest costs: both loops in turns", &set.boundary},
         SPI_OPTIONS_DEVICE(set.common),
+        SPI_OPTION_KV(set.common),
         SPI_OPTION_JSON(set.common),
         SPI_OPTION_VERBOSE(set.common),
         SPI_OPTION_QUIET(set.common),

@@ -11,6 +11,7 @@ static int run(const spi_command *command, int argc, char **argv) {
     const spi_option options[] = {
         SPI_OPTION_MODEL(set.common),
         SPI_OPTIONS_DEVICE(set.common),
+        SPI_OPTION_KV(set.common),
         SPI_OPTIONS_GENERATION(set),
         {"script", 0, SPI_OPTION_FLAG, NULL, "repeat each line that is read, as a transcript does", &is_script},
         SPI_OPTION_VERBOSE(set.common),

@@ -16,6 +16,7 @@ static int run(const spi_command *command, int argc, char **argv) {
         {"echo", 0, SPI_OPTION_FLAG, NULL, "print the prompt, too", &echo},
         {"ignore-eos", 0, SPI_OPTION_FLAG, NULL, "go on behind an end of text", &ignore_end},
         SPI_OPTIONS_DEVICE(set.common),
+        SPI_OPTION_KV(set.common),
         SPI_OPTION_JSON(set.common),
         SPI_OPTION_VERBOSE(set.common),
         SPI_OPTION_QUIET(set.common),

@@ -44,7 +44,7 @@ static sp_status get_tokens(const settings *set, const sp_model *model, int32_t 
 static sp_status compute(const settings *set, const spi_opened *opened, const int32_t *tokens, uint32_t count,
                          FILE *file, sp_error *error) {
     uint32_t chunk = set->step ? 1 : count < CHUNK_ROWS ? count : CHUNK_ROWS;
-    sp_session_options options = {.context_max = count, .logits_rows_max = chunk};
+    sp_session_options options = {.context_max = count, .logits_rows_max = chunk, .kv_type = set->common.kv_type};
     sp_session *session;
     sp_session_view view;
     sp_status status = sp_session_create(opened->model, opened->device, &options, &session, error);
@@ -124,6 +124,7 @@ static int run(const spi_command *command, int argc, char **argv) {
         {"output", 'o', SPI_OPTION_TEXT, "FILE", "where to; - is standard output", &set.output},
         {"step", 0, SPI_OPTION_FLAG, NULL, "one token at a time: must give the same", &set.step},
         SPI_OPTIONS_DEVICE(set.common),
+        SPI_OPTION_KV(set.common),
         SPI_OPTION_JSON(set.common),
         SPI_OPTION_VERBOSE(set.common),
         SPI_OPTION_QUIET(set.common),

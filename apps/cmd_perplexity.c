@@ -169,6 +169,7 @@ static sp_status compute(const settings *set, const spi_opened *opened, const in
     size_t fit = LOGITS_BYTES_MAX / ((size_t)info.vocab * sizeof(float));
     uint32_t most = set->context < ROWS_MAX ? set->context : ROWS_MAX;
     sp_session_options options = {.context_max = set->context,
+                                  .kv_type = set->common.kv_type,
                                   .logits_rows_max = fit > most ? most
                                                      : fit      ? (uint32_t)fit
                                                                 : 1};
@@ -218,6 +219,7 @@ static int run(const spi_command *command, int argc, char **argv) {
          &set.context},
         {"chunks", 0, SPI_OPTION_COUNT, "N", "stop after so many", &set.chunks},
         SPI_OPTIONS_DEVICE(set.common),
+        SPI_OPTION_KV(set.common),
         SPI_OPTION_JSON(set.common),
         SPI_OPTION_QUIET(set.common),
         SPI_OPTIONS_END,

@@ -89,6 +89,7 @@ static cJSON *info_json(const sp_snapshot *snapshot, const sp_snapshot_info *inf
         spi_json_add_text(item, "model", session.model, strlen(session.model));
         cJSON_AddNumberToObject(item, "tokens", session.token_count);
         cJSON_AddNumberToObject(item, "context_max", session.context_max);
+        cJSON_AddStringToObject(item, "kv_type", sp_kv_type_name(session.kv_type));
         cJSON_AddNumberToObject(item, "blocks", session.block_count);
         cJSON_AddBoolToObject(item, "has_blocks", session.has_blocks);
         cJSON_AddBoolToObject(item, "has_logits", session.has_logits);
@@ -117,9 +118,9 @@ static void print_info(const sp_snapshot *snapshot, const sp_snapshot_info *info
         printf("model         %s, fingerprint %s\n", model, id);
     }
     for (uint32_t i = 0; sp_snapshot_get_session(snapshot, i, &session); i++) {
-        printf("session       %u of %u tokens of %s, %u blocks %s%s\n", session.token_count, session.context_max,
-               session.model, session.block_count, session.has_blocks ? "inside" : "by name",
-               session.has_logits ? ", logits" : "");
+        printf("session       %u of %u tokens of %s, %u blocks of %s %s%s\n", session.token_count, session.context_max,
+               session.model, session.block_count, sp_kv_type_name(session.kv_type),
+               session.has_blocks ? "inside" : "by name", session.has_logits ? ", logits" : "");
     }
     if (info->extra_bytes) {
         printf("extra         %" PRIu64 " bytes\n", info->extra_bytes);

@@ -71,7 +71,7 @@ sp_status spi_open_model(const spi_common *common, const char *path, sp_device *
 
 sp_status spi_open_both(const spi_common *common, spi_opened *opened, sp_error *error) {
     int64_t begun_ns = spi_clock_ns();
-    *opened = (spi_opened){0};
+    *opened = (spi_opened){.kv_type = common->kv_type};
     sp_status status = spi_open_device(common, &opened->device, error);
     if (!status) {
         status = spi_open_model(common, common->model, opened->device, &opened->model, error);

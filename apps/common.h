@@ -18,6 +18,7 @@ int spi_complain_error(const sp_error *error);
 typedef struct spi_opened {
     sp_device *device;
     sp_model *model;
+    sp_kv_type kv_type; /* of sessions, as the command line has it */
     double load_seconds;
 } spi_opened;
 

@@ -35,6 +35,7 @@ int spi_generation_run(const spi_generation *set, const char *name, const spi_ar
             .argument_count = arguments->count,
             .inherit_stdin = true,
             .device = opened.device,
+            .kv_type = set->common.kv_type,
             .models = &model,
             .model_count = 1,
         };

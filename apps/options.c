@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/memory.h"
 
@@ -130,6 +131,15 @@ static bool parse_real(const char *text, float *number) {
     return true;
 }
 
+static bool parse_kv_type(const char *text, sp_kv_type *type) {
+    for (*type = SP_KV_F16; sp_kv_type_name(*type); ++*type) {
+        if (!strcasecmp(text, sp_kv_type_name(*type))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool list_append(spi_list *list, const char *text) {
     const char **items = spi_resize(list->items, list->count, list->count + 1u, sizeof *items);
     if (!items) {
@@ -151,6 +161,7 @@ static const char *kind_words(spi_option_kind kind) {
     case SPI_OPTION_REAL:
     case SPI_OPTION_REAL_WORD: return "a number that is not negative";
     case SPI_OPTION_COUNT_WORD: return "a whole number up to 1048576";
+    case SPI_OPTION_KV_TYPE: return "f16 or q8_0";
     default: return "a whole number that is not negative";
     }
 }
@@ -179,6 +190,7 @@ static int store(const spi_command *command, const spi_option *option, const cha
         good = parse_number(text, option->kind == SPI_OPTION_COUNT_WORD ? WORD_MAX : UINT64_MAX, &number);
         *(const char **)option->target = text;
         break;
+    case SPI_OPTION_KV_TYPE: good = parse_kv_type(text, option->target); break;
     case SPI_OPTION_REAL_WORD:
         good = parse_real(text, &real);
         *(const char **)option->target = text;

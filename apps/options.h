@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "samepage/dtype.h"
+
 /* What the program exits with; `run` passes on what its guest exits with beside these. */
 #define SPI_EXIT_OK       0
 #define SPI_EXIT_FAILURE  1
@@ -39,6 +41,7 @@ typedef enum spi_option_kind {
     SPI_OPTION_COUNT_WORD, /* const char *: checked, at most 2^20, and kept as it is, to be handed to a guest */
     SPI_OPTION_LONG_WORD,
     SPI_OPTION_REAL_WORD,
+    SPI_OPTION_KV_TYPE, /* sp_kv_type: f16, q8_0 */
 } spi_option_kind;
 
 typedef struct spi_list {
@@ -60,6 +63,7 @@ typedef struct spi_option {
 typedef struct spi_common {
     const char *model, *device, *isa;
     uint32_t threads;
+    sp_kv_type kv_type;
     bool json, verbose, quiet;
 } spi_common;
 
@@ -69,6 +73,11 @@ typedef struct spi_common {
         {"threads", 't', SPI_OPTION_COUNT, "N", "threads that the cpu device computes with", &(common).threads}, {     \
         "isa", 0, SPI_OPTION_TEXT, "NAME", "instruction set of the cpu device; \"reference\" is plain C",              \
             &(common).isa                                                                                              \
+    }
+#define SPI_OPTION_KV(common)                                                                                          \
+    {                                                                                                                  \
+        "kv-type", 0, SPI_OPTION_KV_TYPE, "TYPE", "keys and values in f16, or in half the memory: q8_0",               \
+            &(common).kv_type                                                                                          \
     }
 #define SPI_OPTION_MODEL(common)                                                                                       \
     { "model", 'm', SPI_OPTION_TEXT, "FILE", "the model: a GGUF file or an MLX folder", &(common).model }

@@ -134,7 +134,7 @@ static void record(bench_model *model, uint32_t rows_max) {
                              .kv = {.layers = shape->layers, .kv_heads = shape->kv_heads, .head_dim = shape->head_dim},
                              .rows_max = rows_max,
                              .vocab = shape->vocab};
-    model->tape.kv.block_bytes = spi_kv_block_bytes(shape->layers, shape->kv_heads, shape->head_dim);
+    model->tape.kv.block_bytes = spi_kv_block_bytes(SP_KV_F16, shape->layers, shape->kv_heads, shape->head_dim);
 }
 
 static uint64_t kv_bytes(const bench_model *model) {

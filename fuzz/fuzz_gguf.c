@@ -76,7 +76,7 @@ static void use_model(const spi_source *gguf) {
                      .kv = {.layers = hp->layers,
                             .kv_heads = hp->kv_heads,
                             .head_dim = hp->head_dim,
-                            .block_bytes = spi_kv_block_bytes(hp->layers, hp->kv_heads, hp->head_dim)},
+                            .block_bytes = spi_kv_block_bytes(SP_KV_F16, hp->layers, hp->kv_heads, hp->head_dim)},
                      .rows_max = 512,
                      .vocab = hp->vocab};
     if (spi_tape_check(&tape, &weights, &error)) {

@@ -129,6 +129,7 @@ typedef struct sp_actor_spec {
     const char *device;             /* as sp_device_open takes it; NULL: "auto" */
     const char *const *environment; /* "KEY=VALUE" [environment_count] */
     uint32_t environment_count;
+    sp_kv_type kv_type;        /* of the sessions that it makes (sp_guest_options) */
     uint64_t memory_bytes_max; /* 0: 4 GiB */
     uint32_t deadline_ms;      /* for a message; 0: 300,000 */
     uint32_t failures_max;     /* after which a message is dead; 0: 3 */
@@ -153,7 +154,7 @@ SP_EXPORT sp_status sp_actor_fork(sp_actors *actors, const char *name, const cha
 SP_EXPORT sp_status sp_actor_export(sp_actors *actors, const char *name, const char *path, sp_error *error);
 
 /* Makes an actor of such a file. changes may be NULL; of it are used, where they are set: models (by name; a file has
- * models' names and paths, not their bytes), device, deadline_ms, failures_max, recompute. It is woken once to see that it
+ * models' names and paths, not their bytes), device, kv_type (of sessions made from then on), deadline_ms, failures_max, recompute. It is woken once to see that it
  * can be. The file is hostile: SP_BAD_FILE, SP_UNSUPPORTED, and what sp_actor_create and sp_guest_restore say. */
 SP_EXPORT sp_status sp_actor_import(sp_actors *actors, const char *name, const char *path, const sp_actor_spec *changes,
                                     sp_error *error);
@@ -178,6 +179,7 @@ typedef struct sp_actor_info {
     uint64_t created_ms, active_ms; /* active: of the last message that was handled; 0: none */
     uint64_t memory_bytes_max;
     uint32_t deadline_ms, failures_max;
+    sp_kv_type kv_type;
     char held[256]; /* why it is held; "" if it is not */
 } sp_actor_info;
 SP_EXPORT sp_status sp_actor_get_info(sp_actors *actors, const char *name, sp_actor_info *info, sp_error *error);

@@ -1,4 +1,4 @@
-/* samepage/dtype.h - the number formats of weights.
+/* samepage/dtype.h - the number formats of weights, and of keys and values.
  *
  * Values are those of GGUF's ggml_type (github.com/ggml-org/ggml, docs/gguf.md), so that a file's field needs no
  * translation. A type that is not in these lists is refused at load, by name where the name is known.
@@ -50,6 +50,14 @@ typedef enum sp_dtype {
     SP_DTYPE_LIST(X) SP_AFFINE_LIST(X)
 #undef X
 } sp_dtype;
+
+/* What a session keeps keys and values in. Q8_0 takes 17/32 of the memory: int8 with an f16 scale for each 32 of a head. */
+typedef enum sp_kv_type {
+    SP_KV_DEFAULT = 0, /* F16, or what a guest was given */
+    SP_KV_F16 = 1,
+    SP_KV_Q8_0 = 2,
+} sp_kv_type;
+SP_EXPORT const char *sp_kv_type_name(sp_kv_type type); /* "f16", "q8_0"; NULL: there is none */
 
 /* NULL, 0 and 0 for a value that is in neither list. */
 SP_EXPORT const char *sp_dtype_name(sp_dtype type);

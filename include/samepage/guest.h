@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "samepage/device.h"
+#include "samepage/dtype.h"
 #include "samepage/model.h"
 #include "samepage/region.h"
 #include "samepage/status.h"
@@ -123,6 +124,8 @@ typedef struct sp_guest_options {
     const sp_guest_model *models;
     uint32_t model_count;
 
+    sp_kv_type kv_type; /* of sessions for which the guest asks for no type of its own; DEFAULT: F16 */
+
     const sp_guest_mail *mail; /* NULL: it is no actor; else it and what mail_env points to outlive the guest */
     void *mail_env;
 
@@ -135,7 +138,7 @@ typedef struct sp_guest_options {
 /* Makes an instance over a fresh region; runs nothing of it but a start function. Strings and arrays are copied.
  * SP_NO_MEMORY, SP_TRAPPED (in a start function), SP_UNSUPPORTED (the module exports no memory), SP_LIMIT (its memory is
  * larger than memory_bytes_max from the start), SP_NOT_FOUND (a folder), SP_TIMEOUT (a start function that runs for
- * longer than deadline_ms, or 10 s). */
+ * longer than deadline_ms, or 10 s), SP_UNSUPPORTED (the device does not have the kv_type). */
 SP_EXPORT sp_status sp_guest_create(sp_module *module, const sp_guest_options *options, sp_guest **guest,
                                     sp_error *error);
 

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "samepage/device.h"
+#include "samepage/dtype.h"
 #include "samepage/model.h"
 #include "samepage/region.h"
 #include "samepage/sampler.h"
@@ -39,19 +40,21 @@ typedef struct sp_session_layout {
 
 /* context_max: tokens it will ever hold (1 .. 2^20; larger than the model was made for is allowed and warned of by who
  * shows it; a model with LongRoPE turns positions into angles in one way up to its original context, in another beyond).
- * logits_rows_max: rows that one append may ask for (at least 1). SP_INVALID, SP_LIMIT (does not fit into 2^40 bytes). */
+ * logits_rows_max: rows that one append may ask for (at least 1). SP_INVALID, SP_LIMIT (does not fit into 2^40 bytes),
+ * SP_UNSUPPORTED (the model's heads are no multiple of 32 wide, for Q8_0). */
 SP_EXPORT sp_status sp_session_plan(const sp_model *model, uint32_t context_max, uint32_t logits_rows_max,
-                                    sp_session_layout *layout, sp_error *error);
+                                    sp_kv_type kv_type, sp_session_layout *layout, sp_error *error);
 
 typedef struct sp_session_options {
     uint32_t context_max;     /* 0: the model's own, at most 8,192 */
     uint32_t logits_rows_max; /* 0: 1 */
     sp_region *region;        /* NULL: the session makes and owns one */
+    sp_kv_type kv_type;       /* for its whole life */
     uint64_t region_offset;   /* where its layout starts, aligned as planned; the bytes must be inside of the size */
 } sp_session_options;
 
 /* The model must be loaded on the device; model, device and region must outlive the session. The bytes are not touched:
- * a fresh session reads no block before it has written it. */
+ * a fresh session reads no block before it has written it. SP_UNSUPPORTED: the device does not have this kv_type. */
 SP_EXPORT sp_status sp_session_create(sp_model *model, sp_device *device, const sp_session_options *options,
                                       sp_session **session, sp_error *error);
 SP_EXPORT void sp_session_destroy(sp_session *session);
@@ -101,6 +104,7 @@ SP_EXPORT uint32_t sp_session_logits_rows(const sp_session *session);
 typedef struct sp_session_view {
     uint64_t kv_offset, kv_bytes, block_bytes, logits_offset;
     uint32_t block_tokens, context_max, logits_rows_max, vocab;
+    sp_kv_type kv_type; /* never SP_KV_DEFAULT */
 } sp_session_view;
 SP_EXPORT void sp_session_get_view(const sp_session *session, sp_session_view *view);
 SP_EXPORT sp_region *sp_session_region(const sp_session *session);

@@ -188,6 +188,7 @@ typedef struct sp_snapshot_session {
     uint32_t token_first;  /* position of tokens[0]: 0 but in a delta */
     uint32_t token_count;  /* from token_first on */
     uint32_t context_max, logits_rows;
+    sp_kv_type kv_type;
     uint32_t block_count;                  /* full ones that are named */
     bool has_blocks, has_tail, has_logits; /* inside */
 } sp_snapshot_session;

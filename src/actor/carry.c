@@ -115,6 +115,7 @@ static sp_status make_record(sp_actors *actors, const char *name, const spi_mani
         .memory_bytes_max = from->memory_bytes_max,
         .deadline_ms = changes->deadline_ms ? changes->deadline_ms : from->deadline_ms,
         .failures_max = changes->failures_max ? changes->failures_max : from->failures_max,
+        .kv_type = changes->kv_type ? changes->kv_type : from->kv_type,
         .recompute = changes->recompute,
     };
     sp_status status = spi_manage_make_record(actors, name, &spec, record, error);

@@ -227,10 +227,11 @@ sp_status spi_keeper_add(spi_keeper *keeper, spi_record *record, sp_error *error
                           record->name);
     }
     if (!status) {
-        status = spi_sql_run(keeper->sql, SPI_SQL_ACTOR_ADD, error, "tiitbiiiit", record->name, record->module,
+        status = spi_sql_run(keeper->sql, SPI_SQL_ACTOR_ADD, error, "tiitbiiiiti", record->name, record->module,
                              record->created_ms, record->device, (const void *)record->environment,
                              record->environment_bytes, record->memory_bytes_max, (uint64_t)record->deadline_ms,
-                             (uint64_t)record->failures_max, (uint64_t)record->recompute, record->origin);
+                             (uint64_t)record->failures_max, (uint64_t)record->recompute, record->origin,
+                             (uint64_t)record->kv_type);
         record->id = spi_sql_inserted(keeper->sql);
     }
     status = status ? status : add_models(keeper, record, error);
@@ -283,6 +284,7 @@ static sp_status read_row(spi_keeper *keeper, spi_row *row, spi_record *record, 
         .deadline_ms = (uint32_t)spi_row_number(row, 9),
         .failures_max = (uint32_t)spi_row_number(row, 10),
         .recompute = spi_row_number(row, 11) != 0,
+        .kv_type = (sp_kv_type)spi_row_number(row, 13),
     };
     const void *environment = spi_row_bytes(row, 7, &bytes);
     record->device = copy_text(row, 6);

@@ -28,6 +28,7 @@ typedef struct spi_record {
     char *environment; /* strings, one behind the other, each with its zero byte */
     size_t environment_bytes;
     uint32_t deadline_ms, failures_max;
+    sp_kv_type kv_type;
     bool recompute;
     struct {
         char *name, *path;

@@ -47,6 +47,7 @@ sp_status sp_actor_get_info(sp_actors *actors, const char *name, sp_actor_info *
     info->memory_bytes_max = record.memory_bytes_max;
     info->deadline_ms = record.deadline_ms;
     info->failures_max = record.failures_max;
+    info->kv_type = record.kv_type;
     if (held) {
         memcpy(info->held, held->reason, sizeof info->held);
     }

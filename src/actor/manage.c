@@ -8,6 +8,7 @@
 #include "actor/house.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "device/backend.h"
 
 #define DEADLINE_MS_DEFAULT  300000u
 #define FAILURES_MAX_DEFAULT 3u
@@ -76,6 +77,7 @@ sp_status spi_manage_make_record(sp_actors *actors, const char *name, const sp_a
         .memory_bytes_max = spec->memory_bytes_max,
         .deadline_ms = spec->deadline_ms ? spec->deadline_ms : DEADLINE_MS_DEFAULT,
         .failures_max = spec->failures_max ? spec->failures_max : FAILURES_MAX_DEFAULT,
+        .kv_type = spec->kv_type,
         .recompute = spec->recompute,
     };
     sp_status status = spi_manage_check_name(name, error);
@@ -94,6 +96,7 @@ sp_status spi_manage_make_record(sp_actors *actors, const char *name, const sp_a
     if (!status && !device && record->model_count) {
         status = spi_fail(error, SP_NO_DEVICE, "a model needs a device to run on: leave the device none out");
     }
+    status = status || !device ? status : spi_device_check_kv(device, spec->kv_type, error);
     if (status) {
         spi_record_free(record);
     }

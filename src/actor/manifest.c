@@ -13,7 +13,7 @@
 #define MAIL_MAX    100000u
 #define TIMERS_MAX  10000u
 
-enum { TAG_NAME = 1, TAG_DEVICE, TAG_ENVIRONMENT, TAG_LIMITS, TAG_MODEL, TAG_MAIL, TAG_TIMER };
+enum { TAG_NAME = 1, TAG_DEVICE, TAG_ENVIRONMENT, TAG_LIMITS, TAG_MODEL, TAG_MAIL, TAG_TIMER, TAG_KV_TYPE };
 
 typedef struct mail_head { /* in front of the sender's name, a zero byte and the text */
     uint64_t reply_to, sent_ms;
@@ -80,6 +80,10 @@ sp_status spi_manifest_write(const spi_manifest *manifest, void **bytes, size_t 
     put_text(&w, TAG_DEVICE, record->device);
     put_field(&w, TAG_ENVIRONMENT, record->environment, record->environment_bytes, NULL, 0, NULL, 0);
     put_field(&w, TAG_LIMITS, &all, sizeof all, NULL, 0, NULL, 0);
+    if (record->kv_type) {
+        uint32_t kv_type = (uint32_t)record->kv_type;
+        put_field(&w, TAG_KV_TYPE, &kv_type, sizeof kv_type, NULL, 0, NULL, 0);
+    }
     for (uint32_t i = 0; i < record->model_count; i++) {
         const char *name = record->models[i].name, *path = record->models[i].path;
         put_field(&w, TAG_MODEL, name, strlen(name) + 1, path, strlen(path), NULL, 0);
@@ -161,6 +165,16 @@ static sp_status read_limits(const field *f, spi_record *record, sp_error *error
     return SP_OK;
 }
 
+static sp_status read_kv_type(const field *f, spi_record *record, sp_error *error) {
+    uint32_t kv_type = 0;
+    memcpy(&kv_type, f->bytes, f->count < sizeof kv_type ? f->count : sizeof kv_type);
+    if (f->count != sizeof kv_type || (kv_type != SP_KV_F16 && kv_type != SP_KV_Q8_0)) {
+        return bad(error, "keys and values are of no type that there is");
+    }
+    record->kv_type = (sp_kv_type)kv_type;
+    return SP_OK;
+}
+
 static sp_status read_model(const field *f, spi_record *record, sp_error *error) {
     const char *zero = memchr(f->bytes, 0, f->count);
     size_t path_bytes = zero ? f->count - (size_t)(zero + 1 - f->bytes) : 0;
@@ -228,6 +242,7 @@ static sp_status read_field(const field *f, spi_manifest *manifest, sp_error *er
     case TAG_MODEL: return read_model(f, record, error);
     case TAG_MAIL: return read_mail(f, manifest, error);
     case TAG_TIMER: return read_timer(f, manifest, error);
+    case TAG_KV_TYPE: return read_kv_type(f, record, error);
     default:
         return f->tag & TAG_NEEDED ? spi_fail(error, SP_UNSUPPORTED,
                                               "the actor was exported by a newer samepage, which this one does not "

@@ -38,6 +38,8 @@ static const char *const spi_schema_steps[] = {
     "CREATE TABLE state_body(state INTEGER PRIMARY KEY REFERENCES state(id) ON DELETE CASCADE, bytes BLOB NOT NULL);"
     "INSERT INTO state_body(state, bytes) SELECT id, coalesce(bytes, x'') FROM state;"
     "ALTER TABLE state DROP COLUMN bytes;",
+    /* 0: F16, as all had it. */
+    "ALTER TABLE actor ADD COLUMN kv_type INTEGER NOT NULL DEFAULT 0;",
 };
 
 #define SPI_SCHEMA_VERSION ((int)(sizeof spi_schema_steps / sizeof *spi_schema_steps))

@@ -168,6 +168,7 @@ static sp_status give(spi_resident *resident, given *g, sp_error *error) {
         .err = spi_resident_output,
         .output_env = resident,
         .device = device,
+        .kv_type = record->kv_type,
         .models = g->models,
         .model_count = record->model_count,
         .mail = &spi_post,

@@ -41,6 +41,8 @@ typedef struct spi_backend {
     /* run needs at most 256 KiB of stack and calls nobody else's code: it may be called on a guest's fiber. */
     bool runs_on_fibers;
 
+    bool has_q8_kv; /* it takes tapes whose keys and values are Q8_0, too */
+
     /* Each gets the context that open returned. A failure leaves nothing behind and fills error (never NULL here) with
      * a sentence that says what to do. */
 
@@ -90,6 +92,9 @@ typedef struct spi_backend {
 /* For src/model and src/session, which run tapes on an opened device without knowing its backend. */
 const spi_backend *spi_device_backend(const sp_device *device, void **context);
 spi_link *spi_device_find_link(sp_device *device, const sp_region *region); /* NULL: not linked, or lost: see link.c */
+
+/* SP_UNSUPPORTED, with what to do, where the device does not keep keys and values in this type. */
+sp_status spi_device_check_kv(const sp_device *device, sp_kv_type type, sp_error *error);
 
 /* True if the device links memory of this backing. */
 bool spi_device_takes(const sp_device *device, sp_backing backing);

@@ -5,17 +5,10 @@
 
 #include "base/error.h"
 
-#define BLOCK_PAD_BYTES ((uint64_t)64 << 10)
-
 const char *spi_op_name(spi_op_kind kind) {
     static const char *const names[SPI_OP_KIND_COUNT] = {"embed",     "norm", "matmul", "rope",   "kv_store",
                                                          "attention", "gate", "add",    "gather", "head"};
     return (unsigned)kind < SPI_OP_KIND_COUNT ? names[kind] : "unknown";
-}
-
-uint64_t spi_kv_block_bytes(uint32_t layers, uint32_t kv_heads, uint32_t head_dim) {
-    uint64_t bytes = (uint64_t)layers * 2 * kv_heads * SPI_BLOCK_TOKENS * head_dim * 2;
-    return (bytes + BLOCK_PAD_BYTES - 1) / BLOCK_PAD_BYTES * BLOCK_PAD_BYTES;
 }
 
 typedef struct checker {
@@ -181,8 +174,9 @@ static sp_status check_weights(const spi_weights *weights, sp_error *error) {
 sp_status spi_tape_check(const spi_tape *tape, const spi_weights *weights, sp_error *error) {
     const spi_kv_shape *kv = &tape->kv;
     if (!tape->rows_max || !tape->vocab || !kv->layers || !kv->kv_heads || !kv->head_dim || kv->head_dim % 2 ||
-        kv->block_bytes < spi_kv_block_bytes(kv->layers, kv->kv_heads, kv->head_dim) ||
-        kv->block_bytes % BLOCK_PAD_BYTES) {
+        (spi_kv_is_q8(kv) && kv->head_dim % SPI_KV_SCALE_COLUMNS) ||
+        kv->block_bytes < spi_kv_block_bytes(kv->type, kv->layers, kv->kv_heads, kv->head_dim) ||
+        kv->block_bytes % SPI_KV_BLOCK_PAD_BYTES) {
         return spi_fail(error, SP_INVALID, "the tape's rows, vocabulary or KV shape is not valid");
     }
     for (uint32_t i = 0; i < tape->buffer_count; i++) {

@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "device/kv.h"
 #include "dtype/affine.h"
 #include "samepage/dtype.h"
 #include "samepage/status.h"
@@ -50,25 +51,14 @@ typedef struct spi_weights {
 
 #define SPI_NONE UINT32_MAX
 
-/* The tokens of a KV block: the unit of growing, sharing, hashing and saving. */
-#define SPI_BLOCK_TOKENS 64u
-
-/* Where the K or V row (head_dim f16 values) of a token lies, in bytes from a session's first block:
- *   (position / 64) * block_bytes + layer_offset + (k_or_v * kv_heads + head) * 64 * head_dim * 2
- *   + (position % 64) * head_dim * 2,  layer_offset = layer * 2 * kv_heads * 64 * head_dim * 2
- * that is [block][layer][K,V][kv head][64][head_dim], each block padded to a multiple of 64 KiB. */
-typedef struct spi_kv_shape {
-    uint32_t layers, kv_heads, head_dim;
-    uint64_t block_bytes;
-} spi_kv_shape;
-
 typedef enum spi_op_kind {
-    SPI_OP_EMBED,    /* dst[r][:] = weight[token of r][:] * scale */
-    SPI_OP_NORM,     /* dst[r] = src * weight / sqrt(mean(src^2) + eps), over each `group` columns by themselves;
+    SPI_OP_EMBED,     /* dst[r][:] = weight[token of r][:] * scale */
+    SPI_OP_NORM,      /* dst[r] = src * weight / sqrt(mean(src^2) + eps), over each `group` columns by themselves;
                          weight has `group` elements, f32 */
-    SPI_OP_MATMUL,   /* dst[r][o] = (accumulate ? dst[r][o] : 0) + bias[o] + sum_k weight[o][k] * src[r][k] */
-    SPI_OP_ROPE,     /* in place on dst: rotates the first rope_dims of each head by the row's position, times scale */
-    SPI_OP_KV_STORE, /* f16 rows of src (k) and src1 (v) to the session's blocks, layer `layer`, at the row's position*/
+    SPI_OP_MATMUL,    /* dst[r][o] = (accumulate ? dst[r][o] : 0) + bias[o] + sum_k weight[o][k] * src[r][k] */
+    SPI_OP_ROPE,      /* in place on dst: rotates the first rope_dims of each head by the row's position, times scale */
+    SPI_OP_KV_STORE,  /* rows of src (k) and src1 (v) to the session's blocks, layer `layer`, at the row's position, in
+                        the type of the tape's kv shape */
     SPI_OP_ATTENTION, /* dst[r] = softmax(scale * q k^T) v over positions 0..position of r; q = src */
     SPI_OP_GATE,      /* dst[r][i] = act(src[r][i]) * src1[r][i] */
     SPI_OP_ADD,       /* dst[r][i] += scale * src[r][i] */
@@ -146,17 +136,5 @@ const char *spi_op_name(spi_op_kind kind); /* "embed", "norm", ... */
 /* Checks that a tape is well formed: every index in range, widths and shapes agree with what each op says above, types
  * known. Backends call it first in prepare and then trust the tape. SP_INVALID names op and field. */
 sp_status spi_tape_check(const spi_tape *tape, const spi_weights *weights, sp_error *error);
-
-/* Bytes of a block for a shape, padded to 64 KiB. */
-uint64_t spi_kv_block_bytes(uint32_t layers, uint32_t kv_heads, uint32_t head_dim);
-
-/* Offset of a K (which = 0) or V (which = 1) row, from the session's first block. */
-static inline uint64_t spi_kv_row_offset(const spi_kv_shape *shape, uint32_t layer, uint32_t which, uint32_t head,
-                                         uint32_t position) {
-    uint64_t row_bytes = (uint64_t)shape->head_dim * 2;
-    uint64_t head_bytes = row_bytes * SPI_BLOCK_TOKENS;
-    uint64_t in_block = (((uint64_t)layer * 2 + which) * shape->kv_heads + head) * head_bytes;
-    return (position / SPI_BLOCK_TOKENS) * shape->block_bytes + in_block + (position % SPI_BLOCK_TOKENS) * row_bytes;
-}
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "device/backend.h"
 #include "os/clock.h"
 #include "session/session.h"
 
@@ -40,6 +41,7 @@ static sp_status copy_options(sp_guest *guest, const sp_guest_options *options, 
     uint64_t page = SPI_WASM_PAGE_BYTES, max = options->memory_bytes_max;
     guest->memory_bytes_max = max && max < SPI_MEMORY_RESERVE_BYTES ? max / page * page : SPI_MEMORY_RESERVE_BYTES;
     guest->device = options->device;
+    guest->kv_type = options->kv_type;
     guest->mail = options->mail;
     guest->mail_env = options->mail_env;
     guest->deadline_ms = options->deadline_ms;
@@ -57,8 +59,11 @@ static sp_status copy_options(sp_guest *guest, const sp_guest_options *options, 
             return spi_fail(error, SP_NO_MEMORY, "no memory for a guest");
         }
     }
-    sp_status status =
-        copy_texts(options->arguments, options->argument_count, &guest->arguments, &guest->argument_count, error);
+    sp_status status = options->device ? spi_device_check_kv(options->device, options->kv_type, error) : SP_OK;
+    if (status) {
+        return status;
+    }
+    status = copy_texts(options->arguments, options->argument_count, &guest->arguments, &guest->argument_count, error);
     return status ? status
                   : copy_texts(options->environment, options->environment_count, &guest->environment,
                                &guest->environment_count, error);
@@ -195,6 +200,10 @@ bool sp_guest_has_interrupt(const sp_guest *guest) {
 
 bool spi_guest_take_interrupt(sp_guest *guest) {
     return atomic_exchange(&guest->interrupt, SPI_INTERRUPT_NONE) != SPI_INTERRUPT_NONE;
+}
+
+sp_kv_type spi_guest_kv_type(const sp_guest *guest) {
+    return guest->kv_type;
 }
 
 sp_device *spi_guest_device(sp_guest *guest) {

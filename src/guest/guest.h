@@ -160,6 +160,7 @@ struct sp_guest {
     spi_sleep sleep;
 
     sp_device *device;
+    sp_kv_type kv_type;     /* of its new sessions, where it asks for none */
     sp_guest_model *models; /* names are copies */
     uint32_t model_count, handle_count_max, deadline_ms;
     char **arguments, **environment; /* as they were given, for snapshots */

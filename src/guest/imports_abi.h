@@ -54,8 +54,10 @@ typedef struct spi_abi_session_info {
     uint32_t logits_rows; /* Rows that the latest append has filled. */
     uint32_t vocab; /* Logits in a row. */
     uint32_t length; /* Tokens at present. */
+    uint32_t kv_type; /* What keys and values are kept in: 1 F16, 2 Q8_0. */
+    uint32_t reserved; /* 0. */
 } spi_abi_session_info;
-_Static_assert(sizeof(spi_abi_session_info) == 56, "the structs have no holes");
+_Static_assert(sizeof(spi_abi_session_info) == 64, "the structs have no holes");
 
 typedef struct spi_abi_sampler_options {
     float temperature; /* 0: greedy. */
@@ -102,6 +104,7 @@ int32_t spi_host_token_find(sp_guest *guest, int32_t model, spi_input text);
 int32_t spi_host_token_bos(sp_guest *guest, int32_t model);
 int32_t spi_host_token_eos(sp_guest *guest, int32_t model);
 int32_t spi_host_session_create(sp_guest *guest, int32_t model, uint32_t context_max, uint32_t logits_rows_max);
+int32_t spi_host_session_create_as(sp_guest *guest, int32_t model, uint32_t context_max, uint32_t logits_rows_max, uint32_t kv_type);
 int32_t spi_host_session_append(sp_guest *guest, int32_t session, spi_input tokens, int32_t which, spi_job *job);
 int32_t spi_host_session_lookup(sp_guest *guest, int32_t session, int32_t token, spi_output draft);
 int32_t spi_host_session_truncate(sp_guest *guest, int32_t session, uint32_t length);

@@ -10,7 +10,8 @@
 #define CONTEXT_DEFAULT_MAX 8192u
 
 /* What was asked for, with 0 as the usual. */
-static sp_status plan(sp_guest *guest, const sp_model *model, sp_session_options *options, sp_session_layout *layout) {
+static sp_status plan(sp_guest *guest, const char *import, const sp_model *model, sp_session_options *options,
+                      sp_session_layout *layout) {
     sp_model_info info;
     sp_model_get_info(model, &info);
     if (!options->context_max) {
@@ -19,25 +20,28 @@ static sp_status plan(sp_guest *guest, const sp_model *model, sp_session_options
     if (!options->logits_rows_max) {
         options->logits_rows_max = 1;
     }
+    if (!options->kv_type) {
+        options->kv_type = spi_guest_kv_type(guest);
+    }
     sp_error *error = spi_host_error(guest);
-    sp_status status = sp_session_plan(model, options->context_max, options->logits_rows_max, layout, error);
-    return status ? spi_fail_within(error, "session_create") : SP_OK;
+    sp_status status =
+        sp_session_plan(model, options->context_max, options->logits_rows_max, options->kv_type, layout, error);
+    return status ? spi_fail_within(error, "%s", import) : SP_OK;
 }
 
-int32_t spi_host_session_create(sp_guest *guest, int32_t model, uint32_t context_max, uint32_t logits_rows_max) {
-    spi_slot *slot = spi_handle_find(guest, "session_create", SPI_HANDLE_MODEL, model);
+static int32_t create(sp_guest *guest, const char *import, int32_t model, sp_session_options options) {
+    spi_slot *slot = spi_handle_find(guest, import, SPI_HANDLE_MODEL, model);
     if (!slot) {
         return SP_BAD_HANDLE;
     }
     sp_error *error = spi_host_error(guest);
     sp_model *of = slot->model;
     if (!spi_guest_device(guest)) {
-        return spi_fail(error, SP_NO_DEVICE, "session_create: this guest was given no device");
+        return spi_fail(error, SP_NO_DEVICE, "%s: this guest was given no device", import);
     }
-    sp_session_options options = {
-        .context_max = context_max, .logits_rows_max = logits_rows_max, .region = sp_guest_region(guest)};
+    options.region = sp_guest_region(guest);
     sp_session_layout layout;
-    sp_status status = plan(guest, of, &options, &layout);
+    sp_status status = plan(guest, import, of, &options, &layout);
     int32_t handle;
     status = status ? status : spi_handle_open(guest, SPI_HANDLE_SESSION, &slot, &handle);
     if (status) {
@@ -45,7 +49,7 @@ int32_t spi_host_session_create(sp_guest *guest, int32_t model, uint32_t context
     }
     status = spi_guest_reserve(guest, layout.total_bytes, layout.align_bytes, &options.region_offset, error);
     if (status) {
-        spi_fail_within(error, "session_create: %u tokens of context need %llu MiB of the guest's memory",
+        spi_fail_within(error, "%s: %u tokens of context need %llu MiB of the guest's memory", import,
                         options.context_max, (unsigned long long)(layout.total_bytes >> 20));
         spi_handle_close(guest, slot);
         return status;
@@ -57,11 +61,27 @@ int32_t spi_host_session_create(sp_guest *guest, int32_t model, uint32_t context
     if (status) {
         spi_guest_release(guest, options.region_offset, layout.total_bytes);
         spi_handle_close(guest, slot);
-        return spi_fail_within(error, "session_create");
+        return spi_fail_within(error, "%s", import);
     }
     slot->offset = options.region_offset;
     slot->bytes = layout.total_bytes;
     return handle;
+}
+
+int32_t spi_host_session_create(sp_guest *guest, int32_t model, uint32_t context_max, uint32_t logits_rows_max) {
+    return create(guest, "session_create", model,
+                  (sp_session_options){.context_max = context_max, .logits_rows_max = logits_rows_max});
+}
+
+int32_t spi_host_session_create_as(sp_guest *guest, int32_t model, uint32_t context_max, uint32_t logits_rows_max,
+                                   uint32_t kv_type) {
+    if (kv_type > SP_KV_Q8_0) {
+        return spi_fail(spi_host_error(guest), SP_INVALID,
+                        "session_create_as: %u is not a type for keys and values: 0 the usual, 1 F16, 2 Q8_0", kv_type);
+    }
+    sp_session_options options = {
+        .context_max = context_max, .logits_rows_max = logits_rows_max, .kv_type = (sp_kv_type)kv_type};
+    return create(guest, "session_create_as", model, options);
 }
 
 int32_t spi_host_session_append(sp_guest *guest, int32_t session, spi_input tokens, int32_t which, spi_job *job) {
@@ -191,6 +211,7 @@ int32_t spi_host_session_info(sp_guest *guest, int32_t session, spi_output info)
         .logits_rows = sp_session_logits_rows(slot->session),
         .vocab = view.vocab,
         .length = sp_session_token_count(slot->session),
+        .kv_type = (uint32_t)view.kv_type,
     };
     spi_output_struct(info, &abi, sizeof abi);
     return SP_OK;

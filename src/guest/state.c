@@ -153,6 +153,7 @@ static sp_status save_slot(const sp_guest *guest, const spi_slot *from, spi_stat
         to->context_max = session->context_max;
         to->logits_rows_max = session->logits_rows_max;
         to->logits_rows = session->logits_rows;
+        to->kv_type = session->kv->type;
         to->tokens = session->tokens;
         to->token_count = session->token_count;
         to->session = from->session;
@@ -371,11 +372,12 @@ static sp_status open_session(sp_guest *guest, spi_state_slot *from, sp_model *m
     sp_session_options options = {.context_max = from->context_max,
                                   .logits_rows_max = from->logits_rows_max,
                                   .region = guest->region,
+                                  .kv_type = from->kv_type,
                                   .region_offset = from->offset};
     if (!guest->device) {
         return spi_fail(error, SP_NO_DEVICE, "the guest has sessions and was given no device");
     }
-    sp_status status = sp_session_plan(model, from->context_max, from->logits_rows_max, &layout, error);
+    sp_status status = sp_session_plan(model, from->context_max, from->logits_rows_max, from->kv_type, &layout, error);
     if (!status && layout.total_bytes > from->bytes) {
         status = spi_fail(error, SP_UNSUPPORTED,
                           "a session of the other model takes %llu bytes, and the guest's memory has %llu for it",

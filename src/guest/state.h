@@ -39,6 +39,7 @@ typedef struct spi_state_slot {
     uint32_t model;         /* MODEL, SESSION: in models */
     uint64_t offset, bytes; /* SESSION: its range of linear memory */
     uint32_t context_max, logits_rows_max, logits_rows;
+    sp_kv_type kv_type;
     const int32_t *tokens;
     uint32_t token_count;
     spi_sampler_state sampler; /* SAMPLER */

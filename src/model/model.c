@@ -18,12 +18,18 @@
 #include "source/source.h"
 #include "tokenizer/tokenizer.h"
 
+/* A tape as it runs on a device. Which one a session takes depends on its context and on the type of its keys and values;
+ * all but the first are made for the first session that takes them. */
+typedef struct variant {
+    spi_tape tape; /* the model's, with rows for the device */
+    spi_program *program;
+} variant;
+
 /* The model on one device. */
 typedef struct loaded {
     sp_device *device;
     spi_store *store;
-    spi_program *program, *long_program;
-    spi_tape tape, long_tape; /* the model's, with rows for the device */
+    variant variants[2][2]; /* [long context][Q8_0] */
     uint32_t sessions;
     struct loaded *next;
 } loaded;
@@ -32,8 +38,9 @@ struct sp_model {
     spi_source *source;
     spi_recorder recorder;
     spi_weights weights;
-    spi_tape tape, long_tape;
-    spi_op *long_ops; /* of long_tape; NULL: the model has one tape for every context */
+    spi_tape tape;
+    spi_op *long_ops; /* the tape's in long contexts; NULL: the model has one tape for every context */
+    spi_kv_shape q8_kv;
     sp_model_info info;
     sp_tokenizer *tokenizer;
     sp_error tokenizer_error; /* why there is none */
@@ -142,13 +149,17 @@ static void fill_tape(sp_model *model) {
         .op_count = (uint32_t)recorder->op_count,
         .buffers = recorder->buffers,
         .buffer_count = (uint32_t)recorder->buffer_count,
-        .kv = {.layers = hp->layers,
+        .kv = {.type = SP_KV_F16,
+               .layers = hp->layers,
                .kv_heads = hp->kv_heads,
                .head_dim = hp->head_dim,
-               .block_bytes = spi_kv_block_bytes(hp->layers, hp->kv_heads, hp->head_dim)},
+               .block_bytes = spi_kv_block_bytes(SP_KV_F16, hp->layers, hp->kv_heads, hp->head_dim)},
         .rows_max = SPI_ROWS_MAX,
         .vocab = hp->vocab,
     };
+    model->q8_kv = model->tape.kv;
+    model->q8_kv.type = SP_KV_Q8_0;
+    model->q8_kv.block_bytes = spi_kv_block_bytes(SP_KV_Q8_0, hp->layers, hp->kv_heads, hp->head_dim);
 }
 
 /* The same pass with the other list of factors. */
@@ -168,9 +179,9 @@ static sp_status fill_long_tape(sp_model *model, sp_error *error) {
             op->weight = recorder->factors_long;
         }
     }
-    model->long_tape = model->tape;
-    model->long_tape.ops = model->long_ops;
-    return spi_tape_check(&model->long_tape, &model->weights, error);
+    spi_tape tape = model->tape;
+    tape.ops = model->long_ops;
+    return spi_tape_check(&tape, &model->weights, error);
 }
 
 /* A model without a usable tokenizer still computes logits of token ids, so that is not a reason to refuse it; but one
@@ -256,6 +267,28 @@ static loaded *find_load(const sp_model *model, const sp_device *device) {
     return load;
 }
 
+static variant *find_variant(loaded *load, bool is_long, sp_kv_type type) {
+    return &load->variants[is_long][type == SP_KV_Q8_0];
+}
+
+static sp_status prepare(const sp_model *model, loaded *load, bool is_long, sp_kv_type type, sp_error *error) {
+    void *context;
+    const spi_backend *backend = spi_device_backend(load->device, &context);
+    variant *wanted = find_variant(load, is_long, type);
+    if (wanted->program) {
+        return SP_OK;
+    }
+    sp_status status = spi_device_check_kv(load->device, type, error);
+    if (status) {
+        return status;
+    }
+    wanted->tape = model->tape;
+    wanted->tape.ops = is_long ? model->long_ops : model->tape.ops;
+    wanted->tape.kv = *spi_model_kv(model, type);
+    wanted->tape.rows_max = spi_model_rows_max(load->device);
+    return backend->prepare(context, load->store, &wanted->tape, &wanted->program, error);
+}
+
 sp_status sp_model_load(sp_model *model, sp_device *device, sp_progress progress, void *progress_env, sp_error *error) {
     sp_error local = {0};
     error = error ? error : &local;
@@ -271,10 +304,7 @@ sp_status sp_model_load(sp_model *model, sp_device *device, sp_progress progress
     load->device = device;
     sp_status status = backend->load(context, &model->weights, progress, progress_env, &load->store, error);
     if (!status) {
-        load->tape = model->tape;
-        load->long_tape = model->long_tape;
-        load->tape.rows_max = load->long_tape.rows_max = spi_model_rows_max(device);
-        status = backend->prepare(context, load->store, &load->tape, &load->program, error);
+        status = prepare(model, load, false, SP_KV_F16, error);
         if (status) {
             backend->unload(context, load->store);
         }
@@ -301,9 +331,11 @@ void sp_model_unload(sp_model *model, sp_device *device) {
     *place = load->next;
     void *context;
     const spi_backend *backend = spi_device_backend(device, &context);
-    backend->discard(context, load->program);
-    if (load->long_program) {
-        backend->discard(context, load->long_program);
+    for (int i = 0; i < 4; i++) {
+        variant *each = &load->variants[i / 2][i % 2];
+        if (each->program) {
+            backend->discard(context, each->program);
+        }
     }
     backend->unload(context, load->store);
     spi_free(load);
@@ -343,6 +375,10 @@ const spi_tape *spi_model_tape(const sp_model *model) {
     return &model->tape;
 }
 
+const spi_kv_shape *spi_model_kv(const sp_model *model, sp_kv_type type) {
+    return type == SP_KV_Q8_0 ? &model->q8_kv : &model->tape.kv;
+}
+
 const spi_weights *spi_model_weights(const sp_model *model) {
     return &model->weights;
 }
@@ -351,19 +387,14 @@ bool spi_model_is_long(const sp_model *model, uint32_t context_max) {
     return model->long_ops && context_max > model->recorder.hparams.original_context;
 }
 
-spi_program *spi_model_program(const sp_model *model, const sp_device *device, uint32_t context_max) {
-    const loaded *load = find_load(model, device);
-    return !load ? NULL : spi_model_is_long(model, context_max) ? load->long_program : load->program;
+spi_program *spi_model_program(const sp_model *model, const sp_device *device, uint32_t context_max, sp_kv_type type) {
+    loaded *load = find_load(model, device);
+    return load ? find_variant(load, spi_model_is_long(model, context_max), type)->program : NULL;
 }
 
-sp_status spi_model_prepare(sp_model *model, const sp_device *device, uint32_t context_max, sp_error *error) {
-    loaded *load = find_load(model, device);
-    if (!spi_model_is_long(model, context_max) || load->long_program) {
-        return SP_OK;
-    }
-    void *context;
-    const spi_backend *backend = spi_device_backend(load->device, &context);
-    return backend->prepare(context, load->store, &load->long_tape, &load->long_program, error);
+sp_status spi_model_prepare(sp_model *model, const sp_device *device, uint32_t context_max, sp_kv_type type,
+                            sp_error *error) {
+    return prepare(model, find_load(model, device), spi_model_is_long(model, context_max), type, error);
 }
 
 void spi_model_retain(sp_model *model, const sp_device *device) {

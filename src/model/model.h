@@ -16,19 +16,22 @@
 
 uint32_t spi_model_rows_max(const sp_device *device);
 
-const spi_tape *spi_model_tape(const sp_model *model);
+const spi_tape *spi_model_tape(const sp_model *model); /* with keys and values in F16 */
+const spi_kv_shape *spi_model_kv(const sp_model *model, sp_kv_type type);
 const spi_weights *spi_model_weights(const sp_model *model);
 
 /* True for a token that ends a text or a turn; a model without a usable tokenizer has none. */
 bool spi_model_is_end(const sp_model *model, int32_t token);
 
-/* The tape as it is ready on a device for sessions of that context; NULL if the model is not loaded there. A model that
- * reaches further by LongRoPE (arXiv:2402.13753) has two, one for contexts longer than the one it was trained at first:
- * rows of both are never in one run, and blocks that one wrote mean nothing to the other. The second one is made by
- * spi_model_prepare, for the first session that needs it: SP_NO_MEMORY, SP_UNSUPPORTED. */
-spi_program *spi_model_program(const sp_model *model, const sp_device *device, uint32_t context_max);
+/* The tape as it is ready on a device for sessions of that context and type of keys and values; NULL if the model is not
+ * loaded there, or nobody has wanted that one. Each type has a tape of its own, and a model that reaches further by
+ * LongRoPE (arXiv:2402.13753) has another for contexts longer than the one it was trained at first: rows of two tapes are
+ * never in one run, and blocks that one wrote mean nothing to the other. All but the first, which is F16's, are made by
+ * spi_model_prepare: SP_NO_MEMORY, SP_UNSUPPORTED. */
+spi_program *spi_model_program(const sp_model *model, const sp_device *device, uint32_t context_max, sp_kv_type type);
 bool spi_model_is_long(const sp_model *model, uint32_t context_max);
-sp_status spi_model_prepare(sp_model *model, const sp_device *device, uint32_t context_max, sp_error *error);
+sp_status spi_model_prepare(sp_model *model, const sp_device *device, uint32_t context_max, sp_kv_type type,
+                            sp_error *error);
 
 /* Sessions count themselves, so that unloading under one is caught as the programmer's error that it is. */
 void spi_model_retain(sp_model *model, const sp_device *device);

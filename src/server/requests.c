@@ -160,6 +160,21 @@ typedef struct wishes {
     const char *environment[ENVIRONMENT_MAX];
 } wishes;
 
+/* Absent: as it is usual, or was. */
+static sp_status read_kv_type(const cJSON *head, sp_kv_type *type, sp_error *error) {
+    const char *text = spi_head_text(head, "kv_type", NULL);
+    *type = SP_KV_DEFAULT;
+    if (!text) {
+        return SP_OK;
+    }
+    for (*type = SP_KV_F16; sp_kv_type_name(*type); ++*type) {
+        if (!strcmp(text, sp_kv_type_name(*type))) {
+            return SP_OK;
+        }
+    }
+    return spi_fail(error, SP_INVALID, "keys and values are kept in f16 or q8_0, not in %.40s", text);
+}
+
 static sp_status read_wishes(const cJSON *head, wishes *w, sp_error *error) {
     const cJSON *item;
     *w = (wishes){0};
@@ -173,6 +188,10 @@ static sp_status read_wishes(const cJSON *head, wishes *w, sp_error *error) {
         .failures_max = (uint32_t)spi_head_number(head, "failures_max"),
         .recompute = spi_head_flag(head, "recompute"),
     };
+    sp_status status = read_kv_type(head, &w->spec.kv_type, error);
+    if (status) {
+        return status;
+    }
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(head, "models")) {
         const char *name = spi_head_text(item, "name", NULL), *path = spi_head_text(item, "path", NULL);
         if (w->spec.model_count == MODELS_MAX || !name || !path) {
@@ -246,6 +265,7 @@ static cJSON *describe(const sp_actor_info *info) {
     cJSON_AddStringToObject(head, "name", info->name);
     cJSON_AddStringToObject(head, "module", info->module);
     cJSON_AddStringToObject(head, "device", info->device);
+    cJSON_AddStringToObject(head, "kv_type", sp_kv_type_name(info->kv_type));
     cJSON_AddStringToObject(head, "origin", info->origin);
     cJSON_AddStringToObject(head, "held", info->held);
     cJSON_AddBoolToObject(head, "resident", info->is_resident);

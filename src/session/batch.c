@@ -131,7 +131,8 @@ static void run_once(batch *all) {
     spi_program *program = NULL;
     for (uint32_t i = 0; i < all->count && run.row_count < all->row_max; i++) {
         const sp_append *part = all->works[i].part;
-        spi_program *own = spi_model_program(all->model, all->device, part->session->context_max);
+        spi_program *own =
+            spi_model_program(all->model, all->device, part->session->context_max, part->session->kv->type);
         if (all->works[i].done < part->token_count && (!program || own == program)) {
             program = own;
             add_segment(all, &run, &all->works[i]);

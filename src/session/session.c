@@ -18,7 +18,22 @@ static uint64_t round_up(uint64_t bytes, uint64_t step) {
     return (bytes + step - 1) / step * step;
 }
 
-sp_status sp_session_plan(const sp_model *model, uint32_t context_max, uint32_t logits_rows_max,
+static sp_status check_kv_type(const sp_model *model, sp_kv_type type, sp_error *error) {
+    if (!sp_kv_type_name(type)) {
+        return spi_fail(error, SP_INVALID, "%d is not a type for keys and values", (int)type);
+    }
+    const spi_kv_shape *kv = spi_model_kv(model, type);
+    if (spi_kv_is_q8(kv) && kv->head_dim % SPI_KV_SCALE_COLUMNS) {
+        return spi_fail(
+            error, SP_UNSUPPORTED,
+            "keys and values of %u numbers a head cannot be kept in q8_0, which takes %u at a time: ask for "
+            "f16",
+            kv->head_dim, SPI_KV_SCALE_COLUMNS);
+    }
+    return SP_OK;
+}
+
+sp_status sp_session_plan(const sp_model *model, uint32_t context_max, uint32_t logits_rows_max, sp_kv_type kv_type,
                           sp_session_layout *layout, sp_error *error) {
     *layout = (sp_session_layout){0};
     if (!context_max || context_max > CONTEXT_LIMIT) {
@@ -28,17 +43,21 @@ sp_status sp_session_plan(const sp_model *model, uint32_t context_max, uint32_t 
         return spi_fail(error, SP_INVALID, "%u rows of logits do not fit a context of %u tokens: ask for 1..%u",
                         logits_rows_max, context_max, context_max);
     }
-    const spi_tape *tape = spi_model_tape(model);
+    sp_status status = check_kv_type(model, kv_type, error);
+    if (status) {
+        return status;
+    }
+    const spi_kv_shape *shape = spi_model_kv(model, kv_type);
     uint64_t blocks = ((uint64_t)context_max + SPI_BLOCK_TOKENS - 1) / SPI_BLOCK_TOKENS;
-    uint64_t logits = (uint64_t)logits_rows_max * tape->vocab * sizeof(float);
+    uint64_t logits = (uint64_t)logits_rows_max * spi_model_tape(model)->vocab * sizeof(float);
     uint64_t kv, total;
-    if (__builtin_mul_overflow(blocks, tape->kv.block_bytes, &kv) || __builtin_add_overflow(kv, logits, &total) ||
+    if (__builtin_mul_overflow(blocks, shape->block_bytes, &kv) || __builtin_add_overflow(kv, logits, &total) ||
         total > LAYOUT_BYTES_MAX) {
         return spi_fail(error, SP_LIMIT,
                         "a context of %u tokens with %u rows of logits is larger than a session can be", context_max,
                         logits_rows_max);
     }
-    layout->align_bytes = tape->kv.block_bytes % SP_REGION_ALIGN_BYTES ? SMALL_ALIGN_BYTES : SP_REGION_ALIGN_BYTES;
+    layout->align_bytes = shape->block_bytes % SP_REGION_ALIGN_BYTES ? SMALL_ALIGN_BYTES : SP_REGION_ALIGN_BYTES;
     layout->kv_offset = 0;
     layout->kv_bytes = kv;
     layout->logits_offset = kv;
@@ -71,7 +90,7 @@ sp_status sp_session_create(sp_model *model, sp_device *device, const sp_session
     *out = NULL;
     static const sp_session_options defaults;
     options = options ? options : &defaults;
-    if (!spi_model_program(model, device, 0)) {
+    if (!spi_model_program(model, device, 0, SP_KV_F16)) {
         return spi_fail(error, SP_INVALID, "the model is not loaded on this device: call sp_model_load first");
     }
     sp_session *session = spi_alloc(1, sizeof *session);
@@ -86,8 +105,10 @@ sp_status sp_session_create(sp_model *model, sp_device *device, const sp_session
     session->vocab = info.vocab;
     session->context_max = options->context_max ? options->context_max : standard;
     session->logits_rows_max = options->logits_rows_max ? options->logits_rows_max : 1;
-    sp_status status = sp_session_plan(model, session->context_max, session->logits_rows_max, &session->layout, error);
-    status = status ? status : spi_model_prepare(model, device, session->context_max, error);
+    session->kv = spi_model_kv(model, options->kv_type);
+    sp_status status = sp_session_plan(model, session->context_max, session->logits_rows_max, options->kv_type,
+                                       &session->layout, error);
+    status = status ? status : spi_model_prepare(model, device, session->context_max, session->kv->type, error);
     status = status ? status : place(session, options, error);
     if (!status && !(session->tokens = spi_alloc(session->context_max, sizeof *session->tokens))) {
         status = spi_fail(error, SP_NO_MEMORY, "no memory for the tokens of a session");
@@ -107,7 +128,7 @@ sp_status sp_session_create(sp_model *model, sp_device *device, const sp_session
 }
 
 static uint64_t block_bytes(const sp_session *session) {
-    return spi_model_tape(session->model)->kv.block_bytes;
+    return session->kv->block_bytes;
 }
 
 void sp_session_destroy(sp_session *session) {
@@ -171,16 +192,16 @@ sp_region *sp_session_region(const sp_session *session) {
 }
 
 void sp_session_get_view(const sp_session *session, sp_session_view *view) {
-    const spi_tape *tape = spi_model_tape(session->model);
     *view = (sp_session_view){
         .kv_offset = session->offset + session->layout.kv_offset,
         .kv_bytes = session->layout.kv_bytes,
-        .block_bytes = tape->kv.block_bytes,
+        .block_bytes = session->kv->block_bytes,
         .logits_offset = session->offset + session->layout.logits_offset,
         .block_tokens = SPI_BLOCK_TOKENS,
         .context_max = session->context_max,
         .logits_rows_max = session->logits_rows_max,
         .vocab = session->vocab,
+        .kv_type = session->kv->type,
     };
 }
 

@@ -39,6 +39,7 @@ struct sp_session {
     bool owns_region, linked, retained;
     uint64_t offset; /* of its layout in the region */
     sp_session_layout layout;
+    const spi_kv_shape *kv; /* how its keys and values lie */
     uint32_t context_max, logits_rows_max, vocab;
     int32_t *tokens; /* [context_max] */
     uint32_t token_count;

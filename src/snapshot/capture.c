@@ -28,7 +28,8 @@ static sp_status list_sessions(spi_capture *capture, sp_error *error) {
     }
     for (uint32_t i = 0; i < state->model_count; i++) {
         sp_model_get_fingerprint(state->models[i].model, &capture->models[i].fingerprint);
-        capture->models[i].kv_format = spi_kv_format(state->models[i].model);
+        capture->models[i].kv_formats[0] = spi_kv_format(state->models[i].model, SP_KV_F16);
+        capture->models[i].kv_formats[1] = spi_kv_format(state->models[i].model, SP_KV_Q8_0);
     }
     for (uint32_t i = 0; i < state->slot_count; i++) {
         const spi_state_slot *slot = &state->slots[i];

@@ -80,6 +80,10 @@ static void compare_slots(telling *all, const sp_snapshot *a, const sp_snapshot 
                 TELL(all, "session %u: %u and %u tokens, the first %u the same", i, x->token_count, y->token_count,
                      same);
             }
+            if (x->kv_type != y->kv_type) {
+                TELL(all, "session %u: keys and values in %s and %s", i, sp_kv_type_name(x->kv_type),
+                     sp_kv_type_name(y->kv_type));
+            }
             if (x->logits_rows != y->logits_rows) {
                 TELL(all, "session %u: %u and %u rows of logits", i, x->logits_rows, y->logits_rows);
             }

@@ -12,7 +12,7 @@
 #include "base/hash.h"
 
 #define SPI_SNAPSHOT_MAGIC   "\211SPS\r\n\032\n" /* as PNG's: tells text conversions and cut eighth bits */
-#define SPI_SNAPSHOT_VERSION 1u
+#define SPI_SNAPSHOT_VERSION 2u
 
 #define SPI_SNAPSHOT_DELTA 1u /* flags */
 

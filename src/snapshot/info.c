@@ -59,6 +59,7 @@ bool sp_snapshot_get_session(const sp_snapshot *snapshot, uint32_t index, sp_sna
         .token_count = saved->token_count,
         .context_max = slot->context_max,
         .logits_rows = slot->logits_rows,
+        .kv_type = slot->kv_type,
         .block_count = saved->block_count,
         .has_blocks = saved->blocks != NULL,
         .has_tail = saved->tail != NULL,

@@ -28,7 +28,7 @@ static sp_status check_model(const spi_restoring *all, uint32_t index, const sp_
     sp_fingerprint own;
     sp_model_get_fingerprint(model, &own);
     if (memcmp(own.weights, saved->fingerprint.weights, sizeof own.weights) == 0) {
-        if (spi_kv_format(model) != saved->kv_format) {
+        if (spi_kv_format(model, SP_KV_F16) != saved->kv_formats[0]) {
             spi_tell(all->notice, all->notice_env, "%s: the snapshot's blocks are of another format: computed again",
                      name);
         }
@@ -255,6 +255,7 @@ sp_status sp_guest_fork(sp_guest *guest, sp_store *store, const sp_guest_options
     if (!status) {
         options.device = spi_guest_device(guest);
         options.models = spi_guest_models(guest, &options.model_count);
+        options.kv_type = options.kv_type ? options.kv_type : spi_guest_kv_type(guest);
         status = restore_from(image, is_bare ? guest : NULL, spi_guest_module(guest), &options, &restore, fork, error);
     }
     if (is_bare) {

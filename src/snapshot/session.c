@@ -168,7 +168,7 @@ sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved
     sp_fingerprint own;
     sp_model_get_fingerprint(session->model, &own);
     bool is_same = memcmp(own.weights, model->fingerprint.weights, sizeof own.weights) == 0;
-    bool is_usable = is_same && spi_kv_format(session->model) == model->kv_format;
+    bool is_usable = is_same && spi_kv_format_of(session) == spi_kv_saved_format(model, session->kv->type);
     all->report.sessions++;
     sp_status status = spi_session_put(session, saved->tokens, count, 0, error);
     if (status || !count) {

@@ -21,7 +21,7 @@
 /* A model as a snapshot names it. */
 typedef struct spi_saved_model {
     sp_fingerprint fingerprint;
-    uint64_t kv_format;
+    uint64_t kv_formats[2]; /* of its sessions' blocks: F16, Q8_0; version 1 had no other than the first */
 } spi_saved_model;
 
 /* A session beyond what its slot says. */
@@ -154,7 +154,9 @@ void spi_runs_free(spi_runs *runs);
 
 /* ---- kv.c ---- */
 
-uint64_t spi_kv_format(const sp_model *model);
+uint64_t spi_kv_format(const sp_model *model, sp_kv_type type);
+uint64_t spi_kv_format_of(const sp_session *session);
+uint64_t spi_kv_saved_format(const spi_saved_model *model, sp_kv_type type);
 uint64_t spi_kv_block_bytes_of(const sp_session *session);
 
 /* A block with its first rows only: env of spi_kv_tail_part, whose parts are a block's bytes in order. */

@@ -12,6 +12,7 @@
 #define TEXT_COUNT_MAX   65536u
 
 typedef struct reader {
+    uint32_t version;
     const uint8_t *bytes;
     size_t count, at;
     sp_status status;
@@ -170,7 +171,8 @@ static void take_models(reader *from, sp_snapshot *snapshot) {
         state->models[i].name = take_text(from, "models");
         take_into(from, snapshot->models[i].fingerprint.weights, 16, "models");
         take_into(from, snapshot->models[i].fingerprint.family, 16, "models");
-        snapshot->models[i].kv_format = take_u64(from, "models");
+        snapshot->models[i].kv_formats[0] = take_u64(from, "models");
+        snapshot->models[i].kv_formats[1] = from->version >= 2 ? take_u64(from, "models") : 0;
     }
     state->model_count = snapshot->models ? count : 0;
 }
@@ -185,8 +187,10 @@ static void take_session(reader *from, spi_state_slot *slot, spi_saved_session *
     slot->token_count = take_u32(from, "sessions");
     session->token_first = take_u32(from, "sessions");
     uint32_t foreign = take_u32(from, "sessions");
+    uint32_t kv_type = from->version >= 2 ? take_u32(from, "sessions") : (uint32_t)SP_KV_F16;
     session->is_foreign = foreign == 1;
-    if (foreign > 1 || session->token_first > slot->token_count) {
+    slot->kv_type = kv_type == SP_KV_Q8_0 ? SP_KV_Q8_0 : SP_KV_F16;
+    if (foreign > 1 || kv_type != (uint32_t)slot->kv_type || session->token_first > slot->token_count) {
         fail(from, SP_BAD_FILE, "sessions");
     }
     session->token_count = slot->token_count - session->token_first;
@@ -260,7 +264,7 @@ static void find_sections(reader *from, sp_snapshot *snapshot, spi_saved_session
 }
 
 sp_status spi_state_read(sp_snapshot *snapshot, const uint8_t *bytes, size_t count, sp_error *error) {
-    reader from = {.bytes = bytes, .count = count, .error = error};
+    reader from = {.version = snapshot->header->version, .bytes = bytes, .count = count, .error = error};
     copy_text(&from, snapshot->made_by, sizeof snapshot->made_by, "version");
     copy_text(&from, snapshot->module_name, sizeof snapshot->module_name, "module");
     take_into(&from, snapshot->module_hash, sizeof snapshot->module_hash, "module");

@@ -74,7 +74,8 @@ static void put_models(spi_writer *to, const spi_saving *saving) {
         put_text(to, saving->state->models[i].name);
         put(to, saving->models[i].fingerprint.weights, 16);
         put(to, saving->models[i].fingerprint.family, 16);
-        put_u64(to, saving->models[i].kv_format);
+        put_u64(to, saving->models[i].kv_formats[0]);
+        put_u64(to, saving->models[i].kv_formats[1]);
     }
 }
 
@@ -88,6 +89,7 @@ static void put_session(spi_writer *to, const spi_state_slot *slot, const spi_sa
     put_u32(to, slot->token_count);
     put_u32(to, session->token_first);
     put_u32(to, session->is_foreign);
+    put_u32(to, (uint32_t)slot->kv_type);
 }
 
 static void put_sampler(spi_writer *to, const spi_state_slot *slot) {

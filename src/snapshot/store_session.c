@@ -17,7 +17,7 @@ static const spi_digest no_parent;
 static spi_pack_header header_for(const sp_store *store, const sp_session *session) {
     sp_fingerprint fingerprint;
     spi_pack_header like = {.block_bytes = spi_kv_block_bytes_of(session),
-                            .kv_format = spi_kv_format(session->model),
+                            .kv_format = spi_kv_format_of(session),
                             .flags = store->has_key ? SPI_PACK_SEALED : 0};
     sp_model_get_fingerprint(session->model, &fingerprint);
     memcpy(like.weights, fingerprint.weights, sizeof like.weights);
@@ -28,7 +28,7 @@ void spi_store_name(const sp_store *store, const sp_session *session, const spi_
                     uint32_t token_count, spi_digest *name) {
     sp_fingerprint fingerprint;
     /* Keys turned by LongRoPE's other list are other keys. */
-    uint64_t format = spi_kv_format(session->model) + (spi_model_is_long(session->model, session->context_max) ? 1 : 0);
+    uint64_t format = spi_kv_format_of(session) + (spi_model_is_long(session->model, session->context_max) ? 1 : 0);
     crypto_generichash_blake2b_state state;
     sp_model_get_fingerprint(session->model, &fingerprint);
     crypto_generichash_blake2b_init(&state, store->has_key ? store->name_key : NULL,

@@ -71,7 +71,7 @@ static bool describe(const sp_store *store, const spi_attached *attached, const 
         .rows = session->token_count % SPI_BLOCK_TOKENS,
         .logits_rows = logits_rows <= LOGITS_MAX ? logits_rows : 0,
         .vocab = session->vocab,
-        .kv_format = spi_kv_format(session->model),
+        .kv_format = spi_kv_format_of(session),
     };
     spi_tail tail = {.session = session};
     header->row_bytes = spi_kv_row_bytes(&tail);

@@ -56,6 +56,26 @@ expect 1 'cannot open' actor create x -m /nowhere.gguf
 expect 1 'is no actor' actor create x "$guests/example_matmul.wasm"
 expect 2 'expected a name' actor send
 expect 2 'no command' "$SAMEPAGE" actor frobnicate
+# Keys and values in half the memory, across commits, an export and an import; refused where the device does not have them.
+actor create half -m $model -d cpu --kv-type q8_0
+actor send half "My name is Ada and my boat is green." >/dev/null
+check "$(actor show half --json)" 'j["kv_type"] == "q8_0"'
+check "$(actor show ada --json)" 'j["kv_type"] == "f16"'
+actor export half "$work/half.snap"
+"$SAMEPAGE" snapshot inspect "$work/half.snap" | grep -q 'blocks of q8_0' || fail "an exported session is not of q8_0"
+actor import again "$work/half.snap"
+check "$(actor show again --json)" 'j["kv_type"] == "q8_0"'
+for name in half again; do
+    actor send $name "What colour is my boat?" | grep -q green || fail "$name forgot"
+done
+actor fork half third
+actor send third "What is my name?" | grep -q Ada || fail "a fork of q8_0 forgot"
+if ! "$SAMEPAGE" complete -m $model -d $other --kv-type q8_0 -p x -n 1 >/dev/null 2>&1; then
+    expect 1 'does not keep keys and values in q8_0' actor create never -m $model -d $other --kv-type q8_0
+    expect 1 'does not keep keys and values in q8_0' actor import never "$work/half.snap" -d $other
+fi
+actor rm half again third
+
 expect 1 'not of an actor|damaged|not a snapshot' actor import x $model
 check "$(actor send one trap --json || true)" 'not j["handled"] and j["failures"] == 3 and "unreachable" in j["error"]'
 [ "$(actor send one count)" = 3 ] || fail "a trap was not undone"

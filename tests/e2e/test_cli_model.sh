@@ -40,6 +40,24 @@ assert numpy.isfinite(a).all() and numpy.abs(a - b).max() <= 1e-4 * numpy.abs(a)
 ' "$work/batch" "$work/step" || fail "one batch and token by token differ on $device"
 done
 
+# Keys and values in half the memory: the same answers; a device without them says so.
+for device in $(devices); do
+    if "$SAMEPAGE" complete -m $model -d "$device" --kv-type q8_0 -p x -n 1 >/dev/null 2>"$work/err"; then
+        answers=$(printf '%s\n' "My name is Ada and my boat is green." "What is 7 plus 5?" "What colour is my boat?" |
+            "$SAMEPAGE" chat -m $model -d "$device" --temp 0 --kv-type q8_0)
+        for word in green 12 Ada; do
+            grep -q "$word" <<<"$answers" || fail "no $word with q8_0 on $device in: $answers"
+        done
+        for way in "" --native; do
+            check "$("$SAMEPAGE" bench -m $model -d "$device" -p 16 -n 4 -r 1 --kv-type q8_0 --json $way)" 'True'
+        done
+    else
+        [ "$device" != cpu ] || fail "no q8_0 on the cpu"
+        grep -q "does not keep keys and values in q8_0: ask for f16" "$work/err" || fail "$(cat "$work/err")"
+    fi
+done
+expect 2 "kv-type takes f16 or q8_0" "$SAMEPAGE" complete -m $model --kv-type q4_0 -p x
+
 [ "$("$SAMEPAGE" complete -m $model --chat --temp 0 -p "What is 3 plus 4?" | tail -n 1)" = "3 + 4 = 7." ] || fail "arithmetic"
 [ "$(echo -n "Hello" | "$SAMEPAGE" tokenize -m $model)" = "$("$SAMEPAGE" tokenize -m $model -p Hello)" ] || fail "tokenize"
 check "$("$SAMEPAGE" model info $model --json)" 'j["architecture"] == "llama"'

@@ -339,7 +339,7 @@ static void a_newer_version_is_refused(void **state) {
         assert_int_equal(spi_pages_register(), 0);
         assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, SPI_PAGES_VFS), SQLITE_OK);
         assert_int_equal(
-            sqlite3_exec(db, is_back ? "PRAGMA user_version = 2" : "PRAGMA user_version = 99", NULL, NULL, NULL),
+            sqlite3_exec(db, is_back ? "PRAGMA user_version = 3" : "PRAGMA user_version = 99", NULL, NULL, NULL),
             SQLITE_OK);
         sqlite3_close(db);
         if (!is_back) {
@@ -364,12 +364,13 @@ static void an_older_version_is_brought_on(void **state) {
     snprintf(path, sizeof path, "%s/actors.db", r->folder);
     assert_int_equal(spi_pages_register(), 0);
     assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, SPI_PAGES_VFS), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db,
-                                  "BEGIN; ALTER TABLE state ADD COLUMN bytes BLOB;"
-                                  "UPDATE state SET bytes = (SELECT bytes FROM state_body WHERE state = id);"
-                                  "DROP TABLE state_body; PRAGMA user_version = 1; COMMIT",
-                                  NULL, NULL, NULL),
-                     SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(db,
+                     "BEGIN; ALTER TABLE actor DROP COLUMN kv_type; ALTER TABLE state ADD COLUMN bytes BLOB;"
+                     "UPDATE state SET bytes = (SELECT bytes FROM state_body WHERE state = id);"
+                     "DROP TABLE state_body; PRAGMA user_version = 1; COMMIT",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
     sqlite3_close(db);
     fault_must_recover(r, o.acknowledged, false, "version 1", 0);
 }

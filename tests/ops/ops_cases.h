@@ -33,6 +33,7 @@ typedef struct ops_case {
     uint32_t scale_group;
     uint32_t rows, cols; /* of the weight; NORM, GATE, ADD, GATHER: cols is the width */
     bool bias, accumulate, in_place;
+    sp_kv_type kv_type; /* KV_STORE, ATTENTION */
     uint32_t heads, kv_heads, head_dim, layers, layer, window, group;
     uint32_t rope_dims;
     spi_rope_pairs rope_pairs;
@@ -49,9 +50,11 @@ typedef struct ops_case {
     uint32_t spare_rows; /* rows_max is so much larger than the run */
 } ops_case;
 
-/* Case `index` of an op and (where it has one) a weight type: shapes are drawn from all that the contract allows. */
+/* Case `index` of an op and (where it has one) a weight type: shapes are drawn from all that the contract allows. Keys and
+ * values are Q8_0 where that is the type, else F16. */
 ops_case ops_generate(spi_op_kind kind, sp_dtype type, uint32_t index, uint64_t seed);
 bool ops_has_type(spi_op_kind kind); /* EMBED, MATMUL, HEAD */
+bool ops_has_kv(spi_op_kind kind);   /* KV_STORE, ATTENTION */
 void ops_describe(const ops_case *test, char *text, size_t capacity);
 
 typedef struct ops_device {

@@ -204,8 +204,13 @@ typedef struct kv_view {
 } kv_view;
 
 static double kv_value(const kv_view *view, uint32_t which, uint32_t position, uint32_t i) {
-    uint64_t at = spi_kv_row_offset(&view->bench->tape.kv, view->bench->test.layer, which, view->head, position);
-    return ops_from_half(load_u16(view->blocks + at + (size_t)i * 2));
+    const spi_kv_shape *kv = &view->bench->tape.kv;
+    uint64_t at = spi_kv_row_offset(kv, view->bench->test.layer, which, view->head, position);
+    if (kv->type != SP_KV_Q8_0) {
+        return ops_from_half(load_u16(view->blocks + at + (size_t)i * 2));
+    }
+    uint64_t scale = spi_kv_scale_offset(kv, view->bench->test.layer, which, view->head, position);
+    return ops_from_half(load_u16(view->blocks + scale + (size_t)(i / 32) * 2)) * (int8_t)view->blocks[at + i];
 }
 
 /* One query; `scores` has room for its positions. The error of a score moves its weight by as much, relatively; so does
@@ -390,11 +395,33 @@ static void compare_buffers(ops_bench *bench, const decoded *matrix, const work 
     }
 }
 
+/* 32 numbers as GGUF's quantiser rounds them: the largest becomes 127 or -127. */
+static void expect_q8(const float *from, uint8_t *codes, uint8_t *scale) {
+    float largest = 0;
+    for (uint32_t i = 0; i < 32; i++) {
+        largest = fmaxf(largest, fabsf(from[i]));
+    }
+    float d = largest / 127, inverse = d != 0 ? 1 / d : 0;
+    uint16_t half = spi_f32_to_f16(d);
+    memcpy(scale, &half, sizeof half);
+    for (uint32_t i = 0; i < 32; i++) {
+        codes[i] = (uint8_t)(int8_t)roundf(from[i] * inverse);
+    }
+}
+
 /* Writes into the expected image what KV_STORE must have written for one row. */
 static void expect_kv(const ops_bench *bench, uint32_t row, uint8_t *image, const spi_segment *segment) {
     const spi_kv_shape *kv = &bench->tape.kv;
     uint32_t position = segment->position_first + row - segment->row_first;
-    for (uint32_t i = 0; i < 2 * kv->kv_heads * kv->head_dim; i++) {
+    for (uint32_t i = 0; i < 2 * kv->kv_heads * kv->head_dim && kv->type == SP_KV_Q8_0; i += 32) {
+        uint32_t which = i / (kv->kv_heads * kv->head_dim), head = i / kv->head_dim % kv->kv_heads;
+        uint32_t column = i % kv->head_dim, layer = bench->test.layer;
+        uint8_t *blocks = image + segment->kv_offset;
+        expect_q8(input(bench, which, row) + head * kv->head_dim + column,
+                  blocks + spi_kv_row_offset(kv, layer, which, head, position) + column,
+                  blocks + spi_kv_scale_offset(kv, layer, which, head, position) + column / 32 * 2);
+    }
+    for (uint32_t i = 0; i < 2 * kv->kv_heads * kv->head_dim && kv->type != SP_KV_Q8_0; i++) {
         uint32_t which = i / (kv->kv_heads * kv->head_dim), head = i / kv->head_dim % kv->kv_heads;
         uint16_t half = spi_f32_to_f16(input(bench, which, row)[head * kv->head_dim + i % kv->head_dim]);
         uint64_t at = spi_kv_row_offset(kv, bench->test.layer, which, head, position) + i % kv->head_dim * 2;

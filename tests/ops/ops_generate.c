@@ -104,12 +104,20 @@ static void make_large(ops_case *test) {
     test->segments[0].position_first = 0;
 }
 
+bool ops_has_kv(spi_op_kind kind) {
+    return kind == SPI_OP_KV_STORE || kind == SPI_OP_ATTENTION;
+}
+
 ops_case ops_generate(spi_op_kind kind, sp_dtype type, uint32_t index, uint64_t seed) {
     ops_case test = {.kind = kind, .type = type, .scale = 1};
     test.seed = seed + index * 1000003u + (uint64_t)kind * 10007u + (uint64_t)type * 101u;
     ops_random random = {test.seed};
     draw_segments(&test, &random);
     draw_heads(&test, &random);
+    if (ops_has_kv(kind) && type == SP_Q8_0) {
+        test.kv_type = SP_KV_Q8_0;
+        test.head_dim = (test.head_dim + SPI_KV_SCALE_COLUMNS - 1) / SPI_KV_SCALE_COLUMNS * SPI_KV_SCALE_COLUMNS;
+    }
     draw_weight(&test, &random);
     if (kind == SPI_OP_MATMUL && index == LARGE_INDEX) {
         make_large(&test);
@@ -143,7 +151,7 @@ void ops_describe(const ops_case *test, char *text, size_t capacity) {
         "%u rope "
         "%u %s base %g factors %d act %d scale %g cap %g segments %u regions %u rows %u outs %u first at %u seed "
         "%llu",
-        spi_op_name(test->kind), ops_has_type(test->kind) ? sp_dtype_name(test->type) : "",
+        spi_op_name(test->kind), ops_has_type(test->kind) || ops_has_kv(test->kind) ? sp_dtype_name(test->type) : "",
         test->scale_group ? sp_dtype_name(test->scale_type) : "", test->scale_group, test->rows, test->cols, test->grid,
         test->bias, test->accumulate, test->in_place, test->group, test->heads, test->kv_heads, test->head_dim,
         test->layer, test->layers, test->window, test->rope_dims,

@@ -149,12 +149,13 @@ static bool build_tape(ops_bench *bench, uint32_t rows, ops_random *random) {
                  .eps = 1e-5f,
                  .scale = test->scale,
                  .softcap = test->kind == SPI_OP_ATTENTION || test->kind == SPI_OP_HEAD ? test->softcap : 0};
-    bench->tape = (spi_tape){.ops = bench->ops,
-                             .buffers = bench->buffers,
-                             .kv = {.layers = test->layers, .kv_heads = test->kv_heads, .head_dim = test->head_dim},
-                             .rows_max = rows + test->spare_rows,
-                             .vocab = ops_has_type(test->kind) ? test->rows : 16};
-    bench->tape.kv.block_bytes = spi_kv_block_bytes(test->layers, test->kv_heads, test->head_dim);
+    bench->tape = (spi_tape){
+        .ops = bench->ops,
+        .buffers = bench->buffers,
+        .kv = {.type = test->kv_type, .layers = test->layers, .kv_heads = test->kv_heads, .head_dim = test->head_dim},
+        .rows_max = rows + test->spare_rows,
+        .vocab = ops_has_type(test->kind) ? test->rows : 16};
+    bench->tape.kv.block_bytes = spi_kv_block_bytes(test->kv_type, test->layers, test->kv_heads, test->head_dim);
     if (test->kind == SPI_OP_HEAD) {
         bench->ops[bench->tape.op_count++] = (spi_op){.kind = SPI_OP_GATHER,
                                                       .src = 0,
@@ -205,6 +206,23 @@ static void fill_region(uint8_t *bytes, size_t count, ops_random *random) {
     }
 }
 
+/* Scales of Q8_0 are such that its values are about as large. */
+static void fill_scales(const ops_bench *bench, uint8_t *bytes, const spi_segment *segment, ops_random *random) {
+    const spi_kv_shape *kv = &bench->tape.kv;
+    uint32_t end = segment->position_first + segment->row_count;
+    for (uint32_t position = 0; position < (end + SPI_BLOCK_TOKENS - 1) / SPI_BLOCK_TOKENS * SPI_BLOCK_TOKENS;
+         position++) {
+        for (uint32_t i = 0; i < kv->layers * 2 * kv->kv_heads; i++) {
+            uint64_t at =
+                spi_kv_scale_offset(kv, i / 2 / kv->kv_heads, i / kv->kv_heads % 2, i % kv->kv_heads, position);
+            for (uint32_t k = 0; k < kv->head_dim / SPI_KV_SCALE_COLUMNS; k++) {
+                uint16_t scale = (uint16_t)(0x1800 + (ops_next(random) & 0x87ff));
+                memcpy(bytes + segment->kv_offset + at + 2 * (size_t)k, &scale, sizeof scale);
+            }
+        }
+    }
+}
+
 /* Behind each session's last position stand NaNs: nothing may depend on them. */
 static void poison_tail(const ops_bench *bench, uint8_t *bytes, const spi_segment *segment) {
     const spi_kv_shape *kv = &bench->tape.kv;
@@ -212,7 +230,9 @@ static void poison_tail(const ops_bench *bench, uint8_t *bytes, const spi_segmen
     for (uint32_t position = end; position % SPI_BLOCK_TOKENS; position++) {
         for (uint32_t i = 0; i < kv->layers * 2 * kv->kv_heads; i++) {
             uint64_t at = spi_kv_row_offset(kv, i / 2 / kv->kv_heads, i / kv->kv_heads % 2, i % kv->kv_heads, position);
-            memset(bytes + segment->kv_offset + at, 0xff, (size_t)kv->head_dim * 2);
+            memset(bytes + segment->kv_offset + at, 0xff, (size_t)spi_kv_number_bytes(kv));
+            at = spi_kv_scale_offset(kv, i / 2 / kv->kv_heads, i / kv->kv_heads % 2, i % kv->kv_heads, position);
+            memset(bytes + segment->kv_offset + at, 0xff, (size_t)spi_kv_scale_bytes(kv));
         }
     }
 }
@@ -243,6 +263,9 @@ static sp_status build_regions(ops_bench *bench, ops_random *random, sp_error *e
     for (uint32_t i = 0; i < bench->test.segment_count; i++) {
         uint32_t region = bench->test.segments[i].region;
         bench->segments[i].link = spi_device_find_link(bench->on->device, bench->regions[region]);
+        if (bench->test.kind == SPI_OP_ATTENTION && spi_kv_is_q8(&bench->tape.kv)) {
+            fill_scales(bench, bench->before[region], &bench->segments[i], random);
+        }
         if (bench->test.kind == SPI_OP_ATTENTION) {
             poison_tail(bench, bench->before[region], &bench->segments[i]);
         }

@@ -51,7 +51,8 @@ static void run_cases(const char *label, const ops_device *devices, uint32_t dev
     }
     assert_true(values > 0);
     print_message("%-14s %-9s %-7s %9llu values, largest error %.1e of the largest value, %.2f of its bound\n", label,
-                  spi_op_name(kind), ops_has_type(kind) ? sp_dtype_name(type) : "", values, error_max, worst);
+                  spi_op_name(kind), ops_has_type(kind) || ops_has_kv(kind) ? sp_dtype_name(type) : "", values,
+                  error_max, worst);
     bool halved = kind == SPI_OP_ATTENTION && devices[0].matrix_units; /* its bound says how much that is */
     if (type == SP_F32 && !halved) {
         assert_true(error_max <= 1e-4);
@@ -76,11 +77,17 @@ void ops_suite_sample(const char *label, const ops_device *devices, uint32_t dev
 #undef X
     };
     print_message("seed %llu\n", (unsigned long long)test_seed());
+    void *context;
+    bool has_q8_kv = spi_device_backend(devices[0].device, &context)->has_q8_kv;
     for (int kind = 0; kind < SPI_OP_KIND_COUNT; kind++) {
         bool typed = ops_has_type((spi_op_kind)kind);
         for (uint32_t t = 0; t < (typed ? sizeof types / sizeof types[0] : 1); t++) {
             run_cases(label, devices, device_count, (spi_op_kind)kind, types[t],
                       case_count((typed ? CASES_PER_TYPE : CASES_PER_OP) / (test_stride() > 1 ? 1 : one_in)));
+        }
+        if (ops_has_kv((spi_op_kind)kind) && has_q8_kv) {
+            run_cases(label, devices, device_count, (spi_op_kind)kind, SP_Q8_0,
+                      case_count(CASES_PER_OP / (test_stride() > 1 ? 1 : one_in)));
         }
     }
 }

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "support/kv_type.h"
 #include "support/tiny_model.h"
 
 void test_durable_open(durable_rig *rig, bool demo) {
@@ -18,7 +19,8 @@ void test_durable_open(durable_rig *rig, bool demo) {
     }
     TEST_OK(sp_module_open(rig->engine, test_build_path("guests/test_durable.wasm"), &rig->module, &error), error);
     rig->models[0] = (sp_guest_model){.name = "m", .model = rig->model};
-    rig->options = (sp_guest_options){.device = rig->device, .models = rig->models, .model_count = 1};
+    rig->options =
+        (sp_guest_options){.device = rig->device, .kv_type = test_kv_type(), .models = rig->models, .model_count = 1};
 }
 
 void test_durable_close(durable_rig *rig) {

@@ -217,13 +217,19 @@ int32_t sp_tokenizer_find(const sp_tokenizer *tokenizer, const char *text, size_
 
 /* ---- sessions ---- */
 
-sp_status sp_session_plan(const sp_model *model, uint32_t context_max, uint32_t logits_rows_max,
+sp_kv_type spi_guest_kv_type(const sp_guest *guest) {
+    (void)guest;
+    return SP_KV_Q8_0;
+}
+
+sp_status sp_session_plan(const sp_model *model, uint32_t context_max, uint32_t logits_rows_max, sp_kv_type kv_type,
                           sp_session_layout *layout, sp_error *error) {
     (void)model;
     if (context_max > 1u << 20) {
         return spi_fail(error, SP_INVALID, "a context of %u tokens is not in 1..1048576", context_max);
     }
-    uint64_t kv = ((uint64_t)context_max + 63) / 64 * 65536, logits = (uint64_t)logits_rows_max * DOUBLE_VOCAB * 4;
+    uint64_t kv = ((uint64_t)context_max + 63) / 64 * (kv_type == SP_KV_F16 ? 131072 : 65536),
+             logits = (uint64_t)logits_rows_max * DOUBLE_VOCAB * 4;
     if (logits > (uint64_t)1 << 32) {
         return spi_fail(error, SP_LIMIT, "too many rows");
     }
@@ -247,7 +253,7 @@ sp_status sp_session_create(sp_model *model, sp_device *on, const sp_session_opt
         return spi_fail(error, SP_NO_MEMORY, "no memory for a session");
     }
     made->options = *options;
-    sp_session_plan(model, options->context_max, options->logits_rows_max, &made->layout, NULL);
+    sp_session_plan(model, options->context_max, options->logits_rows_max, options->kv_type, &made->layout, NULL);
     double_session_count++;
     *session = made;
     return SP_OK;
@@ -311,12 +317,13 @@ uint32_t sp_session_logits_rows(const sp_session *session) {
 void sp_session_get_view(const sp_session *session, sp_session_view *view) {
     *view = (sp_session_view){.kv_offset = session->options.region_offset,
                               .kv_bytes = session->layout.kv_bytes,
-                              .block_bytes = 65536,
+                              .block_bytes = session->options.kv_type == SP_KV_F16 ? 131072 : 65536,
                               .logits_offset = session->options.region_offset + session->layout.logits_offset,
                               .block_tokens = 64,
                               .context_max = session->options.context_max,
                               .logits_rows_max = session->options.logits_rows_max,
-                              .vocab = DOUBLE_VOCAB};
+                              .vocab = DOUBLE_VOCAB,
+                              .kv_type = session->options.kv_type};
 }
 
 sp_status sp_session_sample(sp_session *session, sp_sampler *sampler, int32_t *token, sp_error *error) {

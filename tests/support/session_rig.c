@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/model.h"
+#include "support/kv_type.h"
 #include "support/support.h"
 #include "support/tiny_model.h"
 
@@ -42,6 +43,11 @@ sp_device *test_rig_device(sp_model *model, const char *name) {
         print_message("no %s device here: %s\n", name, error.message);
         return NULL;
     }
+    if (spi_device_check_kv(device, test_kv_type(), &error)) {
+        print_message("%s\n", error.message);
+        sp_device_close(device);
+        return NULL;
+    }
     TEST_OK(sp_model_load(model, device, NULL, NULL, &error), error);
     return device;
 }
@@ -60,7 +66,8 @@ sp_device *test_rig_vulkan(sp_model *model) {
 sp_session *test_session_create(sp_model *model, sp_device *device, uint32_t context_max, uint32_t logits_rows_max) {
     sp_session *session = NULL;
     sp_error error = {0};
-    sp_session_options options = {.context_max = context_max, .logits_rows_max = logits_rows_max};
+    sp_session_options options = {
+        .context_max = context_max, .logits_rows_max = logits_rows_max, .kv_type = test_kv_type()};
     TEST_OK(sp_session_create(model, device, &options, &session, &error), error);
     return session;
 }
@@ -77,7 +84,7 @@ uint32_t test_model_vocab(const sp_model *model) {
 }
 
 const spi_kv_shape *test_kv_shape(const sp_model *model) {
-    return &spi_model_tape(model)->kv;
+    return spi_model_kv(model, test_kv_type());
 }
 
 const uint8_t *test_kv_row(const sp_session *session, const spi_kv_shape *shape, uint32_t layer, uint32_t which,

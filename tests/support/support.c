@@ -1,9 +1,11 @@
 /* tests/support/support.c - see support.h. */
 #include "support/support.h"
+#include "support/kv_type.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #if defined(__SANITIZE_ADDRESS__)
 /* Mesa's software driver keeps memory for as long as it is loaded, and the Vulkan loader unloads it with the last device:
@@ -35,6 +37,11 @@ float test_random_float(test_random *random) {
 uint64_t test_seed(void) {
     const char *text = getenv("SAMEPAGE_TEST_SEED");
     return text ? strtoull(text, NULL, 0) : 20261123;
+}
+
+sp_kv_type test_kv_type(void) {
+    const char *text = getenv("SAMEPAGE_TEST_KV");
+    return text && !strcmp(text, sp_kv_type_name(SP_KV_Q8_0)) ? SP_KV_Q8_0 : SP_KV_F16;
 }
 
 uint32_t test_stride(void) {

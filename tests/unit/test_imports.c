@@ -200,6 +200,21 @@ static void test_sessions(void **state) {
     assert_int_equal(info.logits, info.kv + 1024 / 64 * 65536);
     assert_int_equal(info.vocab, DOUBLE_VOCAB);
     assert_int_equal(info.length, 0);
+    assert_int_equal(info.kv_type, SP_KV_Q8_0); /* the guest's */
+    uint32_t other = (uint32_t)CALL(guest, "session_create_as", model, 64, 1, SP_KV_F16);
+    assert_int_equal(CALL(guest, "session_info", other, 64, sizeof info), SP_OK);
+    memcpy(&info, at(guest, 64), sizeof info);
+    assert_int_equal(info.kv_type, SP_KV_F16);
+    assert_int_equal(info.block_bytes, 131072);
+    assert_int_equal(CALL(guest, "session_destroy", other), SP_OK);
+    other = (uint32_t)CALL(guest, "session_create_as", model, 64, 1, SP_KV_DEFAULT);
+    assert_int_equal(CALL(guest, "session_info", other, 64, sizeof info), SP_OK);
+    memcpy(&info, at(guest, 64), sizeof info);
+    assert_int_equal(info.kv_type, SP_KV_Q8_0);
+    assert_int_equal(CALL(guest, "session_destroy", other), SP_OK);
+    REFUSED(SP_INVALID, CALL(guest, "session_create_as", model, 64, 1, 3));
+    REFUSED(SP_INVALID, CALL(guest, "session_create_as", model, 64, 1, 0xffffffff));
+    REFUSED(SP_BAD_HANDLE, CALL(guest, "session_create_as", session, 64, 1, SP_KV_Q8_0));
     /* The model's handle is only a name. */
     assert_int_equal(CALL(guest, "model_close", model), SP_OK);
     assert_int_equal(CALL(guest, "session_length", session), 0);

@@ -178,7 +178,7 @@ static void test_devices(void **state) {
         sp_device *device = i ? test_rig_device(rig.demo, names[i]) : test_rig_vulkan(rig.demo);
         if (device) {
             any = true;
-            compare(rig.demo, device, 12, 0, false);
+            compare(rig.demo, device, 3, 0, false);
             sp_model_unload(rig.demo, device);
             sp_device_close(device);
         }

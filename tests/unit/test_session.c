@@ -85,7 +85,7 @@ static float largest_difference(const float *a, const float *b) {
 static float kv_rounding(stage *s, const float *want) {
     sp_error error = {0};
     sp_session_layout layout;
-    TEST_OK(sp_session_plan(s->model, CONTEXT, 1, &layout, &error), error);
+    TEST_OK(sp_session_plan(s->model, CONTEXT, 1, SP_KV_F16, &layout, &error), error);
     sp_region_options memory = {.reserve_bytes = layout.total_bytes, .size_bytes = layout.total_bytes};
     sp_session_options options = {.context_max = CONTEXT, .logits_rows_max = 1};
     TEST_OK(sp_region_create(&memory, &options.region, &error), error);
@@ -232,7 +232,7 @@ static void regions_of_others_are_used_in_place(void **state) {
     float want[TINY_VOCAB];
     sp_error error = {0};
     sp_session_layout layout;
-    TEST_OK(sp_session_plan(s->model, 200, 1, &layout, &error), error);
+    TEST_OK(sp_session_plan(s->model, 200, 1, SP_KV_F16, &layout, &error), error);
     uint64_t offset = 3 * layout.align_bytes, size = offset + layout.total_bytes + layout.align_bytes;
     sp_region *region;
     sp_region_options memory = {.reserve_bytes = size, .size_bytes = size};
@@ -339,11 +339,11 @@ static void plans_have_limits(void **state) {
     stage *s = *state;
     sp_error error = {0};
     sp_session_layout layout;
-    assert_int_equal(sp_session_plan(s->model, 0, 1, &layout, &error), SP_INVALID);
-    assert_int_equal(sp_session_plan(s->model, (1u << 20) + 1, 1, &layout, &error), SP_INVALID);
-    assert_int_equal(sp_session_plan(s->model, 10, 0, &layout, &error), SP_INVALID);
-    assert_int_equal(sp_session_plan(s->model, 10, 11, &layout, &error), SP_INVALID);
-    TEST_OK(sp_session_plan(s->model, 65, 1, &layout, &error), error);
+    assert_int_equal(sp_session_plan(s->model, 0, 1, SP_KV_F16, &layout, &error), SP_INVALID);
+    assert_int_equal(sp_session_plan(s->model, (1u << 20) + 1, 1, SP_KV_F16, &layout, &error), SP_INVALID);
+    assert_int_equal(sp_session_plan(s->model, 10, 0, SP_KV_F16, &layout, &error), SP_INVALID);
+    assert_int_equal(sp_session_plan(s->model, 10, 11, SP_KV_F16, &layout, &error), SP_INVALID);
+    TEST_OK(sp_session_plan(s->model, 65, 1, SP_KV_F16, &layout, &error), error);
     sp_model_info info;
     sp_model_get_info(s->model, &info);
     assert_int_equal(layout.kv_bytes, 2 * info.block_bytes);

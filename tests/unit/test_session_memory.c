@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "model/model.h"
+#include "support/kv_type.h"
 #include "support/support.h"
 
 #define KIB   ((uint64_t)1 << 10)
@@ -53,8 +54,13 @@ static void assert_rows_written(const sp_session *session, const sp_model *model
             for (uint32_t head = 0; head < shape->kv_heads; head++) {
                 for (uint32_t position = 0; position < positions; position++) {
                     const uint8_t *row = test_kv_row(session, shape, layer, which, head, position);
-                    assert_int_equal(is_painted(row, (uint64_t)shape->head_dim * 2),
-                                     position >= sp_session_token_count(session));
+                    bool is_behind = position >= sp_session_token_count(session);
+                    assert_int_equal(is_painted(row, spi_kv_number_bytes(shape)), is_behind);
+                    if (spi_kv_is_q8(shape)) {
+                        row += spi_kv_scale_offset(shape, layer, which, head, position) -
+                               spi_kv_row_offset(shape, layer, which, head, position);
+                        assert_int_equal(is_painted(row, spi_kv_scale_bytes(shape)), is_behind);
+                    }
                 }
             }
         }
@@ -69,11 +75,14 @@ static void check_region(sp_model *model, sp_device *device) {
     sp_session *clean = test_session_create(model, device, CONTEXT, SECOND), *session = NULL;
     sp_session_layout layout;
     sp_error error = {0};
-    TEST_OK(sp_session_plan(model, CONTEXT, SECOND, &layout, &error), error);
+    TEST_OK(sp_session_plan(model, CONTEXT, SECOND, test_kv_type(), &layout, &error), error);
     uint64_t offset = 3 * layout.align_bytes, end = offset + layout.total_bytes;
     sp_region *region = painted_region(end + layout.align_bytes);
-    sp_session_options options = {
-        .context_max = CONTEXT, .logits_rows_max = SECOND, .region = region, .region_offset = offset};
+    sp_session_options options = {.context_max = CONTEXT,
+                                  .logits_rows_max = SECOND,
+                                  .kv_type = test_kv_type(),
+                                  .region = region,
+                                  .region_offset = offset};
     TEST_OK(sp_session_create(model, device, &options, &session, &error), error);
     assert_ptr_equal(sp_session_region(session), region);
     assert_true(is_painted(sp_region_base(region), sp_region_size_bytes(region))); /* nothing touched yet */
@@ -113,19 +122,21 @@ static void test_bad_region(void **state) {
     (void)state;
     sp_session_layout layout;
     sp_error error = {0};
-    TEST_OK(sp_session_plan(rig.tiny, 100, 1, &layout, &error), error);
+    TEST_OK(sp_session_plan(rig.tiny, 100, 1, test_kv_type(), &layout, &error), error);
     sp_region *region = painted_region(layout.total_bytes + layout.align_bytes);
     const uint64_t offsets[] = {
         1, 64, layout.align_bytes / 2, 2 * layout.align_bytes, UINT64_MAX / 2 + 1, 0 - layout.align_bytes};
     for (size_t i = 0; i < sizeof offsets / sizeof offsets[0]; i++) {
         sp_session *session = (sp_session *)&error;
-        sp_session_options options = {.context_max = 100, .region = region, .region_offset = offsets[i]};
+        sp_session_options options = {
+            .context_max = 100, .kv_type = test_kv_type(), .region = region, .region_offset = offsets[i]};
         assert_int_equal(sp_session_create(rig.tiny, rig.cpu, &options, &session, &error), SP_INVALID);
         assert_null(session);
         assert_non_null(strstr(error.message, "offset"));
     }
     sp_session *low = NULL;
-    sp_session_options fits = {.context_max = 100, .region = region, .region_offset = layout.align_bytes};
+    sp_session_options fits = {
+        .context_max = 100, .kv_type = test_kv_type(), .region = region, .region_offset = layout.align_bytes};
     TEST_OK(sp_session_create(rig.tiny, rig.cpu, &fits, &low, &error), error);
     sp_session_destroy(low);
     sp_region_destroy(region);
@@ -164,7 +175,7 @@ static void test_plan(void **state) {
     sp_error error = {0};
     for (size_t i = 0; i < 5; i++) {
         uint32_t wanted = rows[i] < contexts[i] ? rows[i] : contexts[i];
-        TEST_OK(sp_session_plan(rig.tiny, contexts[i], wanted, &layout, &error), error);
+        TEST_OK(sp_session_plan(rig.tiny, contexts[i], wanted, test_kv_type(), &layout, &error), error);
         assert_int_equal(layout.kv_bytes, (contexts[i] + 63) / 64 * block);
         assert_true(layout.logits_bytes >= wanted * vocab * sizeof(float));
         assert_true(layout.logits_offset >= layout.kv_offset + layout.kv_bytes);
@@ -178,8 +189,10 @@ static void test_plan(void **state) {
     static const uint32_t wrong[][2] = {{0, 1},   {(1u << 20) + 1, 1}, {UINT32_MAX, 1}, {10, 0},
                                         {10, 11}, {1, UINT32_MAX}};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        assert_int_equal(sp_session_plan(rig.tiny, wrong[i][0], wrong[i][1], &layout, &error), SP_INVALID);
-        assert_int_equal(sp_session_plan(rig.tiny, wrong[i][0], wrong[i][1], &layout, NULL), SP_INVALID);
+        assert_int_equal(sp_session_plan(rig.tiny, wrong[i][0], wrong[i][1], test_kv_type(), &layout, &error),
+                         SP_INVALID);
+        assert_int_equal(sp_session_plan(rig.tiny, wrong[i][0], wrong[i][1], test_kv_type(), &layout, NULL),
+                         SP_INVALID);
         assert_int_equal(layout.total_bytes, 0);
     }
 }
@@ -189,16 +202,18 @@ static void test_plan_limit(void **state) {
     (void)state;
     spi_tape *tape = (spi_tape *)(uintptr_t)spi_model_tape(rig.tiny);
     const spi_tape before = *tape;
+    spi_kv_shape *kv = (spi_kv_shape *)(uintptr_t)test_kv_shape(rig.tiny);
+    const uint64_t block_bytes = kv->block_bytes;
     sp_session_layout layout;
     sp_error error = {0};
     static const uint64_t blocks[] = {((uint64_t)1 << 40) + 64 * KIB, ((uint64_t)1 << 62) + 64 * KIB};
     for (size_t i = 0; i < 2; i++) {
-        tape->kv.block_bytes = blocks[i];
-        assert_int_equal(sp_session_plan(rig.tiny, 64 << (4 * i), 1, &layout, &error), SP_LIMIT);
+        kv->block_bytes = blocks[i];
+        assert_int_equal(sp_session_plan(rig.tiny, 64 << (4 * i), 1, test_kv_type(), &layout, &error), SP_LIMIT);
     }
-    *tape = before;
+    kv->block_bytes = block_bytes;
     tape->vocab = 1u << 20;
-    assert_int_equal(sp_session_plan(rig.tiny, 1u << 20, 1u << 18, &layout, &error), SP_LIMIT);
+    assert_int_equal(sp_session_plan(rig.tiny, 1u << 20, 1u << 18, test_kv_type(), &layout, &error), SP_LIMIT);
     *tape = before;
 }
 
@@ -210,7 +225,7 @@ static void test_no_memory(void **state) {
     test_tokens(rig.tiny, 5, tokens, 40);
     sp_session *expected = test_session_create(rig.tiny, rig.cpu, 64, 1);
     test_session_append(expected, tokens, 40, SP_LOGITS_LAST);
-    sp_session_options options = {.context_max = 64};
+    sp_session_options options = {.context_max = 64, .kv_type = test_kv_type()};
     sp_status status = SP_NO_MEMORY;
     long not_created = 0, not_appended = 0;
     for (long n = 0; status; n++) {

@@ -166,9 +166,9 @@ static void a_newer_version_says_so(void **state) {
     const void *bytes = sp_snapshot_bytes(snapshot, &count);
     uint8_t *bad = spi_alloc(count, 1);
     memcpy(bad, bytes, count);
-    bad[8] = 2;
+    bad[8] = SPI_SNAPSHOT_VERSION + 1;
     reseal(bad);
-    refused(bad, count, SP_UNSUPPORTED, "format version 2");
+    refused(bad, count, SP_UNSUPPORTED, "format version 3");
     memcpy(bad, bytes, count);
     bad[28] |= 4; /* a flag */
     reseal(bad);

@@ -248,12 +248,9 @@ static void damage_costs_time_only(void **state) {
     size_t bytes;
     sp_error error = {0};
     TEST_OK(spi_file_read(path, SIZE_MAX, &good, &bytes, &error), error);
-    sp_model_info model;
-    sp_model_get_info(rig.demo, &model);
-    size_t data = bytes - 4 * model.block_bytes;
+    size_t block = (size_t)test_kv_shape(rig.demo)->block_bytes, data = bytes - 4 * block;
     /* The header, the first and third record, the first and third block, the end. */
-    const size_t places[] = {
-        3, 20, 100, 4096 + 20, 4096 + 2 * 128 + 60, data + 77, data + 2 * model.block_bytes + 5, bytes - 1};
+    const size_t places[] = {3, 20, 100, 4096 + 20, 4096 + 2 * 128 + 60, data + 77, data + 2 * block + 5, bytes - 1};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         uint8_t *bad = spi_alloc(bytes, 1);
         memcpy(bad, good, bytes);

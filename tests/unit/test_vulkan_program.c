@@ -195,7 +195,7 @@ static void make_model(small_model *model) {
                              .kv = {.layers = LAYERS, .kv_heads = KV_HEADS, .head_dim = HEAD_DIM},
                              .rows_max = ROWS,
                              .vocab = VOCAB};
-    model->tape.kv.block_bytes = spi_kv_block_bytes(LAYERS, KV_HEADS, HEAD_DIM);
+    model->tape.kv.block_bytes = spi_kv_block_bytes(SP_KV_F16, LAYERS, KV_HEADS, HEAD_DIM);
     model->weights = (spi_weights){.tensors = model->tensors, .count = TENSORS};
 }
 
@@ -569,7 +569,7 @@ static void test_refused(void **state) {
         tape.ops = &only;
         tape.op_count = 1;
         tape.kv.head_dim = 512;
-        tape.kv.block_bytes = spi_kv_block_bytes(LAYERS, KV_HEADS, 512);
+        tape.kv.block_bytes = spi_kv_block_bytes(SP_KV_F16, LAYERS, KV_HEADS, 512);
         assert_int_equal(gpu.backend->prepare(gpu.context, gpu.store, &tape, &program, &error), SP_UNSUPPORTED);
         assert_non_null(strstr(error.message, "512"));
     }

@@ -151,6 +151,14 @@ static inline int32_t sp_token_eos(sp_handle model) {
  * The host grows linear memory for a session. wasi-libc's first malloc claims all memory that it finds, so in a guest
  * without main (a reactor) call malloc once before the first session; main's arguments are allocated before it. */
 
+/* What a session keeps keys and values in. */
+enum { SP_KV_DEFAULT, SP_KV_F16, SP_KV_Q8_0 };
+
+static inline sp_handle sp_session_create_as(sp_handle model, uint32_t context_max, uint32_t logits_rows_max,
+                                             uint32_t kv_type) {
+    return sp_import_session_create_as(model, context_max, logits_rows_max, kv_type);
+}
+
 static inline sp_handle sp_session_create(sp_handle model, uint32_t context_max, uint32_t logits_rows_max) {
     return sp_import_session_create(model, context_max, logits_rows_max);
 }

@@ -180,14 +180,23 @@ typedef struct sp_session_info {
     uint32_t logits_rows; /* Rows that the latest append has filled. */
     uint32_t vocab; /* Logits in a row. */
     uint32_t length; /* Tokens at present. */
+    uint32_t kv_type; /* What keys and values are kept in: 1 F16, 2 Q8_0. */
+    uint32_t reserved; /* 0. */
 } sp_session_info;
-_Static_assert(sizeof(sp_session_info) == 56, "the structs have no holes");
+_Static_assert(sizeof(sp_session_info) == 64, "the structs have no holes");
 
-/* A handle of an empty session. The guest's memory grows by what it needs, unless a destroyed session has left room.
+/* A handle of an empty session. The guest's memory grows by what it needs, unless a destroyed session has left room. Keys and values are kept in the type that the guest was started with.
  * context_max: tokens that it will ever hold; 0 for the model's own, at most 8,192.
  * logits_rows_max: rows that one append may ask for; 0 for 1.
- * Fails with SP_NO_DEVICE, SP_INVALID, SP_LIMIT, SP_NO_MEMORY, SP_BAD_HANDLE, SP_LINK_REFUSED. */
+ * Fails with SP_NO_DEVICE, SP_INVALID, SP_LIMIT, SP_NO_MEMORY, SP_BAD_HANDLE, SP_LINK_REFUSED, SP_UNSUPPORTED. */
 SP_IMPORT("session_create") sp_handle sp_import_session_create(sp_handle model, uint32_t context_max, uint32_t logits_rows_max);
+
+/* The same with a type of its own. SP_UNSUPPORTED: the device, or the model's width of heads, does not go with it.
+ * context_max: as above.
+ * logits_rows_max: as above.
+ * kv_type: what keys and values are kept in: 0 as the guest was started, 1 F16, 2 Q8_0, which takes 17/32 of the memory.
+ * Fails with SP_NO_DEVICE, SP_INVALID, SP_LIMIT, SP_NO_MEMORY, SP_BAD_HANDLE, SP_LINK_REFUSED, SP_UNSUPPORTED. */
+SP_IMPORT("session_create_as") sp_handle sp_import_session_create_as(sp_handle model, uint32_t context_max, uint32_t logits_rows_max, uint32_t kv_type);
 
 /* Appends tokens and computes. On failure nothing was appended, except that a cancelled append keeps what was computed.
  * which: 0 leaves logits of the last token, 1 a row for each token, 2 none.

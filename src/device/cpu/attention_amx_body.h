@@ -262,8 +262,9 @@ static amx_room *amx_open_room(const spi_cpu_attention *args, const attention_qu
     return room;
 }
 
+/* Keys and values in Q8_0 are left to vectors. */
 static bool amx_takes(const spi_cpu_attention *args) {
-    return args->row_count > 1 && args->row_count * args->group >= AMX_QUERIES_MIN &&
+    return !spi_kv_is_q8(args->kv) && args->row_count > 1 && args->row_count * args->group >= AMX_QUERIES_MIN &&
            args->kv->head_dim % AMX_HEAD_STEP == 0 && !args->alone;
 }
 

@@ -1,6 +1,7 @@
 /* device/cpu/attention_body.h - attention over KV blocks, for the vectors of vector.h.
  *
- * The queries of an item (some rows x the heads of a group) go four at a time through one pass over the blocks: K and V
+ * Keys and values are F16 or Q8_0 (device/kv.h), which is widened in registers: kv_load is all that knows the
+ * difference, and kernels are compiled for a constant type. The queries of an item (some rows x the heads of a group) go four at a time through one pass over the blocks: K and V
  * are read and widened once for four queries, and stay in the first-level cache for the others. Softmax is the online
  * one (Milakov and Gimelshein, arXiv:1805.02867), block by block of 64 tokens inside of a chunk; the sums of chunks are
  * then merged in their order. Blocks and chunks are those of positions, so a row's result is the same bits whoever
@@ -32,6 +33,7 @@ typedef struct attention_quad {
     uint32_t first[QUAD], end[QUAD]; /* the positions that each query sees; those of padding are a real one's */
     float *q;                        /* [QUAD][head_dim] */
     float *sums;                     /* [QUAD][record] */
+    float *scales[2];                /* Q8_0: of the block's K and V rows, one for each 32 columns; all quads' */
     uint32_t record;                 /* floats from one query's record to the next */
 } attention_quad;
 
@@ -42,7 +44,9 @@ static uint32_t attention_quads(uint32_t row_count, uint32_t group) {
 /* Quads, their queries, and two records for each query. */
 static size_t attention_quads_bytes(uint32_t row_count, uint32_t group, uint32_t head_dim) {
     size_t quads = attention_quads(row_count, group), floats = (size_t)3 * head_dim + 2 * RECORD_SUMS;
-    return (quads * (sizeof(attention_quad) + QUAD * floats * sizeof(float)) + 64 + 63) / 64 * 64;
+    size_t scales = 2 * SPI_BLOCK_TOKENS * ((size_t)head_dim / SPI_KV_SCALE_COLUMNS);
+    return (quads * (sizeof(attention_quad) + QUAD * floats * sizeof(float)) + scales * sizeof(float) + 64 + 63) / 64 *
+           64;
 }
 
 #if defined(TABLE_AMX)
@@ -57,12 +61,27 @@ static size_t attention_scratch_bytes(uint32_t row_count, uint32_t group, uint32
     return fast > slow ? fast : slow;
 }
 
+/* Columns of K or V in f32: from d on in the row whose first number is number `row` of the head's. */
+SPI_INLINE vf kv_load(const void *rows, const float *scales, size_t row, uint32_t d, const bool q8) {
+    return q8 ? v_mul(v_load_i8((const int8_t *)rows + row + d),
+                      v_set(scales[row / SPI_KV_SCALE_COLUMNS + d / SPI_KV_SCALE_COLUMNS]))
+              : v_load_f16((const uint16_t *)rows + row + d);
+}
+
 /* Asks for the tokens that are read next, as many bytes as are read now: blocks of a head are too short, and too far
  * apart, for the processor to see a stream in them. Into the second level, which has room for more requests: measured,
  * 1.16 times what the bytes take, against 2 with the first level and 3 without asking. */
-SPI_INLINE void attention_ahead(const uint16_t *row, uint32_t d) {
-    if (d % 32 == 0) {
-        v_fetch_second(row + d);
+SPI_INLINE void kv_ahead(const void *rows, size_t row, uint32_t d, const bool q8) {
+    if (d % (q8 ? 64 : 32) == 0) {
+        v_fetch_second((const uint8_t *)rows + (row + d) * (q8 ? 1 : 2));
+    }
+}
+
+/* The scales of a block's 64 rows, in f32; what lies `ahead` bytes further is asked for. */
+static void kv_scales(const uint8_t *from, int64_t ahead, uint32_t head_dim, float *scales) {
+    for (uint32_t i = 0; i < SPI_BLOCK_TOKENS * (head_dim / SPI_KV_SCALE_COLUMNS); i += V_WIDTH) {
+        v_store(scales + i, v_load_f16((const uint16_t *)(const void *)from + i));
+        v_fetch_second(from + ahead + i * sizeof(uint16_t));
     }
 }
 
@@ -94,8 +113,8 @@ SPI_INLINE vf attention_sums(const vf x[16]) {
 #endif
 
 /* Scores of tokens [first, end) of a block; a few more may be computed, their bytes are of the block too. */
-SPI_INLINE void attention_scores(attention_quad *quad, const uint16_t *k, const uint16_t *ahead, uint32_t first,
-                                 uint32_t end, const uint32_t head_dim) {
+SPI_INLINE void attention_scores(attention_quad *quad, const void *k, const void *ahead, uint32_t first, uint32_t end,
+                                 const uint32_t head_dim, const bool q8) {
     const float *queries = quad->q;
     for (uint32_t token = first & ~(SCORE_TOKENS - 1); token < end; token += SCORE_TOKENS) {
         vf sums[SCORE_TOKENS * QUAD];
@@ -103,14 +122,14 @@ SPI_INLINE void attention_scores(attention_quad *quad, const uint16_t *k, const 
         for (uint32_t i = 0; i < SCORE_TOKENS * QUAD; i++) {
             sums[i] = v_zero();
         }
-        const uint16_t *row = k + (size_t)token * head_dim, *next = ahead + (size_t)token * head_dim;
 #pragma GCC unroll 16
         for (uint32_t d = 0; d < head_dim; d += V_WIDTH) {
             vf keys[SCORE_TOKENS];
 #pragma GCC unroll 4
             for (uint32_t t = 0; t < SCORE_TOKENS; t++) {
-                keys[t] = v_load_f16(row + t * head_dim + d);
-                attention_ahead(next + t * head_dim, d);
+                size_t row = (size_t)(token + t) * head_dim;
+                keys[t] = kv_load(k, quad->scales[0], row, d, q8);
+                kv_ahead(ahead, row, d, q8);
             }
 #pragma GCC unroll 4
             for (uint32_t i = 0; i < QUAD; i++) {
@@ -176,8 +195,8 @@ static void attention_softmax(attention_quad *quad) {
 }
 
 /* Adds tokens [first, end) of V, weighted, for `vectors` vectors of columns from d on. */
-SPI_INLINE void attention_values(attention_quad *quad, const uint16_t *v, const uint16_t *ahead, uint32_t first,
-                                 uint32_t end, const uint32_t head_dim, uint32_t d, const uint32_t vectors) {
+SPI_INLINE void attention_values(attention_quad *quad, const void *v, const void *ahead, uint32_t first, uint32_t end,
+                                 const uint32_t head_dim, const bool q8, uint32_t d, const uint32_t vectors) {
     const float *weights = quad->scores;
     vf sums[QUAD][VALUE_VECTORS];
 #pragma GCC unroll 4
@@ -189,12 +208,12 @@ SPI_INLINE void attention_values(attention_quad *quad, const uint16_t *v, const 
         }
     }
     for (uint32_t token = first; token < end; token++) {
-        const uint16_t *row = v + (size_t)token * head_dim + d;
+        size_t row = (size_t)token * head_dim;
         vf values[VALUE_VECTORS];
 #pragma GCC unroll 4
         for (uint32_t u = 0; u < vectors; u++) {
-            values[u] = v_load_f16(row + u * V_WIDTH);
-            attention_ahead(ahead + (size_t)token * head_dim, d + u * V_WIDTH);
+            values[u] = kv_load(v, quad->scales[1], row, d + u * V_WIDTH, q8);
+            kv_ahead(ahead, row, d + u * V_WIDTH, q8);
         }
 #pragma GCC unroll 4
         for (uint32_t i = 0; i < QUAD; i++) {
@@ -217,7 +236,7 @@ SPI_INLINE void attention_values(attention_quad *quad, const uint16_t *v, const 
 /* One block for four queries; next: the base of the block to ask for. Tokens outside of what the four see may hold
  * anything: their weights are set, not computed, and their values are not read. */
 SPI_INLINE void attention_block(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next,
-                                const uint32_t head_dim) {
+                                const uint32_t head_dim, const bool q8) {
     uint32_t first = UINT32_MAX, end = 0, inner_first = 0, inner_end = UINT32_MAX;
     for (uint32_t i = 0; i < QUAD; i++) {
         first = quad->first[i] < first ? quad->first[i] : first;
@@ -234,7 +253,7 @@ SPI_INLINE void attention_block(const spi_cpu_attention *args, attention_quad *q
     const void *k = args->blocks + spi_kv_row_offset(args->kv, args->layer, 0, args->kv_head, base);
     const void *v = args->blocks + spi_kv_row_offset(args->kv, args->layer, 1, args->kv_head, base);
     const void *k_next = args->blocks + spi_kv_row_offset(args->kv, args->layer, 0, args->kv_head, next);
-    attention_scores(quad, k, v, first, end, head_dim);
+    attention_scores(quad, k, v, first, end, head_dim, q8);
     if (args->softcap != 0) {
         attention_cap(quad, args->softcap);
     }
@@ -244,22 +263,32 @@ SPI_INLINE void attention_block(const spi_cpu_attention *args, attention_quad *q
     attention_softmax(quad);
     uint32_t d = 0;
     for (; d + VALUE_VECTORS * V_WIDTH <= head_dim; d += VALUE_VECTORS * V_WIDTH) {
-        attention_values(quad, v, k_next, first, end, head_dim, d, VALUE_VECTORS);
+        attention_values(quad, v, k_next, first, end, head_dim, q8, d, VALUE_VECTORS);
     }
     for (; d < head_dim; d += V_WIDTH) {
-        attention_values(quad, v, k_next, first, end, head_dim, d, 1);
+        attention_values(quad, v, k_next, first, end, head_dim, q8, d, 1);
     }
 }
 
-/* Compiled for the widths that models have, and for all others. */
-static void attention_block_64(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next) {
-    attention_block(args, quad, base, next, 64);
-}
-static void attention_block_128(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next) {
-    attention_block(args, quad, base, next, 128);
-}
-static void attention_block_any(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next) {
-    attention_block(args, quad, base, next, args->kv->head_dim);
+/* Compiled for both types and the widths that models have, and for all others. */
+typedef void attention_kernel(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next);
+#define KERNEL(name, head_dim, q8)                                                                                     \
+    static void name(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next) {              \
+        attention_block(args, quad, base, next, head_dim, q8);                                                         \
+    }
+KERNEL(attention_f16_64, 64, false)
+KERNEL(attention_f16_128, 128, false)
+KERNEL(attention_f16_any, args->kv->head_dim, false)
+KERNEL(attention_q8_64, 64, true)
+KERNEL(attention_q8_128, 128, true)
+KERNEL(attention_q8_any, args->kv->head_dim, true)
+#undef KERNEL
+
+static attention_kernel *attention_pick(const spi_kv_shape *kv) {
+    if (spi_kv_is_q8(kv)) {
+        return kv->head_dim == 64 ? attention_q8_64 : kv->head_dim == 128 ? attention_q8_128 : attention_q8_any;
+    }
+    return kv->head_dim == 64 ? attention_f16_64 : kv->head_dim == 128 ? attention_f16_128 : attention_f16_any;
 }
 
 /* Query `index` of the item: row index / group, head index % group. */
@@ -285,10 +314,14 @@ static void attention_fill(const spi_cpu_attention *args, attention_quad *quad, 
 /* The item's quads, in its scratch; returns the room behind them. */
 static float *attention_begin(const spi_cpu_attention *args, uint32_t quads) {
     attention_quad *all = args->scratch;
-    float *room = (float *)(void *)(((uintptr_t)(all + quads) + 63) & ~(uintptr_t)63);
+    float *room = (float *)(void *)(((uintptr_t)(all + quads) + 63) & ~(uintptr_t)63), *scales = room;
+    uint32_t scale_count = SPI_BLOCK_TOKENS * (args->kv->head_dim / SPI_KV_SCALE_COLUMNS);
+    room += spi_kv_is_q8(args->kv) ? 2 * scale_count : 0;
     for (uint32_t i = 0; i < quads; i++) {
         all[i].q = room + (size_t)i * QUAD * args->kv->head_dim;
         all[i].record = args->kv->head_dim + RECORD_SUMS;
+        all[i].scales[0] = scales;
+        all[i].scales[1] = scales + scale_count;
         attention_fill(args, &all[i], i * QUAD, args->row_count * args->group);
     }
     return room + (size_t)quads * QUAD * args->kv->head_dim;
@@ -299,10 +332,7 @@ static void attention_chunk(const spi_cpu_attention *args, uint32_t quads, uint3
     attention_quad *all = args->scratch;
     uint32_t base = chunk * SPI_ATTENTION_CHUNK, end = base + SPI_ATTENTION_CHUNK, record = all->record;
     uint32_t last = args->position_first + args->row_count - 1, first = all->first[0];
-    void (*block)(const spi_cpu_attention *, attention_quad *, uint32_t, uint32_t) =
-        args->kv->head_dim == 64    ? attention_block_64
-        : args->kv->head_dim == 128 ? attention_block_128
-                                    : attention_block_any;
+    attention_kernel *block = attention_pick(args->kv);
     end = end > last + 1 ? last + 1 : end;
     base = first > base ? first / SPI_BLOCK_TOKENS * SPI_BLOCK_TOKENS : base;
 #if defined(TABLE_AMX)
@@ -322,6 +352,11 @@ static void attention_chunk(const spi_cpu_attention *args, uint32_t quads, uint3
     }
     for (; base < end; base += SPI_BLOCK_TOKENS) {
         uint32_t next = base + SPI_BLOCK_TOKENS <= last ? base + SPI_BLOCK_TOKENS : base;
+        for (uint32_t which = 0; which < 2 && spi_kv_is_q8(args->kv); which++) {
+            uint64_t at = spi_kv_scale_offset(args->kv, args->layer, which, args->kv_head, base);
+            uint64_t then = spi_kv_scale_offset(args->kv, args->layer, which, args->kv_head, next);
+            kv_scales(args->blocks + at, (int64_t)(then - at), args->kv->head_dim, all->scales[which]);
+        }
         for (uint32_t i = 0; i < quads; i++) {
             block(args, &all[i], base, next);
         }

@@ -161,6 +161,7 @@ static void cpu_counters(void *context, sp_device_counters *counters) {
 const spi_backend spi_backend_cpu = {
     .name = "cpu",
     .runs_on_fibers = true,
+    .has_q8_kv = true,
     .enumerate = enumerate,
     .open = cpu_open,
     .close = cpu_close,

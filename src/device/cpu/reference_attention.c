@@ -1,19 +1,16 @@
 /* device/cpu/reference_attention.c - attention in plain C and double, one query at a time. May include: device, base. */
 #include <math.h>
 
-#include "base/half.h"
 #include "device/cpu/kernels.h"
 
-static const uint16_t *kv_row(const spi_cpu_attention *args, uint32_t which, uint32_t position) {
-    uint64_t offset = spi_kv_row_offset(args->kv, args->layer, which, args->kv_head, position);
-    return (const uint16_t *)(const void *)(args->blocks + offset);
+static double number(const spi_cpu_attention *args, uint32_t which, uint32_t position, uint32_t column) {
+    return spi_kv_value(args->kv, args->blocks, args->layer, which, args->kv_head, position, column);
 }
 
 static double score(const spi_cpu_attention *args, const float *q, uint32_t position) {
-    const uint16_t *k = kv_row(args, 0, position);
     double sum = 0;
     for (uint32_t i = 0; i < args->kv->head_dim; i++) {
-        sum += (double)q[i] * spi_f16_to_f32(k[i]);
+        sum += (double)q[i] * number(args, 0, position, i);
     }
     sum *= args->scale;
     return args->softcap != 0 ? args->softcap * tanh(sum / args->softcap) : sum;
@@ -32,10 +29,9 @@ static void attend(const spi_cpu_attention *args, const float *q, uint32_t posit
     }
     for (uint32_t at = first; at <= position; at++) {
         double weight = exp(score(args, q, at) - largest);
-        const uint16_t *v = kv_row(args, 1, at);
         total += weight;
         for (uint32_t i = 0; i < head_dim; i++) {
-            sums[i] += weight * spi_f16_to_f32(v[i]);
+            sums[i] += weight * number(args, 1, at, i);
         }
     }
     for (uint32_t i = 0; i < head_dim; i++) {

@@ -172,6 +172,15 @@ static void rope(const step_share *share) {
     }
 }
 
+static void store_row(const spi_cpu_kernels *kernels, const spi_kv_shape *kv, uint8_t *blocks, uint64_t row,
+                      uint64_t scales, const float *from) {
+    if (spi_kv_is_q8(kv)) {
+        spi_kv_encode_q8(from, kv->head_dim, (int8_t *)(blocks + row), (uint16_t *)(void *)(blocks + scales));
+    } else {
+        kernels->to_f16((uint16_t *)(void *)(blocks + row), from, kv->head_dim);
+    }
+}
+
 static void kv_store(const step_share *share) {
     const spi_op *op = share->op;
     const spi_kv_shape *kv = &share->program->tape->kv;
@@ -181,9 +190,10 @@ static void kv_store(const step_share *share) {
         uint32_t row = (uint32_t)(i / kv->kv_heads), head = (uint32_t)(i % kv->kv_heads);
         const spi_cpu_row *place = &share->program->rows[row];
         for (uint32_t which = 0; which < 2; which++) {
-            uint8_t *to = place->blocks + spi_kv_row_offset(kv, op->layer, which, head, place->position);
-            const float *from = row_of(share, which ? op->src1 : op->src, row) + (size_t)head * kv->head_dim;
-            share->program->cpu->kernels->to_f16((uint16_t *)(void *)to, from, kv->head_dim);
+            store_row(share->program->cpu->kernels, kv, place->blocks,
+                      spi_kv_row_offset(kv, op->layer, which, head, place->position),
+                      spi_kv_scale_offset(kv, op->layer, which, head, place->position),
+                      row_of(share, which ? op->src1 : op->src, row) + (size_t)head * kv->head_dim);
         }
     }
 }

@@ -56,6 +56,10 @@ SPI_INLINE vf v_load_f16(const uint16_t *p) {
     return (vf){vcvt_f32_f16(vreinterpret_f16_u16(vget_low_u16(half))),
                 vcvt_f32_f16(vreinterpret_f16_u16(vget_high_u16(half)))};
 }
+SPI_INLINE vf v_load_i8(const int8_t *p) {
+    int16x8_t whole = vmovl_s8(vld1_s8(p));
+    return (vf){vcvtq_f32_s32(vmovl_s16(vget_low_s16(whole))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(whole)))};
+}
 SPI_INLINE float v_half(uint16_t half) {
     return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(half))), 0);
 }

@@ -57,6 +57,9 @@ SPI_INLINE void v_store_part(float *p, vf x, uint32_t count) {
 SPI_INLINE vf v_load_f16(const uint16_t *p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
+SPI_INLINE vf v_load_i8(const int8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
 SPI_INLINE vf v_load_bf16(const uint16_t *p) {
     __m256i half = _mm256_loadu_si256((const __m256i *)(const void *)p);
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
@@ -148,6 +151,9 @@ SPI_INLINE void v_store_part(float *p, vf x, uint32_t count) {
 }
 SPI_INLINE vf v_load_f16(const uint16_t *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+SPI_INLINE vf v_load_i8(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
 }
 SPI_INLINE vf v_load_bf16(const uint16_t *p) {
     __m128i half = _mm_loadu_si128((const __m128i *)(const void *)p);
