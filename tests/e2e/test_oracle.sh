@@ -6,3 +6,5 @@ devices=cpu,cpu:reference
 grep -q avx2 /proc/cpuinfo && devices+=,cpu:avx2
 "$SAMEPAGE" doctor --json | grep >/dev/null '"vulkan"' && devices+=,vulkan
 .deps/venv/bin/python tools/oracle/check.py "$SAMEPAGE" --short --devices "$devices" --work "$SAMEPAGE_BUILD_DIR/oracle"
+# Keys and values in Q8_0, beside llama.cpp's in the same.
+.deps/venv/bin/python tools/oracle/kv.py --work "$SAMEPAGE_BUILD_DIR/oracle" check "$SAMEPAGE" --devices "${devices%,vulkan}"

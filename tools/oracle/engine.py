@@ -1,6 +1,6 @@
 """llama.cpp, through the low-level functions of llama-cpp-python: logits of every position, and greedy text.
 
-Computes on the CPU alone, with keys and values in f16 as by default. Only golden.py needs this; the package takes ten
+Computes on the CPU alone, with keys and values in f16 as by default, or in q8_0. Only golden.py needs this; the package takes ten
 minutes to build, which is why its numbers are kept as golden files.
 """
 import ctypes
@@ -20,7 +20,7 @@ ll.llama_log_set(_silent, ctypes.c_void_p(0))
 
 
 class Engine:
-    def __init__(self, path, context, flash="auto", threads=1, extra=False):
+    def __init__(self, path, context, flash="auto", threads=1, extra=False, kv="f16"):
         parameters = ll.llama_model_default_params()
         parameters.n_gpu_layers = 0
         parameters.use_extra_bufts = extra
@@ -32,6 +32,7 @@ class Engine:
         settings.n_ctx = settings.n_batch = settings.n_ubatch = context
         settings.n_threads = settings.n_threads_batch = threads
         settings.flash_attn_type = {"auto": -1, "off": 0, "on": 1}[flash]
+        settings.type_k = settings.type_v = {"f16": ll.GGML_TYPE_F16, "q8_0": ll.GGML_TYPE_Q8_0}[kv]
         self.context = ll.llama_init_from_model(self.model, settings)
         if not self.context:
             raise RuntimeError(f"llama.cpp makes no context for {path}")
