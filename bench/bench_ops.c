@@ -58,7 +58,7 @@ static void report_op(const bench_options *options, const char *name, const char
         first_line = false;
         return;
     }
-    printf("%-12s %-5s rows %4u  %10.1f us  %8.1f GFLOP/s  %7.2f GB/s\n", name, type, rows, seconds * 1e6,
+    printf("%-16s %-5s rows %4u  %10.1f us  %8.1f GFLOP/s  %7.2f GB/s\n", name, type, rows, seconds * 1e6,
            flop / seconds / 1e9, bytes / seconds / 1e9);
     fflush(stdout);
 }
@@ -151,46 +151,83 @@ static int bench_others(const ops_device *on, const bench_options *options, sp_e
     return 0;
 }
 
-/* Attention to contexts that are larger than the caches, by turns with reads of plain memory: what it costs beyond the
- * bytes of K and V. Decoding at 32k tokens, four sessions at 8k, and a chunk of a prompt behind 8k. */
+/* Attention to contexts that are larger than the caches. */
+typedef struct context_case {
+    uint32_t sessions, rows, position;
+    const char *name;
+} context_case;
+
+static ops_case context_op(const context_case *of, sp_kv_type type) {
+    ops_case test = plain_case(SPI_OP_ATTENTION, of->rows, of->position);
+    test.scale = 0.125f;
+    test.layers = 4;
+    test.kv_type = type;
+    test.segment_count = of->sessions;
+    for (uint32_t i = 1; i < test.segment_count; i++) {
+        test.segments[i] = test.segments[0];
+    }
+    return test;
+}
+
+/* Both types of keys and values and reads of plain memory by turns: what each costs beyond the bytes of K and V, and what
+ * Q8_0's fewer bytes gain. */
+static int bench_context(const ops_device *on, const bench_options *options, spi_bandwidth *bandwidth,
+                         const context_case *of, uint32_t types, sp_error *error) {
+    enum { TURNS = 9 };
+    ops_bench bench[2] = {0};
+    double seconds[2][TURNS], over[2][TURNS], gain[TURNS], bytes[2], context = of->position + of->rows, rows = of->rows;
+    int failed = 0;
+    for (uint32_t k = 0; k < types && !failed; k++) {
+        ops_case test = context_op(of, k ? SP_KV_Q8_0 : SP_KV_F16);
+        failed = ops_open(on, &test, &bench[k], error) || ops_run(&bench[k], error);
+        bytes[k] = failed ? 0
+                          : of->sessions * context * 2 * test.kv_heads * (double)spi_kv_head_bytes(&bench[k].tape.kv) /
+                                SPI_BLOCK_TOKENS;
+    }
+    for (uint32_t i = 0; i < TURNS && !failed; i++) {
+        for (uint32_t k = 0; k < types && !failed; k++) {
+            double read = spi_bandwidth_measure(bandwidth);
+            int64_t start_ns = spi_clock_ns();
+            failed = ops_run(&bench[k], error) != SP_OK;
+            seconds[k][i] = (double)(spi_clock_ns() - start_ns) / 1e9;
+            read = (read + spi_bandwidth_measure(bandwidth)) / 2;
+            over[k][i] = seconds[k][i] * read * 1e9 / bytes[k];
+        }
+        gain[i] = seconds[0][i] / seconds[types - 1][i];
+    }
+    double flop = 4 * of->sessions * rows * (context - rows / 2) * bench[0].test.heads * bench[0].test.head_dim;
+    for (uint32_t k = 0; k < types && !failed; k++) {
+        report_op(options, of->name, k ? "Q8_0" : "F16", of->rows, median(seconds[k], TURNS), flop, bytes[k]);
+        printf(options->json ? ",\n  {\"op\": \"attention over bytes\", \"ratio\": %.3f}"
+                             : "             %.3f times what reading the bytes takes\n",
+               median(over[k], TURNS));
+    }
+    if (types > 1 && !failed) {
+        printf(options->json ? ",\n  {\"op\": \"F16 over Q8_0\", \"ratio\": %.3f}"
+                             : "             F16 takes %.3f times as long as Q8_0\n",
+               median(gain, TURNS));
+    }
+    for (uint32_t k = 0; k < types; k++) {
+        ops_close(&bench[k]);
+    }
+    return failed;
+}
+
+/* Decoding at 32k tokens and at 8k, four sessions at 8k, and a chunk of a prompt behind 8k. */
 static int bench_contexts(const ops_device *on, const bench_options *options, sp_error *error) {
-    static const struct {
-        uint32_t sessions, rows, position;
-        const char *name;
-    } tests[] = {{1, 1, 32767, "decode at 32k"}, {4, 1, 8191, "4 x decode at 8k"}, {1, 512, 8192, "512 behind 8k"}};
+    static const context_case tests[] = {{1, 1, 32767, "decode at 32k"},
+                                         {1, 1, 8191, "decode at 8k"},
+                                         {4, 1, 8191, "4 x decode at 8k"},
+                                         {1, 512, 8192, "512 behind 8k"}};
+    void *context;
+    uint32_t types = spi_device_backend(on->device, &context)->has_q8_kv ? 2 : 1;
     spi_bandwidth *bandwidth;
     if (spi_bandwidth_create(options->threads, &bandwidth, error)) {
         return 1;
     }
     int failed = 0;
     for (uint32_t t = 0; t < sizeof tests / sizeof tests[0] && !failed; t++) {
-        ops_case test = plain_case(SPI_OP_ATTENTION, tests[t].rows, tests[t].position);
-        test.scale = 0.125f;
-        test.layers = 4;
-        test.segment_count = tests[t].sessions;
-        for (uint32_t i = 1; i < test.segment_count; i++) {
-            test.segments[i] = test.segments[0];
-        }
-        ops_bench bench;
-        failed = ops_open(on, &test, &bench, error) || ops_run(&bench, error);
-        double seconds[9], over[9], context = tests[t].position + tests[t].rows, rows = tests[t].rows;
-        double bytes = tests[t].sessions * context * 2 * test.kv_heads * test.head_dim * 2;
-        double flop = 4 * tests[t].sessions * rows * (context - rows / 2) * test.heads * test.head_dim;
-        for (uint32_t i = 0; i < 9 && !failed; i++) {
-            double read = spi_bandwidth_measure(bandwidth);
-            int64_t start_ns = spi_clock_ns();
-            failed = ops_run(&bench, error) != SP_OK;
-            seconds[i] = (double)(spi_clock_ns() - start_ns) / 1e9;
-            read = (read + spi_bandwidth_measure(bandwidth)) / 2;
-            over[i] = seconds[i] * read * 1e9 / bytes;
-        }
-        if (!failed) {
-            report_op(options, "attention", tests[t].name, tests[t].rows, median(seconds, 9), flop, bytes);
-            printf(options->json ? ",\n  {\"op\": \"attention over bytes\", \"ratio\": %.3f}"
-                                 : "             %.3f times what reading the bytes takes\n",
-                   median(over, 9));
-        }
-        ops_close(&bench);
+        failed = bench_context(on, options, bandwidth, &tests[t], types, error);
     }
     spi_bandwidth_destroy(bandwidth);
     return failed;
