@@ -126,8 +126,9 @@ typedef struct sp_lookup {
 
 /* Appends `token` and what lookup proposes behind it in one pass over the weights, picks behind each as
  * sp_session_sample would had they been appended one by one, and keeps those proposals that were picked. For every
- * sampler the picks are those that single appends give, and one that ends the text is the last of them. draft_max: at most SP_LOOKUP_MAX, and less than the session's logits_rows_max, else SP_LIMIT. Otherwise as
- * sp_session_append: on failure nothing was appended and nothing picked. */
+ * sampler the picks are those that single appends give, and one that ends the text is the last of them. draft_max: at
+ * most SP_LOOKUP_MAX, and less than the session's logits_rows_max, else SP_LIMIT. Otherwise as sp_session_append: on
+ * failure nothing was appended and nothing picked. */
 SP_EXPORT sp_status sp_session_append_lookup(sp_session *session, sp_sampler *sampler, int32_t token,
                                              uint32_t draft_max, sp_lookup *lookup, sp_error *error);
 

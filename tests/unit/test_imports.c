@@ -201,6 +201,13 @@ static void test_sessions(void **state) {
     assert_int_equal(info.vocab, DOUBLE_VOCAB);
     assert_int_equal(info.length, 0);
     assert_int_equal(info.kv_type, SP_KV_Q8_0); /* the guest's */
+    /* A guest that was built before keys and values had a type has room for 56 bytes: no more are written. */
+    memset(at(guest, 128), 0x55, 80);
+    assert_int_equal(CALL(guest, "session_info", session, 128, 56), SP_OK);
+    assert_memory_equal(at(guest, 128), &info, 56);
+    for (uint32_t i = 56; i < 80; i++) {
+        assert_int_equal(*at(guest, 128 + i), 0x55);
+    }
     uint32_t other = (uint32_t)CALL(guest, "session_create_as", model, 64, 1, SP_KV_F16);
     assert_int_equal(CALL(guest, "session_info", other, 64, sizeof info), SP_OK);
     memcpy(&info, at(guest, 64), sizeof info);
