@@ -1,11 +1,12 @@
 /* device/cpu/attention_body.h - attention over KV blocks, for the vectors of vector.h.
  *
  * Keys and values are F16 or Q8_0 (device/kv.h), which is widened in registers: kv_load is all that knows the
- * difference, and kernels are compiled for a constant type. The queries of an item (some rows x the heads of a group) go four at a time through one pass over the blocks: K and V
- * are read and widened once for four queries, and stay in the first-level cache for the others. Softmax is the online
- * one (Milakov and Gimelshein, arXiv:1805.02867), block by block of 64 tokens inside of a chunk; the sums of chunks are
- * then merged in their order. Blocks and chunks are those of positions, so a row's result is the same bits whoever
- * computes which chunk, and whatever rows are computed beside it. Included by kernels_*.c.
+ * difference, and kernels are compiled for a constant type. The queries of an item (some rows x the heads of a group) go
+ * four at a time through one pass over the blocks: K and V are read and widened once for four queries, and stay in the
+ * first-level cache for the others. Softmax is the online one (Milakov and Gimelshein, arXiv:1805.02867), block by block
+ * of 64 tokens inside of a chunk; the sums of chunks are then merged in their order. Blocks and chunks are those of
+ * positions, so a row's result is the same bits whoever computes which chunk, and whatever rows are computed beside it.
+ * Included by kernels_*.c.
  */
 #ifndef SPI_DEVICE_CPU_ATTENTION_BODY_H
 #define SPI_DEVICE_CPU_ATTENTION_BODY_H
@@ -17,10 +18,15 @@
 #include "device/cpu/vector.h"
 
 #define QUAD SPI_ATTENTION_QUERIES
+/* From so many quads on rows of Q8_0 are widened once for all of them. With vectors of eight it does not pay: rows in f32
+ * come from the second level of the cache, at twice as many loads (0.81 of F16's speed at a prompt behind 8k tokens, against
+ * 0.86; with sixteen 1.03 against 0.84). */
 #if V_WIDTH == 16
 #define VALUE_VECTORS 4u /* of columns at a time: as many sums as there are registers for */
+#define EXPAND_QUADS  2u
 #else
 #define VALUE_VECTORS 2u
+#define EXPAND_QUADS  UINT32_MAX
 #endif
 
 /* What is known of a query's attention to some tokens: sums of V weighted by e^(score - largest), and of the weights
@@ -34,6 +40,7 @@ typedef struct attention_quad {
     float *q;                        /* [QUAD][head_dim] */
     float *sums;                     /* [QUAD][record] */
     float *scales[2];                /* Q8_0: of the block's K and V rows, one for each 32 columns; all quads' */
+    float *rows[2];                  /* Q8_0: those rows in f32, where there are several quads */
     uint32_t record;                 /* floats from one query's record to the next */
 } attention_quad;
 
@@ -41,12 +48,17 @@ static uint32_t attention_quads(uint32_t row_count, uint32_t group) {
     return (row_count * group + QUAD - 1) / QUAD;
 }
 
+/* Scales and rows of Q8_0, K's and V's. */
+static size_t kv_scratch_floats(uint32_t head_dim) {
+    return 2 * SPI_BLOCK_TOKENS * ((size_t)head_dim / SPI_KV_SCALE_COLUMNS + head_dim);
+}
+
 /* Quads, their queries, and two records for each query. */
 static size_t attention_quads_bytes(uint32_t row_count, uint32_t group, uint32_t head_dim) {
     size_t quads = attention_quads(row_count, group), floats = (size_t)3 * head_dim + 2 * RECORD_SUMS;
-    size_t scales = 2 * SPI_BLOCK_TOKENS * ((size_t)head_dim / SPI_KV_SCALE_COLUMNS);
-    return (quads * (sizeof(attention_quad) + QUAD * floats * sizeof(float)) + scales * sizeof(float) + 64 + 63) / 64 *
-           64;
+    size_t bytes =
+        quads * (sizeof(attention_quad) + QUAD * floats * sizeof(float)) + kv_scratch_floats(head_dim) * sizeof(float);
+    return (bytes + 64 + 63) / 64 * 64;
 }
 
 #if defined(TABLE_AMX)
@@ -61,19 +73,24 @@ static size_t attention_scratch_bytes(uint32_t row_count, uint32_t group, uint32
     return fast > slow ? fast : slow;
 }
 
+/* What a kernel's rows are: those of the block, or of Q8_0 what kv_expand has made of them. */
+typedef enum kv_rows { KV_ROWS_F16, KV_ROWS_Q8, KV_ROWS_F32 } kv_rows;
+
 /* Columns of K or V in f32: from d on in the row whose first number is number `row` of the head's. */
-SPI_INLINE vf kv_load(const void *rows, const float *scales, size_t row, uint32_t d, const bool q8) {
-    return q8 ? v_mul(v_load_i8((const int8_t *)rows + row + d),
-                      v_set(scales[row / SPI_KV_SCALE_COLUMNS + d / SPI_KV_SCALE_COLUMNS]))
-              : v_load_f16((const uint16_t *)rows + row + d);
+SPI_INLINE vf kv_load(const void *rows, const float *scales, size_t row, uint32_t d, const kv_rows type) {
+    return type == KV_ROWS_F32  ? v_load((const float *)rows + row + d)
+           : type == KV_ROWS_Q8 ? v_mul(v_load_i8((const int8_t *)rows + row + d),
+                                        v_set(scales[row / SPI_KV_SCALE_COLUMNS + d / SPI_KV_SCALE_COLUMNS]))
+                                : v_load_f16((const uint16_t *)rows + row + d);
 }
 
 /* Asks for the tokens that are read next, as many bytes as are read now: blocks of a head are too short, and too far
  * apart, for the processor to see a stream in them. Into the second level, which has room for more requests: measured,
  * 1.16 times what the bytes take, against 2 with the first level and 3 without asking. */
-SPI_INLINE void kv_ahead(const void *rows, size_t row, uint32_t d, const bool q8) {
-    if (d % (q8 ? 64 : 32) == 0) {
-        v_fetch_second((const uint8_t *)rows + (row + d) * (q8 ? 1 : 2));
+SPI_INLINE void kv_ahead(const void *rows, size_t row, uint32_t d, const kv_rows type) {
+    const uint32_t bytes = type == KV_ROWS_Q8 ? 1 : 2;
+    if (type != KV_ROWS_F32 && d % (64 / bytes) == 0) {
+        v_fetch_second((const uint8_t *)rows + (row + d) * bytes);
     }
 }
 
@@ -82,6 +99,17 @@ static void kv_scales(const uint8_t *from, int64_t ahead, uint32_t head_dim, flo
     for (uint32_t i = 0; i < SPI_BLOCK_TOKENS * (head_dim / SPI_KV_SCALE_COLUMNS); i += V_WIDTH) {
         v_store(scales + i, v_load_f16((const uint16_t *)(const void *)from + i));
         v_fetch_second(from + ahead + i * sizeof(uint16_t));
+    }
+}
+
+/* A block's rows of Q8_0 in f32, once for all quads of an item. */
+static void kv_expand(const void *rows, const float *scales, const void *ahead, uint32_t head_dim, float *out) {
+    for (uint32_t token = 0; token < SPI_BLOCK_TOKENS; token++) {
+        size_t row = (size_t)token * head_dim;
+        for (uint32_t d = 0; d < head_dim; d += V_WIDTH) {
+            v_store(out + row + d, kv_load(rows, scales, row, d, KV_ROWS_Q8));
+            kv_ahead(ahead, row, d, KV_ROWS_Q8);
+        }
     }
 }
 
@@ -114,7 +142,7 @@ SPI_INLINE vf attention_sums(const vf x[16]) {
 
 /* Scores of tokens [first, end) of a block; a few more may be computed, their bytes are of the block too. */
 SPI_INLINE void attention_scores(attention_quad *quad, const void *k, const void *ahead, uint32_t first, uint32_t end,
-                                 const uint32_t head_dim, const bool q8) {
+                                 const uint32_t head_dim, const kv_rows type) {
     const float *queries = quad->q;
     for (uint32_t token = first & ~(SCORE_TOKENS - 1); token < end; token += SCORE_TOKENS) {
         vf sums[SCORE_TOKENS * QUAD];
@@ -128,8 +156,8 @@ SPI_INLINE void attention_scores(attention_quad *quad, const void *k, const void
 #pragma GCC unroll 4
             for (uint32_t t = 0; t < SCORE_TOKENS; t++) {
                 size_t row = (size_t)(token + t) * head_dim;
-                keys[t] = kv_load(k, quad->scales[0], row, d, q8);
-                kv_ahead(ahead, row, d, q8);
+                keys[t] = kv_load(k, quad->scales[0], row, d, type);
+                kv_ahead(ahead, row, d, type);
             }
 #pragma GCC unroll 4
             for (uint32_t i = 0; i < QUAD; i++) {
@@ -196,7 +224,7 @@ static void attention_softmax(attention_quad *quad) {
 
 /* Adds tokens [first, end) of V, weighted, for `vectors` vectors of columns from d on. */
 SPI_INLINE void attention_values(attention_quad *quad, const void *v, const void *ahead, uint32_t first, uint32_t end,
-                                 const uint32_t head_dim, const bool q8, uint32_t d, const uint32_t vectors) {
+                                 const uint32_t head_dim, const kv_rows type, uint32_t d, const uint32_t vectors) {
     const float *weights = quad->scores;
     vf sums[QUAD][VALUE_VECTORS];
 #pragma GCC unroll 4
@@ -212,8 +240,8 @@ SPI_INLINE void attention_values(attention_quad *quad, const void *v, const void
         vf values[VALUE_VECTORS];
 #pragma GCC unroll 4
         for (uint32_t u = 0; u < vectors; u++) {
-            values[u] = kv_load(v, quad->scales[1], row, d + u * V_WIDTH, q8);
-            kv_ahead(ahead, row, d + u * V_WIDTH, q8);
+            values[u] = kv_load(v, quad->scales[1], row, d + u * V_WIDTH, type);
+            kv_ahead(ahead, row, d + u * V_WIDTH, type);
         }
 #pragma GCC unroll 4
         for (uint32_t i = 0; i < QUAD; i++) {
@@ -236,7 +264,7 @@ SPI_INLINE void attention_values(attention_quad *quad, const void *v, const void
 /* One block for four queries; next: the base of the block to ask for. Tokens outside of what the four see may hold
  * anything: their weights are set, not computed, and their values are not read. */
 SPI_INLINE void attention_block(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next,
-                                const uint32_t head_dim, const bool q8) {
+                                const uint32_t head_dim, const kv_rows type) {
     uint32_t first = UINT32_MAX, end = 0, inner_first = 0, inner_end = UINT32_MAX;
     for (uint32_t i = 0; i < QUAD; i++) {
         first = quad->first[i] < first ? quad->first[i] : first;
@@ -253,7 +281,11 @@ SPI_INLINE void attention_block(const spi_cpu_attention *args, attention_quad *q
     const void *k = args->blocks + spi_kv_row_offset(args->kv, args->layer, 0, args->kv_head, base);
     const void *v = args->blocks + spi_kv_row_offset(args->kv, args->layer, 1, args->kv_head, base);
     const void *k_next = args->blocks + spi_kv_row_offset(args->kv, args->layer, 0, args->kv_head, next);
-    attention_scores(quad, k, v, first, end, head_dim, q8);
+    if (type == KV_ROWS_F32) {
+        k = quad->rows[0];
+        v = quad->rows[1];
+    }
+    attention_scores(quad, k, v, first, end, head_dim, type);
     if (args->softcap != 0) {
         attention_cap(quad, args->softcap);
     }
@@ -263,32 +295,35 @@ SPI_INLINE void attention_block(const spi_cpu_attention *args, attention_quad *q
     attention_softmax(quad);
     uint32_t d = 0;
     for (; d + VALUE_VECTORS * V_WIDTH <= head_dim; d += VALUE_VECTORS * V_WIDTH) {
-        attention_values(quad, v, k_next, first, end, head_dim, q8, d, VALUE_VECTORS);
+        attention_values(quad, v, k_next, first, end, head_dim, type, d, VALUE_VECTORS);
     }
     for (; d < head_dim; d += V_WIDTH) {
-        attention_values(quad, v, k_next, first, end, head_dim, q8, d, 1);
+        attention_values(quad, v, k_next, first, end, head_dim, type, d, 1);
     }
 }
 
 /* Compiled for both types and the widths that models have, and for all others. */
 typedef void attention_kernel(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next);
-#define KERNEL(name, head_dim, q8)                                                                                     \
+#define KERNEL(name, head_dim, type)                                                                                   \
     static void name(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next) {              \
-        attention_block(args, quad, base, next, head_dim, q8);                                                         \
+        attention_block(args, quad, base, next, head_dim, type);                                                       \
     }
-KERNEL(attention_f16_64, 64, false)
-KERNEL(attention_f16_128, 128, false)
-KERNEL(attention_f16_any, args->kv->head_dim, false)
-KERNEL(attention_q8_64, 64, true)
-KERNEL(attention_q8_128, 128, true)
-KERNEL(attention_q8_any, args->kv->head_dim, true)
+KERNEL(attention_f16_64, 64, KV_ROWS_F16)
+KERNEL(attention_f16_128, 128, KV_ROWS_F16)
+KERNEL(attention_f16_any, args->kv->head_dim, KV_ROWS_F16)
+KERNEL(attention_q8_64, 64, KV_ROWS_Q8)
+KERNEL(attention_q8_128, 128, KV_ROWS_Q8)
+KERNEL(attention_q8_any, args->kv->head_dim, KV_ROWS_Q8)
+KERNEL(attention_f32_64, 64, KV_ROWS_F32)
+KERNEL(attention_f32_128, 128, KV_ROWS_F32)
+KERNEL(attention_f32_any, args->kv->head_dim, KV_ROWS_F32)
 #undef KERNEL
 
-static attention_kernel *attention_pick(const spi_kv_shape *kv) {
-    if (spi_kv_is_q8(kv)) {
-        return kv->head_dim == 64 ? attention_q8_64 : kv->head_dim == 128 ? attention_q8_128 : attention_q8_any;
-    }
-    return kv->head_dim == 64 ? attention_f16_64 : kv->head_dim == 128 ? attention_f16_128 : attention_f16_any;
+static attention_kernel *attention_pick(uint32_t head_dim, kv_rows type) {
+    static attention_kernel *const kernels[3][3] = {{attention_f16_64, attention_f16_128, attention_f16_any},
+                                                    {attention_q8_64, attention_q8_128, attention_q8_any},
+                                                    {attention_f32_64, attention_f32_128, attention_f32_any}};
+    return kernels[type][head_dim == 64 ? 0 : head_dim == 128 ? 1 : 2];
 }
 
 /* Query `index` of the item: row index / group, head index % group. */
@@ -316,15 +351,36 @@ static float *attention_begin(const spi_cpu_attention *args, uint32_t quads) {
     attention_quad *all = args->scratch;
     float *room = (float *)(void *)(((uintptr_t)(all + quads) + 63) & ~(uintptr_t)63), *scales = room;
     uint32_t scale_count = SPI_BLOCK_TOKENS * (args->kv->head_dim / SPI_KV_SCALE_COLUMNS);
-    room += spi_kv_is_q8(args->kv) ? 2 * scale_count : 0;
+    float *rows = scales + 2 * (size_t)scale_count;
+    room += spi_kv_is_q8(args->kv) ? kv_scratch_floats(args->kv->head_dim) : 0;
     for (uint32_t i = 0; i < quads; i++) {
         all[i].q = room + (size_t)i * QUAD * args->kv->head_dim;
         all[i].record = args->kv->head_dim + RECORD_SUMS;
         all[i].scales[0] = scales;
         all[i].scales[1] = scales + scale_count;
+        all[i].rows[0] = rows;
+        all[i].rows[1] = rows + (size_t)SPI_BLOCK_TOKENS * args->kv->head_dim;
         attention_fill(args, &all[i], i * QUAD, args->row_count * args->group);
     }
     return room + (size_t)quads * QUAD * args->kv->head_dim;
+}
+
+/* What all quads take of a block of Q8_0: its scales, and where there are several its rows. Both ways give the same
+ * numbers, since a code times its scale is no more than f32 holds. */
+static void attention_prepare(const spi_cpu_attention *args, attention_quad *all, uint32_t base, uint32_t next,
+                              kv_rows type) {
+    const spi_kv_shape *kv = args->kv;
+    const uint8_t *blocks = args->blocks;
+    for (uint32_t which = 0; which < 2; which++) {
+        uint64_t at = spi_kv_scale_offset(kv, args->layer, which, args->kv_head, base);
+        uint64_t then = spi_kv_scale_offset(kv, args->layer, which, args->kv_head, next);
+        kv_scales(blocks + at, (int64_t)(then - at), kv->head_dim, all->scales[which]);
+    }
+    for (uint32_t which = 0; which < 2 && type == KV_ROWS_F32; which++) {
+        uint64_t at = spi_kv_row_offset(kv, args->layer, which, args->kv_head, base);
+        uint64_t then = spi_kv_row_offset(kv, args->layer, which, args->kv_head, next);
+        kv_expand(blocks + at, all->scales[which], blocks + then, kv->head_dim, all->rows[which]);
+    }
 }
 
 /* The records of all queries for one chunk. */
@@ -332,7 +388,8 @@ static void attention_chunk(const spi_cpu_attention *args, uint32_t quads, uint3
     attention_quad *all = args->scratch;
     uint32_t base = chunk * SPI_ATTENTION_CHUNK, end = base + SPI_ATTENTION_CHUNK, record = all->record;
     uint32_t last = args->position_first + args->row_count - 1, first = all->first[0];
-    attention_kernel *block = attention_pick(args->kv);
+    kv_rows type = !spi_kv_is_q8(args->kv) ? KV_ROWS_F16 : quads < EXPAND_QUADS ? KV_ROWS_Q8 : KV_ROWS_F32;
+    attention_kernel *block = attention_pick(args->kv->head_dim, type);
     end = end > last + 1 ? last + 1 : end;
     base = first > base ? first / SPI_BLOCK_TOKENS * SPI_BLOCK_TOKENS : base;
 #if defined(TABLE_AMX)
@@ -352,10 +409,8 @@ static void attention_chunk(const spi_cpu_attention *args, uint32_t quads, uint3
     }
     for (; base < end; base += SPI_BLOCK_TOKENS) {
         uint32_t next = base + SPI_BLOCK_TOKENS <= last ? base + SPI_BLOCK_TOKENS : base;
-        for (uint32_t which = 0; which < 2 && spi_kv_is_q8(args->kv); which++) {
-            uint64_t at = spi_kv_scale_offset(args->kv, args->layer, which, args->kv_head, base);
-            uint64_t then = spi_kv_scale_offset(args->kv, args->layer, which, args->kv_head, next);
-            kv_scales(args->blocks + at, (int64_t)(then - at), args->kv->head_dim, all->scales[which]);
+        if (type != KV_ROWS_F16) {
+            attention_prepare(args, all, base, next, type);
         }
         for (uint32_t i = 0; i < quads; i++) {
             block(args, &all[i], base, next);
