@@ -2,14 +2,15 @@
 # "// variants: NAME=-DA=1,-DB=2 NAME2=..." is built once for each of them.
 # A line "// types: NAME=-DA=1 ..." builds each for every weight type, as NAME_q4_0 and so on with -DTYPE=4: those are
 # listed in build/shaders/typed_shaders.def and their words in typed_shaders.inc.
-# "// fast types:" and "// cooperative types:" do so for all types but MLX's, the latter with the compiler that knows
+# "// fast types:" does so for all types but MLX's. Variants with -DCOOPERATIVE=1 are left to the compiler that knows
 # cooperative matrices.
 # Every variant has to pass spirv-val.
 set(glslang_dir "${PROJECT_SOURCE_DIR}/.deps/glslang")
 find_program(GLSLANG glslang PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
 find_program(SPIRV_VALIDATOR spirv-val PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
 find_program(SPIRV_OPTIMISER spirv-opt PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
-if(NOT GLSLANG OR NOT SPIRV_VALIDATOR OR NOT SPIRV_OPTIMISER)
+find_program(SPIRV_DISASSEMBLER spirv-dis PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
+if(NOT GLSLANG OR NOT SPIRV_VALIDATOR OR NOT SPIRV_OPTIMISER OR NOT SPIRV_DISASSEMBLER)
   message(FATAL_ERROR "glslang and SPIRV-Tools are not in ${glslang_dir}: run tools/bootstrap.sh")
 endif()
 set(with_glslang ${CMAKE_COMMAND} -E env "LD_LIBRARY_PATH=${glslang_dir}/lib")
@@ -29,8 +30,8 @@ foreach(shader ${SHADER_FILES})
   file(STRINGS ${shader} line REGEX "^// types:" LIMIT_COUNT 1)
   string(REGEX REPLACE "^// types: *" "" line "${line}")
   separate_arguments(families UNIX_COMMAND "${line}")
-  file(STRINGS ${shader} lines REGEX "^// (fast|cooperative) types:")
-  string(REGEX REPLACE "// (fast|cooperative) types: *" "" lines "${lines}")
+  file(STRINGS ${shader} lines REGEX "^// fast types:")
+  string(REGEX REPLACE "// fast types: *" "" lines "${lines}")
   string(REPLACE ";" " " lines "${lines}")
   separate_arguments(fast UNIX_COMMAND "${lines}")
   foreach(family ${families} ${fast})
@@ -66,14 +67,17 @@ foreach(shader ${SHADER_FILES})
       set(compile
         COMMAND ${with_glslang} ${GLSLANG} --quiet -V --target-env vulkan1.2 ${defines} "-I${PROJECT_SOURCE_DIR}/shaders"
           ${shader} -o ${binary}
-        COMMAND ${with_glslang} ${SPIRV_OPTIMISER} -O ${binary} -o ${binary})
+        COMMAND ${with_glslang} ${SPIRV_OPTIMISER} -O ${binary} -o ${binary}
+        COMMAND ${with_glslang} ${CMAKE_COMMAND} -DDISASSEMBLER=${SPIRV_DISASSEMBLER} -DFROM=${binary}
+          -P "${PROJECT_SOURCE_DIR}/cmake/matrices.cmake")
     endif()
     add_custom_command(OUTPUT ${output}
       COMMAND ${CMAKE_COMMAND} -E make_directory "${PROJECT_BINARY_DIR}/shaders"
       ${compile}
       COMMAND ${with_glslang} ${SPIRV_VALIDATOR} --target-env vulkan1.2 ${binary}
       COMMAND ${CMAKE_COMMAND} -DFROM=${binary} -DTO=${output} -P "${PROJECT_SOURCE_DIR}/cmake/words.cmake"
-      DEPENDS ${shader} ${SHADER_HEADERS} "${PROJECT_SOURCE_DIR}/cmake/words.cmake" VERBATIM)
+      DEPENDS ${shader} ${SHADER_HEADERS} "${PROJECT_SOURCE_DIR}/cmake/words.cmake"
+        "${PROJECT_SOURCE_DIR}/cmake/matrices.cmake" VERBATIM)
     list(APPEND SHADER_OUTPUTS ${output})
   endforeach()
 endforeach()

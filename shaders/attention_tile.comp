@@ -93,7 +93,8 @@ void score(uint group, uint k_at) {
 }
 
 void multiply(uint group, uint lane) {
-    for (uint i = lane; i < 256u; i += 32u) {
+    [[unroll]] for (uint k = 0u; k < 8u; k++) {
+        uint i = lane + 32u * k;
         broadcast[group * 256u + i] = floatBitsToUint(row_values[group * 16u + i / 16u]);
     }
     TOGETHER();
@@ -236,8 +237,8 @@ void main() {
     [[unroll]] for (uint i = 0u; i < uint(DIM) / 16u; i++) {
         coopMatStore(outputs[i], scores, group * 16u * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
         TOGETHER();
-        for (uint k = lane; k < 256u; k += 32u) {
-            uint own_m = group * 16u + k / 16u, row = own_m / uint(HEADS), head = own_m % uint(HEADS);
+        [[unroll]] for (uint k8 = 0u; k8 < 8u; k8++) { // to a constant: see matrix.comp
+            uint k = lane + 32u * k8, own_m = group * 16u + k / 16u, row = own_m / uint(HEADS), head = own_m % uint(HEADS);
             if (row < row_count && head < head_count) {
                 dst[(row_first + row) * p.stride + (head_first + head) * uint(DIM) + 16u * i + k % 16u] =
                     uintBitsToFloat(scores[own_m * ROW + k % 16u]) * row_values[own_m];

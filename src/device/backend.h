@@ -35,8 +35,7 @@ typedef struct spi_store spi_store;     /* weights on a device: in place, packed
 typedef struct spi_program spi_program; /* a tape made ready for a device */
 
 typedef struct spi_backend {
-    const char *name;  /* "cpu", "vulkan": the word that users type */
-    uint32_t rows_max; /* of a run that models make; 0: SPI_ROWS_MAX (model/model.h) */
+    const char *name; /* "cpu", "vulkan": the word that users type */
 
     /* run needs at most 256 KiB of stack and calls nobody else's code: it may be called on a guest's fiber. */
     bool runs_on_fibers;
@@ -51,6 +50,7 @@ typedef struct spi_backend {
     sp_status (*open)(uint32_t index, const sp_device_options *options, void **context, sp_error *error);
     void (*close)(void *context);
     void (*info)(void *context, sp_device_info *info);
+    uint32_t (*rows_max)(void *context); /* of a run that models make; NULL, or 0: SPI_ROWS_MAX (model/model.h) */
     void (*rules)(void *context, spi_link_rules *rules);
 
     /* Links bytes 0..committed of a region, checked against the rules. extend takes in what was committed since; it may

@@ -255,7 +255,8 @@ void sp_model_close(sp_model *model) {
 
 uint32_t spi_model_rows_max(const sp_device *device) {
     void *context;
-    uint32_t rows = spi_device_backend(device, &context)->rows_max;
+    const spi_backend *backend = spi_device_backend(device, &context);
+    uint32_t rows = backend->rows_max ? backend->rows_max(context) : 0;
     return rows ? rows : SPI_ROWS_MAX;
 }
 

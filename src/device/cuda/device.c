@@ -157,9 +157,15 @@ static void get_counters(void *context, sp_device_counters *counters) {
     counters->copied_bytes += cu->copied_bytes;
 }
 
+/* Fewer leave multiprocessors without tiles in narrow products. */
+static uint32_t rows_max(void *context) {
+    (void)context;
+    return 2048;
+}
+
 const spi_backend spi_backend_cuda = {
     .name = "cuda",
-    .rows_max = 2048, /* fewer leave multiprocessors without tiles in narrow products */
+    .rows_max = rows_max,
     .enumerate = spi_cu_enumerate,
     .open = open_device,
     .close = close_device,

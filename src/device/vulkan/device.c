@@ -5,6 +5,9 @@
 
 #define OFFSET_ALIGN_MIN 16u /* kernels read 16 bytes at once */
 #define SLICES_HARDWARE  4u
+/* A card with cooperative matrices and memory to spare: narrow products of fewer rows leave half of it without tiles. */
+#define LARGE_BYTES    ((uint64_t)16 << 30)
+#define LARGE_ROWS_MAX 2048u
 /* On an H100 16 rows took 4.3 ms by gemv and 10.6 ms by tiles, 64 rows 11.2 ms by tiles: docs/performance.md. */
 #define MATRIX_ROWS_MIN 33u
 
@@ -178,6 +181,11 @@ static void get_info(void *context, sp_device_info *info) {
     *info = vk->info;
 }
 
+static uint32_t rows_max(void *context) {
+    const spi_vk *vk = context;
+    return vk->limits.cooperative && vk->adapter.local_bytes >= LARGE_BYTES ? LARGE_ROWS_MAX : 0;
+}
+
 /* docs/links.md has the measurements. Memory that a file stands behind, an unnamed one too, is refused by some drivers,
  * and on one a refusal breaks later imports: it is offered only to those that were seen to take it. */
 static void get_rules(void *context, spi_link_rules *rules) {
@@ -201,6 +209,7 @@ const spi_backend spi_backend_vulkan = {
     .open = open_device,
     .close = close_device,
     .info = get_info,
+    .rows_max = rows_max,
     .rules = get_rules,
     .link = spi_vk_link_region,
     .extend = spi_vk_link_extend,

@@ -207,10 +207,7 @@ static sp_status record_many(spi_vk_recorder *r, uint32_t index, uint32_t *taken
     if (end == begin || (by && !is_dead(tape, end - 1, x))) {
         return SP_OK;
     }
-    sp_status status = spi_vk_halves_record(r, from, by);
-    for (uint32_t i = begin; i < end && !status; i++) {
-        status = spi_vk_matrix_record(r, &tape->ops[i], x);
-    }
+    sp_status status = spi_vk_matrices_record(r, begin, end, from, by);
     *taken = end - index;
     return status;
 }

@@ -88,6 +88,15 @@ static const uint32_t words_product_f16[] = {
 static const uint32_t words_halves[] = {
 #include "halves.spv.h"
 };
+static const uint32_t words_matrix_64[] = {
+#include "matrix_64.spv.h"
+};
+static const uint32_t words_matrix_c64[] = {
+#include "matrix_c64.spv.h"
+};
+static const uint32_t words_matrix_c128[] = {
+#include "matrix_c128.spv.h"
+};
 static const uint32_t words_read[] = {
 #include "read.spv.h"
 };
@@ -109,7 +118,7 @@ _Static_assert(SPI_VK_matmul_1_iq4_xs - SPI_VK_matmul_1_f32 == (int)SPI_VK_IQ4_X
                    SPI_VK_matmul_8_q2_k - SPI_VK_matmul_8_f32 == (int)SPI_VK_Q2_K &&
                    SPI_VK_gemv_gated_iq4_xs - SPI_VK_gemv_gated_f32 == (int)SPI_VK_IQ4_XS &&
                    SPI_VK_gemvq_gated_q6_k - SPI_VK_gemvq_gated_f32 == (int)SPI_VK_Q6_K &&
-                   SPI_VK_matrix_c128_iq4_xs - SPI_VK_matrix_c128_f32 == (int)SPI_VK_IQ4_XS &&
+                   SPI_VK_expand_iq4_xs - SPI_VK_expand_f32 == (int)SPI_VK_IQ4_XS &&
                    SPI_VK_embed_mxfp4 - SPI_VK_embed_f32 == (int)SPI_VK_MXFP4 &&
                    SPI_VK_embed_q4_1 - SPI_VK_embed_f32 == (int)SPI_VK_Q4_1 &&
                    SPI_VK_matmul_4_affine8 - SPI_VK_matmul_4_f32 == (int)SPI_VK_AFFINE8,

@@ -36,6 +36,34 @@ static sp_status create_scratch(spi_vk *vk, uint64_t bytes, const char *what, sp
     return spi_vk_buffer_create(vk, bytes, place, what, buffer, error);
 }
 
+/* Both factors of products of many rows. Tiles reach behind the last row. */
+static sp_status create_factors(spi_vk *vk, spi_program *program, sp_error *error) {
+    const spi_tape *tape = program->tape;
+    uint64_t rows = (uint64_t)tape->rows_max + SPI_VK_TILE_MAX, bytes = 0;
+    uint32_t widest = 1;
+    if (!spi_vk_is_fast(vk) || tape->rows_max < vk->limits.matrix_rows_min) {
+        return SP_OK;
+    }
+    for (uint32_t i = 0; i < tape->op_count; i++) {
+        const spi_op *op = &tape->ops[i];
+        if (op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD) {
+            const spi_tensor *weight = &program->store->sources[op->weight];
+            uint64_t own = spi_vk_expanded_bytes(weight->rows, weight->cols);
+            widest = weight->cols > widest ? weight->cols : widest;
+            bytes = own > bytes ? own : bytes;
+        }
+    }
+    sp_status status = create_scratch(vk, rows * spi_vk_stride(widest) * sizeof(uint16_t), "activations", SPI_VK_LOCAL,
+                                      &program->halves, error);
+    status = status ? status
+                    : create_scratch(vk, tape->rows_max * sizeof(float), "activations", SPI_VK_LOCAL, &program->factors,
+                                     error);
+    for (uint32_t i = 0; i < 2 && bytes && !status; i++) {
+        status = create_scratch(vk, bytes, "weights", SPI_VK_LOCAL, &program->expanded[i], error);
+    }
+    return status;
+}
+
 static sp_status create_buffers(spi_vk *vk, spi_program *program, sp_error *error) {
     const spi_tape *tape = program->tape;
     uint64_t heads = 1;
@@ -50,18 +78,10 @@ static sp_status create_buffers(spi_vk *vk, spi_program *program, sp_error *erro
         status = create_scratch(vk, bytes, tape->buffers[i].name, SPI_VK_LOCAL, &program->buffers[i], error);
         status = status ? status : spi_vk_zero(vk, &program->buffers[i], 1, error);
     }
-    uint32_t widest = 1;
     for (uint32_t i = 0; i < tape->op_count; i++) {
-        const spi_op *op = &tape->ops[i];
-        heads = op->kind == SPI_OP_ATTENTION && op->heads > heads ? op->heads : heads;
-        bool product = op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD;
-        widest = product && tape->buffers[op->src].width > widest ? tape->buffers[op->src].width : widest;
+        heads = tape->ops[i].kind == SPI_OP_ATTENTION && tape->ops[i].heads > heads ? tape->ops[i].heads : heads;
     }
-    uint64_t halves_bytes = (uint64_t)tape->rows_max * spi_vk_stride(widest) * sizeof(uint16_t);
-    status = status ? status : create_scratch(vk, halves_bytes, "activations", SPI_VK_LOCAL, &program->halves, error);
-    status = status ? status
-                    : create_scratch(vk, (uint64_t)tape->rows_max * sizeof(float), "activations", SPI_VK_LOCAL,
-                                     &program->factors, error);
+    status = status ? status : create_factors(vk, program, error);
     /* For each row and head: maximum, sum, output. */
     uint64_t state_bytes = tape->rows_max * heads * (tape->kv.head_dim + 2u) * sizeof(float);
     /* As many ranges as a run of so many rows may have; a test may ask for more. */
@@ -137,6 +157,8 @@ void spi_vk_discard(void *context, spi_program *program) {
     spi_vk_buffer_destroy(vk, &program->parts);
     spi_vk_buffer_destroy(vk, &program->halves);
     spi_vk_buffer_destroy(vk, &program->factors);
+    spi_vk_buffer_destroy(vk, &program->expanded[0]);
+    spi_vk_buffer_destroy(vk, &program->expanded[1]);
     for (uint32_t i = 0; i < SPI_VK_RECORDINGS; i++) {
         spi_vk_recording *recording = &program->recordings[i];
         if (recording->commands) {

@@ -351,6 +351,7 @@ struct spi_program {
     uint32_t tile_rows;            /* of a tile of attention; 0: the tape's heads have no kernel for that */
     spi_rotations rotations;       /* their places: words in the parameters */
     spi_vk_buffer halves, factors; /* x of a product of many rows as f16, and each row's factor */
+    spi_vk_buffer expanded[2];     /* parts of such a product's weight as f16 */
     spi_vk_buffer parts;           /* what ranges of attention leave to be merged; empty if the tape needs none */
     uint64_t *out_offsets;         /* of the run's outputs, from their regions' bases */
     const spi_link **out_links;
@@ -371,7 +372,7 @@ sp_status spi_vk_write_buffer(void *context, spi_program *program, uint32_t buff
 sp_status spi_vk_read_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, float *data,
                              sp_error *error);
 
-/* plan.c, record.c, run.c */
+/* plan.c, record.c */
 sp_status spi_vk_plan_run(spi_vk *vk, spi_program *program, const spi_run *run, sp_error *error);
 bool spi_vk_plan_equal(const spi_vk_plan *a, const spi_vk_plan *b);
 uint32_t spi_vk_ranges(const spi_vk *vk, uint32_t rows,
@@ -380,16 +381,17 @@ uint32_t spi_vk_ranges(const spi_vk *vk, uint32_t rows,
 sp_status spi_vk_record_dry(spi_vk *vk, spi_program *program, sp_error *error);
 sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
 
-/* What dispatches read and write, a bit each: scratch buffers (the rare 60th shares a bit with the first), KV, logits. */
+/* What dispatches read and write, a bit each: scratch buffers (the rare 58th shares a bit with the first), KV, logits. */
 typedef struct spi_vk_access {
     uint64_t reads, writes;
 } spi_vk_access;
-#define SPI_VK_BUFFER_BITS 59u
-#define SPI_VK_HALVES_BIT  ((uint64_t)1 << 59)
-#define SPI_VK_KV_BIT      ((uint64_t)1 << 60)
-#define SPI_VK_LOGITS_BIT  ((uint64_t)1 << 61)
-#define SPI_VK_STATE_BIT   ((uint64_t)1 << 62)
-#define SPI_VK_PARTS_BIT   ((uint64_t)1 << 63)
+#define SPI_VK_BUFFER_BITS  57u
+#define SPI_VK_EXPANDED_BIT ((uint64_t)1 << 57) /* and the next one */
+#define SPI_VK_HALVES_BIT   ((uint64_t)1 << 59)
+#define SPI_VK_KV_BIT       ((uint64_t)1 << 60)
+#define SPI_VK_LOGITS_BIT   ((uint64_t)1 << 61)
+#define SPI_VK_STATE_BIT    ((uint64_t)1 << 62)
+#define SPI_VK_PARTS_BIT    ((uint64_t)1 << 63)
 static inline uint64_t spi_vk_bit(uint32_t buffer) {
     return buffer == SPI_NONE ? 0 : (uint64_t)1 << buffer % SPI_VK_BUFFER_BITS;
 }
@@ -403,6 +405,7 @@ typedef struct spi_vk_recorder {
     spi_vk_sets *sets;
     spi_vk_access since; /* the last barrier */
     uint32_t op;         /* being recorded */
+    uint32_t expanded;   /* the one that parts are expanded to next */
     bool dry;            /* only pipelines are made */
     uint32_t rows;       /* of the ops from here on: the run's, behind GATHER the outputs */
     sp_error *error;
@@ -418,17 +421,19 @@ typedef struct spi_vk_product_ops {
 } spi_vk_product_ops;
 sp_status spi_vk_products_record(spi_vk_recorder *recorder, const spi_vk_product_ops *ops);
 
-/* Products of many rows take x as f16: spi_vk_halves_record makes it, and the products of it follow. by: a NORM or GATE
- * that is done on the way, or NULL for what is in buffer src. */
+/* matrices.c: products of many rows, ops [begin, end) of the tape, all of one x. by: a NORM or GATE of buffer src that is
+ * done on the way, or NULL for what is in src. */
 bool spi_vk_takes_halves(const spi_vk_recorder *recorder, const spi_op *product);
-sp_status spi_vk_halves_record(spi_vk_recorder *recorder, uint32_t src, const spi_op *by);
-sp_status spi_vk_matrix_record(spi_vk_recorder *recorder, const spi_op *product, uint32_t src);
+sp_status spi_vk_matrices_record(spi_vk_recorder *recorder, uint32_t begin, uint32_t end, uint32_t src,
+                                 const spi_op *by);
+uint64_t spi_vk_expanded_bytes(uint32_t rows, uint32_t columns); /* of a buffer for a weight that is so large */
 sp_status spi_vk_dispatch_record(const spi_vk_recorder *recorder, const spi_vk_dispatch *dispatch);
 bool spi_vk_is_fast(const spi_vk *vk);
 
 /* fuse.c: several ops from op_index on as one step. *taken: how many; 0 if nothing can be fused here. */
 sp_status spi_vk_fused_record(spi_vk_recorder *recorder, uint32_t op_index, uint32_t *taken);
 #define SPI_VK_RANGES_MAX 32u
+#define SPI_VK_TILE_MAX   128u /* rows of x in a tile of a product */
 
 /* Test hook: limits of contexts that are opened from now on, where they are smaller than the device's own; slices and
  * unmapped replace its choice. Zero fields change nothing, NULL turns it off. */

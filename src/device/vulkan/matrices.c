@@ -1,0 +1,177 @@
+/* device/vulkan/matrices.c - products of many rows: x as f16 with a factor for each row, the weight as f16 row after row, and
+ * tiles of their product.
+ *
+ * A weight is expanded in parts, which alternate between two buffers: expanding one waits for nothing but the product that
+ * read its buffer before, so it fills what the kernels in between leave of the device.
+ *
+ * May include: device/vulkan/products.h.
+ */
+#include "device/vulkan/products.h"
+
+#define PART_ROWS                                                                                                      \
+    128u /* a part has whole tiles of the widest kernel; what stands behind its last row is never stored */
+#define PARTS_MAX 8u
+#define PART_BYTES                                                                                                     \
+    ((uint64_t)32 << 20)      /* of all parts in a buffer: what is written stays in the cache of a large card */
+#define EXPANDED_COLUMNS 256u /* of a group of expand */
+#define MATRIX_GROUPS    96u  /* large tiles only where there are at least so many of them */
+
+/* Rows of a weight, and where they are expanded to. */
+typedef struct part {
+    const spi_op *op;
+    const spi_vk_piece *piece;
+    uint32_t row_first, row_count; /* in the piece */
+    uint32_t to;                   /* in eights */
+} part;
+
+typedef struct parts {
+    spi_vk_recorder *recorder;
+    uint32_t src; /* x, and what makes it */
+    const spi_op *by;
+    bool has_halves;
+    uint64_t used; /* bytes of the buffer */
+    uint32_t count;
+    part items[PARTS_MAX];
+} parts;
+
+static uint64_t row_bytes(uint32_t columns) {
+    return (uint64_t)spi_vk_stride(columns) * sizeof(uint16_t);
+}
+
+uint64_t spi_vk_expanded_bytes(uint32_t rows, uint32_t columns) {
+    uint64_t least = PART_ROWS * row_bytes(columns);
+    uint64_t all = (uint64_t)spi_vk_ceil_div(rows, PART_ROWS) * least, most = PART_BYTES > least ? PART_BYTES : least;
+    return all < most ? all : most;
+}
+
+bool spi_vk_takes_halves(const spi_vk_recorder *r, const spi_op *product) {
+    const spi_vk_packing *packing = &r->program->store->tensors[product->weight].packing;
+    return spi_vk_is_covered(r, packing) && r->rows >= r->vk->limits.matrix_rows_min && packing->type != SPI_VK_F32;
+}
+
+static sp_status record_halves(parts *all) {
+    spi_vk_recorder *r = all->recorder;
+    const spi_program *program = r->program;
+    const spi_op *by = all->by;
+    bool norm = by && by->kind == SPI_OP_NORM, gate = by && !norm;
+    uint32_t mode = norm ? 1 : !gate ? 0 : by->act == SPI_ACT_GELU_TANH ? 3 : 2, src = all->src;
+    uint32_t stride = spi_vk_buffer_stride(r, src) / 4;
+    spi_vk_binding x = spi_vk_bind(&program->buffers[src]);
+    spi_vk_order(r, (spi_vk_access){spi_vk_bit(src) | (gate ? spi_vk_bit(by->src1) : 0), SPI_VK_HALVES_BIT});
+    spi_vk_dispatch dispatch = {
+        .shader = SPI_VK_halves,
+        .groups_x = r->rows,
+        .groups_y = 1,
+        .push = {stride, program->tape->buffers[src].width, stride, mode, spi_vk_float_word(norm ? by->eps : 0)},
+        .bindings = {[4] = x,
+                     [5] = norm   ? spi_vk_vector(r, by->weight)
+                           : gate ? spi_vk_bind(&program->buffers[by->src1])
+                                  : x,
+                     [6] = spi_vk_bind(&program->halves),
+                     [7] = spi_vk_bind(&program->factors)}};
+    all->has_halves = true;
+    return spi_vk_dispatch_record(r, &dispatch);
+}
+
+static sp_status record_expansion(const parts *all, const part *item) {
+    spi_vk_recorder *r = all->recorder;
+    const spi_vk_tensor *tensor = &r->program->store->tensors[item->op->weight];
+    uint32_t stride = spi_vk_stride(r->program->store->sources[item->op->weight].cols);
+    spi_vk_order(r, (spi_vk_access){0, SPI_VK_EXPANDED_BIT << r->expanded});
+    spi_vk_dispatch dispatch = {
+        .shader = spi_vk_typed(SPI_VK_expand_f32, tensor),
+        .groups_x = spi_vk_ceil_div(stride, EXPANDED_COLUMNS),
+        .groups_y = spi_vk_ceil_div(item->row_count, SPI_VK_TILE_ROWS),
+        .push = {tensor->packing.units, item->row_first / SPI_VK_TILE_ROWS, item->to, stride / 8},
+        .bindings = {[2] = item->piece->units,
+                     [3] = item->piece->scales.range ? item->piece->scales : item->piece->units,
+                     [6] = spi_vk_bind(&r->program->expanded[r->expanded])}};
+    return spi_vk_dispatch_record(r, &dispatch);
+}
+
+/* The kernel for so many rows of a weight and of x, and the rows of its tile. */
+static spi_vk_shader choose_kernel(const spi_vk *vk, uint32_t weight_rows, uint32_t rows, uint32_t *tile) {
+    uint64_t large = (uint64_t)spi_vk_ceil_div(weight_rows, 128) * spi_vk_ceil_div(rows, 128);
+    *tile = vk->limits.cooperative && large >= MATRIX_GROUPS ? 128 : 64;
+    return !vk->limits.cooperative ? SPI_VK_matrix_64 : *tile == 128 ? SPI_VK_matrix_c128 : SPI_VK_matrix_c64;
+}
+
+static sp_status record_matrix(const spi_vk_recorder *r, const spi_vk_product_ops *ops, const spi_vk_target *t,
+                               const void *of) {
+    const spi_program *program = r->program;
+    const part *item = of;
+    spi_vk_binding parameters = spi_vk_bind(&program->parameters);
+    uint32_t tile, stride = spi_vk_buffer_stride(r, ops->op->src) / 8;
+    spi_vk_shader shader = choose_kernel(r->vk, item->row_count, t->row_count, &tile);
+    spi_vk_dispatch dispatch = {
+        .shader = shader,
+        .groups_x = spi_vk_ceil_div(item->row_count, tile),
+        .groups_y = spi_vk_ceil_div(t->row_count, tile),
+        .push = {item->piece->row_first + item->row_first, item->row_count, item->to, stride, t->stride, t->row_first,
+                 t->row_first + t->row_count, t->flags, program->outs_word, spi_vk_float_word(ops->op->scale),
+                 spi_vk_float_word(ops->op->softcap)},
+        .bindings = {[1] = parameters,
+                     [2] = spi_vk_bind(&program->expanded[r->expanded]),
+                     [4] = spi_vk_bind(&program->halves),
+                     [5] = ops->op->bias == SPI_NONE ? parameters : spi_vk_vector(r, ops->op->bias),
+                     [6] = t->to,
+                     [7] = spi_vk_bind(&program->factors)}};
+    return spi_vk_dispatch_record(r, &dispatch);
+}
+
+/* The products of all parts in the buffer, which then is the other one's turn. */
+static sp_status flush(parts *all) {
+    spi_vk_recorder *r = all->recorder;
+    sp_status status = SP_OK;
+    for (uint32_t i = 0; i < all->count && !status; i++) {
+        status = record_expansion(all, &all->items[i]);
+    }
+    status = status || all->has_halves ? status : record_halves(all);
+    for (uint32_t i = 0; i < all->count && !status; i++) {
+        const spi_op *op = all->items[i].op;
+        spi_vk_access access = spi_vk_op_access(op);
+        access.reads = (access.reads & ~spi_vk_bit(op->src)) | SPI_VK_HALVES_BIT | SPI_VK_EXPANDED_BIT << r->expanded;
+        access.reads |= op->accumulate ? spi_vk_bit(op->dst) : 0;
+        /* Parts of one product write different columns. */
+        if (!i || op != all->items[i - 1].op) {
+            spi_vk_order(r, access);
+        }
+        status = spi_vk_targets_record(r, &(spi_vk_product_ops){.op = op}, record_matrix, &all->items[i]);
+    }
+    r->expanded ^= 1;
+    all->count = 0;
+    all->used = 0;
+    return status;
+}
+
+static sp_status add_piece(parts *all, const spi_op *op, const spi_vk_piece *piece) {
+    const spi_program *program = all->recorder->program;
+    uint64_t bytes = row_bytes(program->store->sources[op->weight].cols);
+    sp_status status = SP_OK;
+    for (uint32_t row = 0; row < piece->row_count && !status;) {
+        uint64_t left = (program->expanded[0].bytes - all->used) / bytes / PART_ROWS * PART_ROWS;
+        if (!left || all->count == PARTS_MAX) {
+            status = flush(all);
+            continue;
+        }
+        uint32_t rows = piece->row_count - row;
+        rows = rows < left ? rows : (uint32_t)left;
+        all->items[all->count++] = (part){op, piece, row, rows, (uint32_t)(all->used / 16)};
+        all->used += spi_vk_ceil_div(rows, PART_ROWS) * (PART_ROWS * bytes);
+        row += rows;
+    }
+    return status;
+}
+
+sp_status spi_vk_matrices_record(spi_vk_recorder *r, uint32_t begin, uint32_t end, uint32_t src, const spi_op *by) {
+    parts all = {.recorder = r, .src = src, .by = by};
+    sp_status status = SP_OK;
+    for (uint32_t i = begin; i < end && !status; i++) {
+        const spi_op *op = &r->program->tape->ops[i];
+        const spi_vk_tensor *tensor = &r->program->store->tensors[op->weight];
+        for (uint32_t k = 0; k < tensor->piece_count && !status; k++) {
+            status = add_piece(&all, op, &tensor->pieces[k]);
+        }
+    }
+    return status ? status : flush(&all);
+}

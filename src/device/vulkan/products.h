@@ -1,0 +1,42 @@
+/* device/vulkan/products.h - what products of few rows (products.c) and of many (matrices.c) share.
+ *
+ * May include: device/vulkan/vulkan.h.
+ */
+#ifndef SPI_DEVICE_VULKAN_PRODUCTS_H
+#define SPI_DEVICE_VULKAN_PRODUCTS_H
+
+#include "device/vulkan/vulkan.h"
+
+/* Where a product's rows go. */
+typedef struct spi_vk_target {
+    spi_vk_binding to;
+    uint32_t stride, row_first, row_count, flags;
+} spi_vk_target;
+
+/* Dispatches for one target of an op: its buffer, or logits rows. */
+typedef sp_status (*spi_vk_target_record)(const spi_vk_recorder *r, const spi_vk_product_ops *ops,
+                                          const spi_vk_target *target, const void *of);
+sp_status spi_vk_targets_record(const spi_vk_recorder *r, const spi_vk_product_ops *ops, spi_vk_target_record each,
+                                const void *of);
+
+/* The fast kernels have all types but MLX's. */
+bool spi_vk_is_covered(const spi_vk_recorder *r, const spi_vk_packing *packing);
+
+/* A kernel of a family for a weight's type. */
+static inline spi_vk_shader spi_vk_typed(spi_vk_shader family, const spi_vk_tensor *tensor) {
+    return (spi_vk_shader)((int)family + (int)tensor->packing.type);
+}
+
+static inline spi_vk_binding spi_vk_vector(const spi_vk_recorder *r, uint32_t tensor) {
+    return r->program->store->tensors[tensor].pieces[0].units;
+}
+
+static inline uint32_t spi_vk_buffer_stride(const spi_vk_recorder *r, uint32_t buffer) {
+    return spi_vk_stride(r->program->tape->buffers[buffer].width);
+}
+
+static inline uint32_t spi_vk_ceil_div(uint32_t count, uint32_t size) {
+    return count / size + (count % size != 0);
+}
+
+#endif
