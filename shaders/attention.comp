@@ -3,11 +3,11 @@
 // A work group has one row and HEADS query heads that share a KV head. An invocation takes one of the block's 64 tokens
 // for the scores, then columns of the output. A session that is longer than a window is computed in spans, from block
 // block_first to block_end, between which maximum, sum and output wait in `state`.
-// variants: attention_1=-DHEADS=1 attention_4=-DHEADS=4
+// variants: attention_1=-DHEADS=1 attention_4=-DHEADS=4 attention_q8_1=-DHEADS=1,-DQ8=1 attention_q8_4=-DHEADS=4,-DQ8=1
 #version 450
 layout(local_size_x = 64) in;
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
-layout(std430, binding = 2) readonly buffer Blocks { uint blocks[]; }; // two f16 a word
+layout(std430, binding = 2) readonly buffer Blocks { uint blocks[]; }; // two f16 a word, or four int8
 layout(std430, binding = 4) readonly buffer Q { float q[]; };
 layout(std430, binding = 5) buffer State { float state[]; };
 layout(std430, binding = 6) writeonly buffer Dst { float dst[]; };
@@ -19,6 +19,25 @@ layout(push_constant) uniform Push {
     uint flags; // 1: the first span, 2: the last
     float scale, softcap;
 } p;
+
+#ifndef Q8
+#define Q8 0
+#endif
+#if Q8 // device/kv.h: the codes of a head's 64 rows, then their scales, one for each 32 columns
+#define HEAD_WORDS (17u * p.head_dim)
+
+float scale_of(uint head, uint token, uint d) {
+    uint at = token * (p.head_dim / 32u) + d / 32u;
+    vec2 two = unpackHalf2x16(blocks[head + 16u * p.head_dim + at / 2u]);
+    return (at & 1u) == 0u ? two.x : two.y;
+}
+
+vec2 two_codes(uint word, int first) {
+    return vec2(bitfieldExtract(int(word), first, 8), bitfieldExtract(int(word), first + 8, 8));
+}
+#else
+#define HEAD_WORDS (32u * p.head_dim)
+#endif
 
 const float LOWEST = -3.0e38;
 const uint WORDS_MAX = 2u; // of an output row that an invocation has: 64 * 2 * 2 columns
@@ -41,7 +60,7 @@ void main() {
     uint head_first = kv_head * share + head_at, head_count = min(uint(HEADS), share - head_at);
     uint words = p.head_dim / 2u, position = parameters[p.rows_word + row * 4u + 1u];
     uint base = p.base_word + parameters[p.rows_word + row * 4u + 2u] + p.layer_word;
-    uint k_at = base + kv_head * 64u * words, v_at = base + (p.kv_heads + kv_head) * 64u * words;
+    uint k_at = base + kv_head * HEAD_WORDS, v_at = base + (p.kv_heads + kv_head) * HEAD_WORDS;
 
     for (uint i = lane; i < uint(HEADS) * p.head_dim; i += 64u) {
         uint head = head_first + min(i / p.head_dim, head_count - 1u);
@@ -71,6 +90,20 @@ void main() {
         for (uint h = 0u; h < uint(HEADS); h++) {
             own[h] = 0.0;
         }
+#if Q8
+        for (uint d = 0u; seen && d < p.head_dim; d += 32u) {
+            float scale = scale_of(k_at + in_window, lane, d);
+            for (uint i = d; i < d + 32u; i += 4u) {
+                uint word = blocks[k_at + in_window + (lane * p.head_dim + i) / 4u];
+                vec2 low = scale * two_codes(word, 0), high = scale * two_codes(word, 16);
+                for (uint h = 0u; h < uint(HEADS); h++) {
+                    uint from = h * p.head_dim + i;
+                    own[h] = fma(low.y, queries[from + 1u], fma(low.x, queries[from], own[h]));
+                    own[h] = fma(high.y, queries[from + 3u], fma(high.x, queries[from + 2u], own[h]));
+                }
+            }
+        }
+#else
         if (seen) {
             uint at = k_at + in_window + lane * words;
             for (uint i = 0u; i < words; i++) {
@@ -81,6 +114,7 @@ void main() {
                 }
             }
         }
+#endif
         for (uint h = 0u; h < uint(HEADS); h++) {
             own[h] = seen ? cap(own[h] * p.scale) : LOWEST;
             scores[(turn * uint(HEADS) + h) * 64u + lane] = own[h];
@@ -105,7 +139,12 @@ void main() {
             uint word = lane + i * 64u;
             if (word < words) {
                 for (uint t = from; t <= to; t++) {
+#if Q8
+                    uint four = blocks[v_at + in_window + (t * p.head_dim + 2u * word) / 4u];
+                    vec2 pair = scale_of(v_at + in_window, t, 2u * word) * two_codes(four, int(word & 1u) * 16);
+#else
                     vec2 pair = unpackHalf2x16(blocks[v_at + in_window + t * words + word]);
+#endif
                     for (uint h = 0u; h < uint(HEADS); h++) {
                         float weight = weights[(turn * uint(HEADS) + h) * 64u + t];
                         outputs[h * WORDS_MAX + i] = fma(vec2(weight), pair, outputs[h * WORDS_MAX + i]);

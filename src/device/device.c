@@ -161,9 +161,10 @@ sp_status spi_device_check_kv(const sp_device *device, sp_kv_type type, sp_error
     if (type != SP_KV_Q8_0 || device->backend->has_q8_kv) {
         return SP_OK;
     }
-    return spi_fail(error, SP_UNSUPPORTED,
-                    "the device %s does not keep keys and values in q8_0: ask for f16, or take the device cpu",
-                    device->backend->name);
+    return spi_fail(
+        error, SP_UNSUPPORTED,
+        "the device %s does not keep keys and values in q8_0: ask for f16, or take the device cpu or vulkan",
+        device->backend->name);
 }
 
 const spi_backend *spi_device_backend(const sp_device *device, void **context) {

@@ -70,7 +70,12 @@ for name in half again; do
 done
 actor fork half third
 actor send third "What is my name?" | grep -q Ada || fail "a fork of q8_0 forgot"
-if ! "$SAMEPAGE" complete -m $model -d $other --kv-type q8_0 -p x -n 1 >/dev/null 2>&1; then
+if "$SAMEPAGE" complete -m $model -d $other --kv-type q8_0 -p x -n 1 >/dev/null 2>&1; then
+    actor import moved "$work/half.snap" -d $other
+    check "$(actor show moved --json)" 'j["kv_type"] == "q8_0"'
+    actor send moved "What colour is my boat?" | grep -q green || fail "q8_0 forgot on the way to $other"
+    actor rm moved
+else
     expect 1 'does not keep keys and values in q8_0' actor create never -m $model -d $other --kv-type q8_0
     expect 1 'does not keep keys and values in q8_0' actor import never "$work/half.snap" -d $other
 fi

@@ -45,6 +45,7 @@ static void run_suite(const spi_vk_limits *limits, const char *what) {
         void *context;
         spi_device_backend(on.device, &context);
         const spi_vk *vk = context;
+        on.q8_columns = SPI_VK_Q8_COLUMNS;
         on.exact_acts = !vk->limits.bytes;
         on.matrix_units = vk->limits.kernels == SPI_VK_KERNELS_FAST;
         char label[64];

@@ -49,6 +49,14 @@ sp_device *test_rig_device(sp_model *model, const char *name) {
         return NULL;
     }
     TEST_OK(sp_model_load(model, device, NULL, NULL, &error), error);
+    status = spi_model_prepare(model, device, 0, test_kv_type(), &error);
+    if (status == SP_UNSUPPORTED) {
+        print_message("%s\n", error.message);
+        sp_model_unload(model, device);
+        sp_device_close(device);
+        return NULL;
+    }
+    TEST_OK(status, error);
     return device;
 }
 

@@ -205,6 +205,7 @@ static void get_counters(void *context, sp_device_counters *counters) {
 
 const spi_backend spi_backend_vulkan = {
     .name = "vulkan",
+    .has_q8_kv = true,
     .enumerate = spi_vk_enumerate,
     .open = open_device,
     .close = close_device,

@@ -98,7 +98,7 @@ static sp_status record_normed(spi_vk_recorder *r, uint32_t index, uint32_t *tak
 
 static bool is_attention(const spi_vk_recorder *r, uint32_t index) {
     const spi_tape *tape = r->program->tape;
-    if (index + 3 >= tape->op_count || !r->plan->decode || tape->kv.head_dim % 8) {
+    if (index + 3 >= tape->op_count || !r->plan->decode || tape->kv.head_dim % 8 || spi_kv_is_q8(&tape->kv)) {
         return false;
     }
     const spi_op *q = &tape->ops[index], *k = q + 1, *store = q + 2, *attend = q + 3;

@@ -88,22 +88,26 @@ static uint32_t layer_word(const spi_vk_recorder *r, uint32_t layer) {
 
 static sp_status record_kv_store(const spi_vk_recorder *r, const spi_op *op) {
     const spi_kv_shape *kv = &r->program->tape->kv;
+    /* Pairs of k, and of v; in Q8_0 pieces of 64 columns. */
+    uint64_t invocations = (uint64_t)kv->kv_heads * kv->head_dim / (spi_kv_is_q8(kv) ? SPI_VK_Q8_COLUMNS / 2 : 1);
+    spi_vk_shader shaders[2] = {spi_kv_is_q8(kv) ? SPI_VK_kv_store_q8 : SPI_VK_kv_store,
+                                spi_kv_is_q8(kv) ? SPI_VK_kv_store_q8_mirrored : SPI_VK_kv_store_mirrored};
     sp_status status = SP_OK;
     for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
         const spi_vk_span *span = &r->plan->kv[i];
-        spi_vk_dispatch dispatch = {
-            .shader = span->host ? SPI_VK_kv_store_mirrored : SPI_VK_kv_store,
-            .groups_x = groups((uint64_t)kv->kv_heads * kv->head_dim, LANES), /* pairs of k, and of v */
-            .groups_y = span->count,
-            .push = {span->first, stride(r, op->src), kv->kv_heads, kv->head_dim, r->program->rows_word,
-                     (uint32_t)(kv->block_bytes / sizeof(uint32_t)), layer_word(r, op->layer), span->block_first,
-                     span->block_end, span->base_word},
-            .bindings = {
-                [1] = spi_vk_bind(&r->program->parameters),
-                [2] = span->binding,
-                [3] = {span->host ? span->host : span->binding.buffer, span->binding.offset, span->binding.range},
-                [4] = scratch(r, op->src),
-                [5] = scratch(r, op->src1)}};
+        spi_vk_dispatch dispatch = {.shader = shaders[span->host != VK_NULL_HANDLE],
+                                    .groups_x = groups(invocations, LANES),
+                                    .groups_y = span->count,
+                                    .push = {span->first, stride(r, op->src), kv->kv_heads, kv->head_dim,
+                                             r->program->rows_word, (uint32_t)(kv->block_bytes / sizeof(uint32_t)),
+                                             layer_word(r, op->layer), span->block_first, span->block_end,
+                                             span->base_word},
+                                    .bindings = {[1] = spi_vk_bind(&r->program->parameters),
+                                                 [2] = span->binding,
+                                                 [3] = {span->host ? span->host : span->binding.buffer,
+                                                        span->binding.offset, span->binding.range},
+                                                 [4] = scratch(r, op->src),
+                                                 [5] = scratch(r, op->src1)}};
         status = spi_vk_dispatch_record(r, &dispatch);
     }
     return status;
@@ -117,7 +121,7 @@ uint32_t spi_vk_tile_rows(const spi_vk *vk, const spi_tape *tape) {
             heads = !heads || heads == tape->ops[i].heads ? tape->ops[i].heads : UINT32_MAX;
         }
     }
-    bool fits = tape->kv.head_dim == 64 || tape->kv.head_dim == 128;
+    bool fits = (tape->kv.head_dim == 64 || tape->kv.head_dim == 128) && !spi_kv_is_q8(&tape->kv);
     if (!spi_vk_is_fast(vk) || !heads || heads == UINT32_MAX || !fits) {
         return 0;
     }
@@ -153,6 +157,14 @@ static sp_status record_tiles(const spi_vk_recorder *r, const spi_op *op, const 
     return spi_vk_dispatch_record(r, &dispatch);
 }
 
+/* Those for any head and span; for Q8_0 there are no others. */
+static spi_vk_shader plain_shader(const spi_kv_shape *kv, uint32_t at_once) {
+    if (spi_kv_is_q8(kv)) {
+        return at_once == 1 ? SPI_VK_attention_q8_1 : SPI_VK_attention_q8_4;
+    }
+    return at_once == 1 ? SPI_VK_attention_1 : SPI_VK_attention_4;
+}
+
 static sp_status record_attention(spi_vk_recorder *r, const spi_op *op) {
     const spi_kv_shape *kv = &r->program->tape->kv;
     uint32_t share = op->heads / kv->kv_heads;
@@ -169,7 +181,7 @@ static sp_status record_attention(spi_vk_recorder *r, const spi_op *op) {
                                          SPI_VK_STATE_BIT |
                                              spi_vk_bit(op->dst)}); /* it goes on from the state of the span before */
         }
-        spi_vk_dispatch dispatch = {.shader = heads_at_once(share) == 1 ? SPI_VK_attention_1 : SPI_VK_attention_4,
+        spi_vk_dispatch dispatch = {.shader = plain_shader(kv, heads_at_once(share)),
                                     .groups_x = kv->kv_heads * groups(share, heads_at_once(share)),
                                     .groups_y = span->count,
                                     .push = {span->first, stride(r, op->src), op->heads, kv->kv_heads, kv->head_dim,

@@ -15,11 +15,23 @@ static const uint32_t words_kv_store[] = {
 static const uint32_t words_kv_store_mirrored[] = {
 #include "kv_store_mirrored.spv.h"
 };
+static const uint32_t words_kv_store_q8[] = {
+#include "kv_store_q8.spv.h"
+};
+static const uint32_t words_kv_store_q8_mirrored[] = {
+#include "kv_store_q8_mirrored.spv.h"
+};
 static const uint32_t words_attention_1[] = {
 #include "attention_1.spv.h"
 };
 static const uint32_t words_attention_4[] = {
 #include "attention_4.spv.h"
+};
+static const uint32_t words_attention_q8_1[] = {
+#include "attention_q8_1.spv.h"
+};
+static const uint32_t words_attention_q8_4[] = {
+#include "attention_q8_4.spv.h"
 };
 static const uint32_t words_attention_decode_1[] = {
 #include "attention_decode_1.spv.h"

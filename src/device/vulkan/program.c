@@ -17,6 +17,11 @@ static sp_status check_limits(const spi_vk *vk, const spi_tape *tape, sp_error *
         return spi_fail(error, SP_UNSUPPORTED, "vulkan: attention has kernels for heads of up to %u columns, not %u",
                         HEAD_DIM_MAX, tape->kv.head_dim);
     }
+    if (spi_kv_is_q8(&tape->kv) && tape->kv.head_dim % SPI_VK_Q8_COLUMNS) {
+        return spi_fail(error, SP_UNSUPPORTED,
+                        "vulkan: q8_0 has kernels for heads of a multiple of %u columns, not for %u: ask for f16",
+                        SPI_VK_Q8_COLUMNS, tape->kv.head_dim);
+    }
     if (tape->kv.block_bytes > range || (uint64_t)tape->vocab * sizeof(float) > range) {
         return spi_fail(error, SP_UNSUPPORTED,
                         "vulkan: a KV block of %llu bytes or a row of %u logits is more than "

@@ -127,6 +127,8 @@ typedef struct spi_vk_binding {
     uint64_t offset, range;
 } spi_vk_binding;
 
+#define SPI_VK_Q8_COLUMNS 64u /* of keys and values in Q8_0: a word has the scales of so many */
+
 /* Of the kernels that have a choice: gemv. The others have variant 0. */
 typedef struct spi_vk_variant {
     uint32_t slices; /* 4, 8, 16 or 32; 0 for the others */
