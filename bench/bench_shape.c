@@ -20,6 +20,7 @@ const bench_shape bench_llama_1b = {.layers = 16,
 enum { BUFFER_X, BUFFER_H, BUFFER_Q, BUFFER_K, BUFFER_V, BUFFER_A, BUFFER_G, BUFFER_U };
 
 #define POOL_VALUES 65536u
+#define RUN_BLOCKS  37u
 
 /* Weights between -0.025 and 0.025. Quantised ones are picked out of a pool of blocks that the project's quantiser made:
  * speed must not depend on values, and nothing overflows on the way. */
@@ -40,9 +41,12 @@ static bool fill(uint8_t *bytes, const spi_tensor *tensor) {
             pool[i] = i % block_bytes ? (uint8_t)(state >> 40) : 119;
         }
     }
-    for (uint64_t at = 0; at < tensor->bytes && good; at += block_bytes) {
+    for (uint64_t at = 0, step; at < tensor->bytes && good;
+         at += step) { /* a few blocks at a time, or it takes seconds */
         state = state * 6364136223846793005u + 1442695040888963407u;
-        memcpy(bytes + at, pool + (size_t)((state >> 33) % blocks) * block_bytes, block_bytes);
+        uint64_t first = (state >> 33) % blocks, count = blocks - first < RUN_BLOCKS ? blocks - first : RUN_BLOCKS;
+        step = count * block_bytes < tensor->bytes - at ? count * block_bytes : tensor->bytes - at;
+        memcpy(bytes + at, pool + (size_t)first * block_bytes, step);
     }
     free(pool);
     return good;
@@ -139,6 +143,10 @@ static void record(bench_model *model, uint32_t rows_max) {
 
 static uint64_t kv_bytes(const bench_model *model) {
     return (model->context_max + SPI_BLOCK_TOKENS - 1) / SPI_BLOCK_TOKENS * model->tape.kv.block_bytes;
+}
+
+uint64_t bench_model_logits_offset(const bench_model *model) {
+    return kv_bytes(model);
 }
 
 sp_status bench_model_open(sp_device *device, const bench_shape *shape, uint32_t rows_max, uint32_t context_max,

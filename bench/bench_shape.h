@@ -31,6 +31,7 @@ typedef struct bench_model {
 sp_status bench_model_open(sp_device *device, const bench_shape *shape, uint32_t rows_max, uint32_t context_max,
                            bench_model *model, sp_error *error);
 void bench_model_close(bench_model *model);
+uint64_t bench_model_logits_offset(const bench_model *model); /* in its region, behind the blocks */
 
 /* rows tokens at `position`, with the logits of the last if `out`; seconds. Negative: error says what failed. */
 double bench_model_run(bench_model *model, uint32_t rows, uint32_t position, bool out, sp_error *error);
