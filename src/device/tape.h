@@ -123,12 +123,23 @@ typedef struct spi_segment {
     uint32_t out_first, out_count; /* outputs out_first .. of the run are the segment's last out_count rows */
 } spi_segment;
 
+/* The likeliest token behind each output: of the largest logits the first, as sp_sampler_pick does it without options. */
+typedef struct spi_picks {
+    int32_t *tokens;      /* [count_max] */
+    uint32_t count_max;   /* out_count, or more for a run of one row: each pick but the last is the next row's token */
+    const int32_t *stops; /* [stop_count] a pick of these is the last */
+    uint32_t stop_count;
+    bool alone;     /* nobody reads the logits: they may be left out where the device picks */
+    uint32_t count; /* set by a backend that picks, at least out_count; else left at 0, and the caller has the logits */
+} spi_picks;
+
 typedef struct spi_run {
     const int32_t *tokens; /* [row_count], each in [0, vocab) */
     uint32_t row_count;    /* 1..rows_max */
     const spi_segment *segments;
     uint32_t segment_count; /* they cover the rows in order, without gaps; and likewise the outputs */
     uint32_t out_count;     /* 0: GATHER and everything behind it is skipped */
+    spi_picks *picks;       /* NULL: not wanted. Logits are those of the last row computed */
 } spi_run;
 
 const char *spi_op_name(spi_op_kind kind); /* "embed", "norm", ... */
