@@ -112,6 +112,15 @@ SP_EXPORT sp_region *sp_session_region(const sp_session *session);
 /* Picks from the last row of logits, accepts the token, does not append it. SP_INVALID if there are no logits. */
 SP_EXPORT sp_status sp_session_sample(sp_session *session, sp_sampler *sampler, int32_t *token, sp_error *error);
 
+/* Appends `token`, picks the next one and accepts it, as sp_session_append and sp_session_sample would; where the sampler
+ * is greedy and the device can go on with its picks by itself, more of them one behind the other: at most `count_max`, which
+ * is at least 1, none behind one of the `stop_count` stops, and none that the context has no room for. tokens[0..*count) are
+ * the picks, at least one; all but the last are appended, and the logits are those behind the last that is. On failure
+ * nothing was appended and nothing picked: as sp_session_append, and SP_INVALID for a count_max of 0. */
+SP_EXPORT sp_status sp_session_generate(sp_session *session, sp_sampler *sampler, int32_t token, const int32_t *stops,
+                                        uint32_t stop_count, int32_t *tokens, uint32_t count_max, uint32_t *count,
+                                        sp_error *error);
+
 /* Prompt lookup: what followed the session's latest tokens and `token`, which is not appended yet, when they last stood
  * in the session before. Writes at most draft_max tokens, none that the context has no room for, and returns how many;
  * 0 if at least two tokens never stood there before. Never one that ends a text, nor what stood behind it. */

@@ -121,6 +121,10 @@ void sp_sampler_destroy(sp_sampler *sampler) {
     spi_free(sampler);
 }
 
+bool spi_sampler_is_greedy(const sp_sampler *sampler) {
+    return sampler->options.temperature == 0 && !sampler->has_penalties;
+}
+
 /* Where the token is in seen, or belongs. */
 static uint32_t find_seen(const sp_sampler *sampler, int32_t token) {
     uint32_t low = 0, high = sampler->seen_count;

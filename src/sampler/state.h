@@ -2,6 +2,8 @@
 #ifndef SPI_SAMPLER_STATE_H
 #define SPI_SAMPLER_STATE_H
 
+#include <stdbool.h>
+
 #include "samepage/sampler.h"
 
 typedef struct spi_sampler_state {
@@ -9,6 +11,9 @@ typedef struct spi_sampler_state {
     uint64_t random[4];
     uint32_t window_count; /* tokens that penalties see: at most options.penalty_last, 0 without penalties */
 } spi_sampler_state;
+
+/* Picks are the likeliest token of the logits as they are. */
+bool spi_sampler_is_greedy(const sp_sampler *sampler);
 
 /* window: [window_count], the oldest first. */
 void spi_sampler_save(const sp_sampler *sampler, spi_sampler_state *state);
