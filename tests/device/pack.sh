@@ -18,7 +18,7 @@ cp "$build/tests/libfake_cuda.so" "$folder/build/tests/"
 cp -r "$build/guests" "$folder/build/guests"
 rm -rf "$folder"/build/guests/{CMakeFiles,*.dir}
 cp models/*.gguf "$folder/models/"
-cp tests/device/run.sh "$folder/tests/device/"
+cp tests/device/run.sh tests/device/ordered_copy.cu "$folder/tests/device/"
 cp tools/bench_gpu.sh "$folder/tools/"
 for program in "${programs[@]}"; do
     ldd "$build/$program"
