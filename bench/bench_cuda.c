@@ -2,7 +2,7 @@
  * its own memory in the same run.
  *
  *     bench_cuda [--type Q8_0,...] [--context N,...] [--prefill N,...] [--sequences N,...] [--restore N,...] [--mirror 0] [--repeats N] [--rows N]
- *                [--op-by-op 1] [--in-place 1] [--apart 1] [--profile 1] [--flight KIB] [--tile KIB] [--split N]
+ *                [--op-by-op 1] [--in-place 1] [--apart 1] [--profile 1] [--flight KIB] [--stage KIB] [--split N]
  *
  * Decoding: the time of a run of one row, seen by the host, from the call to the logits in the guest's memory. Fraction:
  * bytes of all matrices over that time, of the card's read bandwidth. Medians.
@@ -21,6 +21,7 @@
 typedef struct bench_options {
     const char *types, *contexts, *prefills, *sequences, *restores;
     uint32_t repeats, rows; /* rows: of a run at most */
+    uint32_t ahead;         /* tokens that the card goes on by itself */
     spi_cu_choices choices;
     bool profile;
 } bench_options;
@@ -62,6 +63,8 @@ static bool parse(int count, char **words, bench_options *options) {
             options->repeats = number && number < REPEATS_MAX ? number : REPEATS_MAX;
         } else if (!strcmp(word, "--rows")) {
             options->rows = number;
+        } else if (!strcmp(word, "--ahead")) {
+            options->ahead = number;
         } else if (!strcmp(word, "--op-by-op")) {
             options->choices.op_by_op = number;
         } else if (!strcmp(word, "--apart")) {
@@ -72,8 +75,10 @@ static bool parse(int count, char **words, bench_options *options) {
             options->profile = number;
         } else if (!strcmp(word, "--flight")) {
             options->choices.flight_bytes = number * 1024;
-        } else if (!strcmp(word, "--tile")) {
-            options->choices.tile_bytes = number * 1024;
+        } else if (!strcmp(word, "--flight-most")) {
+            options->choices.flight_most_bytes = number * 1024;
+        } else if (!strcmp(word, "--stage")) {
+            options->choices.stage_bytes = number * 1024;
         } else if (!strcmp(word, "--split")) {
             options->choices.split_blocks = number;
         } else {
@@ -173,6 +178,46 @@ static int decode(bench_model *model, const bench_options *options, const char *
     return 0;
 }
 
+/* Tokens that the card picks and goes on with by itself, so many in a run. */
+static int decode_ahead(bench_model *model, const bench_options *options, const char *type, double read,
+                        sp_error *error) {
+    const char *list = options->contexts;
+    uint32_t context;
+    void *cu;
+    const spi_backend *backend = spi_device_backend(model->device, &cu);
+    while (options->ahead && next_number(&list, &context)) {
+        static double seconds[REPEATS_MAX];
+        static int32_t tokens[256];
+        int32_t token = 7;
+        uint32_t made = 1;
+        spi_segment segment = {.link = spi_device_find_link(model->device, model->region),
+                               .logits_offset = bench_model_logits_offset(model),
+                               .row_count = 1,
+                               .position_first = context,
+                               .out_count = 1};
+        for (uint32_t i = 0; i < 8 + options->repeats / 4; i++) {
+            spi_picks picks = {.tokens = tokens, .count_max = options->ahead < 256 ? options->ahead : 256};
+            spi_run run = {.tokens = &token,
+                           .row_count = 1,
+                           .segments = &segment,
+                           .segment_count = 1,
+                           .out_count = 1,
+                           .picks = &picks};
+            int64_t start_ns = spi_clock_ns();
+            if (backend->run(cu, model->program, &run, error)) {
+                return 1;
+            }
+            made = picks.count ? picks.count : 1;
+            seconds[i < 8 ? 0 : i - 8] = (double)(spi_clock_ns() - start_ns) / 1e9 / made;
+        }
+        double middle = median(seconds, options->repeats / 4), rate = (double)model->matrix_bytes / middle / 1e9;
+        printf("%-7s decode at %5u, %u at once: %7.1f us (best %7.1f) = %6.0f tok/s, %5.0f GB/s, %.3f of reading\n",
+               type, context, made, middle * 1e6, seconds[0] * 1e6, 1 / middle, rate, rate / read);
+        fflush(stdout);
+    }
+    return 0;
+}
+
 /* Prefill of so many tokens in runs as long as they may be; seconds. Negative: failed. */
 static double prefill_once(bench_model *model, const bench_options *options, uint32_t rows, sp_error *error) {
     double taken = 0;
@@ -266,22 +311,31 @@ static int batch(bench_model *model, const bench_options *options, const char *t
                                         .out_count = 1};
             tokens[i] = (int32_t)(i * 7919u % model->shape.vocab);
         }
-        double seconds[60];
-        for (uint32_t i = 0; i < 80; i++) {
-            for (uint32_t k = 0; k < count; k++) {
-                segments[k].position_first = i;
+        for (int alone = 0; alone < 2; alone++) {
+            double seconds[60];
+            for (uint32_t i = 0; i < 80; i++) {
+                for (uint32_t k = 0; k < count; k++) {
+                    segments[k].position_first = i;
+                }
+                int32_t picked[SEQUENCES_MAX];
+                spi_picks picks = {.tokens = picked, .count_max = count, .alone = true};
+                spi_run run = {.tokens = tokens,
+                               .row_count = count,
+                               .segments = segments,
+                               .segment_count = count,
+                               .out_count = count,
+                               .picks = alone ? &picks : NULL};
+                int64_t start_ns = spi_clock_ns();
+                if (backend->run(context, model->program, &run, error)) {
+                    return 1;
+                }
+                seconds[i < 20 ? 0 : i - 20] = (double)(spi_clock_ns() - start_ns) / 1e9;
             }
-            spi_run run = {
-                .tokens = tokens, .row_count = count, .segments = segments, .segment_count = count, .out_count = count};
-            int64_t start_ns = spi_clock_ns();
-            if (backend->run(context, model->program, &run, error)) {
-                return 1;
-            }
-            seconds[i < 20 ? 0 : i - 20] = (double)(spi_clock_ns() - start_ns) / 1e9;
+            double middle = median(seconds, 60);
+            printf("%-7s %2u sequences, %s: %8.1f us = %8.0f tok/s in all\n", type, count,
+                   alone ? "picks alone" : "all logits ", middle * 1e6, count / middle);
+            fflush(stdout);
         }
-        double middle = median(seconds, 60);
-        printf("%-7s %2u sequences: %8.1f us = %8.0f tok/s in all\n", type, count, middle * 1e6, count / middle);
-        fflush(stdout);
         sp_device_unlink(model->device, region);
         sp_region_destroy(region);
     }
@@ -302,6 +356,7 @@ static int bench_type(sp_device *device, const bench_options *options, sp_dtype 
     int failed = bench_model_open(device, &shape, options->rows, options->restores[0] ? 32768 + 512 : 16384 + 512,
                                   &model, error) != SP_OK;
     failed = failed || decode(&model, options, sp_dtype_name(type), read, error);
+    failed = failed || decode_ahead(&model, options, sp_dtype_name(type), read, error);
     failed = failed || prefill(&model, options, sp_dtype_name(type), error);
     failed = failed || batch(&model, options, sp_dtype_name(type), error);
     failed = failed || restore(&model, options, sp_dtype_name(type), error);
@@ -331,7 +386,7 @@ int main(int count, char **words) {
         fprintf(stderr, "usage: bench_cuda [--type Q8_0,...] [--context N,...] [--prefill N,...] [--sequences N,...] "
                         "[--restore N,...] [--mirror 0] "
                         "[--repeats N] [--rows N] [--op-by-op 1] [--in-place 1] [--apart 1] [--profile 1] [--flight "
-                        "KIB] [--tile KIB] [--split N]\n");
+                        "KIB] [--stage KIB] [--split N]\n");
         return 2;
     }
     sp_error error = {0};

@@ -55,6 +55,7 @@ static const parameters kernels[] = {
     {"gate", {8, 8, 8, 4, 4, 4}},
     {"add", {8, 8, 4, 4, 4}},
     {"gather", {8, 8, 8, 4, 4}},
+    {"pick", {8, 8, 4}},
     {"read_all", {8, 8}},
     {"embed_", {sizeof(spi_cu_matrix), 8, 4, 8, 4}},
     {"product", {sizeof(spi_cu_product)}},
@@ -525,6 +526,13 @@ EXPORT spi_cu_result cuLaunchCooperativeKernel(spi_cu_function function, unsigne
     bool hangs = fail_function && !strcmp(fail_function, "cuEventQuery"); /* until the host looks why */
     if (!result && !hangs) {                                              /* what the host waits for */
         const spi_cu_token *token = arguments[0];
+        bool ends = !token->picks;
+        for (uint32_t i = 0; i < token->steps && !ends; i++) { /* the next number is always the likeliest */
+            token->picks[i] = (int32_t)(token->token + i + 1);
+            for (uint32_t k = 0; k < token->stop_count; k++) {
+                ends = ends || token->stops[k] == token->picks[i];
+            }
+        }
         *token->done = token->sequence;
     }
     return result;

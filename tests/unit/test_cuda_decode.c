@@ -10,6 +10,7 @@
 #include "base/half.h"
 #include "bench_shape.h"
 #include "device/cuda/cuda.h"
+#include "samepage/sampler.h"
 
 /* Plain types differ by the order of sums only. Quantised ones round activations to 8 bits in one of the two: each
  * product is then off by about 0.4% of its own size, and so are the logits, for errors add up like the terms do. */
@@ -168,9 +169,157 @@ static void test_agrees(void **state) {
     sp_device_close(reference);
 }
 
+/* A token and what follows it, as often as the device goes on by itself in a run; returns how many were picked. */
+static uint32_t run_picks(bench_model *model, int32_t token, uint32_t position, spi_picks *picks) {
+    void *context;
+    const spi_backend *backend = spi_device_backend(model->device, &context);
+    uint64_t blocks = (CONTEXT + SPI_BLOCK_TOKENS - 1) / SPI_BLOCK_TOKENS;
+    spi_segment segment = {.link = spi_device_find_link(model->device, model->region),
+                           .logits_offset = blocks * model->tape.kv.block_bytes,
+                           .row_count = 1,
+                           .position_first = position,
+                           .out_count = 1};
+    spi_run run = {
+        .tokens = &token, .row_count = 1, .segments = &segment, .segment_count = 1, .out_count = 1, .picks = picks};
+    sp_error error = {0};
+    TEST_OK(backend->run(context, model->program, &run, &error), error);
+    return picks ? picks->count : 0;
+}
+
+#define PICKS 75u
+
+/* Tokens that the device picks and goes on with are those that the host would, and leave the same blocks and logits, to
+ * the bit; also where a token ends it. */
+static void compare_picks(sp_device *device, const bench_shape *shape, uint32_t start) {
+    sp_error error = {0};
+    bench_model alone, ahead;
+    sp_sampler *greedy;
+    int32_t expected[PICKS + 1] = {7}, got[PICKS];
+    TEST_OK(sp_sampler_create(NULL, &greedy, &error), error);
+    TEST_OK(bench_model_open(device, shape, 64, CONTEXT, &alone, &error), error);
+    TEST_OK(bench_model_open(device, shape, 64, CONTEXT, &ahead, &error), error);
+    for (uint32_t done = 0; done < start; done += 64) {
+        uint32_t rows = start - done < 64 ? start - done : 64;
+        assert_true(bench_model_run(&alone, rows, done, false, &error) >= 0);
+        assert_true(bench_model_run(&ahead, rows, done, false, &error) >= 0);
+    }
+    for (uint32_t i = 0; i < PICKS; i++) {
+        run_picks(&alone, expected[i], start + i, NULL);
+        expected[i + 1] = sp_sampler_pick(greedy, logits(&alone), shape->vocab);
+    }
+    uint32_t count = 0;
+    while (count < PICKS) {
+        spi_picks picks = {.tokens = got + count, .count_max = PICKS - count};
+        uint32_t made = run_picks(&ahead, count ? got[count - 1] : 7, start + count, &picks);
+        assert_true(made > 1 || count + 1 == PICKS);
+        count += made;
+    }
+    assert_memory_equal(got, expected + 1, sizeof got);
+    assert_memory_equal(logits(&ahead), logits(&alone), shape->vocab * sizeof(float));
+    for (uint32_t i = 0; i < start + PICKS; i++) {
+        assert_true(compare_blocks(&ahead, &alone, i) == 0);
+    }
+    /* The pick behind the third token ends the run; that of a run of one token is the same. */
+    const int32_t stops[] = {-5, expected[3]};
+    spi_picks picks = {.tokens = got, .count_max = PICKS, .stops = stops, .stop_count = 2};
+    uint32_t first = 0; /* it may have come before */
+    while (expected[first + 1] != expected[3]) {
+        first++;
+    }
+    assert_int_equal(run_picks(&ahead, 7, start, &picks), first + 1);
+    assert_memory_equal(got, expected + 1, (first + 1) * sizeof *got);
+    for (uint32_t i = 0; i <= first; i++) {
+        run_picks(&alone, expected[i], start + i, NULL);
+    }
+    assert_memory_equal(logits(&ahead), logits(&alone), shape->vocab * sizeof(float));
+    sp_sampler_destroy(greedy);
+    bench_model_close(&alone);
+    bench_model_close(&ahead);
+}
+
+#define SESSIONS 5u
+
+/* One token each of sessions side by side: the card's picks are the host's, with logits and without. */
+static void compare_batch_picks(sp_device *device, const bench_shape *shape) {
+    sp_error error = {0};
+    bench_model model;
+    sp_sampler *greedy;
+    sp_region *region;
+    void *context;
+    const spi_backend *backend = spi_device_backend(device, &context);
+    TEST_OK(sp_sampler_create(NULL, &greedy, &error), error);
+    TEST_OK(bench_model_open(device, shape, 64, CONTEXT, &model, &error), error);
+    uint64_t row_bytes = shape->vocab * sizeof(float),
+             session_bytes = model.tape.kv.block_bytes + (row_bytes + 63) / 64 * 64;
+    sp_region_options wanted = {.size_bytes = (size_t)(SESSIONS * session_bytes)};
+    TEST_OK(sp_region_create(&wanted, &region, &error), error);
+    TEST_OK(sp_device_link(device, region, &error), error);
+    int32_t tokens[SESSIONS], got[SESSIONS];
+    spi_segment segments[SESSIONS];
+    for (uint32_t i = 0; i < SESSIONS; i++) {
+        tokens[i] = (int32_t)(3 + 11 * i);
+        segments[i] = (spi_segment){.link = spi_device_find_link(device, region),
+                                    .kv_offset = i * session_bytes,
+                                    .logits_offset = i * session_bytes + model.tape.kv.block_bytes,
+                                    .row_first = i,
+                                    .row_count = 1,
+                                    .out_first = i,
+                                    .out_count = 1};
+    }
+    for (uint32_t step = 0; step < 4; step++) {
+        spi_picks picks = {.tokens = got, .count_max = SESSIONS, .alone = step % 2};
+        spi_run run = {.tokens = tokens,
+                       .row_count = SESSIONS,
+                       .segments = segments,
+                       .segment_count = SESSIONS,
+                       .out_count = SESSIONS,
+                       .picks = &picks};
+        for (int again = 0; again < 2; again++, run.picks = NULL) { /* the second time for the host's logits */
+            TEST_OK(backend->run(context, model.program, &run, &error), error);
+        }
+        assert_int_equal(picks.count, SESSIONS);
+        for (uint32_t i = 0; i < SESSIONS; i++) {
+            const float *row = (const float *)(const void *)(sp_region_base(region) + segments[i].logits_offset);
+            assert_int_equal(got[i], sp_sampler_pick(greedy, row, shape->vocab));
+            tokens[i] = got[i];
+            segments[i].position_first++;
+        }
+    }
+    sp_device_unlink(device, region);
+    sp_region_destroy(region);
+    bench_model_close(&model);
+    sp_sampler_destroy(greedy);
+}
+
+static void test_picks(void **state) {
+    (void)state;
+    static const sp_dtype types[] = {SP_BF16, SP_Q4_0, SP_Q8_0, SP_Q4_K};
+    static const bench_shape shapes[] = {
+        {.layers = 3, .width = 256, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 768, .vocab = 1003},
+        {.layers = 2, .width = 2048, .heads = 32, .kv_heads = 8, .head_dim = 64, .inner = 8192, .vocab = 5000},
+        {.layers = 3, .width = 1024, .heads = 8, .kv_heads = 8, .head_dim = 128, .inner = 2816, .vocab = 512},
+    };
+    static const uint32_t starts[] = {50, 0, 1200};
+    sp_device *device = open_cuda(NULL);
+    if (!device) {
+        skip();
+    }
+    for (size_t t = 0; t < (is_short ? 2 : sizeof types / sizeof types[0]); t++) {
+        for (size_t i = 0; i < (is_short ? 1 : sizeof shapes / sizeof shapes[0]); i++) {
+            bench_shape shape = shapes[i];
+            shape.type = types[t];
+            for (size_t s = 0; s < (is_short ? 1 : sizeof starts / sizeof starts[0]); s++) {
+                compare_picks(device, &shape, starts[s]);
+            }
+            compare_batch_picks(device, &shape);
+        }
+    }
+    sp_device_close(device);
+}
+
 /* "short" leaves all shapes but one out: under compute-sanitizer the others take minutes. */
 int main(int count, char **words) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_agrees)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_agrees), cmocka_unit_test(test_picks)};
     is_short = count > 1 && !strcmp(words[1], "short");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

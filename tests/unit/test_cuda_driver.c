@@ -156,7 +156,7 @@ static void test_lists_and_picks(void **state) {
 }
 
 static const bench_shape small = {
-    .layers = 2, .width = 64, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 96, .vocab = 100, .type = SP_Q8_0};
+    .layers = 2, .width = 192, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 192, .vocab = 100, .type = SP_Q8_0};
 
 /* A life of a device: a region that is linked and grows, a model, prompts and tokens, blocks that the host wrote, a
  * guest's product. The first failure ends it; everything that was made is given back in any case. */
@@ -236,6 +236,57 @@ static void test_no_copies_a_token(void **state) {
     assert_int_equal(then.copied_bytes, now.copied_bytes);
     bench_model_close(&model);
     sp_device_close(device);
+    check_clean();
+}
+
+static spi_picks run_picks(bench_model *model, uint32_t position, uint32_t count_max, const int32_t *stops,
+                           uint32_t stop_count, int32_t *tokens) {
+    void *context;
+    const spi_backend *backend = spi_device_backend(model->device, &context);
+    const int32_t token = 7;
+    spi_segment segment = {.link = spi_device_find_link(model->device, model->region),
+                           .logits_offset = bench_model_logits_offset(model),
+                           .row_count = 1,
+                           .position_first = position,
+                           .out_count = 1};
+    spi_picks picks = {.tokens = tokens, .count_max = count_max, .stops = stops, .stop_count = stop_count};
+    spi_run run = {
+        .tokens = &token, .row_count = 1, .segments = &segment, .segment_count = 1, .out_count = 1, .picks = &picks};
+    sp_error error = {0};
+    TEST_OK(backend->run(context, model->program, &run, &error), error);
+    return picks;
+}
+
+/* Tokens that the card picks itself are one launch, as many as there is room for; op by op there is a pick for each run. */
+static void test_picks(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_device *device;
+    bench_model model;
+    int32_t tokens[64];
+    static const int32_t expected[] = {8, 9, 10, 11, 12, 13, 14, 15, 16, 17}, stops[] = {99, 11};
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
+    assert_int_equal(run_picks(&model, 60, 10, NULL, 0, tokens).count, 10);
+    assert_memory_equal(tokens, expected, sizeof expected);
+    assert_int_equal(run_picks(&model, 60, 10, stops, 2, tokens).count, 4);
+    assert_memory_equal(tokens, expected, 4 * sizeof *expected);
+    assert_int_equal(run_picks(&model, 60, 1, NULL, 0, tokens).count, 1);
+    assert_int_equal(run_picks(&model, 60, 64, NULL, 0, tokens).count, 16); /* rows that the program has room for */
+    int32_t many[SPI_CU_STOPS_MAX + 1] = {11};
+    assert_int_equal(run_picks(&model, 60, 10, many, SPI_CU_STOPS_MAX + 1, tokens).count, 1);
+    assert_int_equal(fake_cuda_calls_("cuLaunchCooperativeKernel"), 5);
+    bench_model_close(&model);
+    sp_device_close(device);
+    spi_cu_test_choices(&(spi_cu_choices){.op_by_op = true});
+    sp_device *plain;
+    TEST_OK(sp_device_open("cuda", NULL, &plain, &error), error);
+    spi_cu_test_choices(NULL);
+    TEST_OK(bench_model_open(plain, &small, 16, 300, &model, &error), error);
+    assert_int_equal(run_picks(&model, 60, 10, NULL, 0, tokens).count, 1);
+    assert_int_equal(fake_cuda_launches_("pick"), 1);
+    bench_model_close(&model);
+    sp_device_close(plain);
     check_clean();
 }
 
@@ -345,6 +396,7 @@ int main(void) {
         cmocka_unit_test_setup(test_lists_and_picks, reset),
         cmocka_unit_test_setup(test_a_life, reset),
         cmocka_unit_test_setup(test_no_copies_a_token, reset),
+        cmocka_unit_test_setup(test_picks, reset),
         cmocka_unit_test_setup(test_every_call_fails, reset),
         cmocka_unit_test_setup(test_every_allocation_fails, reset),
         cmocka_unit_test_setup(test_lost, reset),

@@ -39,7 +39,7 @@ typedef struct spi_cu_choices {
     bool unmirrored;       /* for measuring: new rows are not written to the guest */
     bool apart;            /* a token's blocks are started like any kernel's */
     bool op_by_op;         /* no kernel that does more than an op */
-    uint32_t flight_bytes, tile_bytes, split_blocks; /* decode.c */
+    uint32_t flight_bytes, flight_most_bytes, stage_bytes, split_blocks; /* decode.c */
 } spi_cu_choices;
 
 typedef struct spi_cu {
@@ -170,8 +170,9 @@ typedef struct spi_cu_decode {
     spi_cu_kernel kernel;
     spi_cu_phases phases;
     uint32_t block_count;
-    uint32_t barrier_start, sequence;
-    spi_cu_buffer memory; /* phases, attended, barrier */
+    uint32_t sequence, pick_count; /* launches; picks in all */
+    uint64_t uses[2];     /* two bits for each tagged buffer: how often a token writes it, without logits and with */
+    spi_cu_buffer memory; /* phases, tagged buffers, counters */
     spi_cu_token token;   /* what does not change from run to run */
 } spi_cu_decode;
 
@@ -179,6 +180,8 @@ typedef struct spi_cu_decode {
 sp_status spi_cu_decode_create(spi_cu *cu, const spi_program *program, spi_cu_decode **decode, sp_error *error);
 void spi_cu_decode_destroy(spi_cu *cu, spi_cu_decode *decode);
 sp_status spi_cu_decode_run(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error);
+/* How many tokens a run of one row may compute, for picks. */
+uint32_t spi_cu_decode_steps(const spi_program *program, const spi_run *run);
 
 /* wide.c: a run of several rows, for such tapes. */
 #define SPI_CU_WIDE_TILE_COUNT 3u
@@ -206,15 +209,19 @@ sp_status spi_cu_wide_run(spi_cu *cu, const spi_program *program, const spi_run 
                           sp_error *error);
 
 /* program.c */
+#define SPI_CU_PICKS_BYTE 64u
+#define SPI_CU_PICKS_MAX  64u /* of a run */
 struct spi_program {
     spi_store *store;
     const spi_tape *tape;
-    spi_cu_buffer packed;      /* a product's input as 16-bit numbers */
-    spi_cu_buffer scratch;     /* all of the tape's buffers, f32 [rows_max][stride] */
-    uint64_t *buffer_bytes;    /* where each begins in it */
-    spi_cu_pinned_memory done; /* a number that the last kernel of a run leaves there */
+    spi_cu_buffer packed;   /* a product's input as 16-bit numbers */
+    spi_cu_buffer scratch;  /* all of the tape's buffers, f32 [rows_max][stride] */
+    uint64_t *buffer_bytes; /* where each begins in it */
+    spi_cu_pinned_memory
+        done; /* a number that the last kernel of a run leaves there; from SPI_CU_PICKS_BYTE on picks */
     spi_cu_pinned_memory parameters;
     spi_cu_buffer fetched; /* the card's copy of them */
+    spi_cu_buffer logits;  /* that nobody but the card reads, f32 [SPI_CU_PICKS_MAX][vocab]; made when first wanted */
     uint64_t outs_byte, spans_byte, parameter_bytes;
     spi_rotations rotations; /* their places: bytes in the parameters */
     spi_cu_decode *decode;   /* NULL: a row by itself is computed op by op, too */

@@ -57,7 +57,6 @@ static spi_cu_phase *add_phase(matcher *m, spi_cu_phase_kind kind) {
     spi_cu_phase *phase = &phases->items[phases->count++];
     memset(phase, 0, sizeof *phase);
     phase->kind = kind;
-    phase->barrier = 1;
     return phase;
 }
 
@@ -174,9 +173,6 @@ static bool match_products(matcher *m) {
             return false;
         }
         if (!last || !same_type(m, last, op) || phase->part_count == SPI_CU_PARTS_MAX) {
-            if (last) {
-                phase->barrier = 0;
-            }
             phase = add_phase(m, SPI_CU_PHASE_PRODUCT);
             if (!phase || !set_input(m, phase, op->src)) {
                 return false;
@@ -227,7 +223,6 @@ static bool match_head(matcher *m) {
     phase->output = SPI_CU_OUTPUT_LOGITS;
     phase->scale = op->scale;
     phase->softcap = op->softcap;
-    phase->barrier = 0;
     m->index++;
     return m->index == m->tape->op_count;
 }

@@ -57,7 +57,9 @@ static sp_status create_parameters(spi_cu *cu, spi_program *program, sp_error *e
     status =
         status ? status
                : spi_cu_pinned_create(cu, program->parameter_bytes, "a run's parameters", &program->parameters, error);
-    status = status ? status : spi_cu_pinned_create(cu, 64, "a run's parameters", &program->done, error);
+    status = status ? status
+                    : spi_cu_pinned_create(cu, SPI_CU_PICKS_BYTE + SPI_CU_PICKS_MAX * sizeof(int32_t),
+                                           "a run's parameters", &program->done, error);
     return status ? status
                   : spi_cu_buffer_create(cu, program->parameter_bytes, "a run's parameters", &program->fetched, error);
 }
@@ -106,6 +108,7 @@ void spi_cu_discard(void *context, spi_program *program) {
     spi_cu_buffer_destroy(cu, &program->scratch);
     spi_cu_buffer_destroy(cu, &program->packed);
     spi_cu_buffer_destroy(cu, &program->fetched);
+    spi_cu_buffer_destroy(cu, &program->logits);
     spi_cu_pinned_destroy(cu, &program->parameters);
     spi_cu_pinned_destroy(cu, &program->done);
     spi_rotations_destroy(&program->rotations);

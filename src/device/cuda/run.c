@@ -1,10 +1,12 @@
 /* device/cuda/run.c - a run: parameters, a kernel for each op, and waiting for the last of them. */
 #include <assert.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "device/cuda/cuda.h"
 
 #define FETCH_THREADS 256u
+#define PICK_THREADS  1024u
 
 /* Memory behind the blocks that the run reads and writes. */
 static sp_status cover(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error) {
@@ -12,7 +14,8 @@ static sp_status cover(spi_cu *cu, const spi_program *program, const spi_run *ru
     sp_status status = SP_OK;
     for (uint32_t i = 0; i < run->segment_count && !status; i++) {
         const spi_segment *segment = &run->segments[i];
-        uint64_t blocks = spi_cu_ceil((uint64_t)segment->position_first + segment->row_count, SPI_BLOCK_TOKENS);
+        uint64_t rows = run->row_count == 1 ? spi_cu_decode_steps(program, run) : segment->row_count;
+        uint64_t blocks = spi_cu_ceil((uint64_t)segment->position_first + rows, SPI_BLOCK_TOKENS);
         uint64_t valid = spi_cu_ceil(segment->position_first, SPI_BLOCK_TOKENS);
         status = spi_cu_link_cover(cu, segment->link, segment->kv_offset, segment->kv_offset + blocks * block_bytes,
                                    segment->kv_offset + valid * block_bytes, error);
@@ -20,7 +23,22 @@ static sp_status cover(spi_cu *cu, const spi_program *program, const spi_run *ru
     return status;
 }
 
+/* The card picks by itself, of runs that have no more outputs than there is room for. */
+static bool picks(const spi_run *run) {
+    return run->picks && run->out_count && run->out_count <= SPI_CU_PICKS_MAX;
+}
+
+static sp_status make_logits(spi_cu *cu, spi_program *program, const spi_run *run, sp_error *error) {
+    if (!picks(run) || !run->picks->alone || program->logits.address) {
+        return SP_OK;
+    }
+    uint64_t bytes = (uint64_t)SPI_CU_PICKS_MAX * program->tape->vocab * sizeof(float);
+    return spi_cu_buffer_create(cu, bytes, "logits", &program->logits, error);
+}
+
 static void place_rows(const spi_cu *cu, const spi_program *program, const spi_run *run) {
+    uint64_t row_bytes = program->tape->vocab * sizeof(float);
+    bool stays = picks(run) && run->picks->alone;
     spi_cu_row *rows = program->parameters.address;
     spi_cu_out *outs = (spi_cu_out *)(void *)((uint8_t *)program->parameters.address + program->outs_byte);
     for (uint32_t s = 0; s < run->segment_count; s++) {
@@ -36,9 +54,10 @@ static void place_rows(const spi_cu *cu, const spi_program *program, const spi_r
                              .position = segment->position_first + i};
         }
         for (uint32_t i = 0; i < segment->out_count; i++) {
-            outs[segment->out_first + i] = (spi_cu_out){
-                .logits = base + segment->logits_offset + (uint64_t)i * program->tape->vocab * sizeof(float),
-                .row = segment->row_first + segment->row_count - segment->out_count + i};
+            uint32_t out = segment->out_first + i;
+            outs[out] = (spi_cu_out){.logits = stays ? program->logits.address + out * row_bytes
+                                                     : base + segment->logits_offset + i * row_bytes,
+                                     .row = segment->row_first + segment->row_count - segment->out_count + i};
         }
     }
 }
@@ -73,18 +92,34 @@ static sp_status fetch(spi_cu *cu, const spi_program *program, const spi_run *ru
     return spi_cu_launch(cu, SPI_CU_fetch, spi_cu_ceil(most, FETCH_THREADS), count, FETCH_THREADS, arguments, error);
 }
 
-static sp_status run_rows(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error) {
+static int32_t *picked(const spi_program *program) {
+    return (int32_t *)(void *)((uint8_t *)program->done.address + SPI_CU_PICKS_BYTE);
+}
+
+static sp_status pick(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error) {
+    spi_cu_pointer to = (uintptr_t)picked(program), outs = program->fetched.address + program->outs_byte;
+    uint32_t vocab = program->tape->vocab;
+    void *arguments[] = {&to, &outs, &vocab};
+    return picks(run) ? spi_cu_launch(cu, SPI_CU_pick, run->out_count, 1, PICK_THREADS, arguments, error) : SP_OK;
+}
+
+static sp_status run_rows(spi_cu *cu, spi_program *program, const spi_run *run, sp_error *error) {
     uint32_t rows = run->row_count, span_count = 0;
+    sp_status status = make_logits(cu, program, run, error);
+    if (status) {
+        return status;
+    }
     place_rows(cu, program, run);
     if (program->wide) {
         uint8_t *spans = (uint8_t *)program->parameters.address + program->spans_byte;
         span_count = spi_cu_wide_spans(program, run, (spi_cu_span *)(void *)spans);
     }
     spi_cu_rotations_fill(program, run);
-    sp_status status = fetch(cu, program, run, span_count, error);
+    status = fetch(cu, program, run, span_count, error);
     if (program->wide && !status) {
         cu->overlaps = !cu->choices.apart;
         status = spi_cu_wide_run(cu, program, run, span_count, error);
+        status = status ? status : pick(cu, program, run, error);
         cu->overlaps = false;
         return status;
     }
@@ -94,7 +129,7 @@ static sp_status run_rows(spi_cu *cu, const spi_program *program, const spi_run 
         }
         status = rows ? spi_cu_op(cu, program, i, rows, error) : SP_OK;
     }
-    return status;
+    return status ? status : pick(cu, program, run, error);
 }
 
 sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp_error *error) {
@@ -113,5 +148,10 @@ sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp
     /* Even after a failure nothing may be on its way to memory that is the caller's again. */
     sp_error ignored;
     sp_status waited = spi_cu_wait(cu, "running a model", status ? &ignored : error);
-    return status ? status : waited;
+    status = status ? status : waited;
+    if (!status && picks(run)) {
+        memcpy(run->picks->tokens, picked(program), run->out_count * sizeof(int32_t));
+        run->picks->count = run->out_count;
+    }
+    return status;
 }

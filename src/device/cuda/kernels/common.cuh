@@ -14,6 +14,15 @@ __device__ __forceinline__ void behind_the_last() {
 #endif
 }
 
+/* A load of what never changes, on its way from here on: a compiler moves an ordinary one to where it is needed. */
+__device__ __forceinline__ uint4 ask_now(const uint4 *from) {
+    uint4 x;
+    asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+                 : "l"(from));
+    return x;
+}
+
 __device__ __forceinline__ float warp_sum(float value) {
 #pragma unroll
     for (int offset = 16; offset; offset >>= 1) {

@@ -1,7 +1,7 @@
 /* device/cuda/kernels/decode_args.h - what the host hands to the kernel that computes a token in one launch.
  *
- * A token is a list of phases, made once from the tape (decode.c): products over one input vector, or attention. Between
- * phases whose results the next one reads stands a barrier over the whole card. May include: args.h.
+ * A token is a list of phases, made once from the tape (phases.c): products over one input vector, or attention. May
+ * include: args.h.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_DECODE_ARGS_H
 #define SPI_DEVICE_CUDA_KERNELS_DECODE_ARGS_H
@@ -11,9 +11,11 @@
 #define SPI_CU_PARTS_MAX    3u   /* matrices that share an input and a type: q, k and v; gate and up */
 #define SPI_CU_SPLITS_MAX   16u  /* runs of blocks that a session's context is shared out in */
 #define SPI_CU_DECODE_WARPS 16u  /* that multiply; one more streams weights */
-#define SPI_CU_ROWS_AT_ONCE 4u   /* rows of weights that a warp multiplies at once */
+#define SPI_CU_STAGES_MAX   32u  /* of the ring that weights go through */
 #define SPI_CU_PAIRS_MAX    128u /* of a rotation */
 #define SPI_CU_TURNS_MAX    2u   /* rotations of a tape */
+#define SPI_CU_STOPS_MAX    8u   /* tokens that end a launch of several */
+#define SPI_CU_STEPS_MAX    32u  /* tokens of a launch */
 
 /* The kernels, each for products of two types: X(NAME, first, second). The first is for all types. */
 #define SPI_CU_DECODERS(X)                                                                                             \
@@ -34,6 +36,9 @@
     X(Q4_K_Q6_K, SP_Q4_K, SP_Q6_K)                                                                                     \
     X(Q5_K_Q6_K, SP_Q5_K, SP_Q6_K)                                                                                     \
     X(IQ4_XS_Q6_K, SP_IQ4_XS, SP_Q6_K)
+
+/* Elements of a row that a warp takes, at most; it holds the input for them in registers. */
+#define SPI_CU_SLICE_ELEMENTS(type) ((type) == SP_F16 || (type) == SP_BF16 ? 1024u : 2048u)
 
 typedef enum spi_cu_phase_kind {
     SPI_CU_PHASE_PRODUCT,
@@ -56,56 +61,82 @@ typedef enum spi_cu_output {
     SPI_CU_OUTPUT_LOGITS, /* to the guest's memory */
 } spi_cu_output;
 
+/* Blocks hand vectors to each other without a barrier: the last two bits of each number are a tag that says in which of
+ * the buffer's uses it was written, counted on from token to token. Readers ask again until the tag is the one they wait
+ * for, and take the number with these bits cleared. A phase's tag is 4 * buffer + uses before in the token. */
+#define SPI_CU_TAGGED_MAX 32u /* buffers */
+
 typedef struct spi_cu_part {
     spi_cu_address data, bias, dst; /* bias may be 0 */
     uint32_t rows;
     uint32_t dst_stride; /* from row to row of a run with several */
+    uint32_t tag;        /* of what goes to dst: see spi_cu_token */
+    uint32_t reserved;
 } spi_cu_part;
 
 typedef struct spi_cu_phase {
-    uint32_t kind, input, output, barrier; /* barrier: behind the phase */
+    uint32_t kind, input, output, reserved;
 
     /* Products. Rows are dealt out to blocks in units: a row, or one of gate and one of up. */
     uint32_t type, cols, groups, stride, plane_bytes[SPI_CU_PLANES];
     uint32_t part_count, unit_count, unit_rows;
-    uint32_t tile_units; /* in a tile, at most */
-    uint32_t normed;     /* the input was normalised, here or in the phase before: sums still want its factor */
+    uint32_t units_each, units_extra,
+        shift;                     /* of a block; the first `extra` blocks behind number `shift` have one more */
+    uint32_t stage_units;          /* in a stage of the ring, at most */
+    uint32_t slices_log2, doubled; /* how many warps share a row; each has twice as much of it as usual */
+    uint32_t normed; /* the input was normalised, here or in the phase before: sums still want its factor */
     spi_cu_part parts[SPI_CU_PARTS_MAX];
-    spi_cu_address src, norm_weight;
-    float eps, scale, softcap;
-    uint32_t silu;
+    spi_cu_address src, norm_weight, residual; /* residual: what the sums are added to */
+    float eps, inverse_cols, scale, softcap;
+    uint32_t silu, src_tag;
 
     /* Attention. src is q; k and v as they come out of their products; norms of heads may be 0. */
     spi_cu_address k, v, q_norm, k_norm, out;
     uint32_t turn, heads, window, halves, pairs;
+    uint32_t k_tag, v_tag, run_tag, out_tag;
     uint64_t layer_bytes;
     float k_eps;
 } __attribute__((aligned(16))) spi_cu_phase; /* copied 16 bytes at a time */
 
 typedef struct spi_cu_token {
     const spi_cu_phase *phases;
-    uint32_t phase_count, token, position, splits, split_blocks; /* blocks of 64 tokens in a split */
+    uint32_t phase_count, token, position;
+    uint32_t runs;       /* that a KV head's context is shared out in, at most */
+    uint32_t run_blocks; /* of 64 tokens in a run, at least */
     spi_cu_matrix embedding;
     float embedding_scale;
-    float *x;           /* the residual stream, f32 [cols] */
-    float *attended;    /* [splits][heads][head_dim + 4]: sums, largest score, sum of weights */
-    uint32_t *finished; /* blocks that are; begins and ends every token at 0 */
+    float *x; /* the token's row of the embedding, f32 [cols] */
+    uint32_t x_tag;
+    float *attended;    /* [runs][heads][head_dim + 4]: sums, largest score, sum of weights */
+    uint32_t *finished; /* blocks that are; begins and ends every launch at 0 */
     uint32_t *done;     /* in the host's memory: gets `sequence` when all is written */
     uint32_t sequence;
-    uint32_t *arrivals; /* per KV head: blocks that have attended; begins and ends every phase at 0 */
-    uint32_t *barrier;  /* counts arrivals for ever; barrier_start is what it stands at */
-    uint32_t barrier_start;
-    uint32_t dim_shift; /* a head has 1 << dim_shift columns */
+    uint64_t tags, uses; /* two bits for each buffer: the tag of what was written last before, and what a token adds */
+    uint32_t dim_shift;  /* a head has 1 << dim_shift columns */
     spi_cu_kv kv;
     spi_cu_address blocks, host_blocks; /* the session's first block on the card, and the guest's (or 0) */
-    spi_cu_address logits;
+    spi_cu_address logits;              /* of the last token, in the guest's memory */
+
+    /* Going on with the likeliest token, where picks is not NULL. */
+    uint32_t steps; /* tokens to compute, at most */
+    uint32_t stop_count;
+    int32_t stops[SPI_CU_STOPS_MAX]; /* a pick that ends the launch */
+    int32_t *picks;    /* in the host's memory, [steps]: the likeliest behind each token that was computed */
+    float *row;        /* logits of a token that may not be the last, f32 [vocab] */
+    uint64_t *best;    /* each block's likeliest: the logit above, the token and two bits of tag below */
+    uint32_t best_tag; /* of what was written last before */
+    const float *later_turns[SPI_CU_TURNS_MAX]; /* in the host's memory: (cos, sin) [steps][pairs], as `turns` */
+
     long long
         *clocks; /* NULL; or for three marks of each phase: its start, its input there, its end; and times in ns of
                           all blocks: the start of phase `marked`, and its end; and of the first block: clocks that it waited for room in
                           the ring and for weights to land, and when it began and ended */
     uint32_t marked;
     uint32_t vector_bytes;             /* shared memory for the input vector, before the ring */
-    uint32_t ring_bytes, flight_bytes; /* how many of it may be on their way at once */
+    uint32_t stage_bytes, stage_count; /* of the ring */
+    uint32_t kv_stage;                 /* positions whose K and V are in a stage: a power of two */
+    uint32_t flight, flight_most;      /* stages that may be on their way at once; with most of the ring empty */
+    uint32_t turn_pairs[SPI_CU_TURNS_MAX];
     float turns[SPI_CU_TURNS_MAX][SPI_CU_PAIRS_MAX][2];
 } spi_cu_token;
 

@@ -1,28 +1,43 @@
 /* device/cuda/kernels/ring.cuh - weights on their way through shared memory, for the kernel that computes a token in one
  * launch (decode.cu).
  *
- * A tile is some rows of a matrix, consumed by one warp. Tiles lie one behind the other in a ring of bytes, each in one
- * piece; where one begins stands beside its barriers, of which there are RING_TILES pairs, used in turn. The streaming
- * warp waits for room and, so that not too many bytes are on their way at once, for older tiles to land: with the whole
- * ring in flight every other load of the card queues behind it for microseconds.
+ * The ring has stages of one size, each with a pair of barriers: as many rows of a matrix as fit, or K and V of some
+ * positions. All warps that multiply pass through all stages and take what is theirs. The streaming warp waits for room
+ * and, so that not too many bytes are on their way at once, for older stages to land: with the whole ring in flight every
+ * other load of the card queues behind it for microseconds. Only where the warps have little left may more be on their way.
  *
- * Needs bulk copies (compute capability 9.0). May include: decode_args.h, common.cuh.
+ * Needs bulk copies (compute capability 9.0). May include: decode_args.h, common.cuh, tagged.cuh.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_RING_CUH
 #define SPI_DEVICE_CUDA_KERNELS_RING_CUH
 
 #include "device/cuda/kernels/common.cuh"
 #include "device/cuda/kernels/decode_args.h"
+#include "device/cuda/kernels/tagged.cuh"
 
-#define RING_TILES 64u
-#define WARPS      SPI_CU_DECODE_WARPS
-#define THREADS    (WARPS * 32) /* that multiply */
+#define WARPS   SPI_CU_DECODE_WARPS
+#define THREADS (WARPS * 32) /* that multiply */
 
 struct ring_state { /* in shared memory */
-    uint64_t full[RING_TILES], empty[RING_TILES];
-    uint32_t begins[RING_TILES]; /* bytes from the ring's first */
-    uint32_t ends[RING_TILES];   /* for the streaming thread: counted from the token's first byte */
+    uint64_t full[SPI_CU_STAGES_MAX], empty[SPI_CU_STAGES_MAX];
+    uint32_t begun;         /* tokens of this launch that the block has begun with, but for the first */
+    uint32_t ended;         /* not 0: no more stages are wanted */
+    uint32_t places[WARPS]; /* of the warps that multiply: the next stage, and above it the parity of its barrier */
 };
+
+__device__ __forceinline__ void shared_store(uint32_t *to, uint32_t value) {
+    asm volatile("st.release.cta.shared.u32 [%0], %1;" ::"r"((uint32_t)__cvta_generic_to_shared(to)), "r"(value)
+                 : "memory");
+}
+
+__device__ __forceinline__ uint32_t shared_load(const uint32_t *from) {
+    uint32_t value;
+    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];"
+                 : "=r"(value)
+                 : "r"((uint32_t)__cvta_generic_to_shared(from))
+                 : "memory");
+    return value;
+}
 
 #if __CUDA_ARCH__ >= 900
 __device__ __forceinline__ uint32_t address_of(const void *shared) {
@@ -55,6 +70,32 @@ __device__ __forceinline__ void barrier_wait(uint64_t *barrier, uint32_t parity)
                  : "memory");
 }
 
+__device__ __forceinline__ bool barrier_passed(uint64_t *barrier, uint32_t parity) {
+    uint32_t passed;
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+                 "selp.u32 %0, 1, 0, done;\n"
+                 "}\n"
+                 : "=r"(passed)
+                 : "r"(address_of(barrier)), "r"(parity)
+                 : "memory");
+    return passed;
+}
+
+__device__ __forceinline__ bool barrier_is_passed(uint64_t *barrier, uint32_t parity) {
+    uint32_t passed;
+    asm volatile("{\n"
+                 ".reg .pred done;\n"
+                 "mbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+                 "selp.u32 %0, 1, 0, done;\n"
+                 "}\n"
+                 : "=r"(passed)
+                 : "r"(address_of(barrier)), "r"(parity)
+                 : "memory");
+    return passed;
+}
+
 __device__ __forceinline__ void bulk_copy(void *to, const void *from, uint32_t bytes, uint64_t *barrier) {
     asm volatile(
         "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(address_of(to)),
@@ -62,78 +103,125 @@ __device__ __forceinline__ void bulk_copy(void *to, const void *from, uint32_t b
         : "memory");
 }
 
-__device__ __forceinline__ void ring_init(ring_state &ring) {
-    for (uint32_t i = 0; i < RING_TILES; i++) {
+__device__ __forceinline__ void ring_init(ring_state &ring, uint32_t stages) {
+    for (uint32_t i = 0; i < stages; i++) {
         barrier_init(&ring.full[i], 1);
-        barrier_init(&ring.empty[i], 1);
+        barrier_init(&ring.empty[i], WARPS);
     }
+    for (uint32_t i = 0; i < WARPS; i++) {
+        ring.places[i] = 0;
+    }
+    ring.begun = ring.ended = 0;
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-/* The block's units of a phase, and how many of them are a tile: no fewer tiles than warps where that is possible. */
+/* The block's units of a phase. */
 struct share {
-    uint32_t first, end, step, tiles;
+    uint32_t first, count;
 
     __device__ __forceinline__ explicit share(const spi_cu_phase &phase) {
-        first = phase.unit_count * blockIdx.x / gridDim.x; /* the host saw to it that this fits into 32 bits */
-        end = phase.unit_count * (blockIdx.x + 1) / gridDim.x;
-        uint32_t units = end - first;
-        step = max(1u, min(phase.tile_units, (units + WARPS - 1) / WARPS));
-        tiles = (units + step - 1) / step;
+        uint32_t block = blockIdx.x + phase.shift;
+        block -= block >= gridDim.x ? gridDim.x : 0;
+        first = phase.units_each * block + min(block, phase.units_extra);
+        count = phase.units_each + (block < phase.units_extra);
     }
 };
 
-/* The streaming warp's view of the ring; all but `tile` are its first lane's. */
+/* The ring as the warps that multiply see it, for a phase: all of them pass through all stages. */
+struct ring_reader {
+    ring_state &state;
+    const uint8_t *bytes;
+    const spi_cu_token &token;
+    uint32_t slot, parity;
+
+    __device__ __forceinline__ ring_reader(ring_state &ring, const uint8_t *ring_bytes, const spi_cu_token &all)
+        : state(ring), bytes(ring_bytes), token(all) {
+        uint32_t place = ring.places[threadIdx.x / 32];
+        slot = place & 0xffff, parity = place >> 16;
+    }
+
+    __device__ __forceinline__ const uint8_t *open() const {
+        barrier_wait(&state.full[slot], parity);
+        return bytes + slot * token.stage_bytes;
+    }
+
+    __device__ __forceinline__ void close() {
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) {
+            barrier_arrive(&state.empty[slot]);
+        }
+        slot++;
+        if (slot == token.stage_count) {
+            slot = 0;
+            parity ^= 1;
+        }
+    }
+
+    /* At the phase's end. */
+    __device__ __forceinline__ void leave() {
+        __syncwarp();
+        if (threadIdx.x % 32 == 0) {
+            state.places[threadIdx.x / 32] = slot | parity << 16;
+        }
+        __syncwarp();
+    }
+};
+
+/* The streaming warp's view of the ring, the same in all its lanes. */
 struct ring_writer {
-    uint32_t capacity, flight;       /* bytes; how many may be on their way */
-    uint32_t at, head, tail, landed; /* head, tail, landed: bytes since the token's beginning */
-    uint32_t tile, tail_tile, landed_tile;
-    long long waited_for_room, waited_for_landing; /* for measuring */
+    uint32_t stage_count, flight, flight_most, slot, parity;
+    uint32_t landing, landing_parity, on_way; /* the oldest stage that is on its way, and how many are */
+    bool measures;
+    long long waited_for_room, waited_for_landing;
 
-    __device__ __forceinline__ ring_writer(uint32_t capacity_bytes, uint32_t flight_bytes)
-        : capacity(capacity_bytes), flight(flight_bytes), at(0), head(0), tail(0), landed(0), tile(0), tail_tile(0),
-          landed_tile(0), waited_for_room(0), waited_for_landing(0) {
+    __device__ __forceinline__ explicit ring_writer(const spi_cu_token &token)
+        : stage_count(token.stage_count), flight(token.flight), flight_most(token.flight_most), slot(0), parity(1),
+          landing(0), landing_parity(0), on_way(0), measures(token.clocks), waited_for_room(0), waited_for_landing(0) {
     }
 
-    /* Waits for room for a tile of at most half the ring. Returns its place. */
-    __device__ __forceinline__ uint32_t room(ring_state &ring, uint32_t bytes) {
-        if (at + bytes > capacity) { /* in one piece: what is left at the end stays empty */
-            head += capacity - at;
-            at = 0;
+    __device__ __forceinline__ void land(ring_state &ring) {
+        barrier_wait(&ring.full[landing], landing_parity);
+        landing++, on_way--;
+        if (landing == stage_count) {
+            landing = 0;
+            landing_parity ^= 1;
         }
-        long long start = clock64();
-        while (head + bytes - tail > capacity || tile - tail_tile == RING_TILES) {
-            uint32_t i = tail_tile % RING_TILES;
-            barrier_wait(&ring.empty[i], tail_tile / RING_TILES & 1);
-            tail = ring.ends[i];
-            tail_tile++;
+    }
+
+    /* For the next stage to be free. False: it is not wanted any more. */
+    __device__ __forceinline__ bool wait(ring_state &ring) {
+        long long start = measures ? clock64() : 0;
+        while (!barrier_passed(&ring.empty[slot], parity)) {
+            if (shared_load(&ring.ended)) {
+                return false;
+            }
         }
-        if ((int32_t)(tail_tile - landed_tile) > 0) {
-            landed_tile = tail_tile;
-            landed = tail;
+        long long middle = measures ? clock64() : 0;
+        uint32_t half = slot + stage_count / 2;
+        bool hungry = barrier_is_passed(&ring.empty[half < stage_count ? half : half - stage_count],
+                                        half < stage_count ? parity : parity ^ 1);
+        while (on_way >= (hungry ? flight_most : flight)) {
+            land(ring);
         }
-        long long middle = clock64();
-        while (landed_tile != tile && head + bytes - landed > flight) {
-            uint32_t i = landed_tile % RING_TILES;
-            barrier_wait(&ring.full[i], landed_tile / RING_TILES & 1);
-            landed = ring.ends[i];
-            landed_tile++;
+        if (measures) {
+            waited_for_room += middle - start, waited_for_landing += clock64() - middle;
         }
-        waited_for_room += middle - start, waited_for_landing += clock64() - middle;
-        uint32_t i = tile % RING_TILES, place = at;
-        ring.begins[i] = place;
-        head += bytes;
-        at += bytes;
-        ring.ends[i] = head;
-        barrier_expect(&ring.full[i], bytes);
-        return place;
+        return true;
+    }
+
+    __device__ __forceinline__ void next() {
+        on_way++, slot++;
+        if (slot == stage_count) {
+            slot = 0;
+            parity ^= 1;
+        }
     }
 };
 
-/* What a lane of the streaming warp copies of each tile: the rows that are of one part. */
+/* What a lane of the streaming warp copies of each stage: the rows that are of one part. */
 struct source {
     const uint8_t *data;
-    uint32_t begin, end, stride, behind; /* behind: rows of the first part precede it in a tile */
+    uint32_t begin, end, stride, behind; /* behind: rows of the first part precede it in a stage */
 
     __device__ __forceinline__ source(const spi_cu_phase &phase, uint32_t lane)
         : data(NULL), begin(0), end(0), stride(phase.stride), behind(0) {
@@ -162,70 +250,115 @@ struct source {
     }
 };
 
-/* All of the block's tiles of a phase, by one warp: its first lane sees to the ring, some copy a part each. */
-__device__ __forceinline__ void stream_phase(const spi_cu_phase &phase, ring_state &ring, uint8_t *bytes,
-                                             ring_writer &writer, uint32_t lane) {
+/* All of the block's weights of a phase, by one warp, of which some lanes copy a part each. */
+__device__ __forceinline__ bool stream_phase(const spi_cu_phase &phase, ring_state &ring, uint8_t *bytes,
+                                             uint32_t stage_bytes, ring_writer &writer, uint32_t lane) {
     const share mine(phase);
     const source from(phase, lane);
-    uint32_t unit_bytes = phase.unit_rows * phase.stride;
-    for (uint32_t unit = mine.first; unit < mine.end; unit += mine.step) {
-        uint32_t count = min(mine.step, mine.end - unit), place = 0;
+    uint32_t unit_bytes = phase.unit_rows * phase.stride, each = phase.stage_units;
+    for (uint32_t done = 0; done < mine.count; done += each) {
+        uint32_t count = min(each, mine.count - done);
+        if (!writer.wait(ring)) {
+            return false;
+        }
         if (lane == 0) {
-            place = writer.room(ring, count * unit_bytes);
+            barrier_expect(&ring.full[writer.slot], count * unit_bytes);
         }
-        place = __shfl_sync(0xffffffffu, place, 0);
         if (lane < SPI_CU_PARTS_MAX) {
-            from.copy(unit, count, bytes + place, &ring.full[writer.tile % RING_TILES]);
+            from.copy(mine.first + done, count, bytes + writer.slot * stage_bytes, &ring.full[writer.slot]);
         }
-        writer.tile++;
+        writer.next();
     }
+    return true;
 }
 
-__device__ __forceinline__ void to_cache(const void *address) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+/* The positions before the token that a block attends to: they come through the ring from `first` on. */
+struct kv_run {
+    uint32_t begin, first, end;
+
+    __device__ __forceinline__ kv_run(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase) {
+        uint32_t positions = step.split_blocks * 64;
+        begin = step.split * positions;
+        end = step.split < step.splits ? min(step.position, begin + positions) : 0;
+        if (phase.window && step.position + 1 > phase.window) {
+            begin = max(begin, step.position + 1 - phase.window);
+        }
+        first = begin & ~(token.kv_stage - 1);
+    }
+};
+
+/* For the rows of this launch's tokens before this one: their blocks have said that they are written before this block
+ * began with the token. False: no more are wanted. */
+__device__ __forceinline__ bool wait_for_rows(const token_step &step, ring_state &ring) {
+    while (shared_load(&ring.begun) < step.index) {
+        if (shared_load(&ring.ended)) {
+            return false;
+        }
+    }
+    asm volatile("fence.acq_rel.gpu;\nfence.proxy.async;" ::: "memory");
+    return true;
 }
 
-/* What else a phase will read from memory: its norm, or the rows of K and V that this block attends to. */
-__device__ __forceinline__ void prefetch(const spi_cu_token &token, const spi_cu_phase &phase, uint32_t lane) {
-    if (phase.kind == SPI_CU_PHASE_PRODUCT) {
-        for (uint32_t i = lane * 32; phase.norm_weight && i < phase.cols; i += 32 * 32) {
-            to_cache((const float *)phase.norm_weight + i);
+/* Rows of K and V, as many positions in a stage as fit, which divide a block's. */
+__device__ __forceinline__ bool stream_kv(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
+                                          ring_state &ring, uint8_t *bytes, ring_writer &writer, uint32_t lane) {
+    const kv_run run(token, step, phase);
+    uint32_t row_bytes = token.kv.head_dim * 2, each = token.kv_stage;
+    uint64_t head = step.head + (lane ? token.kv.kv_heads : 0);
+    const uint8_t *from = (const uint8_t *)token.blocks + phase.layer_bytes + head * (64 * row_bytes);
+    for (uint32_t at = run.first; at < run.end; at += each) {
+        uint32_t count = min(each, run.end - at);
+        if (!writer.wait(ring) || (at + count > token.position && !wait_for_rows(step, ring))) {
+            return false;
         }
-        return;
-    }
-    uint32_t head = blockIdx.x % token.kv.kv_heads, split = blockIdx.x / token.kv.kv_heads, dim = token.kv.head_dim;
-    uint32_t end = min(token.position, (split + 1) * token.split_blocks * 64);
-    uint64_t head_bytes = (uint64_t)64 * dim * 2;
-    for (uint32_t position = split * token.split_blocks * 64 + lane; position < end; position += 32) {
-        uint64_t at =
-            position / 64 * token.kv.block_bytes + phase.layer_bytes + head * head_bytes + position % 64 * dim * 2;
-        for (uint32_t i = 0; i < dim * 2; i += 128) {
-            to_cache((const uint8_t *)token.blocks + at + i);
-            to_cache((const uint8_t *)token.blocks + at + token.kv.kv_heads * head_bytes + i);
+        if (lane == 0) {
+            barrier_expect(&ring.full[writer.slot], 2 * count * row_bytes);
         }
+        if (lane < 2) {
+            bulk_copy(bytes + writer.slot * token.stage_bytes + lane * each * row_bytes,
+                      from + at / 64 * token.kv.block_bytes + at % 64 * row_bytes, count * row_bytes,
+                      &ring.full[writer.slot]);
+        }
+        writer.next();
     }
+    return true;
 }
 
-/* The streaming warp; its first lane does the work. */
-__device__ __forceinline__ void stream(const spi_cu_token &token, ring_state &ring, spi_cu_phase &current,
-                                       uint8_t *bytes) {
-    ring_writer writer(token.ring_bytes, token.flight_bytes);
-    uint32_t lane = threadIdx.x % 32, words = sizeof(spi_cu_phase) / 16;
+/* All that the block reads for a token, phase by phase, by the streaming warp. */
+__device__ __forceinline__ bool stream_token(const spi_cu_token &token, const token_step &step, ring_state &ring,
+                                             spi_cu_phase &current, uint8_t *bytes, ring_writer &writer,
+                                             uint32_t lane) {
+    uint32_t words = sizeof(spi_cu_phase) / 16;
     const uint4 *from = (const uint4 *)token.phases + lane;
-    uint4 word = lane < words ? __ldg(from) : make_uint4(0, 0, 0, 0);
-    for (uint32_t p = 0; p < token.phase_count; p++) {
+    uint4 word = lane < words ? ask_now(from) : make_uint4(0, 0, 0, 0);
+    bool wanted = true;
+    for (uint32_t p = 0; p < token.phase_count && wanted; p++) {
         if (lane < words) {
             ((uint4 *)&current)[lane] = word;
         }
         __syncwarp();
         if (lane < words && p + 1 < token.phase_count) { /* on its way while this one's weights are asked for */
-            word = __ldg(from + (p + 1) * words);
+            word = ask_now(from + (p + 1) * words);
         }
-        prefetch(token, current, lane);
-        if (current.kind == SPI_CU_PHASE_PRODUCT) {
-            stream_phase(current, ring, bytes, writer, lane);
-        }
+        wanted = current.kind == SPI_CU_PHASE_PRODUCT
+                     ? stream_phase(current, ring, bytes, token.stage_bytes, writer, lane)
+                     : stream_kv(token, step, current, ring, bytes, writer, lane);
         __syncwarp();
+    }
+    return wanted;
+}
+
+/* The streaming warp. What is on its way when no more is wanted must land before the block ends. */
+__device__ __forceinline__ void stream(const spi_cu_token &token, ring_state &ring, spi_cu_phase &current,
+                                       uint8_t *bytes) {
+    ring_writer writer(token);
+    uint32_t lane = threadIdx.x % 32;
+    token_step step(token);
+    while (stream_token(token, step, ring, current, bytes, writer, lane) && !step.last) {
+        step.next(token, 0);
+    }
+    while (writer.on_way) {
+        writer.land(ring);
     }
     if (token.clocks && blockIdx.x == 0 && lane == 0) {
         long long *to = token.clocks + 3 * token.phase_count + 1 + 2 * gridDim.x;

@@ -1,5 +1,6 @@
 /* device/cuda/kernels/rows.cu - what is done to each row by itself, fetching parameters, and laying weights out. */
 #include "device/cuda/kernels/common.cuh"
+#include "device/cuda/kernels/likeliest.cuh"
 #include "device/cuda/kernels/types.cuh"
 
 #define THREADS 256
@@ -151,5 +152,31 @@ KERNEL read_all(uint4 *from, uint64_t count) {
     }
     if (all.x | all.y | all.z | all.w) {
         from[0] = all;
+    }
+}
+
+#define PICK_THREADS 1024
+
+/* Block (output): the likeliest token of its logits. */
+KERNEL __launch_bounds__(PICK_THREADS) pick(int32_t *picks, const spi_cu_out *outs, uint32_t vocab) {
+    behind_the_last();
+    __shared__ likeliest bests[PICK_THREADS / 32];
+    const float *logits = (const float *)outs[blockIdx.x].logits;
+    likeliest best = {-INFINITY, 0};
+#pragma unroll 8
+    for (uint32_t i = threadIdx.x; i < vocab; i += PICK_THREADS) {
+        best.consider(cleaned(__ldcg(logits + i)), i);
+    }
+    best.over_warp();
+    if (threadIdx.x % 32 == 0) {
+        bests[threadIdx.x / 32] = best;
+    }
+    __syncthreads();
+    if (threadIdx.x < 32) {
+        best = bests[threadIdx.x];
+        best.over_warp();
+        if (threadIdx.x == 0) {
+            picks[blockIdx.x] = (int32_t)best.token;
+        }
     }
 }

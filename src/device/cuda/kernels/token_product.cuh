@@ -1,88 +1,85 @@
 /* device/cuda/kernels/token_product.cuh - a phase of products, for the kernel that computes a token in one launch.
  *
- * All warps of a block put the phase's input vector into shared memory; then each takes whole tiles of the ring, by itself:
- * it multiplies up to four rows at once, adds over its lanes, and the lanes that hold a sum see to what becomes of it. So
- * nothing is exchanged between warps, and none waits for another before the phase's end.
- * May include: ring.cuh, vector.cuh.
+ * All warps of a block put the phase's input vector into shared memory, from which each takes its part into registers:
+ * long rows are shared by a set of two to sixteen warps. A set goes through the ring's stages, multiplies with its rows,
+ * adds four of them up over lanes and then over its warps, and the lanes that hold a sum see to what becomes of it.
+ * May include: likeliest.cuh, ring.cuh, tagged.cuh, vector.cuh.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TOKEN_PRODUCT_CUH
 #define SPI_DEVICE_CUDA_KERNELS_TOKEN_PRODUCT_CUH
 
+#include "device/cuda/kernels/likeliest.cuh"
 #include "device/cuda/kernels/ring.cuh"
+#include "device/cuda/kernels/tagged.cuh"
 #include "device/cuda/kernels/vector.cuh"
 
-#define ROWS SPI_CU_ROWS_AT_ONCE
+#define ROWS       4u /* that a warp adds up at once */
+#define WARPS_LOG2 4u
 
 #if __CUDA_ARCH__ >= 900
 __device__ __forceinline__ void all_sync() { /* of the warps that multiply */
     asm volatile("bar.sync 1, %0;" ::"n"(THREADS) : "memory");
 }
 
-/* The ring as the warps that multiply see it. */
-struct ring_reader {
-    ring_state *state;
-    const uint8_t *bytes;
-    uint32_t tile; /* the phase's first, counted from the token's beginning */
-};
-
-/* Sums of `rows` values over the warp's lanes: of row i in lanes with bits 4 and 3 equal to i where there are four, bit
- * 4 where there are two. */
-template <int rows> __device__ __forceinline__ float fold(float *v, uint32_t lane) {
-    float sum = v[0];
-    if (rows == 4) {
-        bool high = lane & 16, middle = lane & 8;
-        float a = (high ? v[2] : v[0]) + __shfl_xor_sync(0xffffffffu, high ? v[0] : v[2], 16);
-        float b = (high ? v[3] : v[1]) + __shfl_xor_sync(0xffffffffu, high ? v[1] : v[3], 16);
-        sum = (middle ? b : a) + __shfl_xor_sync(0xffffffffu, middle ? a : b, 8);
-    } else if (rows == 2) {
-        bool high = lane & 16;
-        sum = (high ? v[1] : v[0]) + __shfl_xor_sync(0xffffffffu, high ? v[0] : v[1], 16);
-        sum += __shfl_xor_sync(0xffffffffu, sum, 8);
-    } else {
-        sum += __shfl_xor_sync(0xffffffffu, sum, 16);
-        sum += __shfl_xor_sync(0xffffffffu, sum, 8);
-    }
+/* Sums of four values over the warp's lanes: of value i in lanes with bits 4 and 3 equal to i. */
+__device__ __forceinline__ float fold(const float *v, uint32_t lane) {
+    bool high = lane & 16, middle = lane & 8;
+    float a = (high ? v[2] : v[0]) + __shfl_xor_sync(0xffffffffu, high ? v[0] : v[2], 16);
+    float b = (high ? v[3] : v[1]) + __shfl_xor_sync(0xffffffffu, high ? v[1] : v[3], 16);
+    float sum = (middle ? b : a) + __shfl_xor_sync(0xffffffffu, middle ? a : b, 8);
     sum += __shfl_xor_sync(0xffffffffu, sum, 4);
     sum += __shfl_xor_sync(0xffffffffu, sum, 2);
     return sum + __shfl_xor_sync(0xffffffffu, sum, 1);
 }
 
-/* What a warp needs of a phase, out of shared memory once. */
-struct product_shape {
-    uint32_t stride, chunk_count, planes[SPI_CU_PLANES], unit_rows, output;
+/* A warp's part of the input vector, and of each row: in registers, whole for any row. */
+template <int type, int pieces> struct slice {
+    typedef chunks<type> kind;
+    uint32_t chunk[pieces], planes[SPI_CU_PLANES];
+    typename kind::taken x[pieces];
 
-    __device__ __forceinline__ product_shape(const spi_cu_phase &phase, uint32_t chunk_elements)
-        : stride(phase.stride), chunk_count(phase.groups * 32 / chunk_elements), unit_rows(phase.unit_rows),
-          output(phase.output) {
+    __device__ __forceinline__ slice(const spi_cu_phase &phase, const shared_vector &vector, uint32_t index,
+                                     uint32_t lane) {
+        uint32_t count = phase.groups * 32 / kind::elements;
 #pragma unroll
         for (uint32_t i = 0; i < SPI_CU_PLANES; i++) {
             planes[i] = phase.plane_bytes[i];
         }
-    }
-};
-
-/* Sums of `count` units' rows, of which the last stands in for those that are missing. */
-template <int type, int rows>
-__device__ __forceinline__ float multiply_rows(const product_shape &shape, const shared_vector &vector,
-                                               const uint8_t *tile, uint32_t other, uint32_t count, uint32_t lane) {
-    const uint8_t *row[rows];
-    float sums[rows];
 #pragma unroll
-    for (int i = 0; i < rows; i++) {
-        uint32_t index = shape.unit_rows == 2 ? (uint32_t)i % (rows / 2 + rows % 2) : min((uint32_t)i, count - 1);
-        row[i] = tile + index * shape.stride + (shape.unit_rows == 2 && i >= rows / 2 ? other : 0);
-        sums[i] = 0;
-    }
-#pragma unroll(chunks <type>::elements == 8 ? 2 : 1)
-    for (uint32_t chunk = lane; chunk < shape.chunk_count; chunk += 32) {
-        typename chunks<type>::taken x = chunks<type>::take(vector, chunk);
+        for (int j = 0; j < pieces; j++) {
+            chunk[j] = min((index * pieces + j) * 32 + lane, count - 1);
+            x[j] = kind::take(vector, chunk[j]);
+        }
+        if ((index + 1) * pieces * 32 > count) { /* what is behind a row's end is its last piece times nothing */
 #pragma unroll
-        for (int i = 0; i < rows; i++) {
-            sums[i] += chunks<type>::dot(row[i], shape.planes, chunk, x);
+            for (int j = 0; j < pieces; j++) {
+                if ((index * pieces + j) * 32 + lane >= count) {
+                    x[j].clear();
+                }
+            }
         }
     }
-    return fold<rows>(sums, lane);
-}
+
+    __device__ __forceinline__ float dot(const uint8_t *row) const {
+        float sum = 0;
+#pragma unroll
+        for (int j = 0; j < pieces; j++) {
+            sum += kind::dot(row, planes, chunk[j], x[j]);
+        }
+        return sum;
+    }
+
+    /* Of two rows: one's instructions fill the gaps between the other's. */
+    __device__ __forceinline__ void dot_both(const uint8_t *row, const uint8_t *other, float &sum,
+                                             float &second) const {
+        sum = second = 0;
+#pragma unroll
+        for (int j = 0; j < pieces; j++) {
+            sum += kind::dot(row, planes, chunk[j], x[j]);
+            second += kind::dot(other, planes, chunk[j], x[j]);
+        }
+    }
+};
 
 __device__ __forceinline__ float capped(float value, float scale, float cap) {
     value *= scale;
@@ -95,13 +92,14 @@ __device__ __forceinline__ float activated(float x, bool silu) {
 }
 
 /* A unit's sums go where they belong. */
-__device__ __forceinline__ void finish(const spi_cu_token &token, const spi_cu_phase &phase, uint32_t output, float sum,
-                                       float second, uint32_t unit, float before) {
+__device__ __forceinline__ void finish(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
+                                       uint32_t output, float sum, float second, uint32_t unit, float before,
+                                       likeliest &best) {
     if (output == SPI_CU_OUTPUT_GATE) {
         const spi_cu_part &gate = phase.parts[0], &up = phase.parts[1];
         sum += gate.bias ? __ldg((const float *)gate.bias + unit) : 0;
         second += up.bias ? __ldg((const float *)up.bias + unit) : 0;
-        ((float *)gate.dst)[unit] = activated(sum, phase.silu) * second;
+        publish((float *)gate.dst + unit, activated(sum, phase.silu) * second, step.tag_of(gate.tag));
         return;
     }
     uint32_t part = 0;
@@ -110,98 +108,188 @@ __device__ __forceinline__ void finish(const spi_cu_token &token, const spi_cu_p
     }
     sum += phase.parts[part].bias ? __ldg((const float *)phase.parts[part].bias + unit) : 0;
     if (output == SPI_CU_OUTPUT_LOGITS) {
-        ((float *)token.logits)[unit] = capped(sum, phase.scale, phase.softcap);
+        float logit = capped(sum, phase.scale, phase.softcap);
+        (step.last ? (float *)token.logits : token.row)[unit] = logit;
+        best.consider(cleaned(logit), unit);
     } else {
-        ((float *)phase.parts[part].dst)[unit] = sum + before;
+        publish((float *)phase.parts[part].dst + unit, sum + before, step.tag_of(phase.parts[part].tag));
     }
 }
 
-/* Some units of a tile: one row each, or one here and one of the other part so many bytes further on. */
-template <int type>
-__device__ __forceinline__ void multiply_units(const spi_cu_token &token, const spi_cu_phase &phase,
-                                               const product_shape &shape, const shared_vector &vector,
-                                               const uint8_t *at, uint32_t other, uint32_t unit, uint32_t count,
-                                               float factor, uint32_t lane) {
-    uint32_t rows = count * shape.unit_rows, index = rows > 2 ? lane / 8 : rows == 2 ? lane / 16 : 0;
-    bool finishes = lane % (rows > 2 ? 8 : rows == 2 ? 16 : 32) == 0 && index < count;
-    float before = 0, sum; /* the residual */
-    if (shape.output == SPI_CU_OUTPUT_ADD && finishes) {
-        before = __ldcg((const float *)phase.parts[0].dst + unit + index);
+/* Where warps that share rows put their sums: of a batch of rows, and of the one before. */
+typedef float exchange[2][WARPS][ROWS];
+
+/* One of the warps that share rows gets all their sums, as fold() leaves them. */
+__device__ __forceinline__ float gather(exchange &room, uint32_t batch, uint32_t slices_log2, float sum,
+                                        uint32_t lane) {
+    uint32_t warp = threadIdx.x / 32, slices = 1u << slices_log2, set = warp >> slices_log2;
+    float(*at)[ROWS] = room[batch & 1] + (set << slices_log2);
+    if (lane % 8 == 0) {
+        at[warp & (slices - 1)][lane / 8] = sum;
     }
-    if (rows > 2) {
-        sum = multiply_rows<type, 4>(shape, vector, at, other, count, lane);
-    } else if (rows == 2) {
-        sum = multiply_rows<type, 2>(shape, vector, at, other, count, lane);
-    } else {
-        sum = multiply_rows<type, 1>(shape, vector, at, other, count, lane);
+    asm volatile("bar.sync %0, %1;" ::"r"(2 + set), "r"(32u << slices_log2) : "memory");
+    if (warp & (slices - 1)) {
+        return 0;
     }
-    sum *= factor;
-    float second = __shfl_xor_sync(0xffffffffu, sum, 16); /* of a gate: the other part's same row */
-    if (finishes) {
-        finish(token, phase, shape.output, sum, second, unit + index, before);
-    }
+    uint32_t from = lane % 8;
+    float all = from < slices ? at[from][lane / 8] : 0;
+    all += from + 8 < slices ? at[from + 8][lane / 8] : 0;
+    all += __shfl_xor_sync(0xffffffffu, all, 4);
+    all += __shfl_xor_sync(0xffffffffu, all, 2);
+    return all + __shfl_xor_sync(0xffffffffu, all, 1);
 }
 
-/* The block's tiles of a phase. `squares` has the warps' sums of squares of the input, where that is normalised. */
-template <int type>
-__device__ __forceinline__ void multiply(const spi_cu_token &token, const spi_cu_phase &phase, const float *squares,
-                                         const shared_vector &vector, ring_reader &ring) {
-    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const share mine(phase);
-    const product_shape shape(phase, chunks<type>::elements);
-    float factor = 1;
-    uint32_t at_once = ROWS / shape.unit_rows;
-    if (phase.normed) {
-        factor = rsqrtf(warp_sum(lane < WARPS ? squares[lane] : 0) / phase.cols + phase.eps);
+/* Which units of a phase a warp multiplies with, and which of their sums a lane finishes. Warps are dealt out in sets that
+ * share rows; sets take units in turn, and add up four rows at once: of a batch, the last row is in lanes 24 and up. */
+struct placement {
+    uint32_t first, count; /* the block's units */
+    uint32_t set, sets_log2, index, lane, per_unit_log2;
+
+    __device__ __forceinline__ explicit placement(const spi_cu_phase &phase) {
+        const share mine(phase);
+        uint32_t warp = threadIdx.x / 32, slices_log2 = phase.slices_log2;
+        first = mine.first, count = mine.count;
+        index = warp & ((1u << slices_log2) - 1);
+        set = warp >> slices_log2, sets_log2 = WARPS_LOG2 - slices_log2;
+        lane = threadIdx.x % 32;
+        per_unit_log2 = phase.unit_rows - 1;
     }
-    for (uint32_t t = (warp - ring.tile) % WARPS; t < mine.tiles; t += WARPS) {
-        uint32_t unit = mine.first + t * mine.step, count = min(mine.step, mine.end - unit);
-        uint32_t tile = ring.tile + t, i = tile % RING_TILES;
-        barrier_wait(&ring.state->full[i], tile / RING_TILES & 1);
-        const uint8_t *at = ring.bytes + ring.state->begins[i];
-        for (uint32_t done = 0; done < count; done += at_once) {
-            multiply_units<type>(token, phase, shape, vector, at + done * shape.stride, count * shape.stride,
-                                 unit + done, min(at_once, count - done), factor, lane);
+
+    /* How many units behind the batch's first this lane's is, of a batch with so many. Negative: none. */
+    __device__ __forceinline__ int own(uint32_t units) const {
+        return (int)(lane / 8 >> per_unit_log2) + (int)units - (int)(4 >> per_unit_log2);
+    }
+
+    /* Sets take neighbouring units where there are many, so that results are written side by side: logits go over a bus. */
+    __device__ __forceinline__ uint32_t pitch() const {
+        return count >= 32u << sets_log2 ? 1 : 1u << sets_log2;
+    }
+
+    __device__ __forceinline__ uint32_t start() const {
+        return pitch() == 1 ? set * (4u >> per_unit_log2) : set;
+    }
+
+    __device__ __forceinline__ bool finishes() const {
+        return !index && lane % (8u << per_unit_log2) == 0;
+    }
+};
+
+/* What a lane's sum of the batch that begins with `unit` is added to: it was input before, so it is there. */
+__device__ __forceinline__ float residual(const spi_cu_phase &phase, const placement &place, uint32_t unit) {
+    if (phase.output != SPI_CU_OUTPUT_ADD || !place.finishes() || unit >= place.count) {
+        return 0;
+    }
+    uint32_t pitch = place.pitch(),
+             left = pitch == 1 ? place.count - unit : ((place.count - 1 - unit) >> place.sets_log2) + 1;
+    int own = place.own(min(left, ROWS));
+    return own < 0 ? 0 : cleared(ask((const float *)phase.residual + place.first + unit + (uint32_t)own * pitch));
+}
+
+/* The block's share of a phase. `factor` is what the input's norm still wants. Little code, each piece of it in one place:
+ * a phase is short, and what it has not executed lately must be fetched. */
+template <int type, int pieces>
+__device__ __forceinline__ void multiply(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
+                                         const placement &place, const shared_vector &vector, float factor,
+                                         float before, ring_reader &ring, exchange &room, likeliest *bests) {
+    likeliest best = {-INFINITY, 0};
+    const slice<type, pieces> input(phase, vector, place.index, place.lane);
+    const uint32_t stride = phase.stride, stage_units = phase.stage_units, sets = 1u << place.sets_log2;
+    const uint32_t at_once = 4 >> place.per_unit_log2, pitch = place.pitch();
+    const bool paired = place.per_unit_log2;
+    uint32_t unit = place.start(), from = unit, units = 0, batch = 0; /* of the batch: its first unit, how many */
+    float v[ROWS] = {0, 0, 0, 0};
+#pragma unroll 1
+    for (uint32_t first = 0; first < place.count; first += stage_units) {
+        const uint32_t end = min(first + stage_units, place.count);
+        const uint8_t *stage = ring.open();
+#pragma unroll 1
+        while (unit < end) {
+            const uint8_t *row = stage + (unit - first) * stride;
+            if (paired || (unit + pitch < end && units + 2 <= at_once)) {
+                v[0] = v[2], v[1] = v[3];
+                input.dot_both(row, row + (paired ? end - first : pitch) * stride, v[2], v[3]);
+                unit += paired ? pitch : 2 * pitch;
+                units += paired ? 1 : 2;
+            } else {
+                v[0] = v[1], v[1] = v[2], v[2] = v[3];
+                v[3] = input.dot(row);
+                unit += pitch, units++;
+            }
+            if (units == at_once || unit >= place.count) {
+                float sum = fold(v, place.lane);
+                sum = place.sets_log2 < WARPS_LOG2 ? gather(room, batch, WARPS_LOG2 - place.sets_log2, sum, place.lane)
+                                                   : sum;
+                sum *= factor;
+                float second = __shfl_xor_sync(0xffffffffu, sum, 8); /* of a gate: the other part's same row */
+                int own = place.own(units);
+                if (place.finishes() && own >= 0) {
+                    finish(token, step, phase, phase.output, sum, second, place.first + from + (uint32_t)own * pitch,
+                           before, best);
+                }
+                unit = from += at_once * sets;
+                units = 0, batch++;
+                before = residual(phase, place, from);
+            }
         }
-        __syncwarp();
-        if (lane == 0) {
-            barrier_arrive(&ring.state->empty[i]);
+        ring.close();
+    }
+    ring.leave();
+    if (phase.output == SPI_CU_OUTPUT_LOGITS) {
+        best.over_warp();
+        if (place.lane == 0) {
+            bests[threadIdx.x / 32] = best;
         }
     }
-    ring.tile += mine.tiles;
 }
 
-/* The input vector of a phase. Returns this thread's part of the sum of squares. */
+/* The input vector of a phase, four numbers at a time, at most four times at once; longer ones in several goes. Blocks
+ * begin at different places, so that they do not all ask for the same at the same time. Returns this thread's part of the
+ * sum of squares. */
 template <bool quantised>
-__device__ __forceinline__ float fill_vector(const spi_cu_phase &phase, const shared_vector &vector) {
+__device__ __forceinline__ float fill_vector(const token_step &step, const spi_cu_phase &phase,
+                                             const shared_vector &vector) {
     float squares = 0;
-    uint32_t count = phase.groups * 8, real = phase.cols / 4;
+    uint32_t tag = step.tag_of(phase.src_tag), count = phase.groups * 8, real = phase.cols / 4;
+    uint32_t thread = (threadIdx.x + blockIdx.x * 32) % THREADS;
     bool normed = phase.input == SPI_CU_INPUT_NORM;
-    const float4 *from = (const float4 *)phase.src, *norm = (const float4 *)phase.norm_weight;
-    for (uint32_t first = threadIdx.x; first < count;
-         first += 4 * THREADS) { /* all that is asked for is on its way at once */
-        float4 x[4], w[4];
-#pragma unroll
-        for (int k = 0; k < 4; k++) {
-            uint32_t i = first + k * THREADS;
-            x[k] = w[k] = make_float4(0, 0, 0, 0);
-            if (i < real) {
-                x[k] = __ldcg(from + i);
-                if (normed) {
-                    w[k] = __ldg(norm + i);
-                }
-            }
+    const float *from = (const float *)phase.src;
+    const float4 *norm = (const float4 *)phase.norm_weight;
+#pragma unroll 1
+    for (uint32_t first = 0; first < count; first += 4 * THREADS) {
+        float4 x[4], w = make_float4(1, 1, 1, 1);
+        uint32_t missing, i = first + thread;
+        if (normed && i < real) {
+            w = __ldg(norm + i);
         }
 #pragma unroll
         for (int k = 0; k < 4; k++) {
-            uint32_t i = first + k * THREADS;
-            if (i < count) { /* whole warps: groups are padded to 8 */
-                if (normed) {
-                    squares += x[k].x * x[k].x + x[k].y * x[k].y + x[k].z * x[k].z + x[k].w * x[k].w;
-                    x[k] = make_float4(x[k].x * w[k].x, x[k].y * w[k].y, x[k].z * w[k].z, x[k].w * w[k].w);
-                }
-                put4(vector, quantised, i, x[k]);
+            x[k] = make_float4(0, 0, 0, 0);
+            if (i + k * THREADS < real) {
+                x[k] = ask4(from + (i + k * THREADS) * 4);
             }
+        }
+        do { /* only what is missing is asked for again: all multiprocessors do it at the same time */
+            missing = 0;
+#pragma unroll
+            for (int k = 0; k < 4; k++) {
+                if (i + k * THREADS < real && wrong4(x[k], tag)) {
+                    x[k] = ask4(from + (i + k * THREADS) * 4);
+                    missing = 1;
+                }
+            }
+        } while (missing);
+#pragma unroll 1
+        for (int k = 0; k < 4 && i < count; k++, i += THREADS) { /* whole warps: groups are padded to 8 */
+            float4 y = cleared4(x[0]);
+            if (normed) {
+                squares += y.x * y.x + y.y * y.y + y.z * y.z + y.w * y.w;
+                y = make_float4(y.x * w.x, y.y * w.y, y.z * w.z, y.w * w.w);
+                if (i + THREADS < real) {
+                    w = __ldg(norm + i + THREADS);
+                }
+            }
+            put4(vector, quantised, i, y);
+            x[0] = x[1], x[1] = x[2], x[2] = x[3];
         }
     }
     return squares;
@@ -235,19 +323,31 @@ __device__ __forceinline__ void mark(const spi_cu_token &token, uint32_t index) 
 }
 
 template <int type>
-__device__ __forceinline__ void product(const spi_cu_token &token, const spi_cu_phase &phase, float *squares,
-                                        uint8_t *room, ring_reader &ring, uint32_t mark_index) {
+__device__ __forceinline__ void product(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
+                                        float *squares, uint8_t *room, ring_state &stages, const uint8_t *bytes,
+                                        exchange &sums, likeliest *bests, uint32_t mark_index) {
     constexpr bool quantised = is_quantised(type);
     shared_vector vector = make_vector(room, phase.groups * 32, quantised);
+    const placement place(phase);
+    float before = residual(phase, place, place.start()), factor = 1;
     if (phase.input != SPI_CU_INPUT_SAME) {
-        float sum = warp_sum(fill_vector<quantised>(phase, vector));
+        float sum = warp_sum(fill_vector<quantised>(step, phase, vector));
         if (threadIdx.x % 32 == 0) {
             squares[threadIdx.x / 32] = sum;
         }
         all_sync();
     }
     mark(token, mark_index);
-    multiply<type>(token, phase, squares, vector, ring);
+    if (phase.normed) {
+        factor = rsqrtf(warp_sum(place.lane < WARPS ? squares[place.lane] : 0) * phase.inverse_cols + phase.eps);
+    }
+    ring_reader ring(stages, bytes, token);
+    constexpr int pieces = SPI_CU_SLICE_ELEMENTS(type) / 32 / chunks<type>::elements;
+    if (phase.doubled) {
+        multiply<type, 2 * pieces>(token, step, phase, place, vector, factor, before, ring, sums, bests);
+    } else {
+        multiply<type, pieces>(token, step, phase, place, vector, factor, before, ring, sums, bests);
+    }
 }
 #endif
 

@@ -45,7 +45,7 @@ __device__ __forceinline__ void put4(const shared_vector &v, bool quantised, uin
     for (int offset = 1; offset < 8; offset <<= 1) {
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, offset));
     }
-    float inverse = largest > 0 ? 127 / largest : 0;
+    float inverse = largest > 0 ? __fdividef(127, largest) : 0;
     int a = __float2int_rn(x.x * inverse), b = __float2int_rn(x.y * inverse), c = __float2int_rn(x.z * inverse),
         d = __float2int_rn(x.w * inverse), sum = a + b + c + d;
 #pragma unroll
@@ -54,7 +54,7 @@ __device__ __forceinline__ void put4(const shared_vector &v, bool quantised, uin
     }
     ((uint32_t *)v.piece(index / 4))[index % 4] = (a & 255) | (b & 255) << 8 | (c & 255) << 16 | (uint32_t)d << 24;
     if (index % 8 == 0) {
-        v.scales[index / 8] = largest / 127;
+        v.scales[index / 8] = largest * (1 / 127.0f);
     }
     if (index % 4 == 0) {
         v.sums[index / 4] = sum;
@@ -75,6 +75,9 @@ template <int type> struct chunks {
         uint4 low, high;
         float scale;
         int2 sums;
+        __device__ __forceinline__ void clear() {
+            scale = 0;
+        }
     };
     static __device__ __forceinline__ taken take(const shared_vector &v, uint32_t chunk) {
         return {v.pieces[chunk], v.pieces[v.half + chunk], v.scales[chunk], ((const int2 *)v.sums)[chunk]};
@@ -91,6 +94,9 @@ template <int type> struct chunks {
 
 struct float_chunk {
     float4 a, b;
+    __device__ __forceinline__ void clear() {
+        a = b = make_float4(0, 0, 0, 0);
+    }
 };
 
 template <> struct chunks<SP_BF16> {
@@ -129,6 +135,9 @@ template <> struct chunks<SP_Q8_0> {
     struct taken {
         uint4 x;
         float scale;
+        __device__ __forceinline__ void clear() {
+            scale = 0;
+        }
     };
     static __device__ __forceinline__ taken take(const shared_vector &v, uint32_t chunk) {
         return {*v.piece(chunk), v.scales[chunk / 2]};
@@ -147,6 +156,9 @@ template <> struct chunks<SP_Q4_0> {
         uint4 low, high;
         float scale;
         int offset; /* of the 8 that is subtracted from each value */
+        __device__ __forceinline__ void clear() {
+            scale = 0;
+        }
     };
     static __device__ __forceinline__ taken take(const shared_vector &v, uint32_t chunk) {
         return {v.pieces[chunk], v.pieces[v.half + chunk], v.scales[chunk],

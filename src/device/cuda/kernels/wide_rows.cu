@@ -37,8 +37,9 @@ KERNEL place_heads(const __grid_constant__ spi_cu_heads args) {
     float *x = room[warp];
     const float2 *turns = (const float2 *)args.table + (uint64_t)row * args.pairs;
     if (head < args.heads) {
-        prepare_head(args.pairs, args.halves, turns, (const float *)args.q + (uint64_t)row * args.q_stride + head * dim,
-                     (const float *)args.q_norm, args.eps, dim, args.scale, x, lane);
+        prepare_head<false>(args.pairs, args.halves, turns,
+                            (const float *)args.q + (uint64_t)row * args.q_stride + head * dim,
+                            (const float *)args.q_norm, args.eps, dim, args.scale, x, lane);
         __syncwarp();
         for (uint32_t i = lane; i < dim / 2; i += 32) {
             ((uint32_t *)args.packed)[((uint64_t)row * args.heads + head) * dim / 2 + i] =
@@ -54,7 +55,8 @@ KERNEL place_heads(const __grid_constant__ spi_cu_heads args) {
     head %= kv_heads;
     const float *from = (const float *)(which ? args.v : args.k) + (uint64_t)row * args.k_stride + head * dim;
     if (!which) {
-        prepare_head(args.pairs, args.halves, turns, from, (const float *)args.k_norm, args.k_eps, dim, 1, x, lane);
+        prepare_head<false>(args.pairs, args.halves, turns, from, (const float *)args.k_norm, args.k_eps, dim, 1, x,
+                            lane);
         __syncwarp();
         from = x;
     }

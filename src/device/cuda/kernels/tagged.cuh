@@ -1,0 +1,97 @@
+/* device/cuda/kernels/tagged.cuh - numbers that blocks hand to each other without a barrier: decode_args.h says what tags
+ * are. May include: common.cuh, decode_args.h. */
+#ifndef SPI_DEVICE_CUDA_KERNELS_TAGGED_CUH
+#define SPI_DEVICE_CUDA_KERNELS_TAGGED_CUH
+
+#include "device/cuda/kernels/common.cuh"
+#include "device/cuda/kernels/decode_args.h"
+
+/* What changes from token to token of a launch. */
+struct token_step {
+    uint32_t index, token, position, splits, split_blocks; /* blocks of 64 tokens in a split */
+    uint64_t tags;
+    bool last;            /* whether another token may follow */
+    uint32_t head, split; /* of attention, this block's: as long as the launch */
+
+    token_step() = default;
+
+    __device__ __forceinline__ explicit token_step(const spi_cu_token &all)
+        : index(0), token(all.token), position(all.position), tags(all.tags), last(all.steps == 1),
+          head(blockIdx.x % all.kv.kv_heads), split(blockIdx.x / all.kv.kv_heads) {
+        share_context(all);
+    }
+
+    __device__ __forceinline__ void next(const spi_cu_token &all, uint32_t pick) {
+        const uint64_t odd = 0x5555555555555555u;
+        index++, position++;
+        token = pick;
+        tags = ((tags & odd) + (all.uses & odd)) ^ ((tags ^ all.uses) & ~odd);
+        last = index + 1 == all.steps;
+        share_context(all);
+    }
+
+    /* So that each KV head's runs are computed by as many multiprocessors as there are. */
+    __device__ __forceinline__ void share_context(const spi_cu_token &all) {
+        uint32_t blocks = position / 64 + 1;
+        split_blocks = max((blocks + all.runs - 1) / all.runs, all.run_blocks);
+        splits = (blocks + split_blocks - 1) / split_blocks;
+    }
+
+    __device__ __forceinline__ uint32_t tag_of(uint32_t tag) const {
+        return ((uint32_t)(tags >> (tag / 4 * 2)) + tag) & 3;
+    }
+};
+
+__device__ __forceinline__ float cleared(float x) {
+    return __uint_as_float(__float_as_uint(x) & ~3u);
+}
+
+__device__ __forceinline__ float tagged(float x, uint32_t tag) {
+    return __uint_as_float((__float_as_uint(x) & ~3u) | tag);
+}
+
+__device__ __forceinline__ void publish(float *to, float x, uint32_t tag) {
+    asm volatile("st.relaxed.gpu.global.f32 [%0], %1;" ::"l"(to), "f"(tagged(x, tag)) : "memory");
+}
+
+__device__ __forceinline__ void publish4(float *to, float4 x, uint32_t tag) {
+    asm volatile("st.relaxed.gpu.global.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(tagged(x.x, tag)),
+                 "f"(tagged(x.y, tag)), "f"(tagged(x.z, tag)), "f"(tagged(x.w, tag))
+                 : "memory");
+}
+
+__device__ __forceinline__ float4 ask4(const float *from) {
+    float4 x;
+    asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(x.x), "=f"(x.y), "=f"(x.z), "=f"(x.w)
+                 : "l"(from)
+                 : "memory");
+    return x;
+}
+
+__device__ __forceinline__ float2 ask2(const float *from) {
+    float2 x;
+    asm volatile("ld.relaxed.gpu.global.v2.f32 {%0, %1}, [%2];" : "=f"(x.x), "=f"(x.y) : "l"(from) : "memory");
+    return x;
+}
+
+__device__ __forceinline__ float ask(const float *from) {
+    float x;
+    asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(x) : "l"(from) : "memory");
+    return x;
+}
+
+/* Which of the tag's bits are wrong. */
+__device__ __forceinline__ uint32_t wrong(float x, uint32_t tag) {
+    return (__float_as_uint(x) ^ tag) & 3;
+}
+
+__device__ __forceinline__ uint32_t wrong4(float4 x, uint32_t tag) {
+    return wrong(x.x, tag) | wrong(x.y, tag) | wrong(x.z, tag) | wrong(x.w, tag);
+}
+
+__device__ __forceinline__ float4 cleared4(float4 x) {
+    return make_float4(cleared(x.x), cleared(x.y), cleared(x.z), cleared(x.w));
+}
+
+#endif
