@@ -30,11 +30,7 @@ static uint32_t vector_bytes(const spi_cu_phase *phase, const spi_kv_shape *kv) 
 
 /* How many warps share a row of the phase. False: there are too few. */
 static bool slice_rows(spi_cu_phase *phase) {
-    uint32_t elements = SPI_CU_SLICE_ELEMENTS(phase->type), slices = spi_cu_ceil(phase->groups * 32, elements);
-    if (slices > SPI_CU_DECODE_WARPS) {
-        phase->doubled = 1;
-        slices = spi_cu_ceil(phase->groups * 32, 2 * elements);
-    }
+    uint32_t slices = spi_cu_ceil(phase->groups * 32, SPI_CU_SLICE_ELEMENTS(phase->type));
     while (1u << phase->slices_log2 < slices) {
         phase->slices_log2++;
     }

@@ -81,10 +81,10 @@ typedef struct spi_cu_phase {
     uint32_t type, cols, groups, stride, plane_bytes[SPI_CU_PLANES];
     uint32_t part_count, unit_count, unit_rows;
     uint32_t units_each, units_extra,
-        shift;                     /* of a block; the first `extra` blocks behind number `shift` have one more */
-    uint32_t stage_units;          /* in a stage of the ring, at most */
-    uint32_t slices_log2, doubled; /* how many warps share a row; each has twice as much of it as usual */
-    uint32_t normed; /* the input was normalised, here or in the phase before: sums still want its factor */
+        shift;            /* of a block; the first `extra` blocks behind number `shift` have one more */
+    uint32_t stage_units; /* in a stage of the ring, at most */
+    uint32_t slices_log2; /* how many warps share a row */
+    uint32_t normed;      /* the input was normalised, here or in the phase before: sums still want its factor */
     spi_cu_part parts[SPI_CU_PARTS_MAX];
     spi_cu_address src, norm_weight, residual; /* residual: what the sums are added to */
     float eps, inverse_cols, scale, softcap;

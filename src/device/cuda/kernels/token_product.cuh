@@ -343,11 +343,7 @@ __device__ __forceinline__ void product(const spi_cu_token &token, const token_s
     }
     ring_reader ring(stages, bytes, token);
     constexpr int pieces = SPI_CU_SLICE_ELEMENTS(type) / 32 / chunks<type>::elements;
-    if (phase.doubled) {
-        multiply<type, 2 * pieces>(token, step, phase, place, vector, factor, before, ring, sums, bests);
-    } else {
-        multiply<type, pieces>(token, step, phase, place, vector, factor, before, ring, sums, bests);
-    }
+    multiply<type, pieces>(token, step, phase, place, vector, factor, before, ring, sums, bests);
 }
 #endif
 
