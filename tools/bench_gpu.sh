@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 build=${1:-build}
 [ ! -d lib ] || export LD_LIBRARY_PATH=$PWD/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 "$build/bench_cuda" --type BF16,Q8_0,Q4_0,Q4_K --context 0,512,1024,8192 --prefill 24,512,2048 --sequences 16,64 \
-    --rows 2048 --profile 1
+    --rows 2048 --profile 1 --ahead 32
 "$build/bench_cuda" --type BF16 --context 512 --restore 24,512,2048,8192,32768 --rows 2048
 "$build/bench_cuda" --type Q4_0 --context 512 --prefill 2048 --rows 2048 --mirror 0
 if [ -x "$build/bench_vulkan" ]; then

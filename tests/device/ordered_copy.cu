@@ -52,10 +52,11 @@ __global__ void add_up(const uint32_t *from, uint32_t *sum) {
             wait(&empty[slot], parity ^ 1);
             asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at(&full[slot])), "r"(WORDS * 4)
                          : "memory");
-            asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
-                             at(stage[slot])),
-                         "l"(from + i * WORDS), "r"(WORDS * 4), "r"(at(&full[slot]))
-                         : "memory");
+            asm volatile(
+                "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                    at(stage[slot])),
+                "l"(from + i * WORDS), "r"(WORDS * 4), "r"(at(&full[slot]))
+                : "memory");
         }
     }
     for (int offset = 16; offset && threadIdx.x < 32; offset >>= 1) {
