@@ -20,7 +20,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     if (spi_manifest_read(bytes, count, &again, NULL) || again.mail_count != read.mail_count ||
         again.timer_count != read.timer_count || again.record.model_count != read.record.model_count ||
-        strcmp(again.record.name, read.record.name) != 0) {
+        again.record.kv_type != read.record.kv_type || strcmp(again.record.name, read.record.name) != 0) {
         abort();
     }
     spi_free(bytes);
