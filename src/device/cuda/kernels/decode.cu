@@ -13,6 +13,7 @@
  */
 #include "device/cuda/kernels/token_attention.cuh"
 
+#if __CUDA_ARCH__ >= 900
 /* The pieces of a phase that every thread reads often; the rest stays in global memory. */
 struct shared_state {
     ring_state ring;
@@ -25,7 +26,6 @@ struct shared_state {
     exchange sums;
 };
 
-#if __CUDA_ARCH__ >= 900
 /* The token's row of the embedding: each block puts it where the first phase looks for its input; they write the same. */
 template <int type> __device__ __forceinline__ void embed(const spi_cu_token &token, const token_step &step) {
     const spi_cu_matrix &m = token.embedding;
