@@ -96,9 +96,9 @@ void spi_gemm_fp16(const spi_cpu_gemm *args);
 #define SPI_TILE_TOKENS_NEON    2u
 #define SPI_TILE_TOKENS_DOTPROD 4u
 
-/* Rows that float products take at once, and the scratch in which they widen a slice of them. */
+/* Rows that float products take at once, and the scratch in which they widen a slice of them, or sort a token's values. */
 #define SPI_FLOAT_ROWS          8u
-#define SPI_FLOAT_SCRATCH_BYTES ((size_t)16 << 10)
+#define SPI_FLOAT_SCRATCH_BYTES ((size_t)64 << 10)
 
 void spi_quantise_avx2(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
 void spi_quantise_avx512(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
