@@ -83,6 +83,10 @@ X(SP_BF16, bf16)
 #define SPI_AMX_BF16_TOKENS  8u
 void spi_to_bf16_amx(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]);
 
+/* AVX-512's products of bf16: of many tokens with BF16 weights, rows as AMX takes them. */
+#define SPI_DPBF16_TOKENS 8u
+extern spi_cpu_product_kernel spi_product_bf16_avx512bf16;
+
 /* Arm's products of bf16: of many tokens with BF16 weights. */
 #define SPI_BFMMLA_TOKENS 8u
 extern spi_cpu_product_kernel spi_product_bf16_bfmmla;

@@ -22,7 +22,9 @@
 #define TABLE_QUANTISE    SPI_ISA(spi_quantise)
 #endif
 
-#if defined(TABLE_BFMMLA)
+#if defined(TABLE_DPBF16)
+#define TABLE_MANY_BF16 .product_many = spi_product_bf16_avx512bf16, .many_tokens = SPI_DPBF16_TOKENS
+#elif defined(TABLE_BFMMLA)
 #define TABLE_MANY_BF16 .product_many = spi_product_bf16_bfmmla, .many_tokens = SPI_BFMMLA_TOKENS
 #else
 #define TABLE_MANY_BF16 TABLE_MANY(bf16, SPI_AMX_BF16_TOKENS)
@@ -36,7 +38,11 @@
 #else
 #define TABLE_ATTENTION_ROWS 16
 #define TABLE_SCRATCH_BYTES  SPI_FLOAT_SCRATCH_BYTES
-#define TABLE_FLOAT_ROWS       SPI_FLOAT_ROWS
+#if defined(TABLE_DPBF16)
+#define TABLE_FLOAT_ROWS SPI_AMX_ROWS
+#else
+#define TABLE_FLOAT_ROWS SPI_FLOAT_ROWS
+#endif
 #define TABLE_MANY(name, from) .product_many = NULL
 #endif
 
