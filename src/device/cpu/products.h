@@ -78,7 +78,7 @@ X(SP_BF16, bf16)
 #define SPI_AMX_ROWS          32u
 #define SPI_AMX_SCRATCH_BYTES ((size_t)64 << 10)
 /* Expanding weights pays from so many tokens on; BF16 only has to be turned round. */
-#define SPI_AMX_QUANT_TOKENS 8u
+#define SPI_AMX_QUANT_TOKENS 24u
 #define SPI_AMX_OUT_FLOATS   ((uint32_t)128 << 10) /* 512 tokens x 256 rows: in the second-level cache */
 #define SPI_AMX_BF16_TOKENS  8u
 void spi_to_bf16_amx(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]);
