@@ -214,6 +214,7 @@ sp_status spi_hf_add_vector(spi_hf_reader *read, const char *name, const float *
     tensor->dimensions[0] = count;
     tensor->data = copy;
     tensor->bytes = count * sizeof *copy;
+    tensor->copied = true;
     return SP_OK;
 }
 
@@ -260,6 +261,7 @@ static sp_status add_plain(weights *w, const place *at, const char *name) {
     }
     tensor->data = data;
     tensor->bytes = from->bytes;
+    tensor->copied = data != from->data;
     tensor->plus_one = w->read->family->norm_plus_one && from->dimension_count == 1 && strstr(name, "norm.weight");
     return SP_OK;
 }

@@ -141,7 +141,7 @@ static sp_status fill_info(sp_model *model, const char *path, sp_error *error) {
 static void fill_tape(sp_model *model) {
     const spi_recorder *recorder = &model->recorder;
     const spi_hparams *hp = &recorder->hparams;
-    /* What is not F32 lies in the mapped file: a backend that has packed it can give its pages back. */
+    /* But for copies: a backend that has packed weights can give their pages back. */
     model->weights =
         (spi_weights){.tensors = recorder->tensors, .count = (uint32_t)recorder->tensor_count, .droppable = true};
     model->tape = (spi_tape){

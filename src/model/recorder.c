@@ -96,6 +96,7 @@ uint32_t spi_record_matrix(spi_recorder *recorder, const char *format, uint32_t 
                          .cols = cols,
                          .data = found->data,
                          .bytes = found->bytes,
+                         .copied = found->copied,
                          .affine = found->affine};
     if (part.of) {
         uint64_t row_bytes = found->bytes / part.of;
@@ -143,8 +144,12 @@ static const float *as_floats(spi_recorder *recorder, const char *name, const sp
 }
 
 static uint32_t add_vector(spi_recorder *recorder, const char *name, const float *data, uint32_t elements) {
-    spi_tensor tensor = {
-        .type = SP_F32, .rows = 1, .cols = elements, .data = data, .bytes = (uint64_t)elements * sizeof *data};
+    spi_tensor tensor = {.type = SP_F32,
+                         .rows = 1,
+                         .cols = elements,
+                         .data = data,
+                         .bytes = (uint64_t)elements * sizeof *data,
+                         .copied = true};
     return add_tensor(recorder, name, &tensor);
 }
 

@@ -57,6 +57,7 @@ typedef struct spi_source_tensor {
     uint64_t bytes;    /* 0 if type is not an sp_dtype */
     spi_affine affine; /* of an affine type: the planes beside the codes; of any alignment, as the codes are */
     bool plus_one;     /* the weights are these numbers plus one */
+    bool copied;       /* data is a copy in memory, not in the mapped file */
 } spi_source_tensor;
 
 /* A file that the source was made of. */

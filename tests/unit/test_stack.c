@@ -98,7 +98,7 @@ static size_t stack_of_cases(const ops_device *on, spi_op_kind kind, sp_dtype ty
 
 static void test_ops(void **state) {
     (void)state;
-    static const char *const isas[] = {"reference", "avx2", "avx512", "amx"};
+    static const char *const isas[] = {"reference", "avx2", "avx512", "avx512bf16", "amx"};
     static const sp_dtype types[] = {
 #define X(name, value, text, elements, bytes) name,
         SP_DTYPE_LIST(X)

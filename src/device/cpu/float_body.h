@@ -1,4 +1,4 @@
-/* device/cpu/float_body.h - products with F32, F16 and BF16 weights, used where the file has them.
+/* device/cpu/float_body.h - products with F32, F16 and BF16 weights, as the file has them.
  *
  * Lanes run along a row. One token: a row at a time in four chains, so that each thread reads one stream, which memory
  * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers. With AVX2 and on Arm, where tiles are
@@ -67,6 +67,48 @@ SPI_INLINE float float_dot(sp_dtype type, const void *row, const float *x, uint3
     }
     return v_sum(v_add(v_add(sums[0], sums[1]), v_add(sums[2], sums[3]))) + float_rest(type, row, x, k, cols);
 }
+
+#if defined(V_PAIRS)
+/* As many even columns and odd ones, in turns: V_WIDTH of each. Of what is left of a row, nothing. */
+SPI_INLINE void float_pair_up(const float *x, uint32_t cols, float *pairs) {
+    for (uint32_t k = 0; k + 2 * V_WIDTH <= cols; k += 2 * V_WIDTH) {
+        vf even, odd;
+        v_part_pairs(v_load(x + k), v_load(x + k + V_WIDTH), &even, &odd);
+        v_store(pairs + k, even);
+        v_store(pairs + k + V_WIDTH, odd);
+    }
+}
+
+/* A bf16 is the upper half of an f32: of two neighbours in 32 bits, one is shifted, and of the other the lower half is
+ * taken away. Against widening a vector of them, half of the instructions. */
+SPI_INLINE float float_dot_pairs(const uint16_t *row, const float *pairs, const float *x, uint32_t cols,
+                                 const bool ahead) {
+    vf sums[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
+    uint32_t k = 0;
+    for (; k + 4 * V_WIDTH <= cols; k += 4 * V_WIDTH) {
+        for (uint32_t line = 0; ahead && line < 4 * V_WIDTH * sizeof *row / 64; line++) {
+            v_ahead((const uint8_t *)(row + k) + line * 64);
+        }
+#pragma GCC unroll 2
+        for (uint32_t u = 0; u < 4; u += 2) {
+            vf even, odd;
+            v_load_pairs_bf16(row + k + u * V_WIDTH, &even, &odd);
+            sums[u] = v_fma(even, v_load(pairs + k + u * V_WIDTH), sums[u]);
+            sums[u + 1] = v_fma(odd, v_load(pairs + k + (u + 1) * V_WIDTH), sums[u + 1]);
+        }
+    }
+    return v_sum(v_add(v_add(sums[0], sums[1]), v_add(sums[2], sums[3]))) + float_rest(SP_BF16, row, x, k, cols);
+}
+
+static void float_pairs_product(const spi_cpu_product *args) {
+    const uint16_t *row = (const uint16_t *)args->weights + (size_t)args->row_first * args->cols;
+    float_pair_up(args->acts, args->cols, args->scratch);
+    for (uint32_t r = 0; r < args->row_count; r++, row += args->cols) {
+        args->out[r] = args->ahead ? float_dot_pairs(row, args->scratch, args->acts, args->cols, true)
+                                   : float_dot_pairs(row, args->scratch, args->acts, args->cols, false);
+    }
+}
+#endif
 
 typedef struct float_tile {
     const uint8_t *rows; /* their first column of this slice */
@@ -151,6 +193,10 @@ SPI_INLINE void float_tile_any(sp_dtype type, const float_tile *tile, uint32_t r
     }
 }
 
+#if defined(__x86_64__) && !defined(__AVX512F__)
+#include "device/cpu/float_panel_x86.h"
+#else
+
 SPI_INLINE void float_widen(sp_dtype type, const uint8_t *row, uint32_t count, float *out) {
     uint32_t k = 0;
     for (; k + V_WIDTH <= count; k += V_WIDTH) {
@@ -228,9 +274,17 @@ SPI_INLINE void float_wide_product(sp_dtype type, const spi_cpu_product *args) {
     }
 }
 
+#endif
+
 SPI_INLINE void float_product(sp_dtype type, const spi_cpu_product *args) {
     size_t row_bytes = (size_t)args->cols * (type == SP_F32 ? 4 : 2);
     const uint8_t *rows = (const uint8_t *)args->weights + args->row_first * row_bytes;
+#if defined(V_PAIRS)
+    if (type == SP_BF16 && args->token_count == 1 && args->cols * sizeof(float) <= SPI_FLOAT_SCRATCH_BYTES) {
+        float_pairs_product(args);
+        return;
+    }
+#endif
     if (args->token_count == 1) {
         for (uint32_t r = 0; r < args->row_count; r++) {
             const uint8_t *row = rows + r * row_bytes;

@@ -9,9 +9,7 @@
 /* Best first. */
 static const spi_cpu_kernels *const tables[] = {
 #if defined(__x86_64__)
-    &spi_cpu_kernels_amx,
-    &spi_cpu_kernels_avx512,
-    &spi_cpu_kernels_avx2,
+    &spi_cpu_kernels_amx,       &spi_cpu_kernels_avx512bf16, &spi_cpu_kernels_avx512, &spi_cpu_kernels_avx2,
 #elif defined(__aarch64__)
     &spi_cpu_kernels_bf16,      &spi_cpu_kernels_i8mm, &spi_cpu_kernels_dotprod, &spi_cpu_kernels_neon,
 #endif

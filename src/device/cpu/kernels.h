@@ -152,6 +152,7 @@ extern const spi_cpu_kernels spi_cpu_kernels_reference;
 #if defined(__x86_64__)
 extern const spi_cpu_kernels spi_cpu_kernels_avx2;
 extern const spi_cpu_kernels spi_cpu_kernels_avx512;
+extern const spi_cpu_kernels spi_cpu_kernels_avx512bf16;
 extern const spi_cpu_kernels spi_cpu_kernels_amx;
 #elif defined(__aarch64__)
 extern const spi_cpu_kernels spi_cpu_kernels_neon;

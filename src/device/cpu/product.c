@@ -8,8 +8,7 @@
 
 #define ACT_BLOCK_BYTES ((size_t)512 << 10)
 #define TOKENS_MAX      120u
-#define TOKENS_UNIT     24u /* a multiple of what most kernels take at once */
-#define TOKENS_UNIT_16  48u /* and of sixteen */
+#define TOKENS_UNIT     24u /* a multiple of what any kernel takes at once */
 /* Of products that expand weights for all of them: the activations come from further away. A multiple of SPI_BF16_UNIT. */
 #define MANY_TOKENS_MAX 512u
 #define OUT_TILE_FLOATS 8192u
@@ -40,18 +39,17 @@ typedef struct plan {
     size_t out_stride;
 } plan;
 
-static uint32_t few_block_tokens(spi_cpu_form form, uint32_t cols, uint32_t tokens, uint32_t tile_max) {
-    const uint32_t unit = TOKENS_UNIT % tile_max ? TOKENS_UNIT_16 : TOKENS_UNIT;
+static uint32_t few_block_tokens(spi_cpu_form form, uint32_t cols, uint32_t tokens) {
     size_t token_bytes =
         form == SPI_FORM_I8 ? (size_t)cols / SPI_I8_COLUMNS * SPI_I8_TOKEN_BYTES : (size_t)cols * sizeof(float);
-    size_t fit = ACT_BLOCK_BYTES / token_bytes / unit * unit;
-    uint32_t limit = TOKENS_MAX / unit * unit, most = fit > limit ? limit : fit < unit ? unit : (uint32_t)fit;
+    size_t fit = ACT_BLOCK_BYTES / token_bytes / TOKENS_UNIT * TOKENS_UNIT;
+    uint32_t most = fit > TOKENS_MAX ? TOKENS_MAX : fit < TOKENS_UNIT ? TOKENS_UNIT : (uint32_t)fit;
     uint32_t blocks = (tokens - 1) / most + 1;
-    return blocks == 1 ? tokens : round_up((tokens - 1) / blocks + 1, unit);
+    return blocks == 1 ? tokens : round_up((tokens - 1) / blocks + 1, TOKENS_UNIT);
 }
 
 /* `alone`: see spi_program.alone. */
-static plan make_plan(const spi_cpu_type *type, uint32_t cols, uint32_t tokens, uint32_t tile_max, bool alone) {
+static plan make_plan(const spi_cpu_type *type, uint32_t cols, uint32_t tokens, bool alone) {
     plan made = {.form = type->form, .product = type->product, .group_rows = type->group_rows};
     uint32_t unit = 1, floats = OUT_TILE_FLOATS;
     if (type->product_many && tokens >= type->many_tokens && !alone) {
@@ -62,7 +60,7 @@ static plan make_plan(const spi_cpu_type *type, uint32_t cols, uint32_t tokens, 
         unit = SPI_BF16_UNIT;
         floats = type->many_out_floats ? type->many_out_floats : floats;
     } else {
-        made.block_tokens = few_block_tokens(type->form, cols, tokens, tile_max);
+        made.block_tokens = few_block_tokens(type->form, cols, tokens);
     }
     uint32_t rows = floats / round_up(made.block_tokens, unit) / STRIDE_UNIT * STRIDE_UNIT;
     rows = (rows > OUT_ROWS_MAX ? OUT_ROWS_MAX : rows) / type->group_rows * type->group_rows;
@@ -164,8 +162,7 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
     const spi_op *op = step->op;
     const spi_tensor *tensor = &program->store->tensors[op->weight];
     const spi_cpu_matrix *matrix = &program->store->matrices[op->weight];
-    const plan made =
-        make_plan(matrix->type, tensor->cols, tokens, program->cpu->kernels->token_tile_max, program->alone);
+    const plan made = make_plan(matrix->type, tensor->cols, tokens, program->alone);
     uint64_t first, end;
     spi_pool_share(tensor->rows, made.group_rows, part, part_count, &first, &end);
     uint8_t *scratch = program->scratch + thread * program->scratch_bytes;

@@ -78,10 +78,14 @@ X(SP_BF16, bf16)
 #define SPI_AMX_ROWS          32u
 #define SPI_AMX_SCRATCH_BYTES ((size_t)64 << 10)
 /* Expanding weights pays from so many tokens on; BF16 only has to be turned round. */
-#define SPI_AMX_QUANT_TOKENS 8u
+#define SPI_AMX_QUANT_TOKENS 24u
 #define SPI_AMX_OUT_FLOATS   ((uint32_t)128 << 10) /* 512 tokens x 256 rows: in the second-level cache */
 #define SPI_AMX_BF16_TOKENS  8u
 void spi_to_bf16_amx(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]);
+
+/* AVX-512's products of bf16: of many tokens with BF16 weights, rows as AMX takes them. */
+#define SPI_DPBF16_TOKENS 8u
+extern spi_cpu_product_kernel spi_product_bf16_avx512bf16;
 
 /* Arm's products of bf16: of many tokens with BF16 weights. */
 #define SPI_BFMMLA_TOKENS 8u
@@ -96,9 +100,9 @@ void spi_gemm_fp16(const spi_cpu_gemm *args);
 #define SPI_TILE_TOKENS_NEON    2u
 #define SPI_TILE_TOKENS_DOTPROD 4u
 
-/* Rows that float products take at once, and the scratch in which they widen a slice of them. */
+/* Rows that float products take at once, and the scratch in which they widen a slice of them, or sort a token's values. */
 #define SPI_FLOAT_ROWS          8u
-#define SPI_FLOAT_SCRATCH_BYTES ((size_t)16 << 10)
+#define SPI_FLOAT_SCRATCH_BYTES ((size_t)64 << 10)
 
 void spi_quantise_avx2(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);
 void spi_quantise_avx512(uint8_t *tile, uint32_t tile_tokens, uint32_t token, const float *src, uint32_t block_count);

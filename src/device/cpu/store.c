@@ -1,4 +1,5 @@
-/* device/cpu/store.c - weights made ready: packed into huge pages for the chosen kernels, or used where the file has them.
+/* device/cpu/store.c - weights made ready: packed for the chosen kernels, or copied as they are, into huge pages; what only
+ * EMBED reads is used where the file has it.
  *
  * Packing is done by all threads, each the groups of rows that it will later compute, so that on a machine with several
  * memory nodes pages lie near their user. Pages of the file that were packed are given back to the system where the
@@ -49,7 +50,7 @@ static void pack_tensor(packing *state, const spi_tensor *tensor, const spi_cpu_
         pack_job job = {tensor, type, packed, (uint32_t)first, (uint32_t)end};
         spi_pool_run_parts(state->cpu->pool, pack_share, &job);
         uint64_t from = tensor->bytes * first / groups, to = tensor->bytes * end / groups;
-        if (state->droppable) {
+        if (state->droppable && !tensor->copied) {
             spi_vm_drop((const uint8_t *)tensor->data + from, (size_t)(to - from));
         }
         state->done_bytes += to - from;
@@ -59,8 +60,11 @@ static void pack_tensor(packing *state, const spi_tensor *tensor, const spi_cpu_
     }
 }
 
+/* Floats that are a copy in memory already are used there. */
 static bool is_packed(const spi_store *store, uint32_t index) {
-    return store->matrices[index].type->packed_bytes && !store->tensors[index].rows_only;
+    const spi_cpu_type *type = store->matrices[index].type;
+    const spi_tensor *tensor = &store->tensors[index];
+    return type->packed_bytes && !tensor->rows_only && !(tensor->copied && type->form == SPI_FORM_F32);
 }
 
 static size_t packed_bytes(const spi_store *store, uint32_t index) {

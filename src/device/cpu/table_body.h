@@ -22,7 +22,9 @@
 #define TABLE_QUANTISE    SPI_ISA(spi_quantise)
 #endif
 
-#if defined(TABLE_BFMMLA)
+#if defined(TABLE_DPBF16)
+#define TABLE_MANY_BF16 .product_many = spi_product_bf16_avx512bf16, .many_tokens = SPI_DPBF16_TOKENS
+#elif defined(TABLE_BFMMLA)
 #define TABLE_MANY_BF16 .product_many = spi_product_bf16_bfmmla, .many_tokens = SPI_BFMMLA_TOKENS
 #else
 #define TABLE_MANY_BF16 TABLE_MANY(bf16, SPI_AMX_BF16_TOKENS)
@@ -34,9 +36,13 @@
 #define TABLE_MANY(name, from)                                                                                         \
     .product_many = spi_product_##name##_amx, .many_tokens = (from), .many_out_floats = SPI_AMX_OUT_FLOATS
 #else
-#define TABLE_ATTENTION_ROWS   16
-#define TABLE_SCRATCH_BYTES    SPI_FLOAT_SCRATCH_BYTES
-#define TABLE_FLOAT_ROWS       SPI_FLOAT_ROWS
+#define TABLE_ATTENTION_ROWS 16
+#define TABLE_SCRATCH_BYTES  SPI_FLOAT_SCRATCH_BYTES
+#if defined(TABLE_DPBF16)
+#define TABLE_FLOAT_ROWS SPI_AMX_ROWS
+#else
+#define TABLE_FLOAT_ROWS SPI_FLOAT_ROWS
+#endif
 #define TABLE_MANY(name, from) .product_many = NULL
 #endif
 
@@ -48,9 +54,27 @@ static void table_pack(void *packed, const spi_tensor *tensor, uint32_t group_fi
     spi_pack(V_WIDTH, TABLE_FLIP, packed, tensor, group_first, group_count);
 }
 
+/* On Linux rows of floats are copied as they are, into huge pages: reading them takes 3 to 17 % less time than from the small
+ * pages of a file. macOS has none. */
+#if defined(__linux__)
+static size_t table_copied_bytes(const spi_tensor *tensor) {
+    return tensor->bytes;
+}
+
+static void table_copy(void *copy, const spi_tensor *tensor, uint32_t group_first, uint32_t group_count) {
+    size_t group_bytes = tensor->bytes / tensor->rows * TABLE_FLOAT_ROWS, first = group_first * group_bytes;
+    size_t bytes = group_count * group_bytes, left = tensor->bytes - first;
+    memcpy((uint8_t *)copy + first, (const uint8_t *)tensor->data + first, bytes < left ? bytes : left);
+}
+#define TABLE_COPY .packed_bytes = table_copied_bytes, .pack = table_copy
+#else
+#define TABLE_COPY .packed_bytes = NULL
+#endif
+
 static const spi_cpu_type types[] = {
 #define FLOAT(dtype, name)                                                                                             \
-    .type = dtype, .form = SPI_FORM_F32, .group_rows = TABLE_FLOAT_ROWS, .product = TABLE_FLOAT(spi_product_##name)
+    .type = dtype, .form = SPI_FORM_F32, .group_rows = TABLE_FLOAT_ROWS, .product = TABLE_FLOAT(spi_product_##name),   \
+    TABLE_COPY
     {FLOAT(SP_F32, f32)},
     {FLOAT(SP_F16, f16)},
     {FLOAT(SP_BF16, bf16), TABLE_MANY_BF16},
