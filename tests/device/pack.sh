@@ -20,8 +20,16 @@ rm -rf "$folder"/build/guests/{CMakeFiles,*.dir}
 cp models/*.gguf "$folder/models/"
 cp tests/device/run.sh tests/device/ordered_copy.cu "$folder/tests/device/"
 cp tools/bench_gpu.sh "$folder/tools/"
-for program in "${programs[@]}"; do
-    ldd "$build/$program"
+# The Vulkan loader is opened at run time, and NVIDIA's driver behind it wants what a machine without a screen may lack.
+opened=()
+for library in libvulkan.so.1 libX11.so.6 libXext.so.6 libGLdispatch.so.0 libGLX.so.0 libEGL.so.1; do
+    path=$(/sbin/ldconfig -p | awk -v name=$library '$1 == name && /x86-64/ && !found {print $NF; found = 1}')
+    [ -n "$path" ] || { echo "pack: there is no $library here: without it Vulkan may not run there" >&2; continue; }
+    cp -L "$path" "$folder/lib/"
+    opened+=("$path")
+done
+for program in "${programs[@]/#/$build/}" "${opened[@]}"; do
+    ldd "$program"
 done | awk '$2 == "=>" && $3 ~ /^\// && $1 !~ /^(libc|libm|libdl|libpthread|librt)\.so/ {print $3}' | sort -u |
     xargs -I{} cp -L {} "$folder/lib/"
 strip --strip-unneeded "$folder"/lib/*.so* "$folder"/build/samepage "$folder"/build/bench_* "$folder"/build/tests/test_*
