@@ -1,9 +1,10 @@
 // attention_tile.comp - dst[r] = softmax(scale * q k^T) v for tiles of rows of one session, by running maximum and sum
 // (arXiv:2205.14135): q and the weights of tokens are rounded to f16, sums are f32.
 //
-// A work group has 64 queries: HEADS heads that share a KV head, of 64 / HEADS rows. A subgroup of 32 has 16 of them and
-// works by itself: scores of a KV block to shared memory, weights in their place, products with v; k and v are read where
-// they lie. COOPERATIVE as in matrix.comp; else invocations compute the same, a query and half of the columns each.
+// A work group has 64 queries: HEADS heads that share a KV head, of 64 / HEADS rows. A subgroup of 32 has 16 of them: scores
+// of a KV block to shared memory, weights in their place, products with v. COOPERATIVE as in matrix.comp, with queries in
+// matrices and k and v in turns in shared memory, each asked for while the other is worked on; else invocations compute
+// the same, a query and half of the columns each, and k and v are read where they lie.
 // variants: attention_tile_64_1=-DDIM=64,-DHEADS=1,-DCOOPERATIVE=0 attention_tile_64_4=-DDIM=64,-DHEADS=4,-DCOOPERATIVE=0 attention_tile_64_8=-DDIM=64,-DHEADS=8,-DCOOPERATIVE=0 attention_tile_128_1=-DDIM=128,-DHEADS=1,-DCOOPERATIVE=0 attention_tile_128_4=-DDIM=128,-DHEADS=4,-DCOOPERATIVE=0 attention_tile_128_8=-DDIM=128,-DHEADS=8,-DCOOPERATIVE=0 attention_tile_c64_1=-DDIM=64,-DHEADS=1,-DCOOPERATIVE=1 attention_tile_c64_4=-DDIM=64,-DHEADS=4,-DCOOPERATIVE=1 attention_tile_c64_8=-DDIM=64,-DHEADS=8,-DCOOPERATIVE=1 attention_tile_c128_1=-DDIM=128,-DHEADS=1,-DCOOPERATIVE=1 attention_tile_c128_4=-DDIM=128,-DHEADS=4,-DCOOPERATIVE=1 attention_tile_c128_8=-DDIM=128,-DHEADS=8,-DCOOPERATIVE=1
 #version 450
 #extension GL_EXT_control_flow_attributes : require
@@ -28,7 +29,7 @@ layout(push_constant) uniform Push {
 const float LOWEST = -3.0e38;
 const uint EIGHTS = uint(DIM) / 8u, Q_STRIDE = EIGHTS + 1u; // of a query, in eights
 const uint ROW = 68u;                                       // words of a query's scores: no two in the same banks
-shared uvec4 queries[64u * Q_STRIDE];
+shared uvec4 near[64u * Q_STRIDE]; // queries; COOPERATIVE: only at first, then k or v of a block
 shared uint scores[64u * ROW]; // f32; then weights, two f16 a word
 shared float row_values[64];
 
@@ -59,7 +60,7 @@ void load_queries(uint row_first, uint row_count, uint head_first, uint head_cou
         uint row = row_first + min(m / uint(HEADS), row_count - 1u), head = head_first + min(m % uint(HEADS), head_count - 1u);
         uint at = (row * p.stride + head * uint(DIM)) / 4u + 2u * e;
         vec4 a = q[at] * p.scale, b = q[at + 1u] * p.scale;
-        queries[m * Q_STRIDE + e] = uvec4(halves_of(a.x, a.y), halves_of(a.z, a.w), halves_of(b.x, b.y), halves_of(b.z, b.w));
+        near[m * Q_STRIDE + e] = uvec4(halves_of(a.x, a.y), halves_of(a.z, a.w), halves_of(b.x, b.y), halves_of(b.z, b.w));
     }
 }
 
@@ -69,24 +70,43 @@ void load_queries(uint row_first, uint row_count, uint head_first, uint head_cou
 #define RIGHT      coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseB>
 #define TOGETHER() subgroupBarrier()
 SUM_MATRIX outputs[DIM / 16];
-// A subgroup's factors of its rows, for each column; or a part of v without what stands behind the last token.
-shared uint broadcast[4 * 256];
+LEFT own_queries[DIM / 16];
+shared uint broadcast[4 * 256]; // a subgroup's factors of its rows, for each column
+const uint LOADS = 64u * EIGHTS / 128u;
+uvec4 next[LOADS]; // of k or v, on their way
 
-void clear() {
+void clear(uint group) {
     [[unroll]] for (uint i = 0u; i < uint(DIM) / 16u; i++) {
         outputs[i] = SUM_MATRIX(0.0);
+        coopMatLoad(own_queries[i], near, group * 16u * Q_STRIDE + 2u * i, Q_STRIDE, gl_CooperativeMatrixLayoutRowMajor);
     }
+}
+
+// A block's k or v.
+void ask(uint from) {
+    [[unroll]] for (uint l = 0u; l < LOADS; l++) {
+        next[l] = blocks[from + gl_LocalInvocationIndex + 128u * l];
+    }
+}
+
+// What was asked for, to where all subgroups read it; behind the last token there may be anything, and what has no weight
+// must not count: 0 * NaN would.
+void put(uint tokens) {
+    barrier();
+    [[unroll]] for (uint l = 0u; l < LOADS; l++) {
+        uint i = gl_LocalInvocationIndex + 128u * l, t = i / EIGHTS;
+        near[t * Q_STRIDE + i % EIGHTS] = t < tokens ? next[l] : uvec4(0u);
+    }
+    barrier();
 }
 
 void score(uint group, uint k_at) {
     [[unroll]] for (uint t = 0u; t < 4u; t++) {
         SUM_MATRIX sum = SUM_MATRIX(0.0);
-        [[unroll]] for (uint e = 0u; e < EIGHTS; e += 2u) {
-            LEFT own;
+        [[unroll]] for (uint e = 0u; e < uint(DIM) / 16u; e++) {
             RIGHT k;
-            coopMatLoad(own, queries, group * 16u * Q_STRIDE + e, Q_STRIDE, gl_CooperativeMatrixLayoutRowMajor);
-            coopMatLoad(k, blocks, k_at + 16u * t * EIGHTS + e, EIGHTS, gl_CooperativeMatrixLayoutColumnMajor);
-            sum = coopMatMulAdd(own, k, sum);
+            coopMatLoad(k, near, 16u * t * Q_STRIDE + 2u * e, Q_STRIDE, gl_CooperativeMatrixLayoutColumnMajor);
+            sum = coopMatMulAdd(own_queries[e], k, sum);
         }
         coopMatStore(sum, scores, group * 16u * ROW + 16u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
     }
@@ -113,19 +133,7 @@ void add_values(uint group, uint lane, uint v_at, uint tokens) {
         coopMatLoad(weights, scores, group * 16u * ROW + 8u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
         [[unroll]] for (uint i = 0u; i < uint(DIM) / 16u; i++) {
             RIGHT v;
-            if (16u * t + 16u <= tokens) {
-                coopMatLoad(v, blocks, v_at + 16u * t * EIGHTS + 2u * i, EIGHTS, gl_CooperativeMatrixLayoutRowMajor);
-            } else {
-                uint token = 16u * t + lane / 2u, at = group * 256u + 4u * lane;
-                uvec4 eight = token < tokens ? blocks[v_at + token * EIGHTS + 2u * i + lane % 2u] : uvec4(0u);
-                broadcast[at] = eight.x;
-                broadcast[at + 1u] = eight.y;
-                broadcast[at + 2u] = eight.z;
-                broadcast[at + 3u] = eight.w;
-                TOGETHER();
-                coopMatLoad(v, broadcast, group * 256u, 8u, gl_CooperativeMatrixLayoutRowMajor);
-                TOGETHER();
-            }
+            coopMatLoad(v, near, 16u * t * Q_STRIDE + 2u * i, Q_STRIDE, gl_CooperativeMatrixLayoutRowMajor);
             outputs[i] = coopMatMulAdd(weights, v, outputs[i]);
         }
     }
@@ -134,7 +142,11 @@ void add_values(uint group, uint lane, uint v_at, uint tokens) {
 #define TOGETHER() barrier()
 vec4 outputs[DIM / 8]; // of a query, half of the columns
 
-void clear() {
+void ask(uint from) {}
+
+void put(uint tokens) {}
+
+void clear(uint group) {
     [[unroll]] for (uint i = 0u; i < uint(DIM) / 8u; i++) {
         outputs[i] = vec4(0.0);
     }
@@ -146,7 +158,7 @@ void score(uint group, uint k_at) {
     for (uint t = gl_LocalInvocationIndex % 2u; t < 64u; t += 2u) {
         float sum = 0.0;
         [[unroll]] for (uint e = 0u; e < EIGHTS; e++) {
-            uvec4 own = queries[m * Q_STRIDE + e], k = blocks[k_at + t * EIGHTS + e];
+            uvec4 own = near[m * Q_STRIDE + e], k = blocks[k_at + t * EIGHTS + e];
             sum += dot(low_half(own), low_half(k)) + dot(high_half(own), high_half(k));
         }
         scores[m * ROW + t] = floatBitsToUint(sum);
@@ -188,8 +200,8 @@ void main() {
     uint base = (parameters[p.rows_word + row_first * 4u + 2u] + p.layer_word) / 4u, width = p.block_words / 4u;
     uint k_at = base + kv_head * 64u * EIGHTS, v_at = base + (p.kv_heads + kv_head) * 64u * EIGHTS;
     load_queries(row_first, row_count, head_first, head_count);
-    clear();
     barrier();
+    clear(group);
 
     // An invocation has half of a query's scores.
     uint m = group * 16u + lane / 2u, half_at = lane % 2u * 32u;
@@ -199,7 +211,11 @@ void main() {
     uint tile_start = p.window > 0u && tile_position >= p.window ? tile_position - p.window + 1u : 0u;
     uint tile_end = tile_position + row_count;
     float highest = LOWEST, sum = 0.0;
+    ask(k_at + tile_start / 64u * width);
     for (uint block = tile_start / 64u; block < (tile_end + 63u) / 64u; block++) {
+        uint tokens = min(tile_end - block * 64u, 64u);
+        put(64u);
+        ask(v_at + block * width);
         score(group, k_at + block * width);
         TOGETHER();
         float own[32], top = highest;
@@ -225,8 +241,11 @@ void main() {
         sum = fma(sum, shrink, part);
         row_values[m] = shrink;
         TOGETHER();
-        // Behind the last token may stand anything, and what has no weight must not count: 0 * NaN would.
-        add_values(group, lane, v_at + block * width, min(tile_end - block * 64u, 64u));
+        put(tokens);
+        if ((block + 1u) * 64u < tile_end) {
+            ask(k_at + (block + 1u) * width);
+        }
+        add_values(group, lane, v_at + block * width, tokens);
         TOGETHER();
     }
     scores[m * ROW + 64u + lane % 2u] = floatBitsToUint(sum);
