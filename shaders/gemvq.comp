@@ -49,7 +49,15 @@ layout(push_constant) uniform Push { // as gemv's
 spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
 int dot_of_bytes(uint a, uint b, spirv_literal int format); // signed; format 0: four bytes in a word
 
+// Units that an invocation asks for at once. Blocks of 32 have their scales in one word, which is asked for with the unit: it
+// would be a second wait for memory else.
+#if TYPE < Q2_K && TYPE != Q5_0 && TYPE != Q5_1
+#define HEADS_AHEAD 1
+const uint AHEAD = GATED == 0 ? 8u : 4u;
+#else
+#define HEADS_AHEAD 0
 const uint AHEAD = 4u;
+#endif
 const uint THREADS = 256u, TEAM = 8u * SLICES, TEAMS = THREADS / TEAM;
 const uint COLUMNS = 1u + uint(GATED);
 const uint WIDTH_MAX = 16384u; // of x
@@ -73,11 +81,18 @@ uint signed_bytes(uvec4 unit, uint part) {
 #endif
 }
 
-void take(uvec4 unit, uint tile, uint lane, uint unit_index, uint column) {
-    uint step = unit_index / STEP_UNITS, u = unit_index % STEP_UNITS;
-    uint words_at = (tile * (p.row_units / STEP_UNITS) + step) * WORDS * 32u + lane;
-    begin_step(words_at, 32u);
-    begin_unit(words_at, 32u, u);
+uint words_of(uint o, uint unit_index) {
+    return (o / 32u * (p.row_units / STEP_UNITS) + unit_index / STEP_UNITS) * WORDS * 32u + o % 32u;
+}
+
+void take(uvec4 unit, uint head, uint o, uint unit_index, uint column) {
+    uint u = unit_index % STEP_UNITS;
+#if HEADS_AHEAD
+    step_head = head;
+#else
+    begin_step(words_of(o, unit_index), 32u);
+    begin_unit(words_of(o, unit_index), 32u, u);
+#endif
     [[unroll]] for (uint sub = 0u; sub < UNIT_SUBS; sub++) {
         vec2 scale = sub_scale(u, sub);
         uint first = unit_index * UNIT_PARTS + sub * SUB_PARTS; // in fours
@@ -101,33 +116,49 @@ void take(uvec4 unit, uint tile, uint lane, uint unit_index, uint column) {
     }
 }
 
-// All of x to bytes. Four invocations have a block of 32.
+// Eight of x to bytes, by four invocations a block of 32; their squares.
+float round_eight(uint i, vec4 a, vec4 b) {
+    float square = 0.0;
+    if (NORM != 0u) {
+        square = dot(a, a) + dot(b, b);
+        a *= norm[2u * i];
+        b *= norm[2u * i + 1u];
+    }
+    vec4 m = max(abs(a), abs(b));
+    float top = max(max(m.x, m.y), max(m.z, m.w));
+    top = max(top, subgroupShuffleXor(top, 1u));
+    top = max(top, subgroupShuffleXor(top, 2u));
+    float inverse = top > 0.0 ? 127.0 / top : 0.0;
+    ivec4 qa = ivec4(roundEven(a * inverse)), qb = ivec4(roundEven(b * inverse));
+    ivec4 both = qa + qb;
+    int sum = both.x + both.y + both.z + both.w;
+    sum += subgroupShuffleXor(sum, 1u);
+    int other = subgroupShuffleXor(sum, 2u);
+    uvec4 ua = uvec4(qa) & 255u, ub = uvec4(qb) & 255u;
+    uint at = 2u * (i & 1u);
+    x_bytes[i / 2u][at] = ua.x | ua.y << 8 | ua.z << 16 | ua.w << 24;
+    x_bytes[i / 2u][at + 1u] = ub.x | ub.y << 8 | ub.z << 16 | ub.w << 24;
+    if ((i & 3u) == 0u) {
+        x_scales[i / 4u] = vec2(top / 127.0, uintBitsToFloat((uint(sum) & 0xffffu) | uint(other) << 16));
+    }
+    return square;
+}
+
+// All of x.
 void round_x(uint thread) {
     uint x_at = p.row_first * p.x_stride, eights = p.row_units * UNIT_PARTS / 2u;
     float square = 0.0;
-    for (uint i = thread; i < eights; i += THREADS) {
-        vec4 a = x[x_at + 2u * i], b = x[x_at + 2u * i + 1u];
-        if (NORM != 0u) {
-            square += dot(a, a) + dot(b, b);
-            a *= norm[2u * i];
-            b *= norm[2u * i + 1u];
+    for (uint first = thread; first < eights; first += 4u * THREADS) {
+        vec4 asked_a[4], asked_b[4]; // all at once: the loads would wait for each other else
+        [[unroll]] for (uint k = 0u; k < 4u; k++) {
+            uint i = min(first + k * THREADS, eights - 1u);
+            asked_a[k] = x[x_at + 2u * i];
+            asked_b[k] = x[x_at + 2u * i + 1u];
         }
-        vec4 m = max(abs(a), abs(b));
-        float top = max(max(m.x, m.y), max(m.z, m.w));
-        top = max(top, subgroupShuffleXor(top, 1u));
-        top = max(top, subgroupShuffleXor(top, 2u));
-        float inverse = top > 0.0 ? 127.0 / top : 0.0;
-        ivec4 qa = ivec4(roundEven(a * inverse)), qb = ivec4(roundEven(b * inverse));
-        ivec4 both = qa + qb;
-        int sum = both.x + both.y + both.z + both.w;
-        sum += subgroupShuffleXor(sum, 1u);
-        int other = subgroupShuffleXor(sum, 2u);
-        uvec4 ua = uvec4(qa) & 255u, ub = uvec4(qb) & 255u;
-        uint at = 2u * (i & 1u);
-        x_bytes[i / 2u][at] = ua.x | ua.y << 8 | ua.z << 16 | ua.w << 24;
-        x_bytes[i / 2u][at + 1u] = ub.x | ub.y << 8 | ub.z << 16 | ub.w << 24;
-        if ((i & 3u) == 0u) {
-            x_scales[i / 4u] = vec2(top / 127.0, uintBitsToFloat((uint(sum) & 0xffffu) | uint(other) << 16));
+        [[unroll]] for (uint k = 0u; k < 4u; k++) {
+            if (first + k * THREADS < eights) {
+                square += round_eight(first + k * THREADS, asked_a[k], asked_b[k]);
+            }
         }
     }
     if (NORM != 0u) {
@@ -164,16 +195,9 @@ void store(uint o, float value) {
     }
 }
 
-// A group's first units.
-void ask(uint group, uint row, uint slice, out uvec4 first[AHEAD], out uvec4 first2[AHEAD]) {
-    uint o = min(group * 8u, (p.weight_count - 1u) / 8u * 8u) + row, base = o / 32u * p.row_units * 32u + o % 32u;
-    [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
-        uint at = base + min(slice + i * SLICES, p.row_units - 1u) * 32u;
-        first[i] = units[at];
-#if GATED
-        first2[i] = units2[at];
-#endif
-    }
+// Rows of a group, of those that there are.
+uint row_of(uint group, uint row) {
+    return min(group * 8u, (p.weight_count - 1u) / 8u * 8u) + row;
 }
 
 // A column's sum for a row, of all slices; in a team's invocations below 8.
@@ -200,7 +224,24 @@ void main() {
     uint thread = gl_LocalInvocationIndex, team = thread / TEAM, row = thread % 8u, slice = thread % TEAM / 8u;
     uint groups = (p.weight_count + 7u) / 8u, group = gl_WorkGroupID.x * TEAMS + team, stride = gl_NumWorkGroups.x * TEAMS;
     uvec4 now[AHEAD], next[AHEAD], now2[AHEAD], next2[AHEAD];
-    ask(group, row, slice, next, next2);
+    uint heads[AHEAD], next_heads[AHEAD], heads2[AHEAD], next_heads2[AHEAD];
+#define ASK(o, at)                                                                                                     \
+    [[unroll]] for (uint i = 0u; i < AHEAD; i++) {                                                                     \
+        uint index = (at) + i * SLICES, unit_at = ((o) / 32u * p.row_units + index) * 32u + (o) % 32u;                 \
+        bool there = index < p.row_units;                                                                              \
+        next[i] = there ? units[unit_at] : uvec4(0u);                                                                  \
+        next_heads[i] = HEADS_AHEAD != 0 && there ? scales[words_of(o, index)] : 0u;                                   \
+        ASK2(there, unit_at, words_of(o, index))                                                                       \
+    }
+#if GATED
+#define ASK2(there, unit_at, words_at)                                                                                 \
+    next2[i] = there ? units2[unit_at] : uvec4(0u);                                                                    \
+    next_heads2[i] = HEADS_AHEAD != 0 && there ? scales2[words_at] : 0u;
+#else
+#define ASK2(there, unit_at, words_at)
+#endif
+    uint o = row_of(group, row);
+    ASK(o, slice)
     round_x(thread);
     barrier();
     float factor = 1.0;
@@ -213,26 +254,20 @@ void main() {
     }
     // All teams turn as often, for the barriers.
     for (uint turn = gl_WorkGroupID.x * TEAMS; turn < groups; turn += stride, group += stride) {
-        uint o = group * 8u + row, there = min(group, groups - 1u) * 8u + row, tile = there / 32u, lane = there % 32u;
-        uint base = tile * p.row_units * 32u + lane;
         [[unroll]] for (uint c = 0u; c < COLUMNS; c++) {
             sums[c] = 0.0;
         }
+        uint own = o;
         for (uint first = slice; first < p.row_units; first += SLICES * AHEAD) {
             now = next;
-#if GATED
+            heads = next_heads;
             now2 = next2;
-#endif
+            heads2 = next_heads2;
             if (first + AHEAD * SLICES < p.row_units) {
-                [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
-                    uint at = base + min(first + (AHEAD + i) * SLICES, p.row_units - 1u) * 32u;
-                    next[i] = units[at];
-#if GATED
-                    next2[i] = units2[at];
-#endif
-                }
+                ASK(o, first + AHEAD * SLICES)
             } else if (group + stride < groups) {
-                ask(group + stride, row, slice, next, next2);
+                o = row_of(group + stride, row);
+                ASK(o, slice)
             }
             [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
                 uint unit_index = first + i * SLICES;
@@ -240,10 +275,10 @@ void main() {
 #if GATED
                     second = false;
 #endif
-                    take(now[i], tile, lane, unit_index, 0u);
+                    take(now[i], heads[i], own, unit_index, 0u);
 #if GATED
                     second = true;
-                    take(now2[i], tile, lane, unit_index, 1u);
+                    take(now2[i], heads2[i], own, unit_index, 1u);
 #endif
                 }
             }
@@ -253,8 +288,9 @@ void main() {
         float t = (p.flags & 8u) != 0u ? 1.5957691216057308 * (value + 0.044715 * value * value * value) : value;
         value = logistic(value, t) * (total(sums[1], 1u, thread, team, row) * factor);
 #endif
-        if (thread % TEAM < 8u && o < p.weight_count) {
-            store(p.weight_first + o, value);
+        uint out_row = group * 8u + row;
+        if (thread % TEAM < 8u && out_row < p.weight_count) {
+            store(p.weight_first + out_row, value);
         }
     }
 }
