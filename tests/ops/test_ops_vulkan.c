@@ -79,8 +79,11 @@ static void test_fast_kernels(void **state) {
 /* And without what newer hardware has. */
 static void test_without_instructions(void **state) {
     (void)state;
-    spi_vk_limits limits = {
-        .kernels = SPI_VK_KERNELS_FAST, .matrix_rows_min = 9, .no_bytes = true, .no_cooperative = true};
+    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST,
+                            .expanded_bytes_max = 1,
+                            .matrix_rows_min = 9,
+                            .no_bytes = true,
+                            .no_cooperative = true};
     run_suite(&limits, "exact");
 }
 

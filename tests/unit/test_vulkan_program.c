@@ -359,6 +359,7 @@ static void test_fast_kernels(void **state) {
     tell(&limits);
     limits.window_bytes_max = 96 * KIB;
     limits.piece_tiles_max = 1;
+    limits.expanded_bytes_max = 1;
     tell(&limits);
 }
 

@@ -5,6 +5,8 @@
 
 #define OFFSET_ALIGN_MIN 16u /* kernels read 16 bytes at once */
 #define SLICES_HARDWARE  4u
+/* Weights that are expanded for a product of many rows: what is written stays in the cache of a large card. */
+#define EXPANDED_BYTES ((uint64_t)32 << 20)
 /* A card with cooperative matrices and memory to spare: narrow products of fewer rows leave half of it without tiles. */
 #define LARGE_BYTES    ((uint64_t)16 << 30)
 #define LARGE_ROWS_MAX 2048u
@@ -37,6 +39,8 @@ static void choose_limits(spi_vk *vk) {
     limits->range_bytes_max -= limits->range_bytes_max % limits->offset_align_bytes;
     limits->window_bytes_max = limits->range_bytes_max;
     lower(&limits->window_bytes_max, test_limits.window_bytes_max);
+    limits->expanded_bytes_max = EXPANDED_BYTES;
+    lower(&limits->expanded_bytes_max, test_limits.expanded_bytes_max);
     /* A software driver turns barriers into switches between stacks: there each invocation sums a whole row. */
     limits->slices = vk->info.is_software ? 1 : SLICES_HARDWARE;
     limits->slices = test_limits.slices ? test_limits.slices : limits->slices;

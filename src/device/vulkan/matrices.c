@@ -8,11 +8,9 @@
  */
 #include "device/vulkan/products.h"
 
-#define PART_ROWS                                                                                                      \
-    128u /* a part has whole tiles of the widest kernel; what stands behind its last row is never stored */
-#define PARTS_MAX 8u
-#define PART_BYTES                                                                                                     \
-    ((uint64_t)32 << 20)      /* of all parts in a buffer: what is written stays in the cache of a large card */
+/* A part has whole tiles of the widest kernel; what stands behind its last row is never stored. */
+#define PART_ROWS        128u
+#define PARTS_MAX        8u
 #define EXPANDED_COLUMNS 256u /* of a group of expand */
 #define MATRIX_GROUPS    96u  /* large tiles only where there are at least so many of them */
 
@@ -38,9 +36,10 @@ static uint64_t row_bytes(uint32_t columns) {
     return (uint64_t)spi_vk_stride(columns) * sizeof(uint16_t);
 }
 
-uint64_t spi_vk_expanded_bytes(uint32_t rows, uint32_t columns) {
+uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns) {
     uint64_t least = PART_ROWS * row_bytes(columns);
-    uint64_t all = (uint64_t)spi_vk_ceil_div(rows, PART_ROWS) * least, most = PART_BYTES > least ? PART_BYTES : least;
+    uint64_t all = (uint64_t)spi_vk_ceil_div(rows, PART_ROWS) * least, most = vk->limits.expanded_bytes_max;
+    most = most > least ? most : least;
     return all < most ? all : most;
 }
 

@@ -53,7 +53,7 @@ static sp_status create_factors(spi_vk *vk, spi_program *program, sp_error *erro
         const spi_op *op = &tape->ops[i];
         if (op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD) {
             const spi_tensor *weight = &program->store->sources[op->weight];
-            uint64_t own = spi_vk_expanded_bytes(weight->rows, weight->cols);
+            uint64_t own = spi_vk_expanded_bytes(vk, weight->rows, weight->cols);
             widest = weight->cols > widest ? weight->cols : widest;
             bytes = own > bytes ? own : bytes;
         }

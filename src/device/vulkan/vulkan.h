@@ -36,6 +36,7 @@ typedef struct spi_vk_limits {
     uint64_t range_bytes_max;      /* of one binding; a multiple of offset_align_bytes */
     uint64_t window_bytes_max;     /* of what is bound of a region or a weight: the same, but where a test wants less */
     uint64_t offset_align_bytes;   /* of a binding in its buffer; at least 16 */
+    uint64_t expanded_bytes_max;   /* of what is expanded of weights at a time, but for the fewest rows that can be */
     uint32_t groups_x_max, groups_y_max;
     uint32_t piece_tiles_max; /* of a weight's piece; unlimited but in tests */
     uint32_t slices;          /* of a plain matmul's columns in a work group */
@@ -428,7 +429,7 @@ sp_status spi_vk_products_record(spi_vk_recorder *recorder, const spi_vk_product
 bool spi_vk_takes_halves(const spi_vk_recorder *recorder, const spi_op *product);
 sp_status spi_vk_matrices_record(spi_vk_recorder *recorder, uint32_t begin, uint32_t end, uint32_t src,
                                  const spi_op *by);
-uint64_t spi_vk_expanded_bytes(uint32_t rows, uint32_t columns); /* of a buffer for a weight that is so large */
+uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns); /* of a buffer for such a weight */
 sp_status spi_vk_dispatch_record(const spi_vk_recorder *recorder, const spi_vk_dispatch *dispatch);
 bool spi_vk_is_fast(const spi_vk *vk);
 
