@@ -20,7 +20,7 @@ const bench_shape bench_llama_1b = {.layers = 16,
 enum { BUFFER_X, BUFFER_H, BUFFER_Q, BUFFER_K, BUFFER_V, BUFFER_A, BUFFER_G, BUFFER_U };
 
 #define POOL_VALUES 65536u
-#define RUN_BLOCKS  37u
+#define RUN_VALUES  37u /* of types without blocks, drawn at once: one by one they take seconds */
 
 /* Weights between -0.025 and 0.025. Quantised ones are picked out of a pool of blocks that the project's quantiser made:
  * speed must not depend on values, and nothing overflows on the way. */
@@ -41,10 +41,10 @@ static bool fill(uint8_t *bytes, const spi_tensor *tensor) {
             pool[i] = i % block_bytes ? (uint8_t)(state >> 40) : 119;
         }
     }
-    for (uint64_t at = 0, step; at < tensor->bytes && good;
-         at += step) { /* a few blocks at a time, or it takes seconds */
+    const uint64_t run = sp_dtype_block_elements(tensor->type) == 1 ? RUN_VALUES : 1;
+    for (uint64_t at = 0, step; at < tensor->bytes && good; at += step) {
         state = state * 6364136223846793005u + 1442695040888963407u;
-        uint64_t first = (state >> 33) % blocks, count = blocks - first < RUN_BLOCKS ? blocks - first : RUN_BLOCKS;
+        uint64_t first = (state >> 33) % blocks, count = blocks - first < run ? blocks - first : run;
         step = count * block_bytes < tensor->bytes - at ? count * block_bytes : tensor->bytes - at;
         memcpy(bytes + at, pool + (size_t)first * block_bytes, step);
     }
