@@ -8,6 +8,8 @@ questions. It fails if our error (root mean square over all logits) is larger th
   - mlx-lm's, with the folder's own type of numbers, where that is bf16;
   - 1e-4 where nothing rounds but keys and values: with weights that are not quantised, and on devices that leave
     activations as they are;
+  - 4e-3 where weights in bf16 meet several tokens at once on the best kernels of a processor that multiplies bf16
+    (vdpbf16ps, AMX): activations are rounded to its 8 bits then, each by up to 2e-3 of itself;
   - 8e-3 elsewhere: activations are rounded to 8 bits there, for weights of all quantised types;
 
 or if mlx's golden logits are further from ours than the two errors allow, or an answer is not mlx-lm's to the token.
@@ -29,6 +31,7 @@ from evaluate import relative_errors  # noqa: E402
 import models  # noqa: E402
 
 EXACT_MAX = 1e-4  # keys and values in f16, which is a session's format, cost less
+BRAIN_MAX = 4e-3
 ROUNDED_MAX = 8e-3
 EXACT = ("cpu:reference", "vulkan")  # activations are not rounded there
 
@@ -64,6 +67,8 @@ def check_model(a, name, golden, theirs, problems):
                 if how["dtype"] == "bf16" and not rms <= limit:
                     problems.append(f"{name} on {device}, {way}: the error {rms:.2e} is larger than mlx's {limit:.2e}")
             most = EXACT_MAX if device in EXACT or "bits" not in how else ROUNDED_MAX
+            if device == "cpu" and not step and how["dtype"] == "bf16" and "bits" not in how:
+                most = BRAIN_MAX
             if not rms <= most:
                 problems.append(f"{name} on {device}, {way}: the error {rms:.2e} is larger than {most:.0e}")
             apart = relative_errors(got[-1], theirs.astype(np.float64))[1]
