@@ -59,10 +59,11 @@ void ops_describe(const ops_case *test, char *text, size_t capacity);
 
 typedef struct ops_device {
     sp_device *device;
-    bool bf16;           /* products of several tokens may be made of activations and weights rounded to bf16 */
-    bool exact_acts;     /* products of quantised types take activations as they are, not rounded to 8 bits */
-    bool matrix_units;   /* products of several rows, of all types but F32, take both factors in 16 bits */
-    uint32_t q8_columns; /* heads with Q8_0 are a multiple of it; 0: 32 */
+    bool bf16;            /* products of several tokens may be made of activations and weights rounded to bf16 */
+    bool exact_acts;      /* products of quantised types take activations as they are, not rounded to 8 bits */
+    bool matrix_units;    /* products of several rows, of all types but F32, take both factors in 16 bits */
+    uint32_t columns_max; /* of matrices; cases with more are left out; 0: none is */
+    uint32_t q8_columns;  /* heads with Q8_0 are a multiple of it; 0: 32 */
     bool mapped_weights; /* weights lie as in a mapped file: in whole pages, beginning where no alignment is promised */
 } ops_device;
 

@@ -33,6 +33,9 @@ static void run_cases(const char *label, const ops_device *devices, uint32_t dev
     unsigned long long values = 0;
     for (uint32_t i = 0; i < count; i += test_stride()) {
         ops_case test = ops_generate(kind, type, i, test_seed());
+        if (devices[0].columns_max && test.cols > devices[0].columns_max) {
+            continue;
+        }
         if (test.kv_type == SP_KV_Q8_0 && devices[0].q8_columns) {
             uint32_t columns = devices[0].q8_columns;
             test.head_dim = (test.head_dim + columns - 1) / columns * columns;

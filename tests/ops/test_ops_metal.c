@@ -43,6 +43,7 @@ static void run_suite(const spi_mt_limits *limits, const char *what, uint32_t or
             metal.settings()->order = (emu_order)i;
         }
         devices[i] = (ops_device){.device = open_metal(), .exact_acts = true, .mapped_weights = mapped};
+        devices[i].columns_max = limits ? (uint32_t)(limits->piece_bytes_max / sizeof(float)) : 0;
     }
     spi_mt_test_limits(NULL);
     sp_device_info info;
