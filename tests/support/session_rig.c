@@ -9,24 +9,28 @@
 #include "support/support.h"
 #include "support/tiny_model.h"
 
-int test_rig_open(session_rig *rig) {
+session_rig test_rig;
+
+int test_rig_open(void **state) {
+    (void)state;
     sp_error error = {0};
     sp_device_options best = {.thread_count = 2}, plain = {.thread_count = 1, .isa = "reference"};
-    memset(rig, 0, sizeof *rig);
-    TEST_OK(sp_device_open("cpu", &best, &rig->cpu, &error), error);
-    TEST_OK(sp_device_open("cpu", &plain, &rig->reference, &error), error);
-    rig->tiny = test_tiny_model(rig->cpu);
-    TEST_OK(sp_model_load(rig->tiny, rig->reference, NULL, NULL, &error), error);
-    TEST_OK(sp_model_open(test_source_path("models/samepage-demo-q8_0.gguf"), &rig->demo, &error), error);
-    TEST_OK(sp_model_load(rig->demo, rig->cpu, NULL, NULL, &error), error);
+    memset(&test_rig, 0, sizeof test_rig);
+    TEST_OK(sp_device_open("cpu", &best, &test_rig.cpu, &error), error);
+    TEST_OK(sp_device_open("cpu", &plain, &test_rig.reference, &error), error);
+    test_rig.tiny = test_tiny_model(test_rig.cpu);
+    TEST_OK(sp_model_load(test_rig.tiny, test_rig.reference, NULL, NULL, &error), error);
+    TEST_OK(sp_model_open(test_source_path("models/samepage-demo-q8_0.gguf"), &test_rig.demo, &error), error);
+    TEST_OK(sp_model_load(test_rig.demo, test_rig.cpu, NULL, NULL, &error), error);
     return 0;
 }
 
-int test_rig_close(session_rig *rig) {
-    sp_model_close(rig->demo);
-    sp_model_close(rig->tiny);
-    sp_device_close(rig->reference);
-    sp_device_close(rig->cpu);
+int test_rig_close(void **state) {
+    (void)state;
+    sp_model_close(test_rig.demo);
+    sp_model_close(test_rig.tiny);
+    sp_device_close(test_rig.reference);
+    sp_device_close(test_rig.cpu);
     return 0;
 }
 

@@ -11,8 +11,10 @@ typedef struct session_rig {
     sp_model *tiny;             /* tests/support/tiny_model.h, in F32: loaded on both */
 } session_rig;
 
-int test_rig_open(session_rig *rig); /* 0, or an assertion fails */
-int test_rig_close(session_rig *rig);
+/* The one of a test program, and what opens and closes it for a group of cmocka's: 0, or an assertion fails. */
+extern session_rig test_rig;
+int test_rig_open(void **state);
+int test_rig_close(void **state);
 
 /* The model loaded on a device of that name; NULL, and a message, where there is none. The second: "vulkan", which in CI is
  * Mesa's software driver. */

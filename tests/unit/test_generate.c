@@ -10,18 +10,6 @@
 
 #define CONTEXT 40u
 
-static session_rig rig;
-
-static int open_rig(void **state) {
-    (void)state;
-    return test_rig_open(&rig);
-}
-
-static int close_rig(void **state) {
-    (void)state;
-    return test_rig_close(&rig);
-}
-
 static void same_tokens(float temperature, float penalty) {
     static const int32_t prompt[] = {3, 1, 4, 1, 5};
     sp_error error = {0};
@@ -30,7 +18,7 @@ static void same_tokens(float temperature, float penalty) {
     sp_session *sessions[2];
     for (int i = 0; i < 2; i++) {
         TEST_OK(sp_sampler_create(&options, &samplers[i], &error), error);
-        sessions[i] = test_session_create(rig.tiny, rig.reference, CONTEXT, 1);
+        sessions[i] = test_session_create(test_rig.tiny, test_rig.reference, CONTEXT, 1);
         test_session_append(sessions[i], prompt, 5, SP_LOGITS_LAST);
     }
     int32_t token, other, picks[8];
@@ -78,7 +66,7 @@ static void test_refuses(void **state) {
     int32_t picks[2];
     uint32_t count;
     TEST_OK(sp_sampler_create(NULL, &greedy, &error), error);
-    sp_session *session = test_session_create(rig.tiny, rig.reference, CONTEXT, 1);
+    sp_session *session = test_session_create(test_rig.tiny, test_rig.reference, CONTEXT, 1);
     assert_int_equal(sp_session_generate(session, greedy, -1, NULL, 0, picks, 2, &count, &error), SP_INVALID);
     assert_int_equal(sp_session_generate(session, greedy, 1 << 20, NULL, 0, picks, 2, &count, &error), SP_INVALID);
     assert_int_equal(sp_session_generate(session, greedy, 1, NULL, 0, picks, 0, &count, &error), SP_INVALID);
@@ -89,5 +77,5 @@ static void test_refuses(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_tokens), cmocka_unit_test(test_refuses)};
-    return cmocka_run_group_tests(tests, open_rig, close_rig);
+    return cmocka_run_group_tests(tests, test_rig_open, test_rig_close);
 }

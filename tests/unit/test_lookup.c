@@ -12,22 +12,10 @@
 #define CONTEXT   512u
 #define VOCAB_MAX 4096u
 
-static session_rig rig;
-
-static int open_rig(void **state) {
-    (void)state;
-    return test_rig_open(&rig);
-}
-
-static int close_rig(void **state) {
-    (void)state;
-    return test_rig_close(&rig);
-}
-
 static void expect_proposal(const int32_t *tokens, uint32_t count, int32_t token, uint32_t most,
                             const int32_t *expected, uint32_t expected_count) {
     int32_t draft[SP_LOOKUP_MAX];
-    sp_session *session = test_session_create(rig.tiny, rig.reference, 16, 1);
+    sp_session *session = test_session_create(test_rig.tiny, test_rig.reference, 16, 1);
     if (count) {
         test_session_append(session, tokens, count, SP_LOGITS_NONE);
     }
@@ -158,15 +146,15 @@ static void compare(sp_model *model, sp_device *device, uint32_t prompts, float 
 
 static void test_greedy(void **state) {
     (void)state;
-    compare(rig.demo, rig.cpu, 24, 0, true);
-    compare(rig.tiny, rig.cpu, 24, 0, true);
-    compare(rig.tiny, rig.reference, 8, 0, true);
+    compare(test_rig.demo, test_rig.cpu, 24, 0, true);
+    compare(test_rig.tiny, test_rig.cpu, 24, 0, true);
+    compare(test_rig.tiny, test_rig.reference, 8, 0, true);
 }
 
 static void test_random_picks(void **state) {
     (void)state;
-    compare(rig.demo, rig.cpu, 12, 0.7f, true);
-    compare(rig.tiny, rig.cpu, 12, 0.2f, true);
+    compare(test_rig.demo, test_rig.cpu, 12, 0.7f, true);
+    compare(test_rig.tiny, test_rig.cpu, 12, 0.2f, true);
 }
 
 /* On each kind of GPU that there is. */
@@ -175,11 +163,11 @@ static void test_devices(void **state) {
     static const char *const names[] = {"vulkan", "cuda", "metal"};
     bool any = false;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        sp_device *device = i ? test_rig_device(rig.demo, names[i]) : test_rig_vulkan(rig.demo);
+        sp_device *device = i ? test_rig_device(test_rig.demo, names[i]) : test_rig_vulkan(test_rig.demo);
         if (device) {
             any = true;
-            compare(rig.demo, device, 3, 0, false);
-            sp_model_unload(rig.demo, device);
+            compare(test_rig.demo, device, 3, 0, false);
+            sp_model_unload(test_rig.demo, device);
             sp_device_close(device);
         }
     }
@@ -194,7 +182,7 @@ static void test_refused(void **state) {
     sp_lookup lookup;
     const int32_t text[] = {1, 6, 3, 1, 6};
     sp_sampler *sampler = make_sampler(0);
-    sp_session *session = test_session_create(rig.tiny, rig.reference, 8, 4);
+    sp_session *session = test_session_create(test_rig.tiny, test_rig.reference, 8, 4);
     test_session_append(session, text, 5, SP_LOGITS_LAST);
     assert_int_equal(sp_session_append_lookup(session, sampler, 3, 4, &lookup, &error), SP_LIMIT);
     assert_int_equal(sp_session_append_lookup(session, sampler, 3, SP_LOOKUP_MAX + 1, &lookup, &error), SP_LIMIT);
@@ -225,5 +213,5 @@ int main(void) {
         cmocka_unit_test(test_proposals), cmocka_unit_test(test_greedy),  cmocka_unit_test(test_random_picks),
         cmocka_unit_test(test_devices),   cmocka_unit_test(test_refused),
     };
-    return cmocka_run_group_tests(tests, open_rig, close_rig);
+    return cmocka_run_group_tests(tests, test_rig_open, test_rig_close);
 }

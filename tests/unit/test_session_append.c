@@ -12,18 +12,6 @@
 #define LONG_COUNT 700u /* more than one run of 512 rows, and no multiple of a block */
 #define ROWS_COUNT 100u
 
-static session_rig rig;
-
-static int open_rig(void **state) {
-    (void)state;
-    return test_rig_open(&rig);
-}
-
-static int close_rig(void **state) {
-    (void)state;
-    return test_rig_close(&rig);
-}
-
 /* Where sums in f32 differ in their last bits, a K or V number that lay between two f16 is stored as the other one: a
  * step of at most 2^-10 of it. If that happened to all of them at once, in K and in V of both layers of the tiny model,
  * and every step reached the logits whole, these were off by four steps. A token too many or too few, or a row at a
@@ -39,9 +27,9 @@ typedef struct setting {
 } setting;
 
 static uint32_t settings(setting out[3]) {
-    out[0] = (setting){"tiny, reference", rig.tiny, rig.reference, 0};
-    out[1] = (setting){"tiny, best", rig.tiny, rig.cpu, F32_SHARE};
-    out[2] = (setting){"demo, best", rig.demo, rig.cpu, 0};
+    out[0] = (setting){"tiny, reference", test_rig.tiny, test_rig.reference, 0};
+    out[1] = (setting){"tiny, best", test_rig.tiny, test_rig.cpu, F32_SHARE};
+    out[2] = (setting){"demo, best", test_rig.demo, test_rig.cpu, 0};
     return 3;
 }
 
@@ -119,16 +107,16 @@ static void test_rows_over_runs(void **state) {
     setting all[3];
     settings(all);
     int32_t tokens[LONG_COUNT];
-    test_tokens(rig.tiny, 3, tokens, LONG_COUNT);
-    sp_session *rows = test_session_create(rig.tiny, rig.cpu, LONG_COUNT, LONG_COUNT);
-    sp_session *single = test_session_create(rig.tiny, rig.cpu, LONG_COUNT, 1);
+    test_tokens(test_rig.tiny, 3, tokens, LONG_COUNT);
+    sp_session *rows = test_session_create(test_rig.tiny, test_rig.cpu, LONG_COUNT, LONG_COUNT);
+    sp_session *single = test_session_create(test_rig.tiny, test_rig.cpu, LONG_COUNT, 1);
     test_session_append(rows, tokens, LONG_COUNT, SP_LOGITS_ALL);
     static const uint32_t places[] = {0, 510, 511, 512, 513, LONG_COUNT - 1};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
         uint32_t from = sp_session_token_count(single);
         test_session_append(single, tokens + from, places[i] + 1 - from, SP_LOGITS_LAST);
         assert_agree(&all[1], sp_session_logits(rows, places[i]), sp_session_logits(single, 0),
-                     test_model_vocab(rig.tiny));
+                     test_model_vocab(test_rig.tiny));
     }
     sp_session_destroy(single);
     sp_session_destroy(rows);
@@ -186,11 +174,11 @@ static void test_mixed_batch(void **state) {
 static void test_truncate(void **state) {
     (void)state;
     int32_t tokens[200], other[200];
-    uint32_t vocab = test_model_vocab(rig.tiny);
-    test_tokens(rig.tiny, 4, tokens, 200);
-    test_tokens(rig.tiny, 5, other, 200);
-    sp_session *straight = test_session_create(rig.tiny, rig.reference, 200, 1);
-    sp_session *wandering = test_session_create(rig.tiny, rig.reference, 200, 1);
+    uint32_t vocab = test_model_vocab(test_rig.tiny);
+    test_tokens(test_rig.tiny, 4, tokens, 200);
+    test_tokens(test_rig.tiny, 5, other, 200);
+    sp_session *straight = test_session_create(test_rig.tiny, test_rig.reference, 200, 1);
+    sp_session *wandering = test_session_create(test_rig.tiny, test_rig.reference, 200, 1);
     test_session_append(straight, tokens, 200, SP_LOGITS_LAST);
     test_session_append(wandering, tokens, 100, SP_LOGITS_LAST);
     test_session_append(wandering, other, 100, SP_LOGITS_LAST);
@@ -222,7 +210,7 @@ static void test_truncate(void **state) {
 static void assert_refused(sp_session *session, const int32_t *tokens, uint32_t count, sp_logits logits,
                            sp_status expected, const char *word) {
     sp_error error = {0};
-    uint32_t tokens_before = sp_session_token_count(session), vocab = test_model_vocab(rig.tiny);
+    uint32_t tokens_before = sp_session_token_count(session), vocab = test_model_vocab(test_rig.tiny);
     float *copy = malloc(vocab * sizeof *copy);
     assert_non_null(copy);
     memcpy(copy, sp_session_logits(session, 0), vocab * sizeof *copy);
@@ -240,9 +228,9 @@ static void assert_refused(sp_session *session, const int32_t *tokens, uint32_t 
 
 static void test_refusals(void **state) {
     (void)state;
-    int32_t tokens[100], bad[3] = {1, 2, (int32_t)test_model_vocab(rig.tiny)};
-    test_tokens(rig.tiny, 6, tokens, 100);
-    sp_session *session = test_session_create(rig.tiny, rig.cpu, 70, 4);
+    int32_t tokens[100], bad[3] = {1, 2, (int32_t)test_model_vocab(test_rig.tiny)};
+    test_tokens(test_rig.tiny, 6, tokens, 100);
+    sp_session *session = test_session_create(test_rig.tiny, test_rig.cpu, 70, 4);
     test_session_append(session, tokens, 60, SP_LOGITS_LAST);
     assert_refused(session, tokens, 11, SP_LOGITS_LAST, SP_CONTEXT_FULL, "70");
     assert_refused(session, tokens, UINT32_MAX, SP_LOGITS_LAST, SP_CONTEXT_FULL, "60");
@@ -270,13 +258,13 @@ static void test_refusals(void **state) {
 static void test_refused_parts(void **state) {
     (void)state;
     int32_t tokens[80], bad = -5;
-    test_tokens(rig.tiny, 7, tokens, 80);
-    sp_session *good = test_session_create(rig.tiny, rig.cpu, 80, 1),
-               *full = test_session_create(rig.tiny, rig.cpu, 8, 1);
-    sp_session *wrong = test_session_create(rig.tiny, rig.cpu, 80, 1);
-    sp_session *other_model = test_session_create(rig.demo, rig.cpu, 80, 1);
-    sp_session *other_device = test_session_create(rig.tiny, rig.reference, 80, 1);
-    sp_session *late = test_session_create(rig.tiny, rig.cpu, 80, 1);
+    test_tokens(test_rig.tiny, 7, tokens, 80);
+    sp_session *good = test_session_create(test_rig.tiny, test_rig.cpu, 80, 1),
+               *full = test_session_create(test_rig.tiny, test_rig.cpu, 8, 1);
+    sp_session *wrong = test_session_create(test_rig.tiny, test_rig.cpu, 80, 1);
+    sp_session *other_model = test_session_create(test_rig.demo, test_rig.cpu, 80, 1);
+    sp_session *other_device = test_session_create(test_rig.tiny, test_rig.reference, 80, 1);
+    sp_session *late = test_session_create(test_rig.tiny, test_rig.cpu, 80, 1);
     sp_append parts[] = {
         {.session = good, .tokens = tokens, .token_count = 80},
         {.session = full, .tokens = tokens, .token_count = 9},
@@ -297,7 +285,7 @@ static void test_refused_parts(void **state) {
         assert_int_equal(sp_session_token_count(parts[i].session), counts[i]);
     }
     assert_memory_equal(sp_session_logits(good, 0), sp_session_logits(late, 0),
-                        test_model_vocab(rig.tiny) * sizeof(float));
+                        test_model_vocab(test_rig.tiny) * sizeof(float));
     assert_int_equal(sp_session_append_batch(NULL, 0, NULL, NULL, &error), SP_OK);
     sp_session *gone[] = {good, full, wrong, other_model, other_device, late};
     for (size_t i = 0; i < 6; i++) {
@@ -317,10 +305,10 @@ static void test_cancel(void **state) {
     setting all[3];
     settings(all);
     static int32_t tokens[COUNT];
-    test_tokens(rig.tiny, 8, tokens, COUNT);
-    sp_session *whole = test_session_create(rig.tiny, rig.cpu, COUNT, 1);
-    sp_session *cut = test_session_create(rig.tiny, rig.cpu, COUNT, 1);
-    sp_session *brief = test_session_create(rig.tiny, rig.cpu, COUNT, 1);
+    test_tokens(test_rig.tiny, 8, tokens, COUNT);
+    sp_session *whole = test_session_create(test_rig.tiny, test_rig.cpu, COUNT, 1);
+    sp_session *cut = test_session_create(test_rig.tiny, test_rig.cpu, COUNT, 1);
+    sp_session *brief = test_session_create(test_rig.tiny, test_rig.cpu, COUNT, 1);
     test_session_append(whole, tokens, COUNT, SP_LOGITS_LAST);
     sp_append parts[] = {{.session = cut, .tokens = tokens, .token_count = COUNT},
                          {.session = brief, .tokens = tokens, .token_count = 2}};
@@ -337,7 +325,7 @@ static void test_cancel(void **state) {
     assert_int_equal(sp_session_logits_rows(cut), 0);
     assert_memory_equal(sp_session_tokens(cut), tokens, done * sizeof *tokens);
     test_session_append(cut, tokens + done, COUNT - done, SP_LOGITS_LAST);
-    assert_agree(&all[1], sp_session_logits(whole, 0), sp_session_logits(cut, 0), test_model_vocab(rig.tiny));
+    assert_agree(&all[1], sp_session_logits(whole, 0), sp_session_logits(cut, 0), test_model_vocab(test_rig.tiny));
     sp_session_destroy(brief);
     sp_session_destroy(cut);
     sp_session_destroy(whole);
@@ -347,8 +335,8 @@ static void test_cancel(void **state) {
 static void test_cancel_too_late(void **state) {
     (void)state;
     int32_t tokens[LONG_COUNT];
-    test_tokens(rig.tiny, 9, tokens, LONG_COUNT);
-    sp_session *session = test_session_create(rig.tiny, rig.cpu, LONG_COUNT, 1);
+    test_tokens(test_rig.tiny, 9, tokens, LONG_COUNT);
+    sp_session *session = test_session_create(test_rig.tiny, test_rig.cpu, LONG_COUNT, 1);
     sp_error error = {0};
     sp_append part = {.session = session, .tokens = tokens, .token_count = 100};
     int questions = 0;
@@ -372,5 +360,5 @@ int main(void) {
         cmocka_unit_test(test_refused_parts),   cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_cancel_too_late),
     };
-    return cmocka_run_group_tests(tests, open_rig, close_rig);
+    return cmocka_run_group_tests(tests, test_rig_open, test_rig_close);
 }

@@ -10,20 +10,8 @@
 
 #define F16_STEP 0x1p-10 /* from one f16 to the next, at most, as a share of it */
 
-static session_rig rig;
-
-static int open_rig(void **state) {
-    (void)state;
-    return test_rig_open(&rig);
-}
-
-static int close_rig(void **state) {
-    (void)state;
-    return test_rig_close(&rig);
-}
-
 static const float *weight(const char *name) {
-    const spi_weights *weights = spi_model_weights(rig.tiny);
+    const spi_weights *weights = spi_model_weights(test_rig.tiny);
     for (uint32_t i = 0; i < weights->count; i++) {
         if (!strcmp(weights->tensors[i].name, name)) {
             return weights->tensors[i].data;
@@ -86,14 +74,14 @@ static double rounding(const spi_kv_shape *shape, const double *row, uint32_t i)
 static void check_rows(sp_device *device) {
     enum { COUNT = 130 };
     int32_t tokens[COUNT];
-    test_tokens(rig.tiny, 2, tokens, COUNT);
-    sp_session *session = test_session_create(rig.tiny, device, COUNT, 1);
+    test_tokens(test_rig.tiny, 2, tokens, COUNT);
+    sp_session *session = test_session_create(test_rig.tiny, device, COUNT, 1);
     test_session_append(session, tokens, COUNT, SP_LOGITS_NONE);
     for (uint32_t position = 0; position < COUNT; position++) {
         for (uint32_t which = 0; which < 2; which++) {
             double expected[TINY_HEAD], magnitudes[TINY_HEAD];
             expect_row(tokens[position], which, position, expected, magnitudes);
-            const spi_kv_shape *shape = test_kv_shape(rig.tiny);
+            const spi_kv_shape *shape = test_kv_shape(test_rig.tiny);
             for (uint32_t i = 0; i < TINY_HEAD; i++) {
                 double allowed = rounding(shape, expected, i) + magnitudes[i] * (80 * 0x1p-24 + position * 0x1p-22);
                 assert_true(fabs(number(session, shape, 0, which, 0, position, i) - expected[i]) <= allowed);
@@ -105,14 +93,14 @@ static void check_rows(sp_device *device) {
 
 static void test_row_offsets(void **state) {
     (void)state;
-    check_rows(rig.reference);
-    check_rows(rig.cpu);
-    sp_device *vulkan = test_rig_vulkan(rig.tiny);
+    check_rows(test_rig.reference);
+    check_rows(test_rig.cpu);
+    sp_device *vulkan = test_rig_vulkan(test_rig.tiny);
     if (!vulkan) {
         skip();
     }
     check_rows(vulkan);
-    sp_model_unload(rig.tiny, vulkan);
+    sp_model_unload(test_rig.tiny, vulkan);
     sp_device_close(vulkan);
 }
 
@@ -141,22 +129,22 @@ static double layer_distance(const sp_session *a, const sp_session *b, const spi
 static void test_blocks_agree(void **state) {
     (void)state;
     enum { COUNT = 150 };
-    sp_device *vulkan = test_rig_vulkan(rig.tiny);
+    sp_device *vulkan = test_rig_vulkan(test_rig.tiny);
     if (!vulkan) {
         skip();
     }
     int32_t tokens[COUNT];
-    test_tokens(rig.tiny, 3, tokens, COUNT);
-    sp_session *a = test_session_create(rig.tiny, rig.cpu, COUNT, 1);
-    sp_session *b = test_session_create(rig.tiny, vulkan, COUNT, 1);
+    test_tokens(test_rig.tiny, 3, tokens, COUNT);
+    sp_session *a = test_session_create(test_rig.tiny, test_rig.cpu, COUNT, 1);
+    sp_session *b = test_session_create(test_rig.tiny, vulkan, COUNT, 1);
     test_session_append(a, tokens, COUNT, SP_LOGITS_NONE);
     test_session_append(b, tokens, COUNT, SP_LOGITS_NONE);
-    for (uint32_t layer = 0; layer < test_kv_shape(rig.tiny)->layers; layer++) {
-        assert_true(layer_distance(a, b, test_kv_shape(rig.tiny), layer) <= (1 + 2 * layer) * F16_STEP);
+    for (uint32_t layer = 0; layer < test_kv_shape(test_rig.tiny)->layers; layer++) {
+        assert_true(layer_distance(a, b, test_kv_shape(test_rig.tiny), layer) <= (1 + 2 * layer) * F16_STEP);
     }
     sp_session_destroy(b);
     sp_session_destroy(a);
-    sp_model_unload(rig.tiny, vulkan);
+    sp_model_unload(test_rig.tiny, vulkan);
     sp_device_close(vulkan);
 }
 
@@ -166,9 +154,9 @@ static void test_blocks_agree(void **state) {
  * as squares: one product makes K or V, and four stand behind each other in every layer before. Keys and values in Q8_0 are
  * rounded in the same way once more, on both devices. */
 static void assert_blocks_near(const sp_session *a, const sp_session *b) {
-    const double once = sqrt(32) / 127 / sqrt(12), own = spi_kv_is_q8(test_kv_shape(rig.demo)) ? 3 : 1;
-    for (uint32_t layer = 0; layer < test_kv_shape(rig.demo)->layers; layer++) {
-        assert_true(layer_distance(a, b, test_kv_shape(rig.demo), layer) <= once * sqrt(own + 4.0 * layer));
+    const double once = sqrt(32) / 127 / sqrt(12), own = spi_kv_is_q8(test_kv_shape(test_rig.demo)) ? 3 : 1;
+    for (uint32_t layer = 0; layer < test_kv_shape(test_rig.demo)->layers; layer++) {
+        assert_true(layer_distance(a, b, test_kv_shape(test_rig.demo), layer) <= once * sqrt(own + 4.0 * layer));
     }
 }
 
@@ -186,7 +174,7 @@ static int32_t pick(sp_session *session) {
  * asked for the first token: they are those of another text. Returns the length of what was said. */
 static size_t answer(sp_session *const sessions[3], char *text, size_t capacity) {
     enum { SAID_MAX = 24 };
-    const sp_tokenizer *tokenizer = sp_model_tokenizer(rig.demo, NULL);
+    const sp_tokenizer *tokenizer = sp_model_tokenizer(test_rig.demo, NULL);
     int32_t said[SAID_MAX];
     size_t count = 0, bytes = 0;
     sp_error error = {0};
@@ -222,17 +210,17 @@ static void test_move(void **state) {
     size_t count = 0;
     char said[256];
     sp_error error = {0};
-    sp_device *vulkan = test_rig_vulkan(rig.demo);
+    sp_device *vulkan = test_rig_vulkan(test_rig.demo);
     if (!vulkan) {
         skip();
     }
-    TEST_OK(sp_tokenizer_encode(sp_model_tokenizer(rig.demo, &error), text, sizeof text - 1,
+    TEST_OK(sp_tokenizer_encode(sp_model_tokenizer(test_rig.demo, &error), text, sizeof text - 1,
                                 SP_ENCODE_SPECIAL | SP_ENCODE_PARSE_SPECIAL, prompt, CONTEXT, &count, &error),
             error);
-    test_tokens(rig.demo, 4, other, (uint32_t)count);
+    test_tokens(test_rig.demo, 4, other, (uint32_t)count);
     sp_session *sessions[3];
     for (int i = 0; i < 3; i++) {
-        sessions[i] = test_session_create(rig.demo, i ? vulkan : rig.cpu, CONTEXT, 1);
+        sessions[i] = test_session_create(test_rig.demo, i ? vulkan : test_rig.cpu, CONTEXT, 1);
         test_session_append(sessions[i], i == 2 ? other : prompt, (uint32_t)count, SP_LOGITS_LAST);
     }
     assert_blocks_near(sessions[0], sessions[1]);
@@ -247,7 +235,7 @@ static void test_move(void **state) {
     for (int i = 0; i < 3; i++) {
         sp_session_destroy(sessions[i]);
     }
-    sp_model_unload(rig.demo, vulkan);
+    sp_model_unload(test_rig.demo, vulkan);
     sp_device_close(vulkan);
 }
 
@@ -257,5 +245,5 @@ int main(void) {
         cmocka_unit_test(test_blocks_agree),
         cmocka_unit_test(test_move),
     };
-    return cmocka_run_group_tests(tests, open_rig, close_rig);
+    return cmocka_run_group_tests(tests, test_rig_open, test_rig_close);
 }

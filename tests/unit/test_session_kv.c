@@ -14,18 +14,6 @@
 #define CONTEXT 200u
 #define COUNT   150u
 
-static session_rig rig;
-
-static int open_rig(void **state) {
-    (void)state;
-    return test_rig_open(&rig);
-}
-
-static int close_rig(void **state) {
-    (void)state;
-    return test_rig_close(&rig);
-}
-
 static sp_session *create(sp_model *model, sp_device *device, sp_kv_type type) {
     sp_session *session = NULL;
     sp_error error = {0};
@@ -36,19 +24,19 @@ static sp_session *create(sp_model *model, sp_device *device, sp_kv_type type) {
 
 static void test_memory(void **state) {
     (void)state;
-    const spi_kv_shape *f16 = spi_model_kv(rig.demo, SP_KV_F16), *q8 = spi_model_kv(rig.demo, SP_KV_Q8_0);
+    const spi_kv_shape *f16 = spi_model_kv(test_rig.demo, SP_KV_F16), *q8 = spi_model_kv(test_rig.demo, SP_KV_Q8_0);
     uint64_t heads = (uint64_t)f16->layers * 2 * f16->kv_heads;
     assert_int_equal(spi_kv_head_bytes(q8) * 32, spi_kv_head_bytes(f16) * 17);
     assert_true(q8->block_bytes >= heads * spi_kv_head_bytes(q8) && q8->block_bytes % 65536 == 0);
     assert_true(q8->block_bytes - heads * spi_kv_head_bytes(q8) < 65536);
-    sp_session *session = create(rig.demo, rig.cpu, SP_KV_Q8_0);
+    sp_session *session = create(test_rig.demo, test_rig.cpu, SP_KV_Q8_0);
     sp_session_view view;
     sp_session_get_view(session, &view);
     assert_int_equal(view.kv_type, SP_KV_Q8_0);
     assert_int_equal(view.block_bytes, q8->block_bytes);
     assert_int_equal(view.kv_bytes, (CONTEXT + 63) / 64 * q8->block_bytes);
     sp_session_destroy(session);
-    session = create(rig.demo, rig.cpu, SP_KV_DEFAULT);
+    session = create(test_rig.demo, test_rig.cpu, SP_KV_DEFAULT);
     sp_session_get_view(session, &view);
     assert_int_equal(view.kv_type, SP_KV_F16);
     sp_session_destroy(session);
@@ -77,11 +65,11 @@ static void compare_rows(const sp_session *f16, const sp_session *q8) {
 static void test_rows_and_logits(void **state) {
     (void)state;
     int32_t tokens[COUNT];
-    sp_model *models[] = {rig.demo, rig.tiny};
+    sp_model *models[] = {test_rig.demo, test_rig.tiny};
     for (int i = 0; i < 2; i++) {
         uint32_t vocab = test_model_vocab(models[i]);
         test_tokens(models[i], 3, tokens, COUNT);
-        sp_session *f16 = create(models[i], rig.cpu, SP_KV_F16), *q8 = create(models[i], rig.cpu, SP_KV_Q8_0);
+        sp_session *f16 = create(models[i], test_rig.cpu, SP_KV_F16), *q8 = create(models[i], test_rig.cpu, SP_KV_Q8_0);
         test_session_append(f16, tokens, COUNT, SP_LOGITS_LAST);
         test_session_append(q8, tokens, COUNT, SP_LOGITS_LAST);
         compare_rows(f16, q8);
@@ -102,8 +90,9 @@ static void test_rows_and_logits(void **state) {
 static void test_reference(void **state) {
     (void)state;
     int32_t tokens[COUNT];
-    test_tokens(rig.tiny, 4, tokens, COUNT);
-    sp_session *fast = create(rig.tiny, rig.cpu, SP_KV_Q8_0), *plain = create(rig.tiny, rig.reference, SP_KV_Q8_0);
+    test_tokens(test_rig.tiny, 4, tokens, COUNT);
+    sp_session *fast = create(test_rig.tiny, test_rig.cpu, SP_KV_Q8_0),
+               *plain = create(test_rig.tiny, test_rig.reference, SP_KV_Q8_0);
     test_session_append(fast, tokens, COUNT, SP_LOGITS_LAST);
     test_session_append(plain, tokens, COUNT, SP_LOGITS_LAST);
     /* A number that lies between two steps may be rounded either way: the distance of the types bounds that, too. */
@@ -121,12 +110,12 @@ static void test_side_by_side(void **state) {
     sp_session *alone[SESSIONS], *together[SESSIONS];
     sp_append parts[SESSIONS];
     sp_error error = {0};
-    uint32_t vocab = test_model_vocab(rig.demo);
+    uint32_t vocab = test_model_vocab(test_rig.demo);
     for (int i = 0; i < SESSIONS; i++) {
         sp_kv_type type = i % 2 ? SP_KV_Q8_0 : SP_KV_F16;
-        test_tokens(rig.demo, 10 + (uint64_t)i, tokens[i], COUNT);
-        alone[i] = create(rig.demo, rig.cpu, type);
-        together[i] = create(rig.demo, rig.cpu, type);
+        test_tokens(test_rig.demo, 10 + (uint64_t)i, tokens[i], COUNT);
+        alone[i] = create(test_rig.demo, test_rig.cpu, type);
+        together[i] = create(test_rig.demo, test_rig.cpu, type);
         test_session_append(alone[i], tokens[i], COUNT - 1, SP_LOGITS_NONE);
         test_session_append(alone[i], tokens[i] + COUNT - 1, 1, SP_LOGITS_LAST);
         parts[i] = (sp_append){
@@ -154,16 +143,16 @@ static void test_refused(void **state) {
     sp_session *session = NULL;
     sp_session_layout layout;
     sp_session_options options = {.context_max = CONTEXT, .kv_type = (sp_kv_type)3};
-    assert_int_equal(sp_session_create(rig.tiny, rig.cpu, &options, &session, &error), SP_INVALID);
+    assert_int_equal(sp_session_create(test_rig.tiny, test_rig.cpu, &options, &session, &error), SP_INVALID);
     assert_null(session);
-    assert_int_equal(sp_session_plan(rig.tiny, CONTEXT, 1, (sp_kv_type)-1, &layout, &error), SP_INVALID);
+    assert_int_equal(sp_session_plan(test_rig.tiny, CONTEXT, 1, (sp_kv_type)-1, &layout, &error), SP_INVALID);
     assert_null(sp_kv_type_name((sp_kv_type)3));
     /* Heads that 32 does not divide. */
-    spi_kv_shape *shape = (spi_kv_shape *)(uintptr_t)spi_model_kv(rig.tiny, SP_KV_Q8_0);
+    spi_kv_shape *shape = (spi_kv_shape *)(uintptr_t)spi_model_kv(test_rig.tiny, SP_KV_Q8_0);
     uint32_t head_dim = shape->head_dim;
     shape->head_dim = 40;
     options.kv_type = SP_KV_Q8_0;
-    assert_int_equal(sp_session_create(rig.tiny, rig.cpu, &options, &session, &error), SP_UNSUPPORTED);
+    assert_int_equal(sp_session_create(test_rig.tiny, test_rig.cpu, &options, &session, &error), SP_UNSUPPORTED);
     assert_non_null(strstr(error.message, "40 numbers"));
     assert_non_null(strstr(error.message, "f16"));
     shape->head_dim = head_dim;
@@ -175,7 +164,7 @@ static void test_other_devices(void **state) {
     static const char *const names[] = {"vulkan", "cuda"};
     bool any = false;
     for (int i = 0; i < 2; i++) {
-        sp_device *device = i ? test_rig_device(rig.tiny, names[i]) : test_rig_vulkan(rig.tiny);
+        sp_device *device = i ? test_rig_device(test_rig.tiny, names[i]) : test_rig_vulkan(test_rig.tiny);
         if (!device) {
             continue;
         }
@@ -184,13 +173,13 @@ static void test_other_devices(void **state) {
         sp_session_options options = {.context_max = CONTEXT, .kv_type = SP_KV_Q8_0};
         void *context;
         any = true;
-        assert_int_equal(sp_session_create(rig.tiny, device, &options, &session, &error), SP_UNSUPPORTED);
+        assert_int_equal(sp_session_create(test_rig.tiny, device, &options, &session, &error), SP_UNSUPPORTED);
         assert_null(session);
         assert_non_null(strstr(error.message, spi_device_backend(device, &context)->has_q8_kv
                                                   ? "multiple of 64 columns, not for 32: ask for f16"
                                                   : "does not keep keys and values in q8_0: ask for f16"));
-        sp_session_destroy(create(rig.tiny, device, SP_KV_F16));
-        sp_model_unload(rig.tiny, device);
+        sp_session_destroy(create(test_rig.tiny, device, SP_KV_F16));
+        sp_model_unload(test_rig.tiny, device);
         sp_device_close(device);
     }
     if (!any) {
@@ -202,14 +191,14 @@ static void test_other_devices(void **state) {
 static void test_no_memory(void **state) {
     (void)state;
     sp_error error = {0};
-    sp_model *model = test_tiny_model(rig.cpu);
+    sp_model *model = test_tiny_model(test_rig.cpu);
     sp_session_options options = {.context_max = CONTEXT, .kv_type = SP_KV_Q8_0};
     sp_status status = SP_NO_MEMORY;
     long failures = 0;
     for (; status; failures++) {
         sp_session *session = NULL;
         spi_memory_fail_after(failures);
-        status = sp_session_create(model, rig.cpu, &options, &session, &error);
+        status = sp_session_create(model, test_rig.cpu, &options, &session, &error);
         spi_memory_fail_after(-1);
         assert_true(status == SP_OK || status == SP_NO_MEMORY);
         sp_session_destroy(session);
@@ -225,5 +214,5 @@ int main(void) {
         cmocka_unit_test(test_refused),   cmocka_unit_test(test_other_devices),
         cmocka_unit_test(test_no_memory),
     };
-    return cmocka_run_group_tests(tests, open_rig, close_rig);
+    return cmocka_run_group_tests(tests, test_rig_open, test_rig_close);
 }

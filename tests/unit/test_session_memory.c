@@ -13,18 +13,6 @@
 #define KIB   ((uint64_t)1 << 10)
 #define PAINT 0xffu /* NaN as f16 and as f32, and no row that a kernel stores */
 
-static session_rig rig;
-
-static int open_rig(void **state) {
-    (void)state;
-    return test_rig_open(&rig);
-}
-
-static int close_rig(void **state) {
-    (void)state;
-    return test_rig_close(&rig);
-}
-
 static bool is_painted(const uint8_t *bytes, uint64_t count) {
     for (uint64_t i = 0; i < count; i++) {
         if (bytes[i] != PAINT) {
@@ -106,15 +94,15 @@ static void check_region(sp_model *model, sp_device *device) {
 
 static void test_region(void **state) {
     (void)state;
-    check_region(rig.tiny, rig.reference);
-    check_region(rig.tiny, rig.cpu);
-    check_region(rig.demo, rig.cpu);
-    sp_device *vulkan = test_rig_vulkan(rig.tiny);
+    check_region(test_rig.tiny, test_rig.reference);
+    check_region(test_rig.tiny, test_rig.cpu);
+    check_region(test_rig.demo, test_rig.cpu);
+    sp_device *vulkan = test_rig_vulkan(test_rig.tiny);
     if (!vulkan) {
         skip();
     }
-    check_region(rig.tiny, vulkan);
-    sp_model_unload(rig.tiny, vulkan);
+    check_region(test_rig.tiny, vulkan);
+    sp_model_unload(test_rig.tiny, vulkan);
     sp_device_close(vulkan);
 }
 
@@ -122,7 +110,7 @@ static void test_bad_region(void **state) {
     (void)state;
     sp_session_layout layout;
     sp_error error = {0};
-    TEST_OK(sp_session_plan(rig.tiny, 100, 1, test_kv_type(), &layout, &error), error);
+    TEST_OK(sp_session_plan(test_rig.tiny, 100, 1, test_kv_type(), &layout, &error), error);
     sp_region *region = painted_region(layout.total_bytes + layout.align_bytes);
     const uint64_t offsets[] = {
         1, 64, layout.align_bytes / 2, 2 * layout.align_bytes, UINT64_MAX / 2 + 1, 0 - layout.align_bytes};
@@ -130,20 +118,20 @@ static void test_bad_region(void **state) {
         sp_session *session = (sp_session *)&error;
         sp_session_options options = {
             .context_max = 100, .kv_type = test_kv_type(), .region = region, .region_offset = offsets[i]};
-        assert_int_equal(sp_session_create(rig.tiny, rig.cpu, &options, &session, &error), SP_INVALID);
+        assert_int_equal(sp_session_create(test_rig.tiny, test_rig.cpu, &options, &session, &error), SP_INVALID);
         assert_null(session);
         assert_non_null(strstr(error.message, "offset"));
     }
     sp_session *low = NULL;
     sp_session_options fits = {
         .context_max = 100, .kv_type = test_kv_type(), .region = region, .region_offset = layout.align_bytes};
-    TEST_OK(sp_session_create(rig.tiny, rig.cpu, &fits, &low, &error), error);
+    TEST_OK(sp_session_create(test_rig.tiny, test_rig.cpu, &fits, &low, &error), error);
     sp_session_destroy(low);
     sp_region_destroy(region);
     sp_session *session = NULL;
     sp_device *other = NULL;
     TEST_OK(sp_device_open("cpu", NULL, &other, &error), error);
-    assert_int_equal(sp_session_create(rig.tiny, other, NULL, &session, &error), SP_INVALID);
+    assert_int_equal(sp_session_create(test_rig.tiny, other, NULL, &session, &error), SP_INVALID);
     assert_non_null(strstr(error.message, "not loaded"));
     sp_device_close(other);
     sp_session_destroy(NULL);
@@ -155,11 +143,11 @@ static void test_defaults(void **state) {
     sp_session *session = NULL;
     sp_session_view view;
     sp_error error = {0};
-    TEST_OK(sp_session_create(rig.tiny, rig.cpu, NULL, &session, &error), error);
+    TEST_OK(sp_session_create(test_rig.tiny, test_rig.cpu, NULL, &session, &error), error);
     sp_session_get_view(session, &view);
     assert_int_equal(view.context_max, 512);
     assert_int_equal(view.logits_rows_max, 1);
-    assert_int_equal(view.vocab, test_model_vocab(rig.tiny));
+    assert_int_equal(view.vocab, test_model_vocab(test_rig.tiny));
     assert_int_equal(view.block_tokens, 64);
     assert_int_equal(view.kv_bytes, 8 * view.block_bytes);
     assert_int_equal(sp_session_logits_rows(session), 0);
@@ -170,12 +158,12 @@ static void test_defaults(void **state) {
 static void test_plan(void **state) {
     (void)state;
     static const uint32_t contexts[] = {1, 63, 64, 65, 1u << 20}, rows[] = {1, 2, 64, 65, 1u << 20};
-    uint64_t block = test_kv_shape(rig.tiny)->block_bytes, vocab = test_model_vocab(rig.tiny);
+    uint64_t block = test_kv_shape(test_rig.tiny)->block_bytes, vocab = test_model_vocab(test_rig.tiny);
     sp_session_layout layout;
     sp_error error = {0};
     for (size_t i = 0; i < 5; i++) {
         uint32_t wanted = rows[i] < contexts[i] ? rows[i] : contexts[i];
-        TEST_OK(sp_session_plan(rig.tiny, contexts[i], wanted, test_kv_type(), &layout, &error), error);
+        TEST_OK(sp_session_plan(test_rig.tiny, contexts[i], wanted, test_kv_type(), &layout, &error), error);
         assert_int_equal(layout.kv_bytes, (contexts[i] + 63) / 64 * block);
         assert_true(layout.logits_bytes >= wanted * vocab * sizeof(float));
         assert_true(layout.logits_offset >= layout.kv_offset + layout.kv_bytes);
@@ -189,9 +177,9 @@ static void test_plan(void **state) {
     static const uint32_t wrong[][2] = {{0, 1},   {(1u << 20) + 1, 1}, {UINT32_MAX, 1}, {10, 0},
                                         {10, 11}, {1, UINT32_MAX}};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        assert_int_equal(sp_session_plan(rig.tiny, wrong[i][0], wrong[i][1], test_kv_type(), &layout, &error),
+        assert_int_equal(sp_session_plan(test_rig.tiny, wrong[i][0], wrong[i][1], test_kv_type(), &layout, &error),
                          SP_INVALID);
-        assert_int_equal(sp_session_plan(rig.tiny, wrong[i][0], wrong[i][1], test_kv_type(), &layout, NULL),
+        assert_int_equal(sp_session_plan(test_rig.tiny, wrong[i][0], wrong[i][1], test_kv_type(), &layout, NULL),
                          SP_INVALID);
         assert_int_equal(layout.total_bytes, 0);
     }
@@ -200,20 +188,20 @@ static void test_plan(void **state) {
 /* No model of the tests is large enough for the limit, so one is made to look so. */
 static void test_plan_limit(void **state) {
     (void)state;
-    spi_tape *tape = (spi_tape *)(uintptr_t)spi_model_tape(rig.tiny);
+    spi_tape *tape = (spi_tape *)(uintptr_t)spi_model_tape(test_rig.tiny);
     const spi_tape before = *tape;
-    spi_kv_shape *kv = (spi_kv_shape *)(uintptr_t)test_kv_shape(rig.tiny);
+    spi_kv_shape *kv = (spi_kv_shape *)(uintptr_t)test_kv_shape(test_rig.tiny);
     const uint64_t block_bytes = kv->block_bytes;
     sp_session_layout layout;
     sp_error error = {0};
     static const uint64_t blocks[] = {((uint64_t)1 << 40) + 64 * KIB, ((uint64_t)1 << 62) + 64 * KIB};
     for (size_t i = 0; i < 2; i++) {
         kv->block_bytes = blocks[i];
-        assert_int_equal(sp_session_plan(rig.tiny, 64 << (4 * i), 1, test_kv_type(), &layout, &error), SP_LIMIT);
+        assert_int_equal(sp_session_plan(test_rig.tiny, 64 << (4 * i), 1, test_kv_type(), &layout, &error), SP_LIMIT);
     }
     kv->block_bytes = block_bytes;
     tape->vocab = 1u << 20;
-    assert_int_equal(sp_session_plan(rig.tiny, 1u << 20, 1u << 18, test_kv_type(), &layout, &error), SP_LIMIT);
+    assert_int_equal(sp_session_plan(test_rig.tiny, 1u << 20, 1u << 18, test_kv_type(), &layout, &error), SP_LIMIT);
     *tape = before;
 }
 
@@ -221,9 +209,9 @@ static void test_plan_limit(void **state) {
 static void test_no_memory(void **state) {
     (void)state;
     int32_t tokens[40];
-    uint64_t row_bytes = (uint64_t)test_model_vocab(rig.tiny) * sizeof(float);
-    test_tokens(rig.tiny, 5, tokens, 40);
-    sp_session *expected = test_session_create(rig.tiny, rig.cpu, 64, 1);
+    uint64_t row_bytes = (uint64_t)test_model_vocab(test_rig.tiny) * sizeof(float);
+    test_tokens(test_rig.tiny, 5, tokens, 40);
+    sp_session *expected = test_session_create(test_rig.tiny, test_rig.cpu, 64, 1);
     test_session_append(expected, tokens, 40, SP_LOGITS_LAST);
     sp_session_options options = {.context_max = 64, .kv_type = test_kv_type()};
     sp_status status = SP_NO_MEMORY;
@@ -232,7 +220,7 @@ static void test_no_memory(void **state) {
         sp_session *session = NULL;
         sp_error error = {0};
         spi_memory_fail_after(n);
-        status = sp_session_create(rig.tiny, rig.cpu, &options, &session, &error);
+        status = sp_session_create(test_rig.tiny, test_rig.cpu, &options, &session, &error);
         bool created = !status;
         status = status ? status : sp_session_append(session, tokens, 40, SP_LOGITS_LAST, &error);
         spi_memory_fail_after(-1);
@@ -257,9 +245,10 @@ static void test_no_memory(void **state) {
 static void test_no_memory_later(void **state) {
     (void)state;
     int32_t tokens[40];
-    uint64_t row_bytes = (uint64_t)test_model_vocab(rig.tiny) * sizeof(float);
-    test_tokens(rig.tiny, 6, tokens, 40);
-    sp_session *both[] = {test_session_create(rig.tiny, rig.cpu, 64, 1), test_session_create(rig.tiny, rig.cpu, 64, 1)};
+    uint64_t row_bytes = (uint64_t)test_model_vocab(test_rig.tiny) * sizeof(float);
+    test_tokens(test_rig.tiny, 6, tokens, 40);
+    sp_session *both[] = {test_session_create(test_rig.tiny, test_rig.cpu, 64, 1),
+                          test_session_create(test_rig.tiny, test_rig.cpu, 64, 1)};
     test_session_append(both[0], tokens, 30, SP_LOGITS_LAST);
     test_session_append(both[1], tokens, 30, SP_LOGITS_LAST);
     float *before = malloc(row_bytes);
@@ -298,5 +287,5 @@ int main(void) {
         cmocka_unit_test(test_plan_limit),      cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_no_memory_later),
     };
-    return cmocka_run_group_tests(tests, open_rig, close_rig);
+    return cmocka_run_group_tests(tests, test_rig_open, test_rig_close);
 }

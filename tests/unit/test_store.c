@@ -18,18 +18,7 @@
 #include "support/durable_rig.h"
 #include "support/session_rig.h"
 
-static session_rig rig;
 static char notices[1024];
-
-static int setup(void **state) {
-    (void)state;
-    return test_rig_open(&rig);
-}
-
-static int teardown(void **state) {
-    (void)state;
-    return test_rig_close(&rig);
-}
 
 static void note(void *env, const char *text) {
     (void)env;
@@ -61,14 +50,15 @@ static sp_session *attached(sp_store *store, sp_model *model, sp_device *device)
 /* Appends through a session of the store; its logits must be those of one without. */
 static void check_same(sp_store *store, uint64_t seed, uint32_t count) {
     int32_t tokens[1024];
-    test_tokens(rig.demo, seed, tokens, count);
-    sp_session *plain = test_session_create(rig.demo, rig.cpu, 1024, 1), *session = attached(store, rig.demo, rig.cpu);
+    test_tokens(test_rig.demo, seed, tokens, count);
+    sp_session *plain = test_session_create(test_rig.demo, test_rig.cpu, 1024, 1),
+               *session = attached(store, test_rig.demo, test_rig.cpu);
     test_session_append(plain, tokens, count, SP_LOGITS_LAST);
     test_session_append(session, tokens, count, SP_LOGITS_LAST);
     assert_int_equal(sp_session_token_count(session), count);
     double distance =
-        test_distance(sp_session_logits(plain, 0), sp_session_logits(session, 0), test_model_vocab(rig.demo));
-    double size = test_rms(sp_session_logits(plain, 0), test_model_vocab(rig.demo));
+        test_distance(sp_session_logits(plain, 0), sp_session_logits(session, 0), test_model_vocab(test_rig.demo));
+    double size = test_rms(sp_session_logits(plain, 0), test_model_vocab(test_rig.demo));
     if (distance > size * 1e-2) {
         fail_msg("logits differ by %g of %g", distance, size);
     }
@@ -99,19 +89,20 @@ static void truncating_forgets_names(void **state) {
     int32_t tokens[512];
     sp_error error = {0};
     sp_store *store = open_store(NULL, NULL, 0);
-    test_tokens(rig.tiny, 3, tokens, 512);
-    sp_session *session = attached(store, rig.tiny, rig.cpu), *plain = test_session_create(rig.tiny, rig.cpu, 1024, 1);
+    test_tokens(test_rig.tiny, 3, tokens, 512);
+    sp_session *session = attached(store, test_rig.tiny, test_rig.cpu),
+               *plain = test_session_create(test_rig.tiny, test_rig.cpu, 1024, 1);
     test_session_append(session, tokens, 200, SP_LOGITS_LAST);
     TEST_OK(sp_session_truncate(session, 100, &error), error);
     test_session_append(session, tokens + 300, 150, SP_LOGITS_LAST);
     test_session_append(plain, tokens, 100, SP_LOGITS_NONE);
     test_session_append(plain, tokens + 300, 150, SP_LOGITS_LAST);
     assert_int_equal(stats_of(store).blocks, 5); /* 0, 1 and 2 of the first, 1 and 2 of the second: the first is one */
-    sp_session *again = attached(store, rig.tiny, rig.cpu);
+    sp_session *again = attached(store, test_rig.tiny, test_rig.cpu);
     test_session_append(again, tokens, 100, SP_LOGITS_NONE);
     test_session_append(again, tokens + 300, 150, SP_LOGITS_LAST);
-    assert_true(test_distance(sp_session_logits(plain, 0), sp_session_logits(again, 0), test_model_vocab(rig.tiny)) <
-                1e-3);
+    assert_true(test_distance(sp_session_logits(plain, 0), sp_session_logits(again, 0),
+                              test_model_vocab(test_rig.tiny)) < 1e-3);
     sp_session_destroy(again);
     sp_session_destroy(plain);
     sp_session_destroy(session);
@@ -122,14 +113,14 @@ static void writing_does_not_reach_others(void **state) {
     (void)state;
     sp_store *store = open_store(NULL, NULL, 0);
     int32_t tokens[130];
-    test_tokens(rig.demo, 4, tokens, 130);
-    sp_session *a = attached(store, rig.demo, rig.cpu), *b = attached(store, rig.demo, rig.cpu);
+    test_tokens(test_rig.demo, 4, tokens, 130);
+    sp_session *a = attached(store, test_rig.demo, test_rig.cpu), *b = attached(store, test_rig.demo, test_rig.cpu);
     test_session_append(a, tokens, 130, SP_LOGITS_LAST);
     test_session_append(b, tokens, 130, SP_LOGITS_LAST);
     assert_true(b->is_mapped);
     uint64_t bytes = 4096;
     uint8_t *kept = spi_alloc(bytes, 1);
-    sp_session *c = attached(store, rig.demo, rig.cpu);
+    sp_session *c = attached(store, test_rig.demo, test_rig.cpu);
     test_session_append(c, tokens, 130, SP_LOGITS_LAST);
     memcpy(kept, spi_session_block(c, 0), bytes);
     memset(spi_session_block(b, 0), 0x5a, bytes);
@@ -248,7 +239,7 @@ static void damage_costs_time_only(void **state) {
     size_t bytes;
     sp_error error = {0};
     TEST_OK(spi_file_read(path, SIZE_MAX, &good, &bytes, &error), error);
-    size_t block = (size_t)test_kv_shape(rig.demo)->block_bytes, data = bytes - 4 * block;
+    size_t block = (size_t)test_kv_shape(test_rig.demo)->block_bytes, data = bytes - 4 * block;
     /* The header, the first and third record, the first and third block, the end. */
     const size_t places[] = {3, 20, 100, 4096 + 20, 4096 + 2 * 128 + 60, data + 77, data + 2 * block + 5, bytes - 1};
     for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
@@ -288,13 +279,13 @@ static void a_limit_is_kept_and_pins_too(void **state) {
     char folder[64];
     sp_error error = {0};
     sp_model_info model;
-    sp_model_get_info(rig.demo, &model);
+    sp_model_get_info(test_rig.demo, &model);
     for (int on_disk = 0; on_disk < 2; on_disk++) {
         test_folder_create(folder);
         sp_store *store = open_store(on_disk ? folder : NULL, NULL, 9 * model.block_bytes);
-        sp_session *pinned = attached(store, rig.demo, rig.cpu);
+        sp_session *pinned = attached(store, test_rig.demo, test_rig.cpu);
         int32_t tokens[192];
-        test_tokens(rig.demo, 100, tokens, 192);
+        test_tokens(test_rig.demo, 100, tokens, 192);
         test_session_append(pinned, tokens, 192, SP_LOGITS_LAST);
         TEST_OK(sp_store_pin(store, pinned, true, &error), error);
         assert_int_equal(stats_of(store).pinned_packs, 1);
@@ -324,19 +315,19 @@ static void another_process_finds_them(void **state) {
     test_folder_create(folder);
     sp_store *store = open_store(folder, NULL, 0);
     int32_t tokens[200];
-    test_tokens(rig.tiny, 7, tokens, 200);
+    test_tokens(test_rig.tiny, 7, tokens, 200);
     pid_t child = fork();
     assert_true(child >= 0);
     if (!child) { /* the tiny model on the device of one thread: a fork has no others */
         sp_store *own = open_store(folder, NULL, 0);
-        sp_session *session = attached(own, rig.tiny, rig.reference);
+        sp_session *session = attached(own, test_rig.tiny, test_rig.reference);
         test_session_append(session, tokens, 200, SP_LOGITS_LAST);
         _exit(stats_of(own).blocks == 3 ? 0 : 1);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
     usleep(30000);
-    sp_session *session = attached(store, rig.tiny, rig.cpu);
+    sp_session *session = attached(store, test_rig.tiny, test_rig.cpu);
     test_session_append(session, tokens, 200, SP_LOGITS_LAST);
     assert_int_equal(stats_of(store).hits, 3);
     sp_session_destroy(session);
@@ -363,13 +354,14 @@ static void a_full_disk_is_survived(void **state) {
             fault_countdown = after;
             spi_file_set_fault(fault);
             int32_t tokens[200];
-            test_tokens(rig.tiny, 8, tokens, 200);
-            sp_session *session = attached(store, rig.tiny, rig.cpu), *again = attached(store, rig.tiny, rig.cpu);
+            test_tokens(test_rig.tiny, 8, tokens, 200);
+            sp_session *session = attached(store, test_rig.tiny, test_rig.cpu),
+                       *again = attached(store, test_rig.tiny, test_rig.cpu);
             test_session_append(session, tokens, 200, SP_LOGITS_LAST);
             test_session_append(again, tokens, 200, SP_LOGITS_LAST);
             spi_file_set_fault(NULL);
-            double distance =
-                test_distance(sp_session_logits(session, 0), sp_session_logits(again, 0), test_model_vocab(rig.tiny));
+            double distance = test_distance(sp_session_logits(session, 0), sp_session_logits(again, 0),
+                                            test_model_vocab(test_rig.tiny));
             assert_true(distance < 1e-3);
             sp_session_destroy(again);
             sp_session_destroy(session);
@@ -382,15 +374,15 @@ static void a_full_disk_is_survived(void **state) {
 static void any_allocation_may_fail(void **state) {
     (void)state;
     int32_t tokens[200];
-    test_tokens(rig.tiny, 9, tokens, 200);
+    test_tokens(test_rig.tiny, 9, tokens, 200);
     bool done = false;
     for (long i = 0; !done; i++) {
         char folder[64];
         test_folder_create(folder);
         const sp_store_options options = {.folder = folder};
         sp_store *store = NULL;
-        sp_session *a = test_session_create(rig.tiny, rig.cpu, 256, 1),
-                   *b = test_session_create(rig.tiny, rig.cpu, 256, 1);
+        sp_session *a = test_session_create(test_rig.tiny, test_rig.cpu, 256, 1),
+                   *b = test_session_create(test_rig.tiny, test_rig.cpu, 256, 1);
         sp_error error = {0};
         assert_true(i < 500);
         spi_memory_fail_after(i);
@@ -402,8 +394,8 @@ static void any_allocation_may_fail(void **state) {
         spi_memory_fail_after(-1);
         assert_true(status == SP_OK || status == SP_NO_MEMORY || status == SP_DEVICE_LOST);
         if (!status) {
-            assert_true(test_distance(sp_session_logits(a, 0), sp_session_logits(b, 0), test_model_vocab(rig.tiny)) <
-                        1e-3);
+            assert_true(test_distance(sp_session_logits(a, 0), sp_session_logits(b, 0),
+                                      test_model_vocab(test_rig.tiny)) < 1e-3);
             done = stats_of(store).hits == 3;
         }
         sp_session_destroy(a);
@@ -422,5 +414,5 @@ int main(void) {
         cmocka_unit_test(another_process_finds_them),    cmocka_unit_test(a_full_disk_is_survived),
         cmocka_unit_test(any_allocation_may_fail),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, test_rig_open, test_rig_close);
 }
