@@ -7,7 +7,7 @@
 #define WHOLE_DIGITS 18   /* fit into 64 bits */
 
 spi_stream spi_stream_of(spi_string json) {
-    spi_stream stream = {.at = json.text, .end = json.text + json.bytes};
+    spi_stream stream = {.at = json.text, .end = json.bytes ? json.text + json.bytes : json.text};
     if (json.bytes >= 3 && !memcmp(json.text, "\xef\xbb\xbf", 3)) {
         stream.at += 3;
     }
