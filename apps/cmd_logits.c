@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "apps/commands.h"
 #include "apps/common.h"
@@ -80,6 +82,14 @@ static int summary(const settings *set, const sp_model *model, uint32_t count) {
     return SPI_EXIT_OK;
 }
 
+/* Half a file would be taken for a whole one; what is no file (/dev/full) stays. */
+static void remove_torn(const char *path) {
+    struct stat info;
+    if (!stat(path, &info) && S_ISREG(info.st_mode)) {
+        unlink(path);
+    }
+}
+
 static int logits(const settings *set) {
     sp_error error = {0};
     spi_opened opened;
@@ -103,6 +113,8 @@ static int logits(const settings *set) {
     }
     if (!status) {
         result = summary(set, opened.model, count);
+    } else if (!is_stdout) {
+        remove_torn(set->output);
     }
 end:
     if (error.status) {
