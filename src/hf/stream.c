@@ -30,7 +30,9 @@ char spi_stream_peek(spi_stream *stream) {
 
 static bool take(spi_stream *stream, char byte) {
     bool is = spi_stream_peek(stream) == byte;
-    stream->at += is;
+    if (is) { /* of nothing there is no pointer to move */
+        stream->at++;
+    }
     return is;
 }
 
