@@ -95,6 +95,9 @@ static int run_create(const spi_command *command, int argc, char **argv) {
     if (result < 0 && (operands.count < 1 || operands.count > 2 || operands.rest_count)) {
         result = spi_usage_error(command, "expected a name, and a .wasm file or nothing");
     }
+    if (result < 0 && operands.count == 1 && !c.models.count) {
+        result = spi_usage_error(command, "the agent that is built in talks with a model: give -m FILE");
+    }
     if (result < 0) {
         result = create(&c, operands.items[0], operands.count > 1 ? operands.items[1] : NULL);
     }

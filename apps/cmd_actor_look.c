@@ -66,10 +66,9 @@ static void on_list(void *env, const cJSON *head, const void *body, size_t body_
 
 static int run_list(const spi_command *command, int argc, char **argv) {
     looking l = {0};
-    spi_operands operands;
     const spi_option options[] = {SPI_OPTIONS_ACTOR(l.set), SPI_OPTION_JSON(l.set.common), SPI_OPTIONS_END};
-    int result = spi_options_parse(command, options, argc, argv, &operands);
-    if (result >= 0 || (result = spi_refuse_operands(command, &operands, "")) >= 0) {
+    int result = spi_options_parse_all(command, options, argc, argv, NULL, "");
+    if (result >= 0) {
         return result;
     }
     cJSON *json = l.set.common.json ? cJSON_CreateObject() : NULL;

@@ -54,7 +54,6 @@ static int run(const spi_command *command, int argc, char **argv) {
     spi_actor_common set = {0};
     sp_actors_options policy = {0};
     uint32_t idle_s = 0;
-    spi_operands operands;
     const spi_option options[] = {
         {"threads", 't', SPI_OPTION_COUNT, "N", "threads that cpu devices compute with", &set.common.threads},
         {"isa", 0, SPI_OPTION_TEXT, "NAME", "instruction set of cpu devices; \"reference\" is plain C",
@@ -66,8 +65,8 @@ static int run(const spi_command *command, int argc, char **argv) {
         SPI_OPTIONS_ACTOR(set),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse(command, options, argc, argv, &operands);
-    if (result >= 0 || (result = spi_refuse_operands(command, &operands, "")) >= 0) {
+    int result = spi_options_parse_all(command, options, argc, argv, NULL, "");
+    if (result >= 0) {
         return result;
     }
     policy.idle_ms = idle_s > 4000000 ? UINT32_MAX : idle_s * 1000;

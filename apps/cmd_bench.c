@@ -272,7 +272,6 @@ static int bench(const settings *set, results *all) {
 static int run(const spi_command *command, int argc, char **argv) {
     settings set = {.prompts = "512", .generated = "128", .repetitions = 5};
     results all = {0};
-    spi_operands operands;
     const spi_option options[] = {
         SPI_OPTION_MODEL(set.common),
         {"prompt", 'p', SPI_OPTION_TEXT, "N", "prompt tokens, or a list: 32,512; 0: none", &set.prompts},
@@ -281,21 +280,11 @@ static int run(const spi_command *command, int argc, char **argv) {
         {"repetitions", 'r', SPI_OPTION_COUNT, "N", "how often (default 5); medians are shown", &set.repetitions},
         {"native", 0, SPI_OPTION_FLAG, NULL, "the same loop in C, without a guest", &set.native},
         {"boundary", 0, SPI_OPTION_FLAG, NULL, "measure what the guest costs: both loops in turns", &set.boundary},
-        SPI_OPTIONS_DEVICE(set.common),
-        SPI_OPTION_KV(set.common),
-        SPI_OPTION_JSON(set.common),
-        SPI_OPTION_VERBOSE(set.common),
-        SPI_OPTION_QUIET(set.common),
+        SPI_OPTIONS_COMPUTE(set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "");
     if (result >= 0) {
-        return result;
-    }
-    if ((result = spi_refuse_operands(command, &operands, "")) >= 0) {
-        return result;
-    }
-    if ((result = spi_require_model(command, &set.common)) >= 0) {
         return result;
     }
     result = plan(command, &set, &all);

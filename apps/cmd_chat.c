@@ -7,7 +7,6 @@
 static int run(const spi_command *command, int argc, char **argv) {
     spi_generation set = {0};
     bool is_script = false;
-    spi_operands operands;
     const spi_option options[] = {
         SPI_OPTION_MODEL(set.common),
         SPI_OPTIONS_DEVICE(set.common),
@@ -18,14 +17,8 @@ static int run(const spi_command *command, int argc, char **argv) {
         SPI_OPTION_QUIET(set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "");
     if (result >= 0) {
-        return result;
-    }
-    if ((result = spi_refuse_operands(command, &operands, "")) >= 0) {
-        return result;
-    }
-    if ((result = spi_require_model(command, &set.common)) >= 0) {
         return result;
     }
     spi_arguments arguments = {0};

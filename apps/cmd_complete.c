@@ -6,7 +6,6 @@ static int run(const spi_command *command, int argc, char **argv) {
     spi_generation set = {0};
     const char *prompt = NULL;
     bool is_chat = false, is_raw = false, echo = false, ignore_end = false;
-    spi_operands operands;
     const spi_option options[] = {
         SPI_OPTION_MODEL(set.common),
         {"prompt", 'p', SPI_OPTION_TEXT, "TEXT", "the prompt; without it, standard input", &prompt},
@@ -15,21 +14,11 @@ static int run(const spi_command *command, int argc, char **argv) {
         {"raw", 0, SPI_OPTION_FLAG, NULL, "names of special tokens in the prompt are those tokens", &is_raw},
         {"echo", 0, SPI_OPTION_FLAG, NULL, "print the prompt, too", &echo},
         {"ignore-eos", 0, SPI_OPTION_FLAG, NULL, "go on behind an end of text", &ignore_end},
-        SPI_OPTIONS_DEVICE(set.common),
-        SPI_OPTION_KV(set.common),
-        SPI_OPTION_JSON(set.common),
-        SPI_OPTION_VERBOSE(set.common),
-        SPI_OPTION_QUIET(set.common),
+        SPI_OPTIONS_COMPUTE(set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "; the prompt goes behind -p");
     if (result >= 0) {
-        return result;
-    }
-    if ((result = spi_refuse_operands(command, &operands, "; the prompt goes behind -p")) >= 0) {
-        return result;
-    }
-    if ((result = spi_require_model(command, &set.common)) >= 0) {
         return result;
     }
     if (is_chat && is_raw) {

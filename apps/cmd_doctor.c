@@ -339,7 +339,6 @@ static int doctor(const settings *set) {
 
 static int run(const spi_command *command, int argc, char **argv) {
     settings set = {0};
-    spi_operands operands;
     const spi_option options[] = {
         {"full", 0, SPI_OPTION_FLAG, NULL, "a self-test to paste into a report: bandwidth, the proof, restoring",
          &set.full},
@@ -349,11 +348,8 @@ static int run(const spi_command *command, int argc, char **argv) {
         SPI_OPTION_JSON(set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_all(command, options, argc, argv, NULL, "");
     if (result >= 0) {
-        return result;
-    }
-    if ((result = spi_refuse_operands(command, &operands, "")) >= 0) {
         return result;
     }
     return doctor(&set);

@@ -3,6 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "apps/commands.h"
 #include "apps/common.h"
@@ -80,6 +82,14 @@ static int summary(const settings *set, const sp_model *model, uint32_t count) {
     return SPI_EXIT_OK;
 }
 
+/* Half a file would be taken for a whole one; what is no file (/dev/full) stays. */
+static void remove_torn(const char *path) {
+    struct stat info;
+    if (!stat(path, &info) && S_ISREG(info.st_mode)) {
+        unlink(path);
+    }
+}
+
 static int logits(const settings *set) {
     sp_error error = {0};
     spi_opened opened;
@@ -103,6 +113,8 @@ static int logits(const settings *set) {
     }
     if (!status) {
         result = summary(set, opened.model, count);
+    } else if (!is_stdout) {
+        remove_torn(set->output);
     }
 end:
     if (error.status) {
@@ -115,7 +127,6 @@ end:
 
 static int run(const spi_command *command, int argc, char **argv) {
     settings set = {0};
-    spi_operands operands;
     const spi_option options[] = {
         SPI_OPTION_MODEL(set.common),
         {"tokens", 0, SPI_OPTION_TEXT, "IDS", "token ids: 1,2,3", &set.tokens},
@@ -123,21 +134,11 @@ static int run(const spi_command *command, int argc, char **argv) {
         {"special", 0, SPI_OPTION_FLAG, NULL, "with --text: begin of text and special tokens count", &set.special},
         {"output", 'o', SPI_OPTION_TEXT, "FILE", "where to; - is standard output", &set.output},
         {"step", 0, SPI_OPTION_FLAG, NULL, "one token at a time: must give the same", &set.step},
-        SPI_OPTIONS_DEVICE(set.common),
-        SPI_OPTION_KV(set.common),
-        SPI_OPTION_JSON(set.common),
-        SPI_OPTION_VERBOSE(set.common),
-        SPI_OPTION_QUIET(set.common),
+        SPI_OPTIONS_COMPUTE(set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "");
     if (result >= 0) {
-        return result;
-    }
-    if ((result = spi_refuse_operands(command, &operands, "")) >= 0) {
-        return result;
-    }
-    if ((result = spi_require_model(command, &set.common)) >= 0) {
         return result;
     }
     if (!set.tokens == !set.text) {

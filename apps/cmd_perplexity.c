@@ -211,7 +211,6 @@ static int perplexity(settings *set) {
 
 static int run(const spi_command *command, int argc, char **argv) {
     settings set = {0};
-    spi_operands operands;
     const spi_option options[] = {
         SPI_OPTION_MODEL(set.common),
         {"file", 'f', SPI_OPTION_TEXT, "FILE", "the text", &set.file},
@@ -224,14 +223,8 @@ static int run(const spi_command *command, int argc, char **argv) {
         SPI_OPTION_QUIET(set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "");
     if (result >= 0) {
-        return result;
-    }
-    if ((result = spi_refuse_operands(command, &operands, "")) >= 0) {
-        return result;
-    }
-    if ((result = spi_require_model(command, &set.common)) >= 0) {
         return result;
     }
     if (!set.file) {

@@ -64,7 +64,6 @@ static int ask(looking *l, uint64_t bytes_max) {
 static int run_any(const spi_command *command, const char *what, int argc, char **argv) {
     looking l = {.what = what};
     uint64_t bytes_max = 0;
-    spi_operands operands;
     const spi_option gc_options[] = {
         {"max", 0, SPI_OPTION_SIZE, "SIZE", "bytes of blocks to keep (default: the store's own limit)", &bytes_max},
         SPI_OPTIONS_ACTOR(l.set),
@@ -72,8 +71,8 @@ static int run_any(const spi_command *command, const char *what, int argc, char 
         SPI_OPTIONS_END,
     };
     const spi_option *options = strcmp(what, "gc") ? gc_options + 1 : gc_options;
-    int result = spi_options_parse(command, options, argc, argv, &operands);
-    if (result >= 0 || (result = spi_refuse_operands(command, &operands, "")) >= 0) {
+    int result = spi_options_parse_all(command, options, argc, argv, NULL, "");
+    if (result >= 0) {
         return result;
     }
     result = ask(&l, bytes_max);

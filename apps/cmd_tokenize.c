@@ -127,7 +127,6 @@ end:
 
 static int run(const spi_command *command, int argc, char **argv) {
     settings set = {0};
-    spi_operands operands;
     const spi_option options[] = {
         SPI_OPTION_MODEL(set.common),
         {"prompt", 'p', SPI_OPTION_TEXT, "TEXT", "the text; without it, standard input", &set.prompt},
@@ -137,14 +136,8 @@ static int run(const spi_command *command, int argc, char **argv) {
         SPI_OPTION_JSON(set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "; the text goes behind -p");
     if (result >= 0) {
-        return result;
-    }
-    if ((result = spi_refuse_operands(command, &operands, "; the text goes behind -p")) >= 0) {
-        return result;
-    }
-    if ((result = spi_require_model(command, &set.common)) >= 0) {
         return result;
     }
     return tokenize(&set);

@@ -45,18 +45,6 @@ int spi_usage_error(const spi_command *command, const char *format, ...) {
     return SPI_EXIT_USAGE;
 }
 
-int spi_refuse_operands(const spi_command *command, const spi_operands *operands, const char *hint) {
-    if (!operands->count && !operands->rest_count) {
-        return -1;
-    }
-    return spi_usage_error(command, "'%s' is not an option%s", operands->count ? operands->items[0] : operands->rest[0],
-                           hint);
-}
-
-int spi_require_model(const spi_command *command, const spi_common *common) {
-    return common->model ? -1 : spi_usage_error(command, "which model? give -m FILE");
-}
-
 bool spi_parse_size(const char *text, uint64_t *bytes) {
     static const char units[] = "kmgt";
     char *end;
@@ -293,4 +281,18 @@ int spi_options_parse(const spi_command *command, const spi_option *options, int
     operands->rest = argv + optind;
     operands->rest_count = argc - optind;
     return -1;
+}
+
+int spi_options_parse_all(const spi_command *command, const spi_option *options, int argc, char **argv,
+                          const spi_common *common, const char *hint) {
+    spi_operands operands;
+    int result = spi_options_parse(command, options, argc, argv, &operands);
+    if (result >= 0) {
+        return result;
+    }
+    if (operands.count || operands.rest_count) {
+        return spi_usage_error(command, "'%s' is not an option%s",
+                               operands.count ? operands.items[0] : operands.rest[0], hint);
+    }
+    return !common || common->model ? -1 : spi_usage_error(command, "which model? give -m FILE");
 }

@@ -87,6 +87,10 @@ typedef struct spi_common {
     { "quiet", 'q', SPI_OPTION_FLAG, NULL, "no progress line", &(common).quiet }
 #define SPI_OPTION_VERBOSE(common)                                                                                     \
     { "verbose", 'v', SPI_OPTION_FLAG, NULL, "say more on stderr", &(common).verbose }
+/* What comes last in commands that compute with a model. */
+#define SPI_OPTIONS_COMPUTE(common)                                                                                    \
+    SPI_OPTIONS_DEVICE(common), SPI_OPTION_KV(common), SPI_OPTION_JSON(common), SPI_OPTION_VERBOSE(common),            \
+        SPI_OPTION_QUIET(common)
 #define SPI_OPTIONS_END                                                                                                \
     { NULL, 0, SPI_OPTION_FLAG, NULL, NULL, NULL }
 
@@ -115,9 +119,9 @@ bool spi_parse_size(const char *text, uint64_t *bytes);
 /* "1,2,3" (spaces are allowed) to an array that the caller frees with spi_free; NULL with *count 0 if it is not one. */
 int32_t *spi_parse_ids(const char *text, uint32_t *count);
 
-/* What most commands check next: no operands (hint goes behind "'WORD' is not an option"), and a model. Both return -1 if
- * the command shall go on, else what to exit with. */
-int spi_refuse_operands(const spi_command *command, const spi_operands *operands, const char *hint);
-int spi_require_model(const spi_command *command, const spi_common *common);
+/* The same for a command without operands; `hint` goes behind "'WORD' is not an option". `common`: of a command that needs a
+ * model; NULL: it needs none. */
+int spi_options_parse_all(const spi_command *command, const spi_option *options, int argc, char **argv,
+                          const spi_common *common, const char *hint);
 
 #endif

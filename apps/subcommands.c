@@ -34,5 +34,5 @@ int spi_run_subcommand(const spi_command *group, const spi_command *const *list,
         }
     }
     return *name ? spi_usage_error(group, "no command '%s %s'", group->name, name)
-                 : spi_usage_error(group, "which command of '%s'?", group->name);
+                 : spi_usage_error(group, "'%s' needs a command", group->name);
 }

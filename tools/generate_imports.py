@@ -9,6 +9,7 @@ Status codes come from include/samepage/status.h. Needs nothing but Python.
 import pathlib
 import re
 import sys
+import textwrap
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCALARS = {"i32": ("i", "int32_t"), "u32": ("i", "uint32_t"), "i64": ("I", "int64_t"), "f32": ("f", "float"),
@@ -276,7 +277,15 @@ def reference(groups):
                 out.append("")
     out += ["## Statuses", "", "| value | name | meaning |", "|---:|---|---|"]
     out += [f"| {value} | `{name}` | {text} |" for name, value, text in statuses()]
-    return "\n".join(out + [""])
+    return "\n".join(wrapped for line in out + [""] for wrapped in wrap(line))
+
+
+def wrap(line):
+    """Text in lines of at most 120 columns; tables as they are."""
+    if line.startswith(("|", "#", "<")):
+        return [line]
+    return textwrap.wrap(line, 120, subsequent_indent="  " if line.startswith("- ") else "", break_long_words=False,
+                         break_on_hyphens=False) or [""]
 
 
 def main():

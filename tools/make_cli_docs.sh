@@ -23,20 +23,21 @@ What is common to all commands:
 
 What scripts read:
 
-- `doctor --json`: `devices`, each with `name`, `link`, `matmul_elements`, `matmul_wrong`, `rss_delta_bytes` (what linking
-  16 MiB and computing in it added), `copied_bytes` (that the device copied explicitly), `copying_rss_delta_bytes` (the
-  same with a second buffer), times in `_us`; or `error`, if it cannot be opened. With `--full -m`, `restoring`: what 24
-  tokens cost to compute, to save, to restore and to go on from, and whether the same tokens followed.
+- `doctor --json`: `devices`, each with `name`, `link`, `matmul_elements`, `matmul_wrong`, `rss_delta_bytes` (what
+  linking 16 MiB and computing in it added), `copied_bytes` (that the device copied explicitly),
+  `copying_rss_delta_bytes` (the same with a second buffer), times in `_us`; or `error`, if it cannot be opened. With
+  `--full -m`, `restoring`: what 24 tokens cost to compute, to save, to restore and to go on from, and whether the same
+  tokens followed.
 - `bench --json`: `rows`, each with `device`, `model_type`, `test`, `threads`, `through` ("guest" or "native"),
   `tokens_per_s` (median) and its deviation, `read_gb_per_s` (of this machine's memory, measured just before; null where
   the weights are not in it) and `fraction_of_bandwidth` (null for prompts, which are bound by arithmetic); and
   `boundary`, if asked for: what a guest costs for each token.
 - `complete --json`: `text`, `tokens`, `finish` ("end", "length", "context", "interrupted"), counts and times.
 - `tokenize --json`: `tokens`, `count` and, with `--pieces`, `pieces`, where bytes that are not UTF-8 are U+FFFD.
-- `actor send --json`: `message` (its number), `handled`, `reply`, `failures` (that came before), `error` if there is one,
-  and figures of the commit, bytes and times in `_us`. `actor list --json`: `actors`; `actor log --json`: `messages`, with
-  `text`, `reply`, `reason`; times are in milliseconds since 1970. `snapshot inspect --json`, `store stats --json`: what
-  their texts say.
+- `actor send --json`: `message` (its number), `handled`, `reply`, `failures` (that came before), `error` if there is
+  one, and figures of the commit, bytes and times in `_us`. `actor list --json`: `actors`; `actor log --json`:
+  `messages`, with `text`, `reply`, `reason`; times are in milliseconds since 1970. `snapshot inspect --json`, `store
+  stats --json`: what their texts say.
 - `perplexity --json`: `perplexity`, `deviation` (its standard error), `chunks`, `context`, `predicted_tokens`, times.
 - `quantize --json`: `tensors`, each with its type `from` and `to`; bytes before and after, `bits_per_weight`.
 - `logits --json`: `file`, `tokens`, `vocab`, `type`. `model info --json`: the model's shape; numbers of metadata are

@@ -38,12 +38,12 @@ run asan tests/all -LE e2e
 threaded="pool ops_cpu quantise guest_run guest_crowd guest_jobs guest_memory guest_wasi"
 run tsan "$(printf 'test_%s ' $threaded)" -R "test_(${threaded// /|})\$"
 if [ "$tier" = long ]; then
-    SAMEPAGE_OPS_FULL=1 ctest --test-dir build --output-on-failure -R ops/test_ops_metal
+    SAMEPAGE_TEST_STRIDE=1 ctest --test-dir build --output-on-failure -R ops/test_ops_metal
     python3 tests/emulation/barriers.py build
     ! command -v cargo >/dev/null || python3 tests/emulation/check_messages.py
     SAMEPAGE_FAULT_RUNS=100 ctest --test-dir build --output-on-failure -R 'fault/test_(actor|power)' # thousands of runs
     run debug all
-    export SAMEPAGE_TEST_LONG=1
+    export SAMEPAGE_TEST_STRIDE=1
     run asan all
     run tsan "$(printf 'test_%s ' $threaded)" -R "test_(${threaded// /|})\$"
     tools/fuzz.sh 120

@@ -37,7 +37,7 @@ check_processor() { # processor, the level it should get, what test_ops_cpu is t
     for fact in '12' 'boat is green' 'name is Ada'; do
         grep >/dev/null "^[^>].*$fact" "$built/talk.txt" || { echo "test-arm: no answer says \"$fact\"" >&2; exit 1; }
     done
-    SAMEPAGE_OPS_CASES=4 emulated "$1" tests/test_ops_cpu "${@:3}" >"$built/ops.txt" 2>&1 ||
+    SAMEPAGE_TEST_STRIDE=5 emulated "$1" tests/test_ops_cpu "${@:3}" >"$built/ops.txt" 2>&1 ||
         { cat "$built/ops.txt"; exit 1; }
     grep 'OK' "$built/ops.txt"
 }

@@ -80,8 +80,7 @@ static void on_output(void *env, const char *text, uint32_t bytes) {
         bytes--;
     }
     c.answer_begun |= bytes > 0;
-    fwrite(text, 1, bytes, stdout);
-    fflush(stdout);
+    show(&c.o, text, bytes);
 }
 
 /* ---- rebuilding ---- */

@@ -17,6 +17,12 @@ _Noreturn void fail(const options *o, const char *what) {
     exit(EXIT_FAILURE);
 }
 
+void show(const options *o, const char *text, uint32_t bytes) {
+    if (fwrite(text, 1, bytes, stdout) != bytes || fflush(stdout) || ferror(stdout)) {
+        fail_text(o, "cannot write to standard output");
+    }
+}
+
 void *allocate(const options *o, uint32_t count, uint32_t size) {
     void *memory = calloc(count ? count : 1, size);
     if (!memory) {

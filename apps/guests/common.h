@@ -32,6 +32,9 @@ void parse_options(options *o, int argc, char **argv, const char *allowed);
 _Noreturn void fail(const options *o, const char *what);
 _Noreturn void fail_text(const options *o, const char *text);
 
+/* Writes at once; what cannot be written ends the program. */
+void show(const options *o, const char *text, uint32_t bytes);
+
 /* Memory for the life of the program. */
 void *allocate(const options *o, uint32_t count, uint32_t size);
 

@@ -78,8 +78,7 @@ static int32_t tokenize_chat(int32_t **tokens) {
 static void on_output(void *env, const char *text, uint32_t bytes) {
     (void)env;
     if (!c.o.json) {
-        fwrite(text, 1, bytes, stdout);
-        fflush(stdout);
+        show(&c.o, text, bytes);
         return;
     }
     while (bytes > c.text_capacity - c.text_bytes) {
@@ -201,6 +200,7 @@ int main(int argc, char **argv) {
     } else {
         putchar('\n');
     }
+    show(&c.o, "", 0);
     if (finish == FINISH_CONTEXT) {
         fprintf(stderr, "%s: the text ends here: the context of %u tokens is full (--ctx gives more)\n", c.o.program,
                 c.e.context_max);

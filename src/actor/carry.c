@@ -235,9 +235,11 @@ sp_status sp_actor_import(sp_actors *actors, const char *name, const char *path,
         status = status ? status : import(actors, &record, &manifest, snapshot, module, error);
         if (status) {
             spi_keeper_undo(actors->keeper);
-            spi_supplies_forget_module(actors, wasm, wasm_bytes);
         } else {
             status = spi_keeper_end(actors->keeper, error);
+        }
+        if (status) { /* as in sp_actor_create */
+            spi_supplies_forget_module(actors, wasm, wasm_bytes);
         }
     }
     if (!status) {

@@ -139,9 +139,11 @@ sp_status sp_actor_create(sp_actors *actors, const char *name, const sp_actor_sp
         status = status ? status : spi_keeper_add(actors->keeper, &record, error);
         if (status) {
             spi_keeper_undo(actors->keeper);
-            spi_supplies_forget_module(actors, spec->wasm, spec->wasm_bytes);
         } else {
             status = spi_keeper_end(actors->keeper, error);
+        }
+        if (status) { /* the row that it is in may not be there, and its number another module's next */
+            spi_supplies_forget_module(actors, spec->wasm, spec->wasm_bytes);
         }
     }
     spi_record_free(&record);

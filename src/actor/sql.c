@@ -60,8 +60,9 @@ static sp_status fail(spi_sql *sql, sp_error *error) {
     const char *hint = (code & 0xff) == SQLITE_FULL ? ": make room on the disk"
                        : is_damaged                 ? ": bring it back from a copy, or export what can be read"
                                                     : "";
-    return spi_fail(error, status_of(code), "%s: %s (%s)%s", sql->path, sqlite3_errmsg(sql->db), sqlite3_errstr(code),
-                    hint);
+    const char *what = sqlite3_errmsg(sql->db), *kind = sqlite3_errstr(code);
+    return strcmp(what, kind) != 0 ? spi_fail(error, status_of(code), "%s: %s (%s)%s", sql->path, what, kind, hint)
+                                   : spi_fail(error, status_of(code), "%s: %s%s", sql->path, what, hint);
 }
 
 /* ---- opening ---- */

@@ -49,6 +49,20 @@ sp_status sp_device_list(sp_device_info *infos, size_t capacity, size_t *count, 
     return SP_OK;
 }
 
+/* Behind the names of a message: why a backend is not here, if this program was built without it. */
+static const char *absence(const char *name) {
+#define BACKEND(name)
+#define ABSENT(backend, hint)                                                                                          \
+    if (!strncmp(name, #backend, sizeof #backend - 1)) {                                                               \
+        return "; this program was built without " #backend ": " hint;                                                 \
+    }
+#include "device/backends.def"
+#undef BACKEND
+#undef ABSENT
+    (void)name;
+    return "";
+}
+
 /* Fails with SP_NO_DEVICE and the names that would have done. */
 static sp_status no_such_device(const char *name, sp_error *error) {
     sp_device_info infos[DEVICES_MAX];
@@ -62,7 +76,8 @@ static sp_status no_such_device(const char *name, sp_error *error) {
         }
         used += (size_t)put;
     }
-    return spi_fail(error, SP_NO_DEVICE, "there is no device \"%s\" here: use auto or one of %s", name, names);
+    return spi_fail(error, SP_NO_DEVICE, "there is no device \"%s\" here: use auto or one of %s%s", name, names,
+                    absence(name));
 }
 
 /* The best hardware, in the order of backends.def; software drivers of GPU interfaces are for tests. */

@@ -11,6 +11,9 @@
 
 static sp_status read_header(spi_source *source, spi_reader *reader) {
     const unsigned char *magic = NULL;
+    if (!reader->size) {
+        return spi_fail(reader->error, SP_BAD_FILE, "%s: the file is empty", reader->name);
+    }
     sp_status status = spi_read_bytes(reader, 4, "the magic", &magic);
     if (status) {
         return status;

@@ -18,6 +18,7 @@
 
 #define COMPILE_MS_MAX 600000
 #define PATH_BYTES     4096
+#define MAGIC          "\0asm"
 
 /* What is to be compiled, and where its file belongs. */
 typedef struct job {
@@ -33,6 +34,11 @@ typedef struct job {
 static sp_status compile_here(wasm_engine_t *engine, const char *name, const void *wasm, size_t wasm_bytes,
                               wasmtime_module_t **module, sp_error *error) {
     char what[120];
+    *module = NULL;
+    if (wasm_bytes < sizeof MAGIC - 1 || memcmp(wasm, MAGIC, sizeof MAGIC - 1) != 0) {
+        return spi_fail(error, SP_BAD_FILE, "%.50s is not a valid WebAssembly module: it does not begin like one",
+                        name);
+    }
     wasmtime_error_t *failure = wasmtime_module_new(engine, wasm, wasm_bytes, module);
     if (!failure) {
         return SP_OK;

@@ -66,6 +66,11 @@ sp_status spi_hf_json(spi_hf_reader *read, const char *name, bool optional, cJSO
     spi_file_map map;
     *json = NULL;
     sp_status status = map_file(read, name, optional, &map);
+    if (status == SP_NOT_FOUND) {
+        return spi_fail(read->error, status,
+                        "the folder has no %s: a model is a GGUF file, or a folder of safetensors with a config.json",
+                        name);
+    }
     if (status || !map.data) {
         return status || optional ? status : spi_fail(read->error, SP_BAD_FILE, "%s is empty", name);
     }

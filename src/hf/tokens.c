@@ -10,24 +10,18 @@
 
 #include "base/error.h"
 #include "base/memory.h"
-#include "hf/folder.h"
+#include "hf/vocabulary.h"
 
 #define EXPRESSIONS_MAX 6u /* as src/tokenizer/pre.c takes */
 #define ENDS_MAX        64u
-
-/* tokenizer.ggml.token_type */
-enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER = 4, UNUSED = 5, BYTE = 6 };
 
 typedef struct tokens {
     spi_hf_reader *read;
     spi_compose *to;
     sp_error *error;
-    const cJSON *root, *model;
-    const char **texts; /* [count]; NULL: no token */
-    int32_t *types;     /* [count] */
-    uint8_t *strips;    /* [count]: 1 white space before, 2 behind */
-    uint32_t count;
-    bool has_strips, byte_level, byte_fallback;
+    const cJSON *root, *model; /* without what is in the vocabulary */
+    spi_hf_vocabulary *vocabulary;
+    bool byte_level, byte_fallback;
     bool prepends; /* by a normaliser */
     const cJSON *expressions[EXPRESSIONS_MAX];
     const char *own_expressions[EXPRESSIONS_MAX]; /* where an entry means one */
@@ -60,105 +54,6 @@ static bool flag_of(const cJSON *object, const char *key, bool fallback) {
     return cJSON_IsBool(item) ? cJSON_IsTrue(item) : fallback;
 }
 
-static int32_t find(const tokens *t, const char *text) {
-    for (uint32_t id = 0; id < t->count; id++) {
-        if (t->texts[id] && !strcmp(t->texts[id], text)) {
-            return (int32_t)id;
-        }
-    }
-    return -1;
-}
-
-/* ---- the vocabulary ---- */
-
-static bool is_byte(const char *text) {
-    return strlen(text) == 6 && !memcmp(text, "<0x", 3) && text[5] == '>' && strspn(text + 3, "0123456789ABCDEF") == 2;
-}
-
-static sp_status take_vocab(tokens *t) {
-    const cJSON *vocab = get(t->model, "vocab"), *item;
-    uint64_t id;
-    if (!cJSON_IsObject(vocab)) {
-        return bad(t, "model.vocab is missing or no object");
-    }
-    cJSON_ArrayForEach(item, vocab) {
-        char shown[64];
-        spi_string_printable(spi_json_string(item->string), shown, sizeof shown);
-        if (!spi_json_whole(item, &id) || id >= t->read->vocab) {
-            return spi_fail(t->error, SP_BAD_FILE,
-                            "tokenizer.json: model.vocab: the id of \"%s\" is no number below %u", shown,
-                            t->read->vocab);
-        }
-        if (t->texts[id]) {
-            return spi_fail(t->error, SP_BAD_FILE,
-                            "tokenizer.json: model.vocab: \"%s\" has the id of another token, %u", shown, (unsigned)id);
-        }
-        t->texts[id] = item->string;
-        t->types[id] = t->byte_fallback && is_byte(item->string) ? BYTE : NORMAL;
-        t->count = id >= t->count ? (uint32_t)id + 1 : t->count;
-    }
-    return SP_OK;
-}
-
-/* Tokens that are looked for in raw text. Those that the model has no row for cannot be said. */
-static sp_status take_added(tokens *t) {
-    const cJSON *item;
-    cJSON_ArrayForEach(item, get(t->root, "added_tokens")) {
-        const char *content = text_of(item, "content");
-        uint64_t id;
-        if (!content[0] || !spi_json_whole(get(item, "id"), &id)) {
-            return bad(t, "added_tokens holds an entry without content or id");
-        }
-        if (id >= t->read->vocab) {
-            continue;
-        }
-        if (flag_of(item, "single_word", false)) {
-            return unsupported(t, "single_word of the added token", content);
-        }
-        if (flag_of(item, "normalized", false) && (t->prepends || strchr(content, ' '))) {
-            return unsupported(t, "normalized of the added token", content);
-        }
-        t->texts[id] = content;
-        t->types[id] = flag_of(item, "special", false) ? CONTROL : USER;
-        t->strips[id] = (uint8_t)(flag_of(item, "lstrip", false) | flag_of(item, "rstrip", false) << 1);
-        t->has_strips |= t->strips[id] != 0;
-        t->count = id >= t->count ? (uint32_t)id + 1 : t->count;
-    }
-    return SP_OK;
-}
-
-static void put_vocab(const tokens *t) {
-    spi_compose_strings(t->to, "tokenizer.ggml.tokens");
-    for (uint32_t id = 0; id < t->count; id++) {
-        spi_compose_add(t->to, spi_json_string(t->texts[id] ? t->texts[id] : ""));
-    }
-    spi_compose_numbers(t->to, "tokenizer.ggml.token_type", SPI_VALUE_I32, t->types, t->count);
-    if (t->has_strips) {
-        spi_compose_numbers(t->to, "tokenizer.token_strips", SPI_VALUE_U8, t->strips, t->count);
-    }
-}
-
-/* "left right", or ["left", "right"]. */
-static sp_status put_merges(const tokens *t) {
-    const cJSON *merges = get(t->model, "merges"), *item;
-    bool pairs = cJSON_IsArray(merges) && cJSON_IsArray(merges->child);
-    if (!cJSON_IsArray(merges)) {
-        return bad(t, "model.merges is missing or no array");
-    }
-    spi_compose_strings(t->to, pairs ? "tokenizer.merge_pairs" : "tokenizer.ggml.merges");
-    cJSON_ArrayForEach(item, merges) {
-        const cJSON *left = pairs ? item->child : item, *right = pairs && left ? left->next : NULL;
-        if (!cJSON_IsString(left) || (pairs && (!cJSON_IsString(right) || right->next))) {
-            return bad(t, "model.merges holds something that is no pair of strings");
-        }
-        spi_compose_add(t->to, spi_json_string(left->valuestring));
-        if (pairs) {
-            spi_compose_add(t->to, spi_json_string(right->valuestring));
-        }
-    }
-    return SP_OK;
-}
-
 static sp_status take_model(tokens *t) {
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     t->model = get(t->root, "model");
@@ -172,8 +67,7 @@ static sp_status take_model(tokens *t) {
         }
     }
     t->byte_fallback = flag_of(t->model, "byte_fallback", false);
-    sp_status status = take_vocab(t);
-    return status ? status : take_added(t);
+    return spi_hf_vocabulary_read(t->vocabulary, t->byte_fallback, t->prepends);
 }
 
 /* ---- normalisers: what is done to text before it is cut ---- */
@@ -312,7 +206,8 @@ static sp_status take_template(tokens *t, const cJSON *entry, int32_t *first, in
         const cJSON *ids = get(get(get(entry, "special_tokens"), name), "ids");
         uint64_t id;
         int32_t *to = behind ? last : first;
-        if (cJSON_GetArraySize(ids) != 1 || !spi_json_whole(ids->child, &id) || id >= t->count || *to >= 0) {
+        if (cJSON_GetArraySize(ids) != 1 || !spi_json_whole(ids->child, &id) || id >= t->vocabulary->count ||
+            *to >= 0) {
             return unsupported(t, "post_processor.single with", name);
         }
         *to = (int32_t)id;
@@ -343,14 +238,14 @@ static sp_status take_post_processor(tokens *t, const cJSON *entry, int32_t *fir
 static int32_t named_token(const tokens *t, const cJSON *config, const char *key) {
     const cJSON *item = get(config, key);
     const char *text = cJSON_IsString(item) ? item->valuestring : text_of(item, "content");
-    return text[0] ? find(t, text) : -1;
+    return text[0] ? spi_hf_vocabulary_find(t->vocabulary, text) : -1;
 }
 
 static void add_ends(const tokens *t, const cJSON *item, int32_t ends[ENDS_MAX], uint32_t *count) {
     const cJSON *one = cJSON_IsArray(item) ? item->child : item;
     for (; one && *count < ENDS_MAX; one = cJSON_IsArray(item) ? one->next : NULL) {
         uint64_t id;
-        if (spi_json_whole(one, &id) && id < t->count) {
+        if (spi_json_whole(one, &id) && id < t->vocabulary->count) {
             ends[(*count)++] = (int32_t)id;
         }
     }
@@ -380,8 +275,9 @@ static sp_status put_ends(tokens *t, const cJSON *config, const cJSON *generatio
     spi_compose_bool(t->to, "tokenizer.ggml.add_eos_token", last >= 0);
     spi_compose_numbers(t->to, "tokenizer.end_token_ids", SPI_VALUE_I32, ends, count);
     const char *unknown = text_of(t->model, "unk_token");
-    if (unknown[0] && find(t, unknown) >= 0) {
-        spi_compose_u32(t->to, "tokenizer.ggml.unknown_token_id", (uint32_t)find(t, unknown));
+    if (unknown[0] && spi_hf_vocabulary_find(t->vocabulary, unknown) >= 0) {
+        spi_compose_u32(t->to, "tokenizer.ggml.unknown_token_id",
+                        (uint32_t)spi_hf_vocabulary_find(t->vocabulary, unknown));
     }
     return SP_OK;
 }
@@ -435,27 +331,22 @@ static sp_status put_all(tokens *t, const cJSON *config, const cJSON *generation
     spi_compose_bool(t->to, "tokenizer.ignore_merges", flag_of(t->model, "ignore_merges", false));
     spi_compose_bool(t->to, "tokenizer.byte_fallback", t->byte_fallback);
     spi_compose_bool(t->to, "tokenizer.fuses_unknown", flag_of(t->model, "fuse_unk", false));
-    put_vocab(t);
-    status = put_merges(t);
+    status = spi_hf_vocabulary_put(t->vocabulary);
+    status = status ? status : spi_hf_vocabulary_put_merges(t->vocabulary);
     return status ? status : put_ends(t, config, generation);
 }
 
-static sp_status put_tokenizer(spi_hf_reader *read, const cJSON *root, const cJSON *config, const cJSON *generation) {
-    tokens t = {.read = read, .to = &read->hf->compose, .error = read->error, .root = root};
-    t.texts = spi_alloc(read->vocab, sizeof *t.texts);
-    t.types = spi_alloc(read->vocab, sizeof *t.types);
-    t.strips = spi_alloc(read->vocab, sizeof *t.strips);
-    sp_status status = SP_OK;
-    if (!t.texts || !t.types || !t.strips) {
-        status = spi_fail(read->error, SP_NO_MEMORY, "no memory for a vocabulary of %u tokens", read->vocab);
+static sp_status put_tokenizer(spi_hf_reader *read, spi_string file, const cJSON *config, const cJSON *generation) {
+    spi_hf_vocabulary vocabulary;
+    cJSON *root;
+    sp_status status = spi_hf_vocabulary_open(&vocabulary, read, file, &root);
+    if (status) {
+        return status;
     }
-    for (uint32_t i = 0; i < read->vocab && !status; i++) {
-        t.types[i] = UNUSED;
-    }
-    status = status ? status : put_all(&t, config, generation);
-    spi_free(t.texts);
-    spi_free(t.types);
-    spi_free(t.strips);
+    tokens t = {.read = read, .to = &read->hf->compose, .error = read->error, .root = root, .vocabulary = &vocabulary};
+    status = put_all(&t, config, generation);
+    cJSON_Delete(root);
+    spi_hf_vocabulary_close(&vocabulary);
     return status;
 }
 
@@ -471,20 +362,20 @@ static sp_status keep_or_refuse(spi_hf_reader *read, sp_status status, size_t va
 }
 
 sp_status spi_hf_read_tokenizer(spi_hf_reader *read) {
-    cJSON *root = NULL, *config = NULL, *generation = NULL;
-    sp_status status = spi_hf_json(read, "tokenizer.json", true, &root);
+    cJSON *config = NULL, *generation = NULL;
+    spi_string file;
+    sp_status status = spi_hf_text(read, "tokenizer.json", &file);
     status = status ? status : spi_hf_json(read, "tokenizer_config.json", true, &config);
     status = status ? status : spi_hf_json(read, "generation_config.json", true, &generation);
     if (!status) {
         status = read_template(read, config);
     }
-    if (!status && !root) {
+    if (!status && !file.text) {
         spi_fail(&read->source->tokenizer_error, SP_UNSUPPORTED, "the folder has no tokenizer.json");
     } else if (!status) {
         size_t values = read->hf->compose.value_count;
-        status = keep_or_refuse(read, put_tokenizer(read, root, config, generation), values);
+        status = keep_or_refuse(read, put_tokenizer(read, file, config, generation), values);
     }
-    cJSON_Delete(root);
     cJSON_Delete(config);
     cJSON_Delete(generation);
     return status;

@@ -201,7 +201,16 @@ static sp_status open_tokenizer(sp_model *model, sp_error *error) {
 
 /* A folder is Hugging Face's and MLX's, a file GGUF. */
 static sp_status open_source(const char *path, spi_source **source, sp_error *error) {
-    return spi_folder_is(path) ? spi_hf_open(path, source, error) : spi_gguf_open(path, source, error);
+    static const char part[] = ".safetensors";
+    size_t bytes = strlen(path), end = sizeof part - 1;
+    if (spi_folder_is(path)) {
+        return spi_hf_open(path, source, error);
+    }
+    sp_status status = spi_gguf_open(path, source, error);
+    if (status == SP_BAD_FILE && bytes > end && !strcmp(path + bytes - end, part)) {
+        return spi_fail(error, status, "%s: this is a part of a model: give the folder that it is in", path);
+    }
+    return status;
 }
 
 sp_status sp_model_open(const char *path, sp_model **out, sp_error *error) {

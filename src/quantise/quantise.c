@@ -169,8 +169,8 @@ static sp_status plan_tensor(work *of, uint64_t index) {
     bool changes = to->type != from->type;
     if (changes && sp_dtype_block_elements((sp_dtype)from->type) > 1 && !of->options->requantise) {
         return spi_fail(of->error, SP_UNSUPPORTED,
-                        "the tensor %s is quantised already (%s): start from an F32, F16 or BF16 file, or allow to "
-                        "requantise, which costs quality",
+                        "the tensor %s is quantised already (%s): start from an F32, F16 or BF16 file, or "
+                        "allow it (--requantize), which costs quality",
                         name, spi_dtype_text(from->type));
     }
     of->result.tensor_count++;

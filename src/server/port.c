@@ -203,7 +203,9 @@ sp_status spi_port_call(spi_port *port, const cJSON *request, const void *body, 
             break;
         }
     }
-    if (!status && a.end) {
+    if (!status && !a.end) {
+        status = spi_fail(error, SP_NO_MEMORY, "no memory for an answer");
+    } else if (!status) {
         int code = (int)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(a.end, "end"));
         status = code < 0 ? (sp_status)code : SP_OK;
         if (status) {

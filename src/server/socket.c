@@ -122,8 +122,8 @@ static void send_some(connection *c) {
 
 static void on_answer(void *env, const cJSON *head, const void *body, size_t body_bytes, bool is_end) {
     connection *c = env;
-    c->is_broken |=
-        spi_frame_write(&c->out, head, body, body_bytes, NULL) != SP_OK || c->out.end - c->out.start > UNSENT_MAX;
+    c->is_broken = c->is_broken || spi_frame_write(&c->out, head, body, body_bytes, NULL) ||
+                   c->out.end - c->out.start > UNSENT_MAX;
     if (is_end) {
         c->call = NULL;
         c->has_request = false;
@@ -165,15 +165,25 @@ static void handle(connection *c) {
     }
 }
 
+static void drop_broken(spi_socket *sock) {
+    for (uint32_t i = sock->count; i-- > 0;) {
+        if (sock->connections[i]->is_broken) {
+            drop(sock, i);
+        }
+    }
+}
+
 void spi_socket_poll(spi_socket *sock, int timeout_ms, int wake) {
     struct pollfd files[CONNECTIONS_MAX + 2];
+    drop_broken(sock); /* by an answer meanwhile: nothing need come from there any more */
     uint32_t count = sock->count;
     for (uint32_t i = 0; i < count; i++) {
         connection *c = sock->connections[i];
         bool wants_out = c->out.start < c->out.end;
         files[i] = (struct pollfd){.fd = c->file, .events = (short)(POLLIN | (wants_out ? POLLOUT : 0))};
     }
-    files[count] = (struct pollfd){.fd = sock->listener, .events = POLLIN};
+    /* Who comes when there is no room waits, and must not keep this process awake meanwhile. */
+    files[count] = (struct pollfd){.fd = count < CONNECTIONS_MAX ? sock->listener : -1, .events = POLLIN};
     files[count + 1] = (struct pollfd){.fd = wake, .events = POLLIN};
     if (poll(files, count + 2, timeout_ms) <= 0) {
         return;
@@ -185,11 +195,7 @@ void spi_socket_poll(spi_socket *sock, int timeout_ms, int wake) {
             handle(sock->connections[i]);
         }
     }
-    for (uint32_t i = count; i-- > 0;) {
-        if (sock->connections[i]->is_broken) {
-            drop(sock, i);
-        }
-    }
+    drop_broken(sock);
     if (files[count].revents) {
         accept_all(sock);
     }

@@ -29,14 +29,14 @@ static sp_status verify_pack(sp_store *store, spi_pack *pack, uint64_t *damaged,
         return spi_fail(error, SP_NO_MEMORY, "no memory to verify blocks");
     }
     for (uint32_t slot = 0; slot < pack->count; slot++) {
-        spi_pack_record record;
+        spi_pack_record record = {0};
         spi_entry probe = {.pack = pack, .slot = slot};
         sp_status status = spi_store_use(store, pack);
         status = status ? status : spi_pack_read_record(pack, slot, &record);
         probe.name = record.name;
         status = status ? status : spi_store_read(store, &probe, bytes, NULL);
         if (status) {
-            spi_entry *entry = status == SP_OK ? NULL : spi_store_find(store, &probe.name);
+            spi_entry *entry = spi_store_find(store, &probe.name);
             if (entry && entry->pack == pack && entry->slot == slot) {
                 entry->pack = NULL;
                 store->entry_count--;

@@ -316,6 +316,8 @@ static const uint8_t *read_checked(sp_store *store, int file, tail_header *heade
                   header->rows < SPI_BLOCK_TOKENS && header->logits_rows <= LOGITS_MAX &&
                   header->row_bytes <= ROW_BYTES_MAX && header->vocab <= VOCAB_MAX;
     size_t bytes = is_one ? (size_t)payload_bytes(header) : 0;
+    struct stat info; /* no more memory than the file has bytes, whatever its header says */
+    is_one = is_one && !fstat(file, &info) && (uint64_t)info.st_size == sizeof *header + bytes;
     uint8_t *packed = is_one ? want_scratch(store, bytes ? bytes : 1) : NULL;
     if (!packed || !read_all(file, packed, bytes)) {
         return NULL;

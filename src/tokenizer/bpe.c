@@ -37,70 +37,139 @@ static const spi_merge *find_merge(const sp_tokenizer *tokenizer, int32_t left, 
     return NULL;
 }
 
-/* joined holds left and right, one behind the other. */
-static sp_status add_merge(sp_tokenizer *tokenizer, uint32_t index, const char *joined, size_t left, size_t right,
-                           sp_error *error) {
-    spi_merge merge = {.order = index + 1};
-    sp_status status = spi_vocab_intern(tokenizer, joined, left, &merge.left, error);
-    if (!status) {
-        status = spi_vocab_intern(tokenizer, joined + left, right, &merge.right, error);
+static sp_status put_merge(sp_tokenizer *tokenizer, const spi_merge *merge, sp_error *error) {
+    if (find_merge(tokenizer, (int32_t)merge->left, (int32_t)merge->right)) {
+        return SP_OK; /* of two that are the same the first counts */
     }
-    if (!status) {
-        status = spi_vocab_intern(tokenizer, joined, left + right, &merge.result, error);
-    }
-    if (status || find_merge(tokenizer, (int32_t)merge.left, (int32_t)merge.right)) {
-        return status; /* of two that are the same the first counts */
-    }
-    uint32_t slot = slot_of(tokenizer, merge.left, merge.right);
+    uint32_t slot = slot_of(tokenizer, merge->left, merge->right);
     for (uint32_t probes = 0; tokenizer->merges[slot].order; probes++) {
         if (probes == PROBES_MAX) {
             return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.merges: too many merges have the same hash");
         }
         slot = (slot + 1) & tokenizer->merge_mask;
     }
-    tokenizer->merges[slot] = merge;
+    tokenizer->merges[slot] = *merge;
     return SP_OK;
 }
 
+/* ---- reading the merges: half a million of them look up three strings and a slot each, all far apart in memory. So
+ * they are read in blocks, and what a block will touch is asked for before the first of it is looked at. ---- */
+
+#define BLOCK       32u
+#define BLOCK_BYTES 4096u /* of texts; a longer merge is a block by itself */
+
+typedef struct joined_merge {
+    const char *text; /* left, and right behind it */
+    size_t left, right;
+} joined_merge;
+
+typedef struct merge_reader {
+    sp_tokenizer *tokenizer;
+    spi_value_iterator all;
+    bool pairs;
+    joined_merge block[BLOCK];
+    uint32_t count, index; /* in the block; of its first merge in the file */
+    char *texts;
+    size_t used, capacity;
+    sp_error *error;
+} merge_reader;
+
 /* "left right": the first space that is not the first byte parts them; or, in pairs, two strings. */
-static sp_status read_merge(sp_tokenizer *tokenizer, uint32_t index, spi_string text, const spi_string *second,
-                            char *joined, sp_error *error) {
+static sp_status join_merge(merge_reader *read, spi_string text, const spi_string *second) {
     const char *space = text.bytes > 1 ? memchr(text.text + 1, ' ', text.bytes - 1) : NULL;
     bool parted = second ? text.bytes && second->bytes : space && space != text.text + text.bytes - 1;
     if (!parted) {
         char shown[64];
         spi_string_printable(text, shown, sizeof shown);
-        return spi_fail(error, SP_BAD_FILE, "tokenizer.ggml.merges: \"%s\" at index %" PRIu32 " is no two strings",
-                        shown, index);
+        return spi_fail(read->error, SP_BAD_FILE,
+                        "tokenizer.ggml.merges: \"%s\" at index %" PRIu32 " is no two strings", shown,
+                        read->index + read->count);
     }
     size_t left = second ? text.bytes : (size_t)(space - text.text),
            right = second ? second->bytes : text.bytes - left - 1;
+    char *joined = read->texts + read->used;
     memcpy(joined, text.text, left);
     memcpy(joined + left, second ? second->text : space + 1, right);
-    return add_merge(tokenizer, index, joined, left, right, error);
+    read->used += left + right;
+    read->block[read->count++] = (joined_merge){joined, left, right};
+    return SP_OK;
+}
+
+/* Fills the block with merges whose texts fit; one always does. */
+static sp_status join_block(merge_reader *read) {
+    spi_string text, second = {0};
+    sp_status status = SP_OK;
+    read->index += read->count;
+    read->count = 0;
+    read->used = 0;
+    while (!status && read->count < BLOCK) {
+        spi_value_iterator next = read->all;
+        if (!spi_value_next(&next, &text) || (read->pairs && !spi_value_next(&next, &second)) ||
+            text.bytes + second.bytes > read->capacity - read->used) {
+            break;
+        }
+        read->all = next;
+        status = join_merge(read, text, read->pairs ? &second : NULL);
+    }
+    return status;
+}
+
+static sp_status read_block(merge_reader *read) {
+    sp_tokenizer *tokenizer = read->tokenizer;
+    spi_merge merges[BLOCK];
+    sp_status status = SP_OK;
+    for (uint32_t i = 0; i < read->count; i++) {
+        const joined_merge *joined = &read->block[i];
+        spi_vocab_expect(tokenizer, joined->text, joined->left);
+        spi_vocab_expect(tokenizer, joined->text + joined->left, joined->right);
+        spi_vocab_expect(tokenizer, joined->text, joined->left + joined->right);
+    }
+    for (uint32_t i = 0; i < read->count && !status; i++) {
+        const joined_merge *joined = &read->block[i];
+        spi_merge *merge = &merges[i];
+        merge->order = read->index + i + 1;
+        status = spi_vocab_intern(tokenizer, joined->text, joined->left, &merge->left, read->error);
+        if (!status) {
+            status =
+                spi_vocab_intern(tokenizer, joined->text + joined->left, joined->right, &merge->right, read->error);
+        }
+        if (!status) {
+            status =
+                spi_vocab_intern(tokenizer, joined->text, joined->left + joined->right, &merge->result, read->error);
+            __builtin_prefetch(&tokenizer->merges[slot_of(tokenizer, merge->left, merge->right)], 1);
+        }
+    }
+    for (uint32_t i = 0; i < read->count && !status; i++) {
+        status = put_merge(tokenizer, &merges[i], read->error);
+    }
+    return status;
 }
 
 static sp_status read_merges(sp_tokenizer *tokenizer, spi_value_iterator all, bool pairs, sp_error *error) {
-    uint32_t slots = 64, index = 0;
-    spi_string text, second = {0};
+    uint32_t slots = 64;
+    uint64_t merges = pairs ? all.left / 2 : all.left;
     size_t longest = 0;
+    spi_string text;
     for (spi_value_iterator i = all; spi_value_next(&i, &text);) {
         longest = text.bytes > longest ? text.bytes : longest;
     }
-    while (slots / 2 < all.left) {
+    while (slots / 2 < merges) {
         slots *= 2;
     }
-    char *joined = spi_alloc(longest, pairs ? 2 : 1);
+    merge_reader read = {.tokenizer = tokenizer, .all = all, .pairs = pairs, .error = error};
+    read.capacity = longest <= BLOCK_BYTES / 2 ? BLOCK_BYTES : 2 * longest;
+    read.texts = spi_alloc(read.capacity, 1);
     tokenizer->merge_mask = slots - 1;
     tokenizer->merges = spi_alloc(slots, sizeof *tokenizer->merges);
     sp_status status = SP_OK;
-    if (!joined || !tokenizer->merges) {
-        status = spi_fail(error, SP_NO_MEMORY, "no memory for %" PRIu64 " merges", all.left);
+    if (!read.texts || !tokenizer->merges) {
+        status = spi_fail(error, SP_NO_MEMORY, "no memory for %" PRIu64 " merges", merges);
     }
-    while (!status && spi_value_next(&all, &text) && (!pairs || spi_value_next(&all, &second))) {
-        status = read_merge(tokenizer, index++, text, pairs ? &second : NULL, joined, error);
-    }
-    spi_free(joined);
+    do {
+        status = status ? status : join_block(&read);
+        status = status ? status : read_block(&read);
+    } while (!status && read.count);
+    spi_free(read.texts);
     return status;
 }
 

@@ -128,6 +128,8 @@ static inline void spi_tokens_put(spi_tokens *out, int32_t id) {
 /* ---- vocab.c: texts and how they are found ---- */
 sp_status spi_vocab_read(sp_tokenizer *tokenizer, const spi_source *source, sp_error *error);
 int32_t spi_vocab_find(const sp_tokenizer *tokenizer, const char *text, size_t bytes); /* of all texts; -1: none */
+/* Says that this text will be looked for soon: where it would be is asked for from memory. */
+void spi_vocab_expect(const sp_tokenizer *tokenizer, const char *text, size_t bytes);
 /* Finds or adds a string that only merges make. The map must have room: spi_vocab_reserve. */
 sp_status spi_vocab_intern(sp_tokenizer *tokenizer, const char *text, size_t bytes, uint32_t *id, sp_error *error);
 static inline spi_string spi_vocab_text(const sp_tokenizer *tokenizer, uint32_t id) {

@@ -19,6 +19,10 @@ static uint32_t slot_of(const sp_tokenizer *tokenizer, const char *text, size_t 
     return (uint32_t)spi_hash64(text, bytes) & tokenizer->map_mask;
 }
 
+void spi_vocab_expect(const sp_tokenizer *tokenizer, const char *text, size_t bytes) {
+    __builtin_prefetch(&tokenizer->map[slot_of(tokenizer, text, bytes)]);
+}
+
 int32_t spi_vocab_find(const sp_tokenizer *tokenizer, const char *text, size_t bytes) {
     uint32_t slot = slot_of(tokenizer, text, bytes);
     for (uint32_t probes = 0; probes <= PROBES_MAX && tokenizer->map[slot]; probes++) {

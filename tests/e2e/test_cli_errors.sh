@@ -10,6 +10,12 @@ sed 's/general.architecture\(........\)*llama/&/; s/\x05\x00\x00\x00\x00\x00\x00
 
 expect 1 'cannot open .*No such file' "$SAMEPAGE" chat -m "$work/nothing.gguf"
 expect 1 'not a GGUF file' "$SAMEPAGE" complete -m "$work/text.gguf" -p x
+: >"$work/empty.gguf"
+mkdir "$work/folder"
+echo {} >"$work/folder/model.safetensors"
+expect 1 'empty.gguf: the file is empty' "$SAMEPAGE" complete -m "$work/empty.gguf" -p x
+expect 1 'folder: the folder has no config.json: a model is a GGUF file, or' "$SAMEPAGE" complete -m "$work/folder" -p x
+expect 1 'a part of a model: give the folder' "$SAMEPAGE" complete -m "$work/folder/model.safetensors" -p x
 expect 1 'download complete' "$SAMEPAGE" complete -m "$work/short.gguf" -p x
 expect 1 'architecture lxama are not supported' "$SAMEPAGE" complete -m "$work/other.gguf" -p x
 expect 1 'no device "tpu" here: use' "$SAMEPAGE" complete -m $model -p x -d tpu
@@ -19,14 +25,37 @@ expect 1 '--ctx' "$SAMEPAGE" complete -m $model -p "hello there my friend how ar
 "$SAMEPAGE" complete -q -m $model -p hi -n 400 --ctx 8 --ignore-eos 2>&1 >/dev/null | grep >/dev/null 'context of 8 tokens is full.*--ctx' || fail "a full context is not told"
 expect 1 'not in 0..3071' "$SAMEPAGE" logits -m $model --tokens 1,99999 -o "$work/logits"
 expect 1 'cannot open .*No such file' "$SAMEPAGE" run "$work/nothing.wasm"
-expect 1 'not .*WebAssembly' "$SAMEPAGE" run $model
+expect 1 'gguf is not a valid WebAssembly module: it does not begin like one' "$SAMEPAGE" run $model
 expect 1 'given no model' "$SAMEPAGE" run "$guests/chat.wasm"
 printf '\0asm\1\0\0\0' >"$work/empty.wasm"
 expect 1 'exports no' "$SAMEPAGE" run "$work/empty.wasm"
+expect 2 "'actor' needs a command; see 'samepage actor --help'" "$SAMEPAGE" actor
+expect 2 'built in talks with a model: give -m' "$SAMEPAGE" actor create ada --data "$work/data"
+expect 1 'quantised already .*--requantize' "$SAMEPAGE" quantize $model "$work/out.gguf" Q4_0
 expect 2 "no command 'frob'" "$SAMEPAGE" frob
 expect 2 'which model' "$SAMEPAGE" chat
 expect 2 'needs a value' "$SAMEPAGE" complete -m $model -p
 expect 2 "unknown option '--bogus'" "$SAMEPAGE" complete -m $model --bogus
+if [ "$(uname)" = Linux ]; then # what is written and does not arrive is told
+    expect 1 'no device "metal" here: .*built without metal: it is for Macs' "$SAMEPAGE" complete -m $model -p x -d metal
+    for command in "complete -q -p hi -n 4 -m $model" "complete -q -p hi -n 4 --json -m $model" "tokenize -p hi -m $model" \
+        "model info $model"; do
+        got=0
+        # shellcheck disable=SC2086 # words of a command
+        "$SAMEPAGE" $command >/dev/full 2>"$work/err" </dev/null || got=$?
+        [ "$got" = 1 ] && grep >/dev/null 'cannot write to standard output' "$work/err" || fail "$command >/dev/full: $got"
+    done
+    got=0
+    echo hi | "$SAMEPAGE" chat -q -m $model >/dev/full 2>"$work/err" || got=$?
+    [ "$got" = 1 ] && grep >/dev/null 'cannot write to standard output' "$work/err" || fail "chat >/dev/full: $got"
+    expect 1 "cannot write '/dev/full': No space" "$SAMEPAGE" logits -m $model --text hi -o /dev/full
+    [ -c /dev/full ] || fail "/dev/full was removed"
+fi
+# What does not fit is no file afterwards: half of one would be taken for a whole one.
+mkdir "$work/full"
+(trap '' XFSZ && ulimit -f 64 && expect 1 'too large' "$SAMEPAGE" logits -m $model --text "some words and some more" -o "$work/full/logits")
+(trap '' XFSZ && ulimit -f 64 && expect 1 'too large' "$SAMEPAGE" quantize $model "$work/full/q4.gguf" Q4_0 --requantize)
+[ -z "$(ls -A "$work/full")" ] || fail "left behind: $(ls "$work/full")"
 (ulimit -v 3000000 && expect 1 'address space' "$SAMEPAGE" complete -m $model -p x)
 
 echo "errors: ok"

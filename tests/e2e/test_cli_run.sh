@@ -8,6 +8,8 @@ for device in $(devices); do
 done
 "$SAMEPAGE" run "$guests/example_sampler.wasm" -m demo=$model </dev/null >"$work/out"
 [ -s "$work/out" ] || fail "the sampler example says nothing"
+"$SAMEPAGE" run "$guests/example_sampler.wasm" -m $model -- "Once upon a time" 1 </dev/null | grep >/dev/null '^ there was' ||
+    fail "the sampler example does not go on as its text says"
 printf 'My boat is green.\nWhat colour is my boat?\n' | "$SAMEPAGE" run "$guests/example_chat.wasm" -m $model |
     grep green >/dev/null || fail "the chat example forgets"
 

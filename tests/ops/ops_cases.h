@@ -64,6 +64,7 @@ typedef struct ops_device {
     bool matrix_units;    /* products of several rows, of all types but F32, take both factors in 16 bits */
     uint32_t columns_max; /* of matrices; cases with more are left out; 0: none is */
     uint32_t q8_columns;  /* heads with Q8_0 are a multiple of it; 0: 32 */
+    bool slow;            /* one case in five is enough, usually */
     bool mapped_weights; /* weights lie as in a mapped file: in whole pages, beginning where no alignment is promised */
 } ops_device;
 

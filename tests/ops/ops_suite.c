@@ -31,7 +31,7 @@ static void run_cases(const char *label, const ops_device *devices, uint32_t dev
                       sp_dtype type, uint32_t count) {
     double worst = 0, error_max = 0;
     unsigned long long values = 0;
-    for (uint32_t i = 0; i < count; i += test_stride()) {
+    for (uint32_t i = 0; i < count; i += test_stride(devices[0].slow ? TEST_STRIDE_SLOW : 1)) {
         ops_case test = ops_generate(kind, type, i, test_seed());
         if (devices[0].columns_max && test.cols > devices[0].columns_max) {
             continue;
@@ -66,18 +66,7 @@ static void run_cases(const char *label, const ops_device *devices, uint32_t dev
     }
 }
 
-/* SAMEPAGE_OPS_CASES: so many cases, for processors that are emulated. */
-static uint32_t case_count(uint32_t usual) {
-    const char *text = getenv("SAMEPAGE_OPS_CASES");
-    uint32_t wanted = text ? (uint32_t)strtoul(text, NULL, 10) : 0;
-    return wanted && wanted < usual ? wanted : usual;
-}
-
 void ops_suite(const char *label, const ops_device *devices, uint32_t device_count) {
-    ops_suite_sample(label, devices, device_count, 1);
-}
-
-void ops_suite_sample(const char *label, const ops_device *devices, uint32_t device_count, uint32_t one_in) {
     static const sp_dtype types[] = {
 #define X(name, value, text, elements, bytes) name,
         SP_DTYPE_LIST(X) SP_AFFINE_LIST(X)
@@ -89,12 +78,10 @@ void ops_suite_sample(const char *label, const ops_device *devices, uint32_t dev
     for (int kind = 0; kind < SPI_OP_KIND_COUNT; kind++) {
         bool typed = ops_has_type((spi_op_kind)kind);
         for (uint32_t t = 0; t < (typed ? sizeof types / sizeof types[0] : 1); t++) {
-            run_cases(label, devices, device_count, (spi_op_kind)kind, types[t],
-                      case_count((typed ? CASES_PER_TYPE : CASES_PER_OP) / (test_stride() > 1 ? 1 : one_in)));
+            run_cases(label, devices, device_count, (spi_op_kind)kind, types[t], typed ? CASES_PER_TYPE : CASES_PER_OP);
         }
         if (ops_has_kv((spi_op_kind)kind) && has_q8_kv) {
-            run_cases(label, devices, device_count, (spi_op_kind)kind, SP_Q8_0,
-                      case_count(CASES_PER_OP / (test_stride() > 1 ? 1 : one_in)));
+            run_cases(label, devices, device_count, (spi_op_kind)kind, SP_Q8_0, CASES_PER_OP);
         }
     }
 }

@@ -8,9 +8,6 @@
  * Prints the largest error of each op and type. SAMEPAGE_TEST_SEED draws other cases. */
 void ops_suite(const char *label, const ops_device *devices, uint32_t device_count);
 
-/* The same with one case in so many: for devices that are slow. Where test_stride leaves cases out, it alone does. */
-void ops_suite_sample(const char *label, const ops_device *devices, uint32_t device_count, uint32_t one_in);
-
 /* sp_device_matmul over a linked region: odd shapes, both types, bytes around the product untouched. */
 void ops_suite_matmul(const char *label, sp_device *device);
 

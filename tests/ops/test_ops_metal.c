@@ -9,8 +9,6 @@
 #include "support/metal_rig.h"
 #include "support/support.h"
 
-#define SAMPLE 4u
-
 /* On a Mac it is the real device, if there is one; elsewhere nothing but the stand-in. */
 static int find(void **state) {
 #if defined(__APPLE__)
@@ -43,6 +41,7 @@ static void run_suite(const spi_mt_limits *limits, const char *what, uint32_t or
             metal.settings()->order = (emu_order)i;
         }
         devices[i] = (ops_device){.device = open_metal(), .exact_acts = true, .mapped_weights = mapped};
+        devices[i].slow = metal.settings != NULL; /* lanes are fibers there: make test-long runs all cases */
         devices[i].columns_max = limits ? (uint32_t)(limits->piece_bytes_max / sizeof(float)) : 0;
     }
     spi_mt_test_limits(NULL);
@@ -51,8 +50,7 @@ static void run_suite(const spi_mt_limits *limits, const char *what, uint32_t or
     print_message("metal/%s: %s\n", what, info.description);
     char label[64];
     snprintf(label, sizeof label, "metal/%s", what);
-    /* Lanes are slow where they are fibers: make test-long runs all cases, and each in every order. */
-    ops_suite_sample(label, devices, count, metal.settings && !getenv("SAMEPAGE_OPS_FULL") ? SAMPLE : 1);
+    ops_suite(label, devices, count);
     for (uint32_t i = 0; i < count; i++) {
         ops_suite_matmul(label, devices[i].device);
         sp_device_close(devices[i].device);

@@ -44,12 +44,13 @@ sp_kv_type test_kv_type(void) {
     return text && !strcmp(text, sp_kv_type_name(SP_KV_Q8_0)) ? SP_KV_Q8_0 : SP_KV_F16;
 }
 
-uint32_t test_stride(void) {
+uint32_t test_stride(uint32_t usual) {
+    const char *text = getenv("SAMEPAGE_TEST_STRIDE");
+    uint32_t wanted = text ? (uint32_t)strtoul(text, NULL, 10) : 0;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return getenv("SAMEPAGE_TEST_LONG") ? 1 : 5;
-#else
-    return 1;
+    usual = usual > TEST_STRIDE_SLOW ? usual : TEST_STRIDE_SLOW;
 #endif
+    return wanted ? wanted : usual;
 }
 
 static const char *path_below(const char *variable, const char *relative) {

@@ -23,9 +23,11 @@ float test_random_float(test_random *random); /* in [-1, 1) */
 /* SAMEPAGE_TEST_SEED if it is set, else a fixed number. */
 uint64_t test_seed(void);
 
-/* How far to go from one drawn case to the next: 1; but 5 under sanitizers, which are ten to fifty times slower, unless
- * SAMEPAGE_TEST_LONG is set (make test-long). What stands in a list of its own is never left out. */
-uint32_t test_stride(void);
+/* How far to go from one drawn case to the next: SAMEPAGE_TEST_STRIDE; if that is not set (make test-long sets 1) as usual,
+ * but at least 5 under sanitizers, which are ten to fifty times slower. 5, because cases differ by their number's last
+ * bits. What stands in a list of its own is never left out. */
+#define TEST_STRIDE_SLOW 5u
+uint32_t test_stride(uint32_t usual);
 
 /* A path below the source tree; the result lives until the next call but 7. */
 const char *test_source_path(const char *relative);

@@ -1,8 +1,10 @@
 /* tests/unit/test_actor.c - actors in one process: order, replies, timers, rollback, dead letters, sleep and wake, forks,
  * files, hostile manifests, and memory that runs out. tests/fault/ has what happens when the process ends. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "actor/manifest.h"
@@ -391,6 +393,48 @@ static void one_process_holds_it(void **state) {
     assert_non_null(strstr(error.message, "process"));
 }
 
+/* What the folder's files may grow to; 0: as much as they like. */
+static void limit_files(rlim_t bytes) {
+    static struct rlimit usual;
+    if (!usual.rlim_max) {
+        getrlimit(RLIMIT_FSIZE, &usual);
+        signal(SIGXFSZ, SIG_IGN);
+    }
+    struct rlimit limit = {bytes ? bytes : usual.rlim_cur, usual.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* A disk that is full when a transaction ends: the module's row is not there, and the next module gets its number. */
+static void a_failed_commit_keeps_no_module(void **state) {
+    rig *r = *state;
+    static const uint8_t more[] = {0, 5, 4, 'm', 'o', 'r', 'e'}; /* a section that means nothing */
+    sp_error error = {0};
+    char path[160];
+    sp_snapshot *snapshot;
+    uint8_t *other = malloc(r->wasm_bytes + sizeof more);
+    assert_non_null(other);
+    memcpy(other, r->wasm, r->wasm_bytes);
+    memcpy(other + r->wasm_bytes, more, sizeof more);
+    const sp_actor_spec spec = {
+        .wasm = other, .wasm_bytes = r->wasm_bytes + sizeof more, .module_name = "other", .device = "none"};
+    limit_files(4096);
+    sp_status status = sp_actor_create(r->actors, "full", &spec, &error);
+    limit_files(0);
+    assert_int_equal(status, SP_IO);
+    create(r, "ada");
+    post(r, "ada", "x");
+    settle(r);
+    snprintf(path, sizeof path, "%s/ada.snap", r->folder);
+    TEST_OK(sp_actor_export(r->actors, "ada", path, &error), error);
+    TEST_OK(sp_snapshot_open(path, NULL, &snapshot, &error), error);
+    size_t bytes;
+    const void *wasm = sp_snapshot_module(snapshot, &bytes);
+    assert_int_equal(bytes, r->wasm_bytes);
+    assert_memory_equal(wasm, r->wasm, bytes);
+    sp_snapshot_close(snapshot);
+    free(other);
+}
+
 static void a_key_is_needed(void **state) {
     rig *r = *state;
     static const uint8_t key[SP_STORE_KEY_BYTES] = {1, 2, 3}, wrong[SP_STORE_KEY_BYTES] = {1, 2, 4};
@@ -518,6 +562,7 @@ int main(void) {
         TEST(one_process_holds_it),
         TEST(a_key_is_needed),
         TEST(no_memory),
+        TEST(a_failed_commit_keeps_no_module),
         cmocka_unit_test(manifests_survive_and_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

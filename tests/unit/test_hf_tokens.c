@@ -157,7 +157,18 @@ static const change changes[] = {
     {"gpt2", "\"merges\":[", "\"merges\":[7,", SP_BAD_FILE, "model.merges"},
     {"gemma", "\"merges\":[[", "\"merges\":[[\"a\"],[", SP_BAD_FILE, "model.merges"},
     {"gpt2", "{\"id\":0,", "{\"id\":-1,", SP_BAD_FILE, "added_tokens"},
-    {"gpt2", "\"version\"", "version", SP_BAD_FILE, "tokenizer.json is no JSON"},
+    {"gpt2", "\"version\"", "version", SP_BAD_FILE, "tokenizer.json is no JSON: see byte 1"},
+    {"gpt2", "\"vocab\":{", "\"vocab\":{\"\\q\":1,", SP_BAD_FILE, "tokenizer.json is no JSON: see byte"},
+    {"gpt2", "\"vocab\":{", "\"vocab\":{\"two\\n\\u00e9\":5.5,", SP_BAD_FILE, "the id of \"two?\xc3\xa9\" is no"},
+    {"gpt2", "\"merges\":[", "\"merges\":[\"a b\" 7,", SP_BAD_FILE, "tokenizer.json is no JSON"},
+    {"gpt2", "\"merges\":[", "\"merges\":[],\"merges\":[7,", SP_OK, NULL}, /* the first counts */
+    {"gpt2", "\"model\":{", "\"model\":null,\"model\":{", SP_BAD_FILE, "model is missing"},
+    {"gpt2", "\"model\":{", "\"model\":[{}],\"mo\":{", SP_UNSUPPORTED, "model.type (none)"},
+    {"gpt2", "\"vocab\":{", "\"vocab\":null,\"vocab\":{", SP_BAD_FILE, "model.vocab is missing"},
+    {"gpt2", "\"vocab\":{", "\"voc\\u0061b\":{", SP_OK, NULL},
+    {"gpt2", "\"added_tokens\":[", "\"added_tokens\":7,\"more\":[", SP_BAD_FILE, "added_tokens is no array"},
+    {"gpt2", "\"added_tokens\":[", "\"added_tokens\":[7,", SP_BAD_FILE, "added_tokens holds an entry"},
+    {"gpt2", "\"added_tokens\":[", "\"added_tokens\":null,\"more\":[", SP_OK, NULL},
 };
 
 static void check_change(const change *c, const char *json) {
@@ -186,6 +197,24 @@ static void test_refused(void **state) {
         check_change(&changes[i], json);
         spi_free(json);
     }
+}
+
+/* What is not the vocabulary becomes a tree, and so is bounded. */
+static void test_much_else(void **state) {
+    (void)state;
+    static const size_t bytes = (size_t)17 << 20;
+    char *json = malloc(bytes);
+    assert_non_null(json);
+    memset(json, ' ', bytes);
+    memcpy(json, "{\"version\":", 11);
+    json[11] = '7';
+    memcpy(json + bytes - 2, "}", 2);
+    spi_source *source = NULL;
+    sp_tokenizer *tokenizer = NULL;
+    sp_error error = {0};
+    assert_int_equal(open_text(json, &source, &tokenizer, &error), SP_BAD_FILE);
+    assert_non_null(strstr(error.message, "beside the vocabulary are too many"));
+    free(json);
 }
 
 /* No memory at any point is said, and nothing is lost. */
@@ -218,6 +247,7 @@ static void test_no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden), cmocka_unit_test(test_any_bytes),
-                                       cmocka_unit_test(test_refused), cmocka_unit_test(test_no_memory)};
+                                       cmocka_unit_test(test_refused), cmocka_unit_test(test_much_else),
+                                       cmocka_unit_test(test_no_memory)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -84,7 +84,7 @@ static sp_device *open_cpu(const char *isa) {
 /* The most that any of the cases takes. */
 static size_t stack_of_cases(const ops_device *on, spi_op_kind kind, sp_dtype type) {
     size_t most = 0;
-    for (uint32_t i = 0; i < CASES; i += test_stride()) {
+    for (uint32_t i = 0; i < CASES; i += test_stride(1)) {
         ops_case test = ops_generate(kind, type, i, test_seed());
         ops_bench bench;
         sp_error error = {0};

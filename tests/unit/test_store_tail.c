@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "os/file.h"
+#include "snapshot/store.h"
 #include "support/durable_rig.h"
 
 static char notices[1024], folder[64];
@@ -160,6 +161,38 @@ static void damage_is_found_and_computed_again(void **state) {
     }
 }
 
+/* As many logits as there can be, in a file that has a few: no memory is made for what is not there. */
+static void a_header_asks_for_much(void **state) {
+    durable_rig *rig = *state;
+    char path[400];
+    uint8_t *bytes;
+    size_t count;
+    uint64_t damaged, vocab = 1u << 24;
+    sp_error error = {0};
+    test_folder_create(folder);
+    sp_store *store = open_store(NULL, 0);
+    sp_guest *guest = test_durable_guest(rig, 512, false);
+    TEST_OK(sp_store_attach_guest(store, guest, &error), error);
+    test_durable_call(guest, "tell", 3, 70, 2);
+    sp_snapshot_close(capture(guest, store));
+    sp_guest_destroy(guest);
+    sp_store_close(store);
+    store = open_store(NULL, 0); /* which has no memory for one yet */
+    assert_int_equal(tails(path, sizeof path), 1);
+    TEST_OK(spi_file_read(path, SIZE_MAX, (void **)&bytes, &count, &error), error);
+    bytes[20] = 4; /* rows of logits; the fields are docs/store-format.md's */
+    memcpy(bytes + 32, &vocab, sizeof vocab);
+    spi_hash hash = spi_hash_bytes(bytes, 120, 0x7461696c);
+    memcpy(bytes + 120, &hash, sizeof hash);
+    TEST_OK(spi_file_write(path, bytes, count, false, &error), error);
+    spi_free(bytes);
+    TEST_OK(sp_store_verify(store, &damaged, &error), error);
+    assert_int_equal(damaged, 1);
+    assert_true(store->scratch_bytes < 1u << 20);
+    sp_store_close(store);
+    test_folder_remove(folder);
+}
+
 static void the_latest_stays_and_what_is_wanted(void **state) {
     durable_rig *rig = *state;
     char path[400];
@@ -241,9 +274,8 @@ static void a_bad_disk_costs_time_only(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_computed_again),
-        cmocka_unit_test(damage_is_found_and_computed_again),
-        cmocka_unit_test(the_latest_stays_and_what_is_wanted),
+        cmocka_unit_test(nothing_is_computed_again),  cmocka_unit_test(damage_is_found_and_computed_again),
+        cmocka_unit_test(a_header_asks_for_much),     cmocka_unit_test(the_latest_stays_and_what_is_wanted),
         cmocka_unit_test(a_bad_disk_costs_time_only),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -5,7 +5,7 @@
 
 An item is a conversation up to the point where the model answers, in its final form, with the words that a right answer
 has (expect) and those that it must not have (reject). All facts, sums and phrasings in it are held out from training
-(generate.py says how), or are in unseen.py, which training never sees. Only products are of those that were trained.
+(draws.py says how), or are in unseen.py, which training never sees. Only products are of those that were trained.
 """
 import json
 import random
@@ -15,7 +15,10 @@ import sys
 import about
 import topics
 import unseen
-from generate import USER_KINDS, Dialogue, Fact, ListFact, capital, chat_text
+from facts import Fact, ListFact
+from generate import Dialogue, chat_text
+from kinds import USER_KINDS
+from text import capital
 
 SEED = 20240607
 RECALL = ("example", "recall-near", "recall-middle", "recall-far", "made-up-word", "sloppy", "people", "correction",

@@ -1,0 +1,138 @@
+/* tests/unit/test_server.c - actors over their socket: more who come than there is room for, and who does not read. What is
+ * asked and answered is tests/e2e/test_actor.sh's. */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "os/clock.h"
+#include "os/file.h"
+#include "os/local.h"
+#include "server/server.h"
+#include "support/guests.h"
+
+#define ROOM 256
+
+typedef struct rig {
+    char folder[64], cache[80], data[80];
+    spi_server *server;
+    spi_socket *sock;
+    sp_engine_options engine;
+} rig;
+
+static int setup(void **state) {
+    rig *r = calloc(1, sizeof *r);
+    sp_error error = {0};
+    assert_non_null(r);
+    test_folder_create(r->folder);
+    snprintf(r->data, sizeof r->data, "%s/data", r->folder);
+    snprintf(r->cache, sizeof r->cache, "%s/cache", r->folder);
+    r->engine = (sp_engine_options){.cache_folder = r->cache, .compiler = ""};
+    const sp_actors_options options = {
+        .folder = r->data, .without_sync = true, .without_store = true, .engine = &r->engine};
+    TEST_OK(spi_server_create(&options, &r->server, &error), error);
+    TEST_OK(spi_socket_open(r->data, r->server, &r->sock, &error), error);
+    *state = r;
+    return 0;
+}
+
+static int teardown(void **state) {
+    rig *r = *state;
+    spi_socket_close(r->sock);
+    spi_server_destroy(r->server);
+    test_folder_remove(r->folder);
+    free(r);
+    return 0;
+}
+
+static int join(rig *r) {
+    sp_error error = {0};
+    int file;
+    TEST_OK(spi_socket_connect(r->data, &file, &error), error);
+    spi_socket_poll(r->sock, 0, -1);
+    return file;
+}
+
+static void ask(int file, const char *op, const char *name) {
+    spi_buffer out = {0};
+    sp_error error = {0};
+    cJSON *head = cJSON_CreateObject();
+    cJSON_AddStringToObject(head, "op", op);
+    cJSON_AddStringToObject(head, "name", name);
+    TEST_OK(spi_frame_write(&out, head, NULL, 0, &error), error);
+    assert_int_equal(spi_local_send(file, out.bytes, out.end), out.end);
+    spi_buffer_free(&out);
+    cJSON_Delete(head);
+}
+
+static bool has_answer(rig *r, int file) {
+    struct pollfd wait = {.fd = file, .events = POLLIN};
+    for (int i = 0; i < 50 && poll(&wait, 1, 0) == 0; i++) {
+        spi_socket_poll(r->sock, 10, -1);
+    }
+    return wait.revents & POLLIN;
+}
+
+/* It waits without keeping this process awake, and is heard when somebody leaves. */
+static void one_more_than_there_is_room_for(void **state) {
+    rig *r = *state;
+    int files[ROOM + 1];
+    for (int i = 0; i < ROOM + 1; i++) {
+        files[i] = join(r);
+    }
+    ask(files[ROOM - 1], "hello", "");
+    assert_true(has_answer(r, files[ROOM - 1]));
+    ask(files[ROOM], "hello", "");
+    int64_t begun_ns = spi_clock_ns();
+    spi_socket_poll(r->sock, 100, -1);
+    assert_true(spi_clock_ns() - begun_ns > 50000000);
+    close(files[0]);
+    assert_true(has_answer(r, files[ROOM]));
+    for (int i = 1; i < ROOM + 1; i++) {
+        close(files[i]);
+    }
+}
+
+/* Its answers are kept up to a limit, and then it is dropped, though nothing ever comes from it. */
+static void who_does_not_read_is_dropped(void **state) {
+    rig *r = *state;
+    sp_error error = {0};
+    void *wasm;
+    size_t wasm_bytes;
+    uint64_t id;
+    TEST_OK(spi_file_read(test_build_path("guests/test_actor.wasm"), (size_t)1 << 24, &wasm, &wasm_bytes, &error),
+            error);
+    const sp_actor_spec spec = {.wasm = wasm, .wasm_bytes = wasm_bytes, .module_name = "actor", .device = "none"};
+    TEST_OK(sp_actor_create(spi_server_actors(r->server), "ada", &spec, &error), error);
+    spi_free(wasm);
+    char *text = malloc(SP_ACTOR_TEXT_BYTES_MAX);
+    assert_non_null(text);
+    memset(text, 'x', SP_ACTOR_TEXT_BYTES_MAX);
+    for (size_t bytes = 0; bytes < (size_t)80 << 20; bytes += SP_ACTOR_TEXT_BYTES_MAX) {
+        TEST_OK(sp_actor_send(spi_server_actors(r->server), "ada", text, SP_ACTOR_TEXT_BYTES_MAX, NULL, &id, &error),
+                error);
+    }
+    free(text);
+    int file = join(r), other = join(r);
+    ask(file, "log", "ada");
+    for (int i = 0; i < 5; i++) {
+        spi_socket_poll(r->sock, 10, -1);
+    }
+    struct pollfd wait = {.fd = file, .events = POLLIN};
+    assert_int_equal(poll(&wait, 1, 0), 1);
+    assert_true(wait.revents & POLLHUP);
+    ask(other, "hello", "");
+    assert_true(has_answer(r, other));
+    close(file);
+    close(other);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(one_more_than_there_is_room_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_does_not_read_is_dropped, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
