@@ -32,10 +32,10 @@ cmake --preset clang >/dev/null # everything once more with the other compiler: 
 cmake --build build/clang -j "$jobs" | tail -n 1
 run release all
 run asan tests/all -LE e2e
-# Threads are in the pool, the cpu device, quantising, and around the engine: its clock, its jobs, Wasmtime's for compiling and
+# Threads are in the pool, in crews, the cpu device, quantising, and around the engine: its clock, its jobs, Wasmtime's for compiling and
 # for streams (tests/support/tsan.supp says what is not seen of these). Left out for their time: stores, prompt lookup,
 # actors, sessions, Vulkan.
-threaded="pool ops_cpu quantise guest_run guest_crowd guest_jobs guest_memory guest_wasi"
+threaded="pool crew ops_cpu quantise guest_run guest_crowd guest_jobs guest_memory guest_wasi"
 run tsan "$(printf 'test_%s ' $threaded)" -R "test_(${threaded// /|})\$"
 if [ "$tier" = long ]; then
     SAMEPAGE_TEST_STRIDE=1 ctest --test-dir build --output-on-failure -R ops/test_ops_metal

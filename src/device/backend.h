@@ -18,6 +18,7 @@ typedef struct spi_link_rules {
     size_t align_bytes;     /* base and length of a linked range are multiples of it */
     size_t range_bytes_max; /* a longer region is linked as several ranges; 0 means no limit */
     uint32_t backings;      /* bit set of 1 << sp_backing */
+    bool pins;              /* linking makes every page and holds it: what was a view of a file is a copy then */
     sp_link_kind best;      /* what a link will be */
 } spi_link_rules;
 
@@ -98,6 +99,10 @@ sp_status spi_device_check_kv(const sp_device *device, sp_kv_type type, sp_error
 
 /* True if the device links memory of this backing. */
 bool spi_device_takes(const sp_device *device, sp_backing backing);
+
+/* True if pages of files in a linked region stay what they are: shared until they are written. Where a device pins memory,
+ * they are copied one by one, which takes ten times as long as copying them at once. */
+bool spi_device_shares_files(const sp_device *device);
 
 /* To be called by whoever writes blocks into a region from the host's side, after it did and before the next run. The
  * region is linked and the range lies in what is. link.c */

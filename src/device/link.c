@@ -31,6 +31,12 @@ bool spi_device_takes(const sp_device *device, sp_backing backing) {
     return rules.backings >> backing & 1;
 }
 
+bool spi_device_shares_files(const sp_device *device) {
+    spi_link_rules rules = {0};
+    device->backend->rules(device->context, &rules);
+    return rules.backings >> SP_BACKING_SHAREABLE & 1 && !rules.pins;
+}
+
 sp_status spi_device_host_wrote(sp_device *device, const sp_region *region, uint64_t offset, uint64_t bytes,
                                 sp_error *error) {
     spi_linked *linked = find(device, region);

@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 #include "base/error.h"
+#include "device/backend.h"
 #include "guest/guest.h"
 
 static _Thread_local sp_guest *next_guest;
@@ -85,11 +86,13 @@ sp_status spi_memory_create(sp_guest *guest, sp_error *error) {
                         module->name, (unsigned long long)size_bytes, (unsigned long long)guest->memory_bytes_max);
     }
     /* A guest that is restored gets nearly all of its pages from its snapshot. To clear two megabytes for the few that its
-     * module writes would take longer than all the rest. */
+     * module writes would take longer than all the rest. But a device that pins memory has all of it made, and
+     * small pages take three times as long. */
+    bool by_page = !guest->device || spi_device_shares_files(guest->device);
     sp_region_options options = {.reserve_bytes = SPI_MEMORY_RESERVE_BYTES,
                                  .size_bytes = size_bytes,
                                  .guard_bytes = SPI_MEMORY_GUARD_BYTES,
-                                 .small_pages = guest->memory_bytes_first != 0};
+                                 .small_pages = guest->memory_bytes_first != 0 && by_page};
     sp_status status = sp_region_create(&options, &guest->region, error);
     if (!status && guest->device) {
         status = sp_device_link(guest->device, guest->region, error);

@@ -238,7 +238,7 @@ sp_status spi_session_put(sp_session *session, const int32_t *tokens, uint32_t t
 }
 
 bool spi_session_can_map(const sp_session *session) {
-    return spi_device_takes(session->device, SP_BACKING_SHAREABLE) && block_bytes(session) % spi_vm_page_bytes() == 0;
+    return spi_device_shares_files(session->device) && block_bytes(session) % spi_vm_page_bytes() == 0;
 }
 
 sp_status spi_session_map_all(sp_session *session, spi_region_piece *pieces, uint32_t count, sp_error *error) {

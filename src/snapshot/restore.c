@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "os/clock.h"
+#include "os/crew.h"
 #include "os/vm.h"
 #include "region/region.h"
 #include "snapshot/capture.h"
@@ -105,7 +106,7 @@ static sp_status fill_memory(const sp_snapshot *snapshot, sp_guest *guest, uint6
     sp_region *region = sp_guest_region(guest);
     sp_device *device = spi_guest_device(guest);
     uint8_t *memory = sp_region_base(region);
-    bool can_map = snapshot->file >= 0 && (!device || spi_device_takes(device, SP_BACKING_SHAREABLE));
+    bool can_map = snapshot->file >= 0 && (!device || spi_device_shares_files(device));
     sp_status status = can_map ? map_pages(snapshot, region, error) : SP_OK;
     const uint8_t *from = snapshot->pages;
     uint64_t end = 0, at = snapshot->pages_offset;
@@ -113,7 +114,7 @@ static sp_status fill_memory(const sp_snapshot *snapshot, sp_guest *guest, uint6
         const spi_page_run *run = &snapshot->runs[i];
         clear_between(memory, end, run->offset < own_bytes ? run->offset : own_bytes);
         if (!can_map || !can_map_run(run, at)) {
-            memcpy(memory + run->offset, from, run->bytes);
+            spi_crew_copy(memory + run->offset, from, run->bytes);
         }
         from += run->bytes;
         at += run->bytes;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "os/clock.h"
+#include "os/crew.h"
 #include "os/vm.h"
 #include "snapshot/snapshot.h"
 
@@ -35,7 +36,7 @@ static sp_status place(spi_restoring *all, sp_session *session, uint64_t offset,
             (spi_region_piece){.offset = offset, .bytes = whole, .file = snapshot->file, .file_offset = file_offset};
         return SP_OK;
     }
-    memcpy(sp_region_base(session->region) + session->offset + offset, from, bytes);
+    spi_crew_copy(sp_region_base(session->region) + session->offset + offset, from, bytes);
     return spi_session_host_wrote(session, offset, bytes, error);
 }
 

@@ -1,8 +1,9 @@
 /* snapshot/store.h - the inside of a store.
  *
  *     store.c        a store's life, its index     store_session.c  what sessions find and give
- *     store_pack.c   its packs: scanning, evicting  store_check.c   gc, verify, sync, pins
- *     store_tail.c   what is behind full blocks
+ *     store_pack.c   its packs: scanning, evicting  store_place.c    blocks on their way into a session
+ *     store_tail.c   what is behind full blocks     store_cost.c     whether that is worth it
+ *     store_check.c  gc, verify, sync, pins
  *
  * One lock holds all of it; a block is read, hashed and written under it, since a session waits for that anyway. May
  * include: what snapshot.h may. */
@@ -21,11 +22,13 @@ typedef struct spi_entry {
     bool is_verified; /* in this process */
 } spi_entry;
 
-/* What computing costs on a device with a model, and what reading costs where blocks lie. */
+#define SPI_COST_SIZES 12 /* of runs of tokens: 16 to 31, 32 to 63, ..., 32768 and more */
+
+/* What computing costs on a device with a model. A token of a short run costs a card ten times what one of a long run does. */
 typedef struct spi_cost {
     const sp_device *device;
     const sp_model *model;
-    double ns_per_token; /* 0: not known */
+    double ns_per_token[SPI_COST_SIZES]; /* 0: not known */
 } spi_cost;
 
 #define SPI_COST_COUNT 8
@@ -47,7 +50,8 @@ struct sp_store {
     int64_t scanned_ns, folder_ns; /* when the folder was looked at last, and its own time then */
     spi_cost costs[SPI_COST_COUNT];
     uint32_t cost_next;
-    double read_ns_per_byte; /* of blocks that were read for the first time; 0: not known */
+    double read_ns_per_byte; /* of blocks that were looked at for the first time; 0: not known */
+    double copy_ns_per_byte; /* of blocks that were copied, since a device takes no files' pages; 0: not known */
     uint64_t tail_bytes;     /* in the folder, as far as this process knows */
     uint8_t *scratch;        /* a tail on its way */
     uint64_t scratch_bytes;
@@ -82,7 +86,20 @@ uint64_t spi_store_evict(sp_store *store, uint64_t bytes_max);
 sp_status spi_store_use(sp_store *store, spi_pack *pack); /* opens its file if need be, and notes the use */
 void spi_store_pin_path(const sp_store *store, const spi_pack *pack, char *path, size_t capacity);
 
+/* store_cost.c: times in ns, of which the next ones are guessed */
+void spi_store_learn_compute(sp_store *store, const sp_session *session, uint32_t token_count, int64_t ns);
+void spi_store_learn_read(sp_store *store, bool is_copied, uint64_t bytes, int64_t ns);
+/* An upper bound, in ns, or 0: not known. */
+double spi_store_guess_compute(sp_store *store, const sp_session *session, uint32_t token_count);
+bool spi_store_should_compute(sp_store *store, const sp_session *session, uint32_t run, uint32_t unread);
+
+/* store_place.c: blocks first .. first + count, which lie one behind the other in a pack, are put into the session; *good is
+ * how many of them, from the first on, are whole. */
+sp_status spi_store_place(sp_store *store, spi_attached *attached, sp_session *session, uint32_t first, uint32_t count,
+                          uint32_t *good, sp_error *error);
+
 /* store_session.c */
+void spi_store_drop_damaged(sp_store *store, spi_entry *entry);
 void spi_store_set_cache(sp_store *store);
 sp_status spi_store_read(sp_store *store, spi_entry *entry, uint8_t *to, sp_error *error); /* checked, decrypted */
 /* Of so many tokens from a block's first on, behind the block that is the parent. */

@@ -63,39 +63,9 @@ const spi_digest *spi_store_names(const sp_session *session, uint32_t *count) {
     return attached->names;
 }
 
-/* ---- costs ---- */
-
-static spi_cost *cost_of(sp_store *store, const sp_session *session) {
-    for (int i = 0; i < SPI_COST_COUNT; i++) {
-        if (store->costs[i].device == session->device && store->costs[i].model == session->model) {
-            return &store->costs[i];
-        }
-    }
-    spi_cost *fresh = &store->costs[store->cost_next++ % SPI_COST_COUNT];
-    *fresh = (spi_cost){.device = session->device, .model = session->model};
-    return fresh;
-}
-
-static double blend(double before, double now) {
-    return before > 0 ? before * 0.75 + now * 0.25 : now;
-}
-
-/* A run of blocks is computed again if that is known to be faster: on a device whose prefill outruns the disk. What lies
- * verified in memory is mapped for nothing. */
-static bool should_compute(sp_store *store, const sp_session *session, uint32_t run, uint32_t unread, uint64_t bytes) {
-    double compute_ns = cost_of(store, session)->ns_per_token * SPI_BLOCK_TOKENS * run;
-    double read_ns = store->read_ns_per_byte * (double)bytes * unread;
-    if (compute_ns <= 0 || read_ns <= compute_ns) {
-        return false;
-    }
-    spi_store_note(store, "%u blocks are computed again (about %.1f ms), which is faster than reading them (%.1f ms)",
-                   run, compute_ns / 1e6, read_ns / 1e6);
-    return true;
-}
-
 /* ---- reading ---- */
 
-static void drop_damaged(sp_store *store, spi_entry *entry) {
+void spi_store_drop_damaged(sp_store *store, spi_entry *entry) {
     spi_store_note(store, "a block is damaged or cannot be read (slot %u of pack %.32s): it is computed again",
                    entry->slot, entry->pack->name[0] ? entry->pack->name : "in memory");
     entry->pack = NULL;
@@ -123,7 +93,7 @@ sp_status spi_store_read(sp_store *store, spi_entry *entry, uint8_t *to, sp_erro
                      : SP_BAD_FILE;
     }
     if (!status && !entry->is_verified) {
-        store->read_ns_per_byte = blend(store->read_ns_per_byte, (double)(spi_clock_ns() - begin_ns) / (double)bytes);
+        spi_store_learn_read(store, false, bytes, spi_clock_ns() - begin_ns);
         entry->is_verified = true;
     }
     return status ? spi_fail(error, status, "a block is damaged or cannot be read") : SP_OK;
@@ -160,57 +130,6 @@ static sp_status decrypt_entry(sp_store *store, spi_entry *entry) {
 }
 
 /* ---- finding ---- */
-
-/* Checks a block where it was put, in its first use in this process; what was mapped has then been touched for the next
- * run, too. False: it is damaged. */
-static bool check_block(sp_store *store, spi_attached *attached, const sp_session *session, uint32_t block) {
-    spi_entry *entry = spi_store_find(store, &attached->names[block]);
-    spi_pack_record record;
-    if (!entry || entry->is_verified || store->unverified) {
-        return entry != NULL;
-    }
-    int64_t begin_ns = spi_clock_ns();
-    size_t bytes = (size_t)entry->pack->header.block_bytes;
-    spi_hash hash = spi_hash_bytes(spi_session_block(session, block), bytes, 0);
-    if (spi_pack_read_record(entry->pack, entry->slot, &record) || memcmp(&hash, record.check, sizeof hash) != 0) {
-        drop_damaged(store, entry);
-        return false;
-    }
-    store->read_ns_per_byte = blend(store->read_ns_per_byte, (double)(spi_clock_ns() - begin_ns) / (double)bytes);
-    entry->is_verified = true;
-    return true;
-}
-
-/* Puts blocks first .. first + count, which lie one behind the other in a pack, into the session; *good is how many of
- * them are whole. */
-static sp_status place_run(sp_store *store, spi_attached *attached, sp_session *session, uint32_t first, uint32_t count,
-                           uint32_t *good, sp_error *error) {
-    const spi_entry *entry = spi_store_find(store, &attached->names[first]);
-    const spi_pack *pack = entry->pack;
-    uint64_t bytes = pack->header.block_bytes;
-    uint32_t slot = entry->slot;
-    sp_status status = SP_OK;
-    bool can_map = spi_session_can_map(session) && pack->header.slot_bytes == bytes &&
-                   spi_pack_offset(pack, slot) % spi_vm_page_bytes() == 0;
-    *good = 0;
-    if (can_map) {
-        status = spi_session_map(session, session->layout.kv_offset + first * bytes, count * bytes, pack->file,
-                                 spi_pack_offset(pack, slot), error);
-    }
-    while (*good < count && !status) {
-        uint8_t *to = spi_session_block(session, first + *good);
-        if (!can_map && spi_pack_read(pack, slot + *good, to, (size_t)bytes)) {
-            drop_damaged(store, spi_store_find(store, &attached->names[first + *good]));
-            break;
-        }
-        if (!check_block(store, attached, session, first + *good)) {
-            break;
-        }
-        ++*good;
-    }
-    *(can_map ? &store->stats.mapped_blocks : &store->stats.copied_blocks) += *good;
-    return status;
-}
 
 /* How many blocks from `first` on are there, checked, in one run of slots. */
 static uint32_t find_run(sp_store *store, spi_attached *attached, uint32_t first, uint32_t end, spi_entry **entry,
@@ -251,7 +170,7 @@ static uint32_t ready_run(sp_store *store, spi_attached *attached, uint32_t firs
         }
         if (status || !next) {
             if (status != SP_NO_MEMORY && next) {
-                drop_damaged(store, next);
+                spi_store_drop_damaged(store, next);
             }
             return i;
         }
@@ -277,13 +196,13 @@ static sp_status find_blocks(sp_store *store, spi_attached *attached, sp_session
             (void)spi_store_scan(store, false, NULL);
             continue;
         }
-        if (!run || should_compute(store, session, run, unread, spi_kv_block_bytes_of(session))) {
+        if (!run || spi_store_should_compute(store, session, run, unread)) {
             break;
         }
         run = ready_run(store, attached, at, run);
         uint32_t good = 0;
         if (run) {
-            status = place_run(store, attached, session, at, run, &good, error);
+            status = spi_store_place(store, attached, session, at, run, &good, error);
         }
         at += good;
         if (!good) {
@@ -398,8 +317,7 @@ static void cache_grown(void *env, sp_session *session, uint32_t from, uint32_t 
     attached->count = attached->count < kept ? attached->count : kept; /* what was truncated has other names now */
     if (computed_count >= 16) {
         spi_store_lock(store);
-        spi_cost *cost = cost_of(store, session);
-        cost->ns_per_token = blend(cost->ns_per_token, (double)ns / computed_count);
+        spi_store_learn_compute(store, session, computed_count, ns);
         spi_store_unlock(store);
     }
     if (session->token_count / SPI_BLOCK_TOKENS > kept) {

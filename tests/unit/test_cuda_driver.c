@@ -12,6 +12,9 @@
 #include "base/memory.h"
 #include "bench_shape.h"
 #include "device/cuda/cuda.h"
+#include "samepage/store.h"
+#include "session/session.h"
+#include "snapshot/snapshot.h"
 #include "support/fake_cuda.h"
 
 #define MIB ((size_t)1 << 20)
@@ -239,6 +242,55 @@ static void test_no_copies_a_token(void **state) {
     check_clean();
 }
 
+static sp_session *append_through(sp_store *store, sp_model *model, sp_device *device, const int32_t *tokens,
+                                  uint32_t count) {
+    const sp_session_options options = {.context_max = 256, .logits_rows_max = 1};
+    sp_session *session;
+    sp_error error = {0};
+    TEST_OK(sp_session_create(model, device, &options, &session, &error), error);
+    TEST_OK(sp_store_attach(store, session, &error), error);
+    TEST_OK(sp_session_append(session, tokens, count, SP_LOGITS_LAST, &error), error);
+    return session;
+}
+
+/* Pages of files would be copied one by one when they are pinned: a store's blocks are copied, all at once, and nothing that
+ * is linked is let go for it. */
+static void test_blocks_are_copied(void **state) {
+    (void)state;
+    enum { COUNT = 150, BLOCKS = 2 };
+    sp_error error = {0};
+    sp_device *device;
+    sp_model *model;
+    sp_store *store;
+    sp_store_stats stats;
+    int32_t tokens[COUNT];
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    assert_false(spi_device_shares_files(device));
+    assert_true(spi_device_takes(device, SP_BACKING_SHAREABLE));
+    TEST_OK(sp_model_open(test_source_path("models/samepage-demo-q8_0.gguf"), &model, &error), error);
+    TEST_OK(sp_model_load(model, device, NULL, NULL, &error), error);
+    TEST_OK(sp_store_open(&(sp_store_options){0}, &store, &error), error);
+    for (int32_t i = 0; i < COUNT; i++) {
+        tokens[i] = 100 + i;
+    }
+    sp_session *first = append_through(store, model, device, tokens, COUNT);
+    long unregistered = fake_cuda_calls_("cuMemHostUnregister");
+    sp_session *second = append_through(store, model, device, tokens, COUNT);
+    assert_int_equal(fake_cuda_calls_("cuMemHostUnregister"), unregistered);
+    sp_store_get_stats(store, &stats);
+    assert_int_equal(stats.hits, BLOCKS);
+    assert_int_equal(stats.copied_blocks, BLOCKS);
+    assert_int_equal(stats.mapped_blocks, 0);
+    assert_memory_equal(spi_session_block(first, 0), spi_session_block(second, 0),
+                        BLOCKS * spi_kv_block_bytes_of(first));
+    sp_session_destroy(first);
+    sp_session_destroy(second);
+    sp_store_close(store);
+    sp_model_close(model);
+    sp_device_close(device);
+    check_clean();
+}
+
 static spi_picks run_picks(bench_model *model, uint32_t position, uint32_t count_max, const int32_t *stops,
                            uint32_t stop_count, int32_t *tokens) {
     void *context;
@@ -396,6 +448,7 @@ int main(void) {
         cmocka_unit_test_setup(test_lists_and_picks, reset),
         cmocka_unit_test_setup(test_a_life, reset),
         cmocka_unit_test_setup(test_no_copies_a_token, reset),
+        cmocka_unit_test_setup(test_blocks_are_copied, reset),
         cmocka_unit_test_setup(test_picks, reset),
         cmocka_unit_test_setup(test_every_call_fails, reset),
         cmocka_unit_test_setup(test_every_allocation_fails, reset),

@@ -194,7 +194,7 @@ static void what_is_slower_is_not_read(void **state) {
         store = open_store(folder, NULL, 0);
         check_same(store, 7 + (uint64_t)is_slow, 100); /* teaches what a token costs */
         check_same(store, 6, 100);                     /* and what a byte does */
-        double compute_ns = store->costs[0].ns_per_token;
+        double compute_ns = store->costs[0].ns_per_token[2]; /* of runs of 64 to 127 tokens */
         assert_true(compute_ns > 0 && store->read_ns_per_byte > 0);
         uint64_t hits = stats_of(store).hits;
         assert_int_equal(hits, 1);
@@ -209,6 +209,26 @@ static void what_is_slower_is_not_read(void **state) {
         sp_store_close(store);
     }
     test_folder_remove(folder);
+}
+
+/* What computing so many tokens takes is bounded by what shorter and longer runs took. */
+static void costs_are_known_by_size(void **state) {
+    (void)state;
+    sp_store *store = open_store(NULL, NULL, 0);
+    sp_session *session = attached(store, test_rig.demo, test_rig.cpu);
+    assert_true(spi_store_guess_compute(store, session, 512) == 0);
+    spi_store_learn_compute(store, session, 24, 24000); /* 1,000 ns each */
+    assert_true(spi_store_guess_compute(store, session, 20) == 20000);
+    assert_true(spi_store_guess_compute(store, session, 512) == 512000);
+    spi_store_learn_compute(store, session, 2048, 204800); /* 100 ns each */
+    assert_true(spi_store_guess_compute(store, session, 3000) == 300000);
+    assert_true(spi_store_guess_compute(store, session, 512) == 204800);
+    assert_true(spi_store_guess_compute(store, session, 128) == 128000);
+    assert_true(spi_store_guess_compute(store, session, 100000) == 10000000);
+    spi_store_learn_compute(store, session, 2048, 409600); /* slower now: a quarter counts */
+    assert_true(spi_store_guess_compute(store, session, 2048) == 256000);
+    sp_session_destroy(session);
+    sp_store_close(store);
 }
 
 /* Finds the one pack of a folder. */
@@ -410,6 +430,7 @@ int main(void) {
         cmocka_unit_test(a_prefix_is_found_again),       cmocka_unit_test(truncating_forgets_names),
         cmocka_unit_test(writing_does_not_reach_others), cmocka_unit_test(a_folder_keeps_them),
         cmocka_unit_test(opening_says_nothing),          cmocka_unit_test(what_is_slower_is_not_read),
+        cmocka_unit_test(costs_are_known_by_size),
         cmocka_unit_test(damage_costs_time_only),        cmocka_unit_test(a_limit_is_kept_and_pins_too),
         cmocka_unit_test(another_process_finds_them),    cmocka_unit_test(a_full_disk_is_survived),
         cmocka_unit_test(any_allocation_may_fail),

@@ -148,6 +148,7 @@ static void get_rules(void *context, spi_link_rules *rules) {
     rules->align_bytes = SP_REGION_ALIGN_BYTES;
     rules->range_bytes_max = 0;
     rules->backings = 1u << SP_BACKING_ANONYMOUS | 1u << SP_BACKING_SHAREABLE;
+    rules->pins = true;
     rules->best = cu->info.link;
 }
 

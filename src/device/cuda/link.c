@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "device/cuda/cuda.h"
+#include "os/crew.h"
 
 /* A page of a mirror: without memory, the same but the host wrote to it, with memory. */
 enum { PAGE_NONE, PAGE_WRITTEN, PAGE_BACKED };
@@ -33,6 +34,8 @@ static sp_status register_more(spi_cu *cu, spi_cu_link *link, sp_error *error) {
         return spi_fail(error, SP_NO_MEMORY, "cuda: no memory to link a region");
     }
     uint8_t *address = sp_region_base(link->base.region) + first;
+    /* The driver makes the pages that are missing, one by one and on one processor. */
+    spi_crew_populate(address, end - first, false);
     spi_cu_result result = cu->call->MemHostRegister(address, end - first, SPI_CU_HOST_PORTABLE | SPI_CU_HOST_MAPPED);
     if (result) {
         spi_cu_fail(error, result, "registering a region's memory");

@@ -198,6 +198,7 @@ static void get_rules(void *context, spi_link_rules *rules) {
     rules->align_bytes = vk->adapter.import_align_bytes;
     rules->range_bytes_max = vk->limits.allocation_bytes_max;
     rules->backings = 1u << SP_BACKING_ANONYMOUS | (takes_files ? 1u << SP_BACKING_SHAREABLE : 0);
+    rules->pins = !vk->info.is_software;
     rules->best = vk->info.link;
 }
 
