@@ -7,13 +7,20 @@ PRESET := -DWASM_CLANG=$(shell brew --prefix llvm)/bin/clang -DSAMEPAGE_WASI_SYS
 export PKG_CONFIG_PATH := $(shell brew --prefix sqlite)/lib/pkgconfig:$(PKG_CONFIG_PATH)
 endif
 PREFIX ?= /usr/local
+# Where there is an NVIDIA card the CUDA device is built for it: CUDA=0 leaves it out, CUDA=1 builds it for all cards.
+CARDS := $(shell CUDA=$(CUDA) tools/cuda_cards.sh)
+ifeq ($(CARDS),)
+PRESET += -DSAMEPAGE_CUDA=OFF
+else
+PRESET += -DSAMEPAGE_CUDA=ON $(if $(filter all,$(CARDS)),-USAMEPAGE_CUDA_ARCHITECTURES,"-DSAMEPAGE_CUDA_ARCHITECTURES=$(CARDS)")
+endif
 
 all: bootstrap
 	@cmake --preset release $(PRESET) >/dev/null
 	@cmake --build $(BUILD) -j $(JOBS)
 
 bootstrap:
-	@tools/bootstrap.sh
+	@tools/bootstrap.sh $(if $(CARDS),--cuda)
 
 demo: all
 	@tools/demo.sh $(BUILD)/samepage

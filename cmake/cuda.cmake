@@ -21,6 +21,13 @@ foreach(architecture ${SAMEPAGE_CUDA_ARCHITECTURES})
   list(APPEND CUDA_TARGETS -gencode=arch=compute_${architecture},code=sm_${architecture})
 endforeach()
 
+# Most of the time goes into one file, which ninja alone would leave to one processor: kernels of a file and architectures
+# are compiled side by side, to the same code.
+set(CUDA_PARALLEL)
+if(NOT CUDA_VERSION LESS 12020)
+  set(CUDA_PARALLEL --threads 0 --split-compile=0)
+endif()
+
 file(GLOB CUDA_KERNELS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/device/cuda/kernels/*.cu")
 set(CUDA_IMAGES)
 foreach(kernel ${CUDA_KERNELS})
@@ -30,7 +37,7 @@ foreach(kernel ${CUDA_KERNELS})
   # Contraction of a * b + c is the default here and wanted; nothing else is traded for speed.
   add_custom_command(OUTPUT ${fatbin}
     COMMAND ${CMAKE_COMMAND} -E make_directory "${PROJECT_BINARY_DIR}/cuda"
-    COMMAND ${NVCC} -fatbin -std=c++17 -O3 -Werror all-warnings ${CUDA_TARGETS}
+    COMMAND ${NVCC} -fatbin -std=c++17 -O3 -Werror all-warnings ${CUDA_PARALLEL} ${CUDA_TARGETS}
       -I "${PROJECT_SOURCE_DIR}/src" -I "${PROJECT_SOURCE_DIR}/include"
       -MD -MF ${fatbin}.d -o ${fatbin} ${kernel}
     DEPENDS ${kernel} DEPFILE ${fatbin}.d VERBATIM)
