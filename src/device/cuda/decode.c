@@ -21,8 +21,10 @@ static uint32_t least(uint32_t a, uint32_t b) {
 /* Bytes of shared memory for a phase's vector, or for attention's queries and sums. */
 static uint32_t vector_bytes(const spi_cu_phase *phase, const spi_kv_shape *kv) {
     if (phase->kind == SPI_CU_PHASE_ATTENTION) {
-        uint32_t group = phase->heads / kv->kv_heads;
-        return ((group + 2) * kv->head_dim + SPI_CU_DECODE_WARPS * (kv->head_dim + 4)) * 4;
+        uint32_t group = phase->heads / kv->kv_heads, eights = spi_cu_ceil(group, 8), dim = kv->head_dim;
+        uint32_t parts = SPI_CU_DECODE_WARPS / (dim / 32) / eights;
+        uint32_t sums = most(parts * group * (dim + 4), (group + 2) * dim); /* one behind the other in the same place */
+        return eights * dim * 32 + 2 * dim * 2 + SPI_CU_DECODE_WARPS * 64 + sums * 4;
     }
     uint32_t cols = phase->groups * 32;
     return spi_cu_is_quantised(phase->type) ? 2 * (cols / 32 + 4) * 16 + cols / 32 * 12 : 2 * (cols / 8 + 4) * 16;
@@ -201,12 +203,31 @@ static void tag_product(tagged_buffers *buffers, spi_cu_phase *phase, bool adds_
     }
 }
 
+/* Whether what phases of attention leave is read by the next phase as it is, and by no other. */
+static bool can_join(const spi_cu_phases *phases) {
+    spi_cu_address attended = 0;
+    bool good = true;
+    for (uint32_t i = 0; i < phases->count; i++) {
+        const spi_cu_phase *phase = &phases->items[i];
+        bool is_next = i && phases->items[i - 1].kind == SPI_CU_PHASE_ATTENTION;
+        if (phase->kind == SPI_CU_PHASE_ATTENTION) {
+            good = good && !is_next;
+            attended = phase->out;
+        } else {
+            good = good && is_next == (attended && phase->input != SPI_CU_INPUT_SAME && phase->src == attended);
+            good = good && (!is_next || phase->input == SPI_CU_INPUT_PLAIN);
+        }
+    }
+    return good;
+}
+
 /* Gives vectors that phases hand to each other their own places, as offsets, and tags. */
 static void tag_phases(const spi_program *program, spi_cu_decode *decode, tagged_buffers *buffers) {
     const spi_kv_shape *kv = &program->tape->kv;
     spi_cu_phases *phases = &decode->phases;
     spi_cu_address attended = ATTENDED, embedded = EMBEDDED;
     bool summed = false;
+    decode->token.joined = can_join(phases) ? SPI_CU_JOINED_MAX : 0;
     tagged(buffers, attended, (uint64_t)SPI_CU_SPLITS_MAX * phases->heads_max * (kv->head_dim + 4));
     decode->token.x_tag = write_tag(buffers, &embedded, phases->embedding.cols);
     for (uint32_t i = 0; i < phases->count; i++) {
@@ -217,6 +238,10 @@ static void tag_phases(const spi_program *program, spi_cu_decode *decode, tagged
         if (phase->kind == SPI_CU_PHASE_ATTENTION) {
             tag_attention(buffers, phase, kv);
             continue;
+        }
+        if (decode->token.joined && i && phases->items[i - 1].kind == SPI_CU_PHASE_ATTENTION) {
+            phase->joins = 1;
+            phase->joins_tag = phases->items[i - 1].run_tag;
         }
         phase->src = !summed && phase->src == phases->x ? EMBEDDED : phase->src;
         bool sums = phase->output == SPI_CU_OUTPUT_ADD && phase->parts[0].dst == phases->x;

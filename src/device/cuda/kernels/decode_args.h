@@ -10,6 +10,8 @@
 
 #define SPI_CU_PARTS_MAX    3u   /* matrices that share an input and a type: q, k and v; gate and up */
 #define SPI_CU_SPLITS_MAX   16u  /* runs of blocks that a session's context is shared out in */
+#define SPI_CU_JOINED_MAX   4u   /* of them that whoever reads what was attended to puts together */
+#define SPI_CU_JOINED_RUN   5u   /* blocks of 64 tokens in one of those, at most */
 #define SPI_CU_DECODE_WARPS 16u  /* that multiply; one more streams weights */
 #define SPI_CU_STAGES_MAX   32u  /* of the ring that weights go through */
 #define SPI_CU_PAIRS_MAX    128u /* of a rotation */
@@ -89,6 +91,7 @@ typedef struct spi_cu_phase {
     spi_cu_address src, norm_weight, residual; /* residual: what the sums are added to */
     float eps, inverse_cols, scale, softcap;
     uint32_t silu, src_tag;
+    uint32_t joins, joins_tag; /* src comes out of attention, and few runs of it are put together here */
 
     /* Attention. src is q; k and v as they come out of their products; norms of heads may be 0. */
     spi_cu_address k, v, q_norm, k_norm, out;
@@ -102,6 +105,7 @@ typedef struct spi_cu_token {
     const spi_cu_phase *phases;
     uint32_t phase_count, token, position;
     uint32_t runs;       /* that a KV head's context is shared out in, at most */
+    uint32_t joined;     /* so few that whoever reads what was attended to puts them together; 0: never */
     uint32_t run_blocks; /* of 64 tokens in a run, at least */
     spi_cu_matrix embedding;
     float embedding_scale;

@@ -261,6 +261,7 @@ __device__ __forceinline__ float fill_vector(const token_step &step, const spi_c
         if (normed && i < real) {
             w = __ldg(norm + i);
         }
+        await(from + (i & ~31u) * 4, tag, quantised && (i & ~31u) < real);
 #pragma unroll
         for (int k = 0; k < 4; k++) {
             x[k] = make_float4(0, 0, 0, 0);
@@ -268,7 +269,7 @@ __device__ __forceinline__ float fill_vector(const token_step &step, const spi_c
                 x[k] = ask4(from + (i + k * THREADS) * 4);
             }
         }
-        do { /* only what is missing is asked for again: all multiprocessors do it at the same time */
+        do { /* only what is missing is asked for again */
             missing = 0;
 #pragma unroll
             for (int k = 0; k < 4; k++) {
@@ -293,6 +294,64 @@ __device__ __forceinline__ float fill_vector(const token_step &step, const spi_c
         }
     }
     return squares;
+}
+
+/* e^(from - to) of running maxima, of which the first is -infinity where nothing was seen. */
+__device__ __forceinline__ float growth(float from, float to) {
+    return from == -INFINITY ? 0 : __expf(from - to);
+}
+
+/* The same out of the runs that a context was attended to in, which are put together here: by all blocks, but without
+ * waiting for each other once more. */
+template <bool quantised>
+__device__ __forceinline__ void fill_joined(const spi_cu_token &token, const token_step &step,
+                                            const spi_cu_phase &phase, const shared_vector &vector) {
+    const uint32_t tag = step.tag_of(phase.joins_tag), count = phase.groups * 8, real = phase.cols / 4;
+    const uint32_t dim = 1u << token.dim_shift, pitch = dim + 4, heads = phase.cols >> token.dim_shift;
+    const float *latest = token.attended + (step.splits - 1) * heads * pitch + dim;
+#pragma unroll 1
+    for (uint32_t i = (threadIdx.x + blockIdx.x * 32) % THREADS; i < count; i += THREADS) { /* whole warps */
+        const float *at = token.attended + (4 * i >> token.dim_shift) * pitch;
+        float4 part[SPI_CU_JOINED_MAX];
+        float2 seen[SPI_CU_JOINED_MAX];
+        uint32_t missing, leader = i & ~31u;
+        await(latest + (4 * leader >> token.dim_shift) * pitch, tag, quantised && leader < real);
+        do {
+            missing = 0;
+#pragma unroll
+            for (int k = 0; k < SPI_CU_JOINED_MAX; k++) {
+                seen[k] = make_float2(-INFINITY, 0);
+                part[k] = make_float4(0, 0, 0, 0);
+                if (i < real && k < step.splits) {
+                    const float *run = at + k * heads * pitch;
+                    seen[k] = ask2(run + dim);
+                    part[k] = ask4(run + (4 * i & (dim - 1)));
+                }
+            }
+#pragma unroll
+            for (int k = 0; k < SPI_CU_JOINED_MAX; k++) {
+                if (i < real && k < step.splits) {
+                    missing |= wrong(seen[k].x, tag) | wrong(seen[k].y, tag) | wrong4(part[k], tag);
+                }
+            }
+        } while (missing);
+        float largest = -INFINITY, total = 0;
+        float4 sum = make_float4(0, 0, 0, 0);
+#pragma unroll
+        for (int k = 0; k < SPI_CU_JOINED_MAX; k++) {
+            largest = fmaxf(largest, cleared(seen[k].x));
+        }
+#pragma unroll
+        for (int k = 0; k < SPI_CU_JOINED_MAX; k++) {
+            float weight = growth(cleared(seen[k].x), largest);
+            total += weight * cleared(seen[k].y);
+            part[k] = cleared4(part[k]);
+            sum.x += weight * part[k].x, sum.y += weight * part[k].y;
+            sum.z += weight * part[k].z, sum.w += weight * part[k].w;
+        }
+        float inverse = i < real ? 1 / total : 0;
+        put4(vector, quantised, i, make_float4(sum.x * inverse, sum.y * inverse, sum.z * inverse, sum.w * inverse));
+    }
 }
 
 __device__ __forceinline__ uint64_t time_ns() {
@@ -331,7 +390,12 @@ __device__ __forceinline__ void product(const spi_cu_token &token, const token_s
     const placement place(phase);
     float before = residual(phase, place, place.start()), factor = 1;
     if (phase.input != SPI_CU_INPUT_SAME) {
-        float sum = warp_sum(fill_vector<quantised>(step, phase, vector));
+        float sum = 0;
+        if (phase.joins && step.joins) {
+            fill_joined<quantised>(token, step, phase, vector);
+        } else {
+            sum = warp_sum(fill_vector<quantised>(step, phase, vector));
+        }
         if (threadIdx.x % 32 == 0) {
             squares[threadIdx.x / 32] = sum;
         }
