@@ -30,6 +30,12 @@ static uint32_t vector_bytes(const spi_cu_phase *phase, const spi_kv_shape *kv) 
     return spi_cu_is_quantised(phase->type) ? 2 * (cols / 32 + 4) * 16 + cols / 32 * 12 : 2 * (cols / 8 + 4) * 16;
 }
 
+/* Bytes of shared memory for the sums of a block's rows, but of logits. */
+static uint32_t sums_bytes(const spi_cu_phase *phase, uint32_t blocks) {
+    bool leaves = phase->kind == SPI_CU_PHASE_PRODUCT && phase->output != SPI_CU_OUTPUT_LOGITS;
+    return leaves ? spi_cu_ceil(phase->unit_count, blocks) * phase->unit_rows * 4 << phase->slices_log2 : 0;
+}
+
 /* How many warps share a row of the phase. False: there are too few. */
 static bool slice_rows(spi_cu_phase *phase) {
     uint32_t slices = spi_cu_ceil(phase->groups * 32, SPI_CU_SLICE_ELEMENTS(phase->type));
@@ -57,7 +63,7 @@ static void share_units(spi_cu_phase *phase, uint32_t stage_bytes, uint32_t bloc
 static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_decode *decode) {
     spi_cu_phases *phases = &decode->phases;
     spi_cu_token *token = &decode->token;
-    uint32_t vector = 0, unit = 16, blocks = (uint32_t)cu->card.multiprocessors, extra = 0;
+    uint32_t vector = 0, sums = 0, unit = 16, blocks = (uint32_t)cu->card.multiprocessors, extra = 0;
     bool fits = blocks <= SPI_CU_DECODE_WARPS * 32; /* one thread reads what one block picks */
     for (uint32_t i = 0; i < phases->count; i++) {
         spi_cu_phase *phase = &phases->items[i];
@@ -70,6 +76,7 @@ static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_deco
             bool shared = phase->unit_count >= blocks || phase->input == SPI_CU_INPUT_SAME ||
                           phase->output == SPI_CU_OUTPUT_LOGITS;
             fits = fits && shared && slice_rows(phase);
+            sums = most(sums, sums_bytes(phase, blocks));
         }
     }
     uint32_t wanted = cu->choices.stage_bytes ? cu->choices.stage_bytes : STAGE_BYTES;
@@ -83,7 +90,8 @@ static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_deco
     while (token->kv_stage * program->tape->kv.head_dim * 4 > token->stage_bytes) {
         token->kv_stage /= 2;
     }
-    token->vector_bytes = (vector + 127) / 128 * 128;
+    token->sums_byte = (vector + 127) / 128 * 128;
+    token->vector_bytes = (token->sums_byte + sums + 127) / 128 * 128;
     uint32_t room = (uint32_t)cu->card.shared_bytes - SHARED_STATIC_BYTES;
     token->stage_count = token->vector_bytes < room ? (room - token->vector_bytes) / token->stage_bytes : 0;
     token->stage_count = least(token->stage_count, SPI_CU_STAGES_MAX);

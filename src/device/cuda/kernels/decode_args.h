@@ -137,6 +137,7 @@ typedef struct spi_cu_token {
                           the ring and for weights to land, and when it began and ended */
     uint32_t marked;
     uint32_t vector_bytes;             /* shared memory for the input vector, before the ring */
+    uint32_t sums_byte;                /* in it, where rows' sums are left, behind the vector */
     uint32_t stage_bytes, stage_count; /* of the ring */
     uint32_t kv_stage;                 /* positions whose K and V are in a stage: a power of two */
     uint32_t flight, flight_most;      /* stages that may be on their way at once; with most of the ring empty */

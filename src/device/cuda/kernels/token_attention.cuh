@@ -19,6 +19,7 @@ __device__ __forceinline__ uint32_t group_of(const spi_cu_token &token, const sp
 #define TILE_ROWS  16u /* positions that a warp takes at a time */
 #define TILE_HEADS 8u  /* query heads that it takes */
 #define TILE_COLS  32u /* of V that it sums up */
+#define PARTS_MAX  8   /* that warps see tiles in: of the fewest columns */
 
 /* sums[16][8] += a[16][16] * b[16][8]: of the sums a thread has row lane / 4 and, in the last two, the row 8 further on,
  * columns lane % 4 * 2 and the next. */
@@ -365,18 +366,20 @@ __device__ __forceinline__ void hand_on(const spi_cu_token &token, const token_s
     for (uint32_t i = threadIdx.x; i < group << token.dim_shift; i += THREADS) {
         uint32_t local = i >> token.dim_shift, column = i & (dim - 1), of = step.head * group + local;
         const float2 *seen = room.seen + local;
+        float2 part[PARTS_MAX];
         float largest = -INFINITY, total = 0, sum = 0;
-        for (uint32_t p = 0; p < parts; p++) {
-            largest = fmaxf(largest, seen[p * group].x);
+#pragma unroll
+        for (int p = 0; p < PARTS_MAX; p++) { /* all are on their way at once */
+            part[p] = p < parts ? seen[p * group] : make_float2(-INFINITY, 0);
+            largest = fmaxf(largest, part[p].x);
         }
         largest = cleared(largest); /* as it will be read: any number near the largest does */
-        for (uint32_t p = 0; p < parts; p++) {
-            float2 part = seen[p * group];
-            if (part.x != -INFINITY) { /* else there is nothing */
-                float weight = __expf(part.x - largest);
-                total += weight * part.y;
-                sum += weight * room.parts[(p * group + local) * pitch + column];
-            }
+#pragma unroll
+        for (int p = 0; p < PARTS_MAX; p++) {
+            bool some = part[p].x != -INFINITY; /* else there is nothing */
+            float weight = some ? __expf(part[p].x - largest) : 0;
+            total += weight * part[p].y;
+            sum += some ? weight * room.parts[(p * group + local) * pitch + column] : 0;
         }
         if (step.splits == 1) {
             publish((float *)phase.out + of * dim + column, sum / total, step.tag_of(phase.out_tag));
