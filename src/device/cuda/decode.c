@@ -33,7 +33,8 @@ static uint32_t vector_bytes(const spi_cu_phase *phase, const spi_kv_shape *kv) 
 /* Bytes of shared memory for the sums of a block's rows, but of logits. */
 static uint32_t sums_bytes(const spi_cu_phase *phase, uint32_t blocks) {
     bool leaves = phase->kind == SPI_CU_PHASE_PRODUCT && phase->output != SPI_CU_OUTPUT_LOGITS;
-    return leaves ? spi_cu_ceil(phase->unit_count, blocks) * phase->unit_rows * 4 << phase->slices_log2 : 0;
+    uint32_t hands = phase->unit_count >> phase->deal_log2;
+    return leaves ? (spi_cu_ceil(hands, blocks) << phase->deal_log2) * phase->unit_rows * 4 << phase->slices_log2 : 0;
 }
 
 /* How many warps share a row of the phase. False: there are too few. */
@@ -49,13 +50,36 @@ static bool slice_rows(spi_cu_phase *phase) {
  * that have one more than others are never the same for two phases. */
 static void share_units(spi_cu_phase *phase, uint32_t stage_bytes, uint32_t blocks, uint32_t *first_extra) {
     phase->inverse_cols = 1.0f / (float)phase->cols;
-    phase->units_each = phase->unit_count / blocks;
-    phase->units_extra = phase->unit_count % blocks;
+    uint32_t hands = phase->unit_count >> phase->deal_log2;
+    phase->units_each = hands / blocks;
+    phase->units_extra = hands % blocks;
     phase->shift = *first_extra;
     *first_extra = (*first_extra + blocks - phase->units_extra) % blocks;
-    uint32_t units = phase->units_each + (phase->units_extra > 0);
+    uint32_t units = (phase->units_each + (phase->units_extra > 0)) << phase->deal_log2;
     uint32_t stages = spi_cu_ceil(units, stage_bytes / (phase->unit_rows * phase->stride));
     phase->stage_units = spi_cu_ceil(units, stages);
+}
+
+/* A gate's outputs of quantised types are rounded by who computes them, 32 at a time, where they are enough for all
+ * multiprocessors and only the next phase reads them. */
+static void pack_gates(spi_cu_phases *phases, uint32_t blocks) {
+    for (uint32_t i = 0; i + 1 < phases->count; i++) {
+        spi_cu_phase *gate = &phases->items[i], *next = gate + 1;
+        bool good = gate->kind == SPI_CU_PHASE_PRODUCT && next->kind == SPI_CU_PHASE_PRODUCT &&
+                    gate->output == SPI_CU_OUTPUT_GATE && next->input == SPI_CU_INPUT_PLAIN &&
+                    next->src == gate->parts[0].dst && spi_cu_is_quantised(gate->type) &&
+                    spi_cu_is_quantised(next->type) && gate->unit_count % 32 == 0 && gate->unit_count / 32 >= blocks;
+        for (uint32_t j = i + 2; j < phases->count && good; j++) { /* until it is written again */
+            if (phases->items[j].output == SPI_CU_OUTPUT_GATE && phases->items[j].parts[0].dst == next->src) {
+                break;
+            }
+            good = phases->items[j].src != next->src;
+        }
+        if (good) {
+            gate->packs = next->unpacks = 1;
+            gate->deal_log2 = 5;
+        }
+    }
 }
 
 /* Shares shared memory out, and gives each phase the size of its stages: a whole number of the largest unit. False: it does
@@ -65,6 +89,7 @@ static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_deco
     spi_cu_token *token = &decode->token;
     uint32_t vector = 0, sums = 0, unit = 16, blocks = (uint32_t)cu->card.multiprocessors, extra = 0;
     bool fits = blocks <= SPI_CU_DECODE_WARPS * 32; /* one thread reads what one block picks */
+    pack_gates(phases, blocks);
     for (uint32_t i = 0; i < phases->count; i++) {
         spi_cu_phase *phase = &phases->items[i];
         vector = most(vector, vector_bytes(phase, &program->tape->kv));

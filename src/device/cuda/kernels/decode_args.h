@@ -91,6 +91,9 @@ typedef struct spi_cu_phase {
     spi_cu_address src, norm_weight, residual; /* residual: what the sums are added to */
     float eps, inverse_cols, scale, softcap;
     uint32_t silu, src_tag;
+    uint32_t deal_log2; /* units are dealt out to blocks so many (log2) at a time */
+    uint32_t packs; /* a gate's outputs are left as the next phase, `unpacks`, wants them: rounded, in packed_block's */
+    uint32_t unpacks;
     uint32_t joins, joins_tag; /* src comes out of attention, and few runs of it are put together here */
 
     /* Attention. src is q; k and v as they come out of their products; norms of heads may be 0. */

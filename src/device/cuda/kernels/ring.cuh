@@ -122,8 +122,8 @@ struct share {
     __device__ __forceinline__ explicit share(const spi_cu_phase &phase) {
         uint32_t block = blockIdx.x + phase.shift;
         block -= block >= gridDim.x ? gridDim.x : 0;
-        first = phase.units_each * block + min(block, phase.units_extra);
-        count = phase.units_each + (block < phase.units_extra);
+        first = phase.units_each * block + min(block, phase.units_extra) << phase.deal_log2;
+        count = phase.units_each + (block < phase.units_extra) << phase.deal_log2;
     }
 };
 

@@ -90,6 +90,36 @@ __device__ __forceinline__ uint32_t wrong(float x, uint32_t tag) {
     return (__float_as_uint(x) ^ tag) & 3;
 }
 
+/* 16 bytes that are written and read as one: three words of somebody's, and one with a tag in its last bits. */
+__device__ __forceinline__ void publish_words(uint4 *to, uint4 words) {
+    asm volatile("{\n"
+                 ".reg .b64 low, high;\n"
+                 ".reg .b128 all;\n"
+                 "mov.b64 low, {%1, %2};\n"
+                 "mov.b64 high, {%3, %4};\n"
+                 "mov.b128 all, {low, high};\n"
+                 "st.relaxed.gpu.global.b128 [%0], all;\n"
+                 "}\n" ::"l"(to),
+                 "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+                 : "memory");
+}
+
+__device__ __forceinline__ uint4 ask_words(const uint4 *from) {
+    uint4 words;
+    asm volatile("{\n"
+                 ".reg .b64 low, high;\n"
+                 ".reg .b128 all;\n"
+                 "ld.relaxed.gpu.global.b128 all, [%4];\n"
+                 "mov.b128 {low, high}, all;\n"
+                 "mov.b64 {%0, %1}, low;\n"
+                 "mov.b64 {%2, %3}, high;\n"
+                 "}\n"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "l"(from)
+                 : "memory");
+    return words;
+}
+
 /* For one number of those that a warp is about to ask for, the same in all lanes: that is what it waits with. All numbers
  * asked for again and again by all multiprocessors keep each other and those that write them waiting. Where weights are on
  * their way all the time, as those of 16 bits are, one more way there and back costs more than that. */

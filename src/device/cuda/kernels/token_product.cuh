@@ -1,17 +1,17 @@
 /* device/cuda/kernels/token_product.cuh - a phase of products, for the kernel that computes a token in one launch.
  *
  * All warps of a block put the phase's input vector into shared memory, from which each takes its part into registers:
- * long rows are shared by a set of two to sixteen warps. A set goes through the ring's stages, multiplies with its rows,
- * adds four of them up over lanes and then over its warps, and the lanes that hold a sum see to what becomes of it.
- * May include: likeliest.cuh, ring.cuh, tagged.cuh, vector.cuh.
+ * long rows are shared by a set of two to sixteen warps. A set goes through the ring's stages, multiplies with its rows and
+ * adds four of them up over lanes. The sums are left in shared memory, where a thread for each unit of rows sees to what
+ * becomes of them; but for logits, which are many: those go where they belong at once.
+ * May include: likeliest.cuh, ring.cuh, token_input.cuh.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TOKEN_PRODUCT_CUH
 #define SPI_DEVICE_CUDA_KERNELS_TOKEN_PRODUCT_CUH
 
 #include "device/cuda/kernels/likeliest.cuh"
 #include "device/cuda/kernels/ring.cuh"
-#include "device/cuda/kernels/tagged.cuh"
-#include "device/cuda/kernels/vector.cuh"
+#include "device/cuda/kernels/token_input.cuh"
 
 #define ROWS       4u /* that a warp adds up at once */
 #define WARPS_LOG2 4u
@@ -268,120 +268,15 @@ __device__ __forceinline__ void finish_units(const token_step &step, const spi_c
             sum += from[0];
             second += from[place.per_unit_log2];
         }
+        if (phase.packs) { /* whole warps */
+            sum = activated(biased(sum * factor, phase.parts[0], place.first + unit), phase.silu) *
+                  biased(second * factor, phase.parts[1], place.first + unit);
+            publish_packed((uint4 *)phase.parts[0].dst + (place.first + unit) / 32 * PACKED_PARTS, sum,
+                           step.tag_of(phase.parts[0].tag));
+            continue;
+        }
         finish(step, phase, sum * factor, second * factor, place.first + unit,
                unit == threadIdx.x ? before : residual(phase, place, unit));
-    }
-}
-
-/* The input vector of a phase, four numbers at a time, at most four times at once; longer ones in several goes. Blocks
- * begin at different places, so that they do not all ask for the same at the same time. Returns this thread's part of the
- * sum of squares. */
-template <bool quantised>
-__device__ __forceinline__ float fill_vector(const token_step &step, const spi_cu_phase &phase,
-                                             const shared_vector &vector) {
-    float squares = 0;
-    uint32_t tag = step.tag_of(phase.src_tag), count = phase.groups * 8, real = phase.cols / 4;
-    uint32_t thread = (threadIdx.x + blockIdx.x * 32) % THREADS;
-    bool normed = phase.input == SPI_CU_INPUT_NORM;
-    const float *from = (const float *)phase.src;
-    const float4 *norm = (const float4 *)phase.norm_weight;
-#pragma unroll 1
-    for (uint32_t first = 0; first < count; first += 4 * THREADS) {
-        float4 x[4], w = make_float4(1, 1, 1, 1);
-        uint32_t missing, i = first + thread;
-        if (normed && i < real) {
-            w = __ldg(norm + i);
-        }
-        await(from + (i & ~31u) * 4, tag, quantised && (i & ~31u) < real);
-#pragma unroll
-        for (int k = 0; k < 4; k++) {
-            x[k] = make_float4(0, 0, 0, 0);
-            if (i + k * THREADS < real) {
-                x[k] = ask4(from + (i + k * THREADS) * 4);
-            }
-        }
-        do { /* only what is missing is asked for again */
-            missing = 0;
-#pragma unroll
-            for (int k = 0; k < 4; k++) {
-                if (i + k * THREADS < real && wrong4(x[k], tag)) {
-                    x[k] = ask4(from + (i + k * THREADS) * 4);
-                    missing = 1;
-                }
-            }
-        } while (missing);
-#pragma unroll 1
-        for (int k = 0; k < 4 && i < count; k++, i += THREADS) { /* whole warps: groups are padded to 8 */
-            float4 y = cleared4(x[0]);
-            if (normed) {
-                squares += y.x * y.x + y.y * y.y + y.z * y.z + y.w * y.w;
-                y = make_float4(y.x * w.x, y.y * w.y, y.z * w.z, y.w * w.w);
-                if (i + THREADS < real) {
-                    w = __ldg(norm + i + THREADS);
-                }
-            }
-            put4(vector, quantised, i, y);
-            x[0] = x[1], x[1] = x[2], x[2] = x[3];
-        }
-    }
-    return squares;
-}
-
-/* e^(from - to) of running maxima, of which the first is -infinity where nothing was seen. */
-__device__ __forceinline__ float growth(float from, float to) {
-    return from == -INFINITY ? 0 : __expf(from - to);
-}
-
-/* The same out of the runs that a context was attended to in, which are put together here: by all blocks, but without
- * waiting for each other once more. */
-template <bool quantised>
-__device__ __forceinline__ void fill_joined(const spi_cu_token &token, const token_step &step,
-                                            const spi_cu_phase &phase, const shared_vector &vector) {
-    const uint32_t tag = step.tag_of(phase.joins_tag), count = phase.groups * 8, real = phase.cols / 4;
-    const uint32_t dim = 1u << token.dim_shift, pitch = dim + 4, heads = phase.cols >> token.dim_shift;
-    const float *latest = token.attended + (step.splits - 1) * heads * pitch + dim;
-#pragma unroll 1
-    for (uint32_t i = (threadIdx.x + blockIdx.x * 32) % THREADS; i < count; i += THREADS) { /* whole warps */
-        const float *at = token.attended + (4 * i >> token.dim_shift) * pitch;
-        float4 part[SPI_CU_JOINED_MAX];
-        float2 seen[SPI_CU_JOINED_MAX];
-        uint32_t missing, leader = i & ~31u;
-        await(latest + (4 * leader >> token.dim_shift) * pitch, tag, quantised && leader < real);
-        do {
-            missing = 0;
-#pragma unroll
-            for (int k = 0; k < SPI_CU_JOINED_MAX; k++) {
-                seen[k] = make_float2(-INFINITY, 0);
-                part[k] = make_float4(0, 0, 0, 0);
-                if (i < real && k < step.splits) {
-                    const float *run = at + k * heads * pitch;
-                    seen[k] = ask2(run + dim);
-                    part[k] = ask4(run + (4 * i & (dim - 1)));
-                }
-            }
-#pragma unroll
-            for (int k = 0; k < SPI_CU_JOINED_MAX; k++) {
-                if (i < real && k < step.splits) {
-                    missing |= wrong(seen[k].x, tag) | wrong(seen[k].y, tag) | wrong4(part[k], tag);
-                }
-            }
-        } while (missing);
-        float largest = -INFINITY, total = 0;
-        float4 sum = make_float4(0, 0, 0, 0);
-#pragma unroll
-        for (int k = 0; k < SPI_CU_JOINED_MAX; k++) {
-            largest = fmaxf(largest, cleared(seen[k].x));
-        }
-#pragma unroll
-        for (int k = 0; k < SPI_CU_JOINED_MAX; k++) {
-            float weight = growth(cleared(seen[k].x), largest);
-            total += weight * cleared(seen[k].y);
-            part[k] = cleared4(part[k]);
-            sum.x += weight * part[k].x, sum.y += weight * part[k].y;
-            sum.z += weight * part[k].z, sum.w += weight * part[k].w;
-        }
-        float inverse = i < real ? 1 / total : 0;
-        put4(vector, quantised, i, make_float4(sum.x * inverse, sum.y * inverse, sum.z * inverse, sum.w * inverse));
     }
 }
 
@@ -424,6 +319,8 @@ __device__ __forceinline__ void product(const spi_cu_token &token, const token_s
         float sum = 0;
         if (phase.joins && step.joins) {
             fill_joined<quantised>(token, step, phase, vector);
+        } else if (quantised && phase.unpacks) {
+            fill_packed(step, phase, vector);
         } else {
             sum = warp_sum(fill_vector<quantised>(step, phase, vector));
         }
