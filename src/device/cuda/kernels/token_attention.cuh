@@ -321,14 +321,12 @@ __device__ __forceinline__ void leave_part(const spi_cu_token &token, const atte
 
 /* All tiles of the block's run; the token's own row comes last. */
 __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
-                                        ring_state &stages, const uint8_t *bytes, uint8_t *memory) {
+                                        const kv_run &run, const tile_share &share, ring_reader &ring,
+                                        uint8_t *memory) {
     const uint32_t dim = token.kv.head_dim, row_bytes = dim * 2, group = group_of(token, phase);
     const bool last = step.split + 1 == step.splits;
-    const tile_share share(token, group);
     const attention_room room(memory, group, dim);
-    const kv_run run(token, step, phase);
     const uint32_t queries = address_of(room.queries) + share.eight * dim * 32 + threadIdx.x % 32 * 16;
-    ring_reader ring(stages, bytes, token);
     attended_part mine;
     mine.clear();
     uint32_t turn = share.part;
@@ -400,9 +398,12 @@ __device__ __forceinline__ void hand_on(const spi_cu_token &token, const token_s
 __device__ __forceinline__ void attend(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
                                        const float2 *turns, ring_state &stages, const uint8_t *bytes, uint8_t *memory) {
     if (step.split < step.splits) {
+        const kv_run run(token, step, phase);
+        const tile_share share(token, group_of(token, phase));
+        ring_reader ring(stages, bytes, token);
         prepare_rows(token, step, phase, turns, memory);
         all_sync();
-        see_run(token, step, phase, stages, bytes, memory);
+        see_run(token, step, phase, run, share, ring, memory);
         all_sync();
         hand_on(token, step, phase, memory);
     }

@@ -38,8 +38,7 @@ template <int type, int pieces> struct slice {
     uint32_t chunk[pieces], planes[SPI_CU_PLANES];
     typename kind::taken x[pieces];
 
-    __device__ __forceinline__ slice(const spi_cu_phase &phase, const shared_vector &vector, uint32_t index,
-                                     uint32_t lane) {
+    __device__ __forceinline__ slice(const spi_cu_phase &phase, uint32_t index, uint32_t lane) {
         uint32_t count = phase.groups * 32 / kind::elements;
 #pragma unroll
         for (uint32_t i = 0; i < SPI_CU_PLANES; i++) {
@@ -48,6 +47,14 @@ template <int type, int pieces> struct slice {
 #pragma unroll
         for (int j = 0; j < pieces; j++) {
             chunk[j] = min((index * pieces + j) * 32 + lane, count - 1);
+        }
+    }
+
+    __device__ __forceinline__ void take(const spi_cu_phase &phase, const shared_vector &vector, uint32_t index,
+                                         uint32_t lane) {
+        uint32_t count = phase.groups * 32 / kind::elements;
+#pragma unroll
+        for (int j = 0; j < pieces; j++) {
             x[j] = kind::take(vector, chunk[j]);
         }
         if ((index + 1) * pieces * 32 > count) { /* what is behind a row's end is its last piece times nothing */
@@ -192,10 +199,9 @@ __device__ __forceinline__ float residual(const spi_cu_phase &phase, const place
  * Little code, each piece of it in one place: a phase is short, and what it has not executed lately must be fetched. */
 template <int type, int pieces>
 __device__ __forceinline__ void multiply(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
-                                         const placement &place, const shared_vector &vector, const float *squares,
+                                         const placement &place, const slice<type, pieces> &input, const float *squares,
                                          ring_reader &ring, exchange &room, float *sums, likeliest *bests) {
     likeliest best = {-INFINITY, 0};
-    const slice<type, pieces> input(phase, vector, place.index, place.lane);
     const uint32_t stride = phase.stride, stage_units = phase.stage_units, sets = 1u << place.sets_log2;
     const uint32_t at_once = 4 >> place.per_unit_log2, pitch = place.pitch();
     const bool paired = place.per_unit_log2, is_logits = phase.output == SPI_CU_OUTPUT_LOGITS;
@@ -253,12 +259,8 @@ __device__ __forceinline__ void multiply(const spi_cu_token &token, const token_
 
 /* Units' sums go where they belong, once all warps have left theirs: a thread has a unit. */
 __device__ __forceinline__ void finish_units(const token_step &step, const spi_cu_phase &phase, const placement &place,
-                                             const float *squares, const float *sums, float before) {
+                                             float factor, const float *sums, float before) {
     const uint32_t rows = place.count << place.per_unit_log2, slices = 1u << (WARPS_LOG2 - place.sets_log2);
-    if (threadIdx.x / 32 * 32 >= place.count) {
-        return;
-    }
-    const float factor = norm_factor(phase, squares);
 #pragma unroll 1
     for (uint32_t unit = threadIdx.x; unit < place.count; unit += THREADS) {
         float sum = 0, second = 0;
@@ -286,23 +288,31 @@ __device__ __forceinline__ uint64_t time_ns() {
     return now;
 }
 
-/* For measuring: where all blocks stand in one of the phases. */
+/* Marks are for measuring, and are compiled in when they are wanted only (SAMEPAGE_CUDA_MARKS): asking whether they are costs
+ * registers that products lack. */
+#ifdef SPI_CU_MARKS
+#define MARKS(token) ((token).clocks != NULL)
+#else
+#define MARKS(token) false
+#endif
+
+/* Where all blocks stand in one of the phases. */
 __device__ __forceinline__ void mark_block(const spi_cu_token &token, uint32_t phase, uint32_t index) {
-    if (token.clocks && phase == token.marked && threadIdx.x == 0) {
+    if (MARKS(token) && phase == token.marked && threadIdx.x == 0) {
         token.clocks[3 * token.phase_count + 1 + 2 * blockIdx.x + index] = (long long)time_ns();
     }
 }
 
-/* For measuring: when the first block began and ended. */
+/* When the first block began and ended. */
 __device__ __forceinline__ void mark_time(const spi_cu_token &token, uint32_t index) {
-    if (token.clocks && blockIdx.x == 0 && threadIdx.x == 0) {
+    if (MARKS(token) && blockIdx.x == 0 && threadIdx.x == 0) {
         token.clocks[3 * token.phase_count + 1 + 2 * gridDim.x + index] = (long long)time_ns();
     }
 }
 
-/* For measuring: when the first block's first thread got somewhere. */
+/* When the first block's first thread got somewhere. */
 __device__ __forceinline__ void mark(const spi_cu_token &token, uint32_t index) {
-    if (token.clocks && blockIdx.x == 0 && threadIdx.x == 0) {
+    if (MARKS(token) && blockIdx.x == 0 && threadIdx.x == 0) {
         token.clocks[index] = clock64();
     }
 }
@@ -314,7 +324,11 @@ __device__ __forceinline__ void product(const spi_cu_token &token, const token_s
     constexpr bool quantised = is_quantised(type);
     shared_vector vector = make_vector(room, phase.groups * 32, quantised);
     const placement place(phase);
-    float before = residual(phase, place, threadIdx.x);
+    float before = residual(phase, place, threadIdx.x), factor = 1;
+    /* All that can be known before the input is: who waits for it has time. */
+    constexpr int pieces = SPI_CU_SLICE_ELEMENTS(type) / 32 / chunks<type>::elements;
+    slice<type, pieces> input(phase, place.index, place.lane);
+    ring_reader ring(stages, bytes, token);
     if (phase.input != SPI_CU_INPUT_SAME) {
         float sum = 0;
         if (phase.joins && step.joins) {
@@ -330,13 +344,15 @@ __device__ __forceinline__ void product(const spi_cu_token &token, const token_s
         all_sync();
     }
     mark(token, mark_index);
-    ring_reader ring(stages, bytes, token);
-    constexpr int pieces = SPI_CU_SLICE_ELEMENTS(type) / 32 / chunks<type>::elements;
+    input.take(phase, vector, place.index, place.lane);
     float *left = (float *)(room + token.sums_byte);
-    multiply<type, pieces>(token, step, phase, place, vector, squares, ring, sums, left, bests);
+    multiply<type, pieces>(token, step, phase, place, input, squares, ring, sums, left, bests);
     if (phase.output != SPI_CU_OUTPUT_LOGITS) {
+        if (threadIdx.x / 32 * 32 < place.count) { /* of warps that finish units */
+            factor = norm_factor(phase, squares);
+        }
         all_sync();
-        finish_units(step, phase, place, squares, left, before);
+        finish_units(step, phase, place, factor, left, before);
     }
 }
 #endif
