@@ -10,6 +10,8 @@
 #define FLIGHT_BYTES        32768u /* of a multiprocessor's weights on their way at once: more delays all other loads */
 #define FLIGHT_MOST_BYTES   65536u /* where its warps have little left */
 
+#define KV_SHIFTS_BYTES 256u /* of a stage, between groups of positions: kernels/ring.cuh */
+
 static uint32_t most(uint32_t a, uint32_t b) {
     return a > b ? a : b;
 }
@@ -112,9 +114,11 @@ static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_deco
         }
     }
     token->kv_stage = SPI_BLOCK_TOKENS;
-    while (token->kv_stage * program->tape->kv.head_dim * 4 > token->stage_bytes) {
+    while (token->kv_stage * program->tape->kv.head_dim * 4 + KV_SHIFTS_BYTES > token->stage_bytes) {
         token->kv_stage /= 2;
     }
+    token->kv_group_log2 = (uint32_t)__builtin_ctz(token->kv_stage) - 2;
+    fits = fits && token->kv_stage >= 16;
     token->sums_byte = (vector + 127) / 128 * 128;
     token->vector_bytes = (token->sums_byte + sums + 127) / 128 * 128;
     uint32_t room = (uint32_t)cu->card.shared_bytes - SHARED_STATIC_BYTES;

@@ -142,7 +142,8 @@ typedef struct spi_cu_token {
     uint32_t vector_bytes;             /* shared memory for the input vector, before the ring */
     uint32_t sums_byte;                /* in it, where rows' sums are left, behind the vector */
     uint32_t stage_bytes, stage_count; /* of the ring */
-    uint32_t kv_stage;                 /* positions whose K and V are in a stage: a power of two */
+    uint32_t kv_stage;                 /* positions whose K and V are in a stage: a power of two, at least 16 */
+    uint32_t kv_group_log2;            /* of them in each of four groups: ring.cuh */
     uint32_t flight, flight_most;      /* stages that may be on their way at once; with most of the ring empty */
     uint32_t turn_pairs[SPI_CU_TURNS_MAX];
     float turns[SPI_CU_TURNS_MAX][SPI_CU_PAIRS_MAX][2];

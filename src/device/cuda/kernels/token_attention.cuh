@@ -16,7 +16,6 @@ __device__ __forceinline__ uint32_t group_of(const spi_cu_token &token, const sp
     return (uint32_t)(__fdividef((float)phase.heads, (float)token.kv.kv_heads) + 0.5f);
 }
 
-#define TILE_ROWS  16u /* positions that a warp takes at a time */
 #define TILE_HEADS 8u  /* query heads that it takes */
 #define TILE_COLS  32u /* of V that it sums up */
 #define PARTS_MAX  8   /* that warps see tiles in: of the fewest columns */
@@ -43,6 +42,12 @@ __device__ __forceinline__ uint2 shared_two(uint32_t address) {
     uint2 x;
     asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(x.x), "=r"(x.y) : "r"(address) : "memory");
     return x;
+}
+
+/* Of a tile's 16 positions those of columns 2 `pair` and, if `second`, the next, in the stage: two behind are those of columns
+ * 8 further on. Each pair of columns is of two groups that lie half a row of banks apart, and so are neighbouring pairs. */
+__device__ __forceinline__ uint32_t place_of(uint32_t pair, uint32_t second, uint32_t group_log2, uint32_t tile) {
+    return ((pair ^ second * 2) << group_log2) + tile * 4 + second;
 }
 
 /* Two numbers as f16, and what that leaves of them as f16, too: together they have 22 bits. */
@@ -101,14 +106,19 @@ struct attended_part {
         }
     }
 
-    /* Of 16 positions those from `low` to `count`, at addresses in shared memory; those of queries are the thread's, those of
-     * values the columns' that are summed up. What is behind the last position is not read: it may be no number. */
+    /* The tile's positions from `low` to `count`, of a stage at addresses in shared memory: queries' are the thread's, values'
+     * those of the columns that are summed up. A tile has four positions of each of the stage's four groups, which lie so
+     * (ring.cuh) that threads which read at the same time do not meet in a bank. What is behind the last position is not
+     * read: it may be no number. */
     __device__ __forceinline__ void see(uint32_t queries, uint32_t keys, uint32_t values, uint32_t row_bytes,
-                                        uint32_t count, uint32_t low, float softcap) {
-        const uint32_t lane = threadIdx.x % 32, row = lane / 4, column = lane % 4 * 2, end = count - 1;
+                                        uint32_t group_log2, uint32_t tile, uint32_t count, uint32_t low,
+                                        float softcap) {
+        const uint32_t lane = threadIdx.x % 32, row = lane / 4, column = lane % 4;
         float s[2][4] = {}, scores[4];
-        keys += lane % 4 * 16;
-        uint32_t own = keys + min(row, end) * row_bytes, other = keys + min(row + 8, end) * row_bytes;
+        keys += column * 16;
+        const uint32_t place = place_of(row / 2, row % 2, group_log2, tile);
+        uint32_t own = keys + kv_byte(min(place, count - 1), row_bytes, group_log2),
+                 other = keys + kv_byte(min(place + 2, count - 1), row_bytes, group_log2);
 #pragma unroll 1
         for (uint32_t k = 0; k < row_bytes; k += 128) { /* 64 columns */
 #pragma unroll
@@ -124,7 +134,7 @@ struct attended_part {
         }
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            uint32_t at = i / 2 * 8 + column + i % 2;
+            uint32_t at = place_of(column, i % 2, group_log2, tile) + i / 2 * 2;
             float score = s[i / 2][i % 2] + s[i / 2][i % 2 + 2];
             score = softcap != 0 ? softcap * tanhf(score / softcap) : score;
             scores[i] = at < count && at >= low ? score : -INFINITY;
@@ -132,7 +142,8 @@ struct attended_part {
         uint2 v[4];
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            v[i] = shared_two(values + row * 8 + min(column + i % 2 + i / 2 * 8, end) * row_bytes);
+            uint32_t at = place_of(column, i % 2, group_log2, tile) + i / 2 * 2;
+            v[i] = shared_two(values + row * 8 + kv_byte(min(at, count - 1), row_bytes, group_log2));
         }
         weigh(scores);
         uint4 weights;
@@ -336,14 +347,13 @@ __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_s
         uint32_t count = own ? 1 : min(token.kv_stage, run.end - first);
         uint32_t low = own || first >= run.begin ? 0 : run.begin - first;
         uint32_t keys = own ? address_of(room.k) : address_of(ring.open());
-        uint32_t values = keys + (own ? 1 : token.kv_stage) * row_bytes + share.slice * TILE_COLS * 2;
+        uint32_t values = keys + (own ? row_bytes : kv_part_bytes(token)) + share.slice * TILE_COLS * 2;
+        uint32_t tiles = (min(count, 1u << token.kv_group_log2) + 3) / 4;
 #pragma unroll 1
-        for (; turn * TILE_ROWS < count; turn += share.parts) {
-            uint32_t at = turn * TILE_ROWS;
-            mine.see(queries, keys + at * row_bytes, values + at * row_bytes, row_bytes, count - at, low - min(low, at),
-                     phase.softcap);
+        for (; turn < tiles; turn += share.parts) {
+            mine.see(queries, keys, values, row_bytes, token.kv_group_log2, turn, count, low, phase.softcap);
         }
-        turn -= (count + TILE_ROWS - 1) / TILE_ROWS;
+        turn -= tiles;
         if (own) {
             break;
         }
