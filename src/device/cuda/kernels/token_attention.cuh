@@ -1,7 +1,12 @@
 /* device/cuda/kernels/token_attention.cuh - a phase of attention, for the kernel that computes a token in one launch.
  *
  * The context is shared out in runs of blocks of 64 tokens. A block of the grid attends over one run with the query heads
- * of one KV head; those that attend for a KV head then put the runs together, each of them some columns.
+ * of one KV head. Few runs are put together by who reads them (token_input.cuh); of many, those that attend for a KV head do
+ * some columns each.
+ *
+ * Scores and sums are products of tensor cores, which take 16-bit numbers: keys and values are such numbers, and of a query
+ * or a weight the nearest one and what that leaves of it are two rows of the same tile, whose sums one thread adds up. So
+ * they are off by some 2^-22, as if they had been computed in f32.
  * May include: token_product.cuh, heads.cuh.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TOKEN_ATTENTION_CUH
@@ -16,9 +21,10 @@ __device__ __forceinline__ uint32_t group_of(const spi_cu_token &token, const sp
     return (uint32_t)(__fdividef((float)phase.heads, (float)token.kv.kv_heads) + 0.5f);
 }
 
-#define TILE_HEADS 8u  /* query heads that it takes */
-#define TILE_COLS  32u /* of V that it sums up */
-#define PARTS_MAX  8   /* that warps see tiles in: of the fewest columns */
+/* A warp takes tiles of 16 positions, of which it sums up some columns of V: */
+#define TILE_HEADS 8u  /* query heads */
+#define TILE_COLS  32u /* with 64 of them the products would lack registers */
+#define PARTS_MAX  8   /* warps that have different tiles, at most: of heads of 64 columns */
 
 /* sums[16][8] += a[16][16] * b[16][8]: of the sums a thread has row lane / 4 and, in the last two, the row 8 further on,
  * columns lane % 4 * 2 and the next. */
