@@ -122,7 +122,7 @@ __device__ __forceinline__ uint4 ask_words(const uint4 *from) {
 
 /* For one number of those that a warp is about to ask for, the same in all lanes: that is what it waits with. All numbers
  * asked for again and again by all multiprocessors keep each other and those that write them waiting. Where weights are on
- * their way all the time, as those of 16 bits are, one more way there and back costs more than that. */
+ * their way all the time, as those of 16 bits are, it makes no difference. */
 __device__ __forceinline__ void await(const float *from, uint32_t tag, bool wanted) {
     while (wanted && wrong(ask(from), tag)) {}
 }
