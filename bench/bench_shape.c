@@ -109,6 +109,8 @@ static void add_layer(bench_model *model, uint32_t layer) {
     attention->layer = layer;
     attention->heads = model->shape.heads;
     attention->scale = 0.125f;
+    attention->window = model->shape.window;
+    attention->softcap = model->shape.softcap;
     add_product(model, BUFFER_X, BUFFER_A, true);
     add_norm(model, BUFFER_H, BUFFER_X);
     add_product(model, BUFFER_G, BUFFER_H, false);

@@ -6,7 +6,9 @@
 
 typedef struct bench_shape {
     uint32_t layers, width, heads, kv_heads, head_dim, inner, vocab;
-    sp_dtype type; /* of all matrices; norms are F32; the head is tied to the embedding */
+    sp_dtype type;   /* of all matrices; norms are F32; the head is tied to the embedding */
+    uint32_t window; /* of attention, and what caps its scores: 0 for none */
+    float softcap;
 } bench_shape;
 
 extern const bench_shape bench_llama_1b; /* Llama 3.2 1B: huggingface.co/meta-llama/Llama-3.2-1B, config.json */

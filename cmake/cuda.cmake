@@ -16,6 +16,11 @@ if(CUDA_VERSION LESS 12080)
   list(REMOVE_ITEM CUDA_ARCHITECTURES 120)
 endif()
 set(SAMEPAGE_CUDA_ARCHITECTURES "${CUDA_ARCHITECTURES}" CACHE STRING "Cards to make machine code for; there is PTX, too")
+option(SAMEPAGE_CUDA_MARKS "Kernels note clocks for bench_cuda --profile, which makes them a little slower" OFF)
+set(CUDA_DEFINITIONS)
+if(SAMEPAGE_CUDA_MARKS)
+  list(APPEND CUDA_DEFINITIONS -DSPI_CU_MARKS)
+endif()
 set(CUDA_TARGETS -gencode=arch=compute_90,code=compute_90)
 foreach(architecture ${SAMEPAGE_CUDA_ARCHITECTURES})
   list(APPEND CUDA_TARGETS -gencode=arch=compute_${architecture},code=sm_${architecture})
@@ -37,7 +42,7 @@ foreach(kernel ${CUDA_KERNELS})
   # Contraction of a * b + c is the default here and wanted; nothing else is traded for speed.
   add_custom_command(OUTPUT ${fatbin}
     COMMAND ${CMAKE_COMMAND} -E make_directory "${PROJECT_BINARY_DIR}/cuda"
-    COMMAND ${NVCC} -fatbin -std=c++17 -O3 -Werror all-warnings ${CUDA_PARALLEL} ${CUDA_TARGETS}
+    COMMAND ${NVCC} -fatbin -std=c++17 -O3 -Werror all-warnings ${CUDA_PARALLEL} ${CUDA_TARGETS} ${CUDA_DEFINITIONS}
       -I "${PROJECT_SOURCE_DIR}/src" -I "${PROJECT_SOURCE_DIR}/include"
       -MD -MF ${fatbin}.d -o ${fatbin} ${kernel}
     DEPENDS ${kernel} DEPFILE ${fatbin}.d VERBATIM)

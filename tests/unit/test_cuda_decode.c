@@ -146,6 +146,16 @@ static void test_agrees(void **state) {
         {.layers = 2, .width = 2048, .heads = 32, .kv_heads = 8, .head_dim = 64, .inner = 8192, .vocab = 5000},
         {.layers = 2, .width = 960, .heads = 15, .kv_heads = 5, .head_dim = 64, .inner = 2560, .vocab = 3000},
         {.layers = 2, .width = 512, .heads = 8, .kv_heads = 1, .head_dim = 256, .inner = 1024, .vocab = 777},
+        {.layers = 2, .width = 512, .heads = 12, .kv_heads = 1, .head_dim = 64, .inner = 1024, .vocab = 777},
+        {.layers = 2,
+         .width = 512,
+         .heads = 8,
+         .kv_heads = 2,
+         .head_dim = 128,
+         .inner = 1024,
+         .vocab = 777,
+         .window = 200,
+         .softcap = 2},
     };
     spi_cu_choices plain = {.op_by_op = true}, in_place = {.in_place = true};
     sp_device *reference = open_cuda(&plain);

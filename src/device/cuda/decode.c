@@ -10,6 +10,8 @@
 #define FLIGHT_BYTES        32768u /* of a multiprocessor's weights on their way at once: more delays all other loads */
 #define FLIGHT_MOST_BYTES   65536u /* where its warps have little left */
 
+#define KV_SHIFTS_BYTES 256u /* of a stage, between groups of positions: kernels/ring.cuh */
+
 static uint32_t most(uint32_t a, uint32_t b) {
     return a > b ? a : b;
 }
@@ -21,11 +23,20 @@ static uint32_t least(uint32_t a, uint32_t b) {
 /* Bytes of shared memory for a phase's vector, or for attention's queries and sums. */
 static uint32_t vector_bytes(const spi_cu_phase *phase, const spi_kv_shape *kv) {
     if (phase->kind == SPI_CU_PHASE_ATTENTION) {
-        uint32_t group = phase->heads / kv->kv_heads;
-        return ((group + 2) * kv->head_dim + SPI_CU_DECODE_WARPS * (kv->head_dim + 4)) * 4;
+        uint32_t group = phase->heads / kv->kv_heads, eights = spi_cu_ceil(group, 8), dim = kv->head_dim;
+        uint32_t parts = SPI_CU_DECODE_WARPS / (dim / 32) / eights;
+        uint32_t sums = most(parts * group * (dim + 4), (group + 2) * dim); /* one behind the other in the same place */
+        return eights * dim * 32 + 2 * dim * 2 + SPI_CU_DECODE_WARPS * 64 + sums * 4;
     }
     uint32_t cols = phase->groups * 32;
     return spi_cu_is_quantised(phase->type) ? 2 * (cols / 32 + 4) * 16 + cols / 32 * 12 : 2 * (cols / 8 + 4) * 16;
+}
+
+/* Bytes of shared memory for the sums of a block's rows, but of logits. */
+static uint32_t sums_bytes(const spi_cu_phase *phase, uint32_t blocks) {
+    bool leaves = phase->kind == SPI_CU_PHASE_PRODUCT && phase->output != SPI_CU_OUTPUT_LOGITS;
+    uint32_t hands = phase->unit_count >> phase->deal_log2;
+    return leaves ? (spi_cu_ceil(hands, blocks) << phase->deal_log2) * phase->unit_rows * 4 << phase->slices_log2 : 0;
 }
 
 /* How many warps share a row of the phase. False: there are too few. */
@@ -41,13 +52,36 @@ static bool slice_rows(spi_cu_phase *phase) {
  * that have one more than others are never the same for two phases. */
 static void share_units(spi_cu_phase *phase, uint32_t stage_bytes, uint32_t blocks, uint32_t *first_extra) {
     phase->inverse_cols = 1.0f / (float)phase->cols;
-    phase->units_each = phase->unit_count / blocks;
-    phase->units_extra = phase->unit_count % blocks;
+    uint32_t hands = phase->unit_count >> phase->deal_log2;
+    phase->units_each = hands / blocks;
+    phase->units_extra = hands % blocks;
     phase->shift = *first_extra;
     *first_extra = (*first_extra + blocks - phase->units_extra) % blocks;
-    uint32_t units = phase->units_each + (phase->units_extra > 0);
+    uint32_t units = (phase->units_each + (phase->units_extra > 0)) << phase->deal_log2;
     uint32_t stages = spi_cu_ceil(units, stage_bytes / (phase->unit_rows * phase->stride));
     phase->stage_units = spi_cu_ceil(units, stages);
+}
+
+/* A gate's outputs of quantised types are rounded by who computes them, 32 at a time, where they are enough for all
+ * multiprocessors and only the next phase reads them. */
+static void pack_gates(spi_cu_phases *phases, uint32_t blocks) {
+    for (uint32_t i = 0; i + 1 < phases->count; i++) {
+        spi_cu_phase *gate = &phases->items[i], *next = gate + 1;
+        bool good = gate->kind == SPI_CU_PHASE_PRODUCT && next->kind == SPI_CU_PHASE_PRODUCT &&
+                    gate->output == SPI_CU_OUTPUT_GATE && next->input == SPI_CU_INPUT_PLAIN &&
+                    next->src == gate->parts[0].dst && spi_cu_is_quantised(gate->type) &&
+                    spi_cu_is_quantised(next->type) && gate->unit_count % 32 == 0 && gate->unit_count / 32 >= blocks;
+        for (uint32_t j = i + 2; j < phases->count && good; j++) { /* until it is written again */
+            if (phases->items[j].output == SPI_CU_OUTPUT_GATE && phases->items[j].parts[0].dst == next->src) {
+                break;
+            }
+            good = phases->items[j].src != next->src;
+        }
+        if (good) {
+            gate->packs = next->unpacks = 1;
+            gate->deal_log2 = 5;
+        }
+    }
 }
 
 /* Shares shared memory out, and gives each phase the size of its stages: a whole number of the largest unit. False: it does
@@ -55,8 +89,9 @@ static void share_units(spi_cu_phase *phase, uint32_t stage_bytes, uint32_t bloc
 static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_decode *decode) {
     spi_cu_phases *phases = &decode->phases;
     spi_cu_token *token = &decode->token;
-    uint32_t vector = 0, unit = 16, blocks = (uint32_t)cu->card.multiprocessors, extra = 0;
+    uint32_t vector = 0, sums = 0, unit = 16, blocks = (uint32_t)cu->card.multiprocessors, extra = 0;
     bool fits = blocks <= SPI_CU_DECODE_WARPS * 32; /* one thread reads what one block picks */
+    pack_gates(phases, blocks);
     for (uint32_t i = 0; i < phases->count; i++) {
         spi_cu_phase *phase = &phases->items[i];
         vector = most(vector, vector_bytes(phase, &program->tape->kv));
@@ -68,6 +103,7 @@ static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_deco
             bool shared = phase->unit_count >= blocks || phase->input == SPI_CU_INPUT_SAME ||
                           phase->output == SPI_CU_OUTPUT_LOGITS;
             fits = fits && shared && slice_rows(phase);
+            sums = most(sums, sums_bytes(phase, blocks));
         }
     }
     uint32_t wanted = cu->choices.stage_bytes ? cu->choices.stage_bytes : STAGE_BYTES;
@@ -78,10 +114,13 @@ static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_deco
         }
     }
     token->kv_stage = SPI_BLOCK_TOKENS;
-    while (token->kv_stage * program->tape->kv.head_dim * 4 > token->stage_bytes) {
+    while (token->kv_stage * program->tape->kv.head_dim * 4 + KV_SHIFTS_BYTES > token->stage_bytes) {
         token->kv_stage /= 2;
     }
-    token->vector_bytes = (vector + 127) / 128 * 128;
+    token->kv_group_log2 = (uint32_t)__builtin_ctz(token->kv_stage) - 2;
+    fits = fits && token->kv_stage >= 16;
+    token->sums_byte = (vector + 127) / 128 * 128;
+    token->vector_bytes = (token->sums_byte + sums + 127) / 128 * 128;
     uint32_t room = (uint32_t)cu->card.shared_bytes - SHARED_STATIC_BYTES;
     token->stage_count = token->vector_bytes < room ? (room - token->vector_bytes) / token->stage_bytes : 0;
     token->stage_count = least(token->stage_count, SPI_CU_STAGES_MAX);
@@ -201,12 +240,31 @@ static void tag_product(tagged_buffers *buffers, spi_cu_phase *phase, bool adds_
     }
 }
 
+/* Whether what phases of attention leave is read by the next phase as it is, and by no other. */
+static bool can_join(const spi_cu_phases *phases) {
+    spi_cu_address attended = 0;
+    bool good = true;
+    for (uint32_t i = 0; i < phases->count; i++) {
+        const spi_cu_phase *phase = &phases->items[i];
+        bool is_next = i && phases->items[i - 1].kind == SPI_CU_PHASE_ATTENTION;
+        if (phase->kind == SPI_CU_PHASE_ATTENTION) {
+            good = good && !is_next;
+            attended = phase->out;
+        } else {
+            good = good && is_next == (attended && phase->input != SPI_CU_INPUT_SAME && phase->src == attended);
+            good = good && (!is_next || phase->input == SPI_CU_INPUT_PLAIN);
+        }
+    }
+    return good;
+}
+
 /* Gives vectors that phases hand to each other their own places, as offsets, and tags. */
 static void tag_phases(const spi_program *program, spi_cu_decode *decode, tagged_buffers *buffers) {
     const spi_kv_shape *kv = &program->tape->kv;
     spi_cu_phases *phases = &decode->phases;
     spi_cu_address attended = ATTENDED, embedded = EMBEDDED;
     bool summed = false;
+    decode->token.joined = can_join(phases) ? SPI_CU_JOINED_MAX : 0;
     tagged(buffers, attended, (uint64_t)SPI_CU_SPLITS_MAX * phases->heads_max * (kv->head_dim + 4));
     decode->token.x_tag = write_tag(buffers, &embedded, phases->embedding.cols);
     for (uint32_t i = 0; i < phases->count; i++) {
@@ -217,6 +275,10 @@ static void tag_phases(const spi_program *program, spi_cu_decode *decode, tagged
         if (phase->kind == SPI_CU_PHASE_ATTENTION) {
             tag_attention(buffers, phase, kv);
             continue;
+        }
+        if (decode->token.joined && i && phases->items[i - 1].kind == SPI_CU_PHASE_ATTENTION) {
+            phase->joins = 1;
+            phase->joins_tag = phases->items[i - 1].run_tag;
         }
         phase->src = !summed && phase->src == phases->x ? EMBEDDED : phase->src;
         bool sums = phase->output == SPI_CU_OUTPUT_ADD && phase->parts[0].dst == phases->x;

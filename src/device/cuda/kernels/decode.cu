@@ -186,13 +186,7 @@ __device__ __forceinline__ void compute(const spi_cu_token &token, const token_s
         } else {
             const float2 *turns = shared.turns[step.index & 1][phase.turn];
             const uint8_t *bytes = room + token.vector_bytes;
-            if (token.kv.head_dim == 64) {
-                attend<64>(token, step, phase, turns, shared.ring, bytes, room);
-            } else if (token.kv.head_dim == 128) {
-                attend<128>(token, step, phase, turns, shared.ring, bytes, room);
-            } else {
-                attend<256>(token, step, phase, turns, shared.ring, bytes, room);
-            }
+            attend(token, step, phase, turns, shared.ring, bytes, room);
         }
         mark(token, 3 * p + 2);
         mark_block(token, p, 1);

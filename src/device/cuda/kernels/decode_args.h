@@ -10,6 +10,8 @@
 
 #define SPI_CU_PARTS_MAX    3u   /* matrices that share an input and a type: q, k and v; gate and up */
 #define SPI_CU_SPLITS_MAX   16u  /* runs of blocks that a session's context is shared out in */
+#define SPI_CU_JOINED_MAX   4u   /* of them that whoever reads what was attended to puts together */
+#define SPI_CU_JOINED_RUN   5u   /* blocks of 64 tokens in one of those, at most */
 #define SPI_CU_DECODE_WARPS 16u  /* that multiply; one more streams weights */
 #define SPI_CU_STAGES_MAX   32u  /* of the ring that weights go through */
 #define SPI_CU_PAIRS_MAX    128u /* of a rotation */
@@ -89,6 +91,10 @@ typedef struct spi_cu_phase {
     spi_cu_address src, norm_weight, residual; /* residual: what the sums are added to */
     float eps, inverse_cols, scale, softcap;
     uint32_t silu, src_tag;
+    uint32_t deal_log2; /* units are dealt out to blocks so many (log2) at a time */
+    uint32_t packs; /* a gate's outputs are left as the next phase, `unpacks`, wants them: rounded, in packed_block's */
+    uint32_t unpacks;
+    uint32_t joins, joins_tag; /* src comes out of attention, and few runs of it are put together here */
 
     /* Attention. src is q; k and v as they come out of their products; norms of heads may be 0. */
     spi_cu_address k, v, q_norm, k_norm, out;
@@ -102,6 +108,7 @@ typedef struct spi_cu_token {
     const spi_cu_phase *phases;
     uint32_t phase_count, token, position;
     uint32_t runs;       /* that a KV head's context is shared out in, at most */
+    uint32_t joined;     /* so few that whoever reads what was attended to puts them together; 0: never */
     uint32_t run_blocks; /* of 64 tokens in a run, at least */
     spi_cu_matrix embedding;
     float embedding_scale;
@@ -133,8 +140,10 @@ typedef struct spi_cu_token {
                           the ring and for weights to land, and when it began and ended */
     uint32_t marked;
     uint32_t vector_bytes;             /* shared memory for the input vector, before the ring */
+    uint32_t sums_byte;                /* in it, where rows' sums are left, behind the vector */
     uint32_t stage_bytes, stage_count; /* of the ring */
-    uint32_t kv_stage;                 /* positions whose K and V are in a stage: a power of two */
+    uint32_t kv_stage;                 /* positions whose K and V are in a stage: a power of two, at least 16 */
+    uint32_t kv_group_log2;            /* of them in each of four groups: ring.cuh */
     uint32_t flight, flight_most;      /* stages that may be on their way at once; with most of the ring empty */
     uint32_t turn_pairs[SPI_CU_TURNS_MAX];
     float turns[SPI_CU_TURNS_MAX][SPI_CU_PAIRS_MAX][2];

@@ -122,8 +122,8 @@ struct share {
     __device__ __forceinline__ explicit share(const spi_cu_phase &phase) {
         uint32_t block = blockIdx.x + phase.shift;
         block -= block >= gridDim.x ? gridDim.x : 0;
-        first = phase.units_each * block + min(block, phase.units_extra);
-        count = phase.units_each + (block < phase.units_extra);
+        first = phase.units_each * block + min(block, phase.units_extra) << phase.deal_log2;
+        count = phase.units_each + (block < phase.units_extra) << phase.deal_log2;
     }
 };
 
@@ -299,12 +299,26 @@ __device__ __forceinline__ bool wait_for_rows(const token_step &step, ring_state
     return true;
 }
 
+/* In a stage K's rows come first, then V's, both in four groups of as many positions that lie a quarter of shared memory's banks
+ * further on each, for tiles of positions out of all four (token_attention.cuh). Where a position is in its part, and how long
+ * a part is: */
+#define KV_SHIFT_BYTES 32u
+
+__device__ __forceinline__ uint32_t kv_byte(uint32_t position, uint32_t row_bytes, uint32_t group_log2) {
+    return position * row_bytes + (position >> group_log2) * KV_SHIFT_BYTES;
+}
+
+__device__ __forceinline__ uint32_t kv_part_bytes(const spi_cu_token &token) {
+    return token.kv_stage * token.kv.head_dim * 2 + 4 * KV_SHIFT_BYTES;
+}
+
 /* Rows of K and V, as many positions in a stage as fit, which divide a block's. */
 __device__ __forceinline__ bool stream_kv(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
                                           ring_state &ring, uint8_t *bytes, ring_writer &writer, uint32_t lane) {
     const kv_run run(token, step, phase);
     uint32_t row_bytes = token.kv.head_dim * 2, each = token.kv_stage;
-    uint64_t head = step.head + (lane ? token.kv.kv_heads : 0);
+    uint32_t part = lane / 4, group_first = lane % 4 << token.kv_group_log2; /* a lane copies a group of K or V */
+    uint64_t head = step.head + (part ? token.kv.kv_heads : 0);
     const uint8_t *from = (const uint8_t *)token.blocks + phase.layer_bytes + head * (64 * row_bytes);
     for (uint32_t at = run.first; at < run.end; at += each) {
         uint32_t count = min(each, run.end - at);
@@ -314,10 +328,11 @@ __device__ __forceinline__ bool stream_kv(const spi_cu_token &token, const token
         if (lane == 0) {
             barrier_expect(&ring.full[writer.slot], 2 * count * row_bytes);
         }
-        if (lane < 2) {
-            bulk_copy(bytes + writer.slot * token.stage_bytes + lane * each * row_bytes,
-                      from + at / 64 * token.kv.block_bytes + at % 64 * row_bytes, count * row_bytes,
-                      &ring.full[writer.slot]);
+        if (lane < 8 && group_first < count) {
+            bulk_copy(bytes + writer.slot * token.stage_bytes + part * kv_part_bytes(token) +
+                          kv_byte(group_first, row_bytes, token.kv_group_log2),
+                      from + at / 64 * token.kv.block_bytes + (at % 64 + group_first) * row_bytes,
+                      min(count - group_first, 1u << token.kv_group_log2) * row_bytes, &ring.full[writer.slot]);
         }
         writer.next();
     }

@@ -11,6 +11,7 @@ struct token_step {
     uint32_t index, token, position, splits, split_blocks; /* blocks of 64 tokens in a split */
     uint64_t tags;
     bool last;            /* whether another token may follow */
+    bool joins;           /* whether who reads what was attended to puts its runs together */
     uint32_t head, split; /* of attention, this block's: as long as the launch */
 
     token_step() = default;
@@ -30,11 +31,14 @@ struct token_step {
         share_context(all);
     }
 
-    /* So that each KV head's runs are computed by as many multiprocessors as there are. */
+    /* Of a short context few runs, which need not be put together before they are read; of a long one as many as there are
+     * multiprocessors for a KV head. */
     __device__ __forceinline__ void share_context(const spi_cu_token &all) {
-        uint32_t blocks = position / 64 + 1;
-        split_blocks = max((blocks + all.runs - 1) / all.runs, all.run_blocks);
+        uint32_t blocks = position / 64 + 1, few = min(all.runs, all.joined);
+        uint32_t runs = blocks <= few * SPI_CU_JOINED_RUN ? few : all.runs;
+        split_blocks = max((blocks + runs - 1) / runs, all.run_blocks);
         splits = (blocks + split_blocks - 1) / split_blocks;
+        joins = splits > 1 && splits <= all.joined;
     }
 
     __device__ __forceinline__ uint32_t tag_of(uint32_t tag) const {
@@ -84,6 +88,43 @@ __device__ __forceinline__ float ask(const float *from) {
 /* Which of the tag's bits are wrong. */
 __device__ __forceinline__ uint32_t wrong(float x, uint32_t tag) {
     return (__float_as_uint(x) ^ tag) & 3;
+}
+
+/* 16 bytes that are written and read as one: three words of somebody's, and one with a tag in its last bits. */
+__device__ __forceinline__ void publish_words(uint4 *to, uint4 words) {
+    asm volatile("{\n"
+                 ".reg .b64 low, high;\n"
+                 ".reg .b128 all;\n"
+                 "mov.b64 low, {%1, %2};\n"
+                 "mov.b64 high, {%3, %4};\n"
+                 "mov.b128 all, {low, high};\n"
+                 "st.relaxed.gpu.global.b128 [%0], all;\n"
+                 "}\n" ::"l"(to),
+                 "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+                 : "memory");
+}
+
+__device__ __forceinline__ uint4 ask_words(const uint4 *from) {
+    uint4 words;
+    asm volatile("{\n"
+                 ".reg .b64 low, high;\n"
+                 ".reg .b128 all;\n"
+                 "ld.relaxed.gpu.global.b128 all, [%4];\n"
+                 "mov.b128 {low, high}, all;\n"
+                 "mov.b64 {%0, %1}, low;\n"
+                 "mov.b64 {%2, %3}, high;\n"
+                 "}\n"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "l"(from)
+                 : "memory");
+    return words;
+}
+
+/* For one number of those that a warp is about to ask for, the same in all lanes: that is what it waits with. All numbers
+ * asked for again and again by all multiprocessors keep each other and those that write them waiting. Where weights are on
+ * their way all the time, as those of 16 bits are, it makes no difference. */
+__device__ __forceinline__ void await(const float *from, uint32_t tag, bool wanted) {
+    while (wanted && wrong(ask(from), tag)) {}
 }
 
 __device__ __forceinline__ uint32_t wrong4(float4 x, uint32_t tag) {

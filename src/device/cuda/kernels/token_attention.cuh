@@ -1,7 +1,12 @@
 /* device/cuda/kernels/token_attention.cuh - a phase of attention, for the kernel that computes a token in one launch.
  *
  * The context is shared out in runs of blocks of 64 tokens. A block of the grid attends over one run with the query heads
- * of one KV head; those that attend for a KV head then put the runs together, each of them some columns.
+ * of one KV head. Few runs are put together by who reads them (token_input.cuh); of many, those that attend for a KV head do
+ * some columns each.
+ *
+ * Scores and sums are products of tensor cores, which take 16-bit numbers: keys and values are such numbers, and of a query
+ * or a weight the nearest one and what that leaves of it are two rows of the same tile, whose sums one thread adds up. So
+ * they are off by some 2^-22, as if they had been computed in f32.
  * May include: token_product.cuh, heads.cuh.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TOKEN_ATTENTION_CUH
@@ -11,67 +16,169 @@
 #include "device/cuda/kernels/token_product.cuh"
 
 #if __CUDA_ARCH__ >= 900
-/* e^(from - to) of running maxima, of which the first is -infinity where nothing was seen. */
-__device__ __forceinline__ float growth(float from, float to) {
-    return from == -INFINITY ? 0 : __expf(from - to);
-}
-
-/* The token's own K and V, rounded as blocks hold them, to the card's block and the guest's. */
-__device__ __forceinline__ void store_kv(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
-                                         uint32_t head, float *k, float *v) {
-    uint32_t dim = token.kv.head_dim;
-    for (uint32_t i = threadIdx.x; i < 2 * dim; i += THREADS) {
-        uint32_t which = i / dim, column = i % dim;
-        float *from = which ? v + column : k + column;
-        __half value = __float2half_rn(*from);
-        *from = __half2float(value);
-        uint64_t at = step.position / 64 * token.kv.block_bytes + phase.layer_bytes +
-                      (which * token.kv.kv_heads + head) * (uint64_t)64 * dim * 2 +
-                      (step.position % 64 * dim + column) * 2;
-        *(__half *)(token.blocks + at) = value;
-        if (token.host_blocks) {
-            *(__half *)(token.host_blocks + at) = value;
-        }
-    }
-}
-
 /* Query heads of a KV head: exact, they are few. */
 __device__ __forceinline__ uint32_t group_of(const spi_cu_token &token, const spi_cu_phase &phase) {
     return (uint32_t)(__fdividef((float)phase.heads, (float)token.kv.kv_heads) + 0.5f);
 }
 
-struct attended_part { /* eight columns of a head over some positions */
-    float sums[8], largest, total;
+/* A warp takes tiles of 16 positions, of which it sums up some columns of V: */
+#define TILE_HEADS 8u  /* query heads */
+#define TILE_COLS  32u /* with 64 of them the products would lack registers */
+#define PARTS_MAX  8   /* warps that have different tiles, at most: of heads of 64 columns */
+
+/* sums[16][8] += a[16][16] * b[16][8]: of the sums a thread has row lane / 4 and, in the last two, the row 8 further on,
+ * columns lane % 4 * 2 and the next. */
+__device__ __forceinline__ void multiply_tile(float *sums, const uint4 &a, uint32_t b0, uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+        "%3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ uint4 shared_four(uint32_t address) {
+    uint4 x;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(x.x), "=r"(x.y), "=r"(x.z), "=r"(x.w)
+                 : "r"(address)
+                 : "memory");
+    return x;
+}
+
+__device__ __forceinline__ uint2 shared_two(uint32_t address) {
+    uint2 x;
+    asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(x.x), "=r"(x.y) : "r"(address) : "memory");
+    return x;
+}
+
+/* Of a tile's 16 positions those of columns 2 `pair` and, if `second`, the next, in the stage: two behind are those of columns
+ * 8 further on. Each pair of columns is of two groups that lie half a row of banks apart, and so are neighbouring pairs. */
+__device__ __forceinline__ uint32_t place_of(uint32_t pair, uint32_t second, uint32_t group_log2, uint32_t tile) {
+    return ((pair ^ second * 2) << group_log2) + tile * 4 + second;
+}
+
+/* Two numbers as f16, and what that leaves of them as f16, too: together they have 22 bits. */
+__device__ __forceinline__ void split_pair(float x, float y, uint32_t &high, uint32_t &low) {
+    __half2 near = __floats2half2_rn(x, y);
+    float2 back = __half22float2(near);
+    __half2 rest = __floats2half2_rn(x - back.x, y - back.y);
+    high = *(uint32_t *)&near;
+    low = *(uint32_t *)&rest;
+}
+
+/* A query head among the factors of tiles: rows 0 to 7 of a tile have heads' high halves, rows 8 to 15 the low ones. Columns
+ * are in such an order that a thread's part of a key for two tiles lies side by side. One warp. */
+__device__ __forceinline__ void place_query(const float *q, uint32_t head, uint32_t dim, uint32_t *tiles,
+                                            uint32_t lane) {
+    tiles += head / TILE_HEADS * dim * 8;
+    for (uint32_t column = 2 * lane; column < dim; column += 64) {
+        uint32_t step = column / 32 * 2 + column / 4 % 2, thread = head % TILE_HEADS * 4 + column / 8 % 4;
+        uint2 pair;
+        split_pair(q[column], q[column + 1], pair.x, pair.y);
+        *(uint2 *)(tiles + (step * 32 + thread) * 4 + column / 2 % 2 * 2) = pair;
+    }
+}
+
+/* What a warp has seen of the context: sums of 32 columns, of head lane / 4 those of columns lane % 4 * 8 + j and + 4. */
+struct attended_part {
+    float sums[4][4], largest, total;
 
     __device__ __forceinline__ void clear() {
         largest = -INFINITY;
         total = 0;
 #pragma unroll
-        for (int j = 0; j < 8; j++) {
-            sums[j] = 0;
+        for (int j = 0; j < 4; j++) {
+            sums[j][0] = sums[j][1] = sums[j][2] = sums[j][3] = 0;
         }
     }
 
-    __device__ __forceinline__ void rescale(float now) {
-        float old = growth(largest, now);
+    /* Weights of the thread's four positions, of their scores. */
+    __device__ __forceinline__ void weigh(float *scores) {
+        float now = fmaxf(fmaxf(fmaxf(scores[0], scores[1]), fmaxf(scores[2], scores[3])), largest);
+        now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
+        now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
+        float old = growth(largest, now), from = now == -INFINITY ? 0 : now;
+        if (__any_sync(0xffffffffu, largest != now)) {
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                sums[j][0] *= old, sums[j][1] *= old, sums[j][2] *= old, sums[j][3] *= old;
+            }
+        }
+        largest = now;
         total *= old;
 #pragma unroll
-        for (int j = 0; j < 8; j++) {
-            sums[j] *= old;
+        for (int i = 0; i < 4; i++) {
+            scores[i] = __expf(scores[i] - from);
+            total += scores[i];
         }
-        largest = now;
     }
 
-    __device__ __forceinline__ void merge_lane(int offset) {
-        float other_largest = __shfl_xor_sync(0xffffffffu, largest, offset);
-        float other_total = __shfl_xor_sync(0xffffffffu, total, offset), now = fmaxf(largest, other_largest);
-        float mine = growth(largest, now), others = growth(other_largest, now);
-        total = total * mine + other_total * others;
+    /* The tile's positions from `low` to `count`, of a stage at addresses in shared memory: queries' are the thread's, values'
+     * those of the columns that are summed up. A tile has four positions of each of the stage's four groups, which lie so
+     * (ring.cuh) that threads which read at the same time do not meet in a bank. What is behind the last position is not
+     * read: it may be no number. */
+    __device__ __forceinline__ void see(uint32_t queries, uint32_t keys, uint32_t values, uint32_t row_bytes,
+                                        uint32_t group_log2, uint32_t tile, uint32_t count, uint32_t low,
+                                        float softcap) {
+        const uint32_t lane = threadIdx.x % 32, row = lane / 4, column = lane % 4;
+        float s[2][4] = {}, scores[4];
+        keys += column * 16;
+        const uint32_t place = place_of(row / 2, row % 2, group_log2, tile);
+        uint32_t own = keys + kv_byte(min(place, count - 1), row_bytes, group_log2),
+                 other = keys + kv_byte(min(place + 2, count - 1), row_bytes, group_log2);
+#pragma unroll 1
+        for (uint32_t k = 0; k < row_bytes; k += 128) { /* 64 columns */
 #pragma unroll
-        for (int j = 0; j < 8; j++) {
-            sums[j] = sums[j] * mine + __shfl_xor_sync(0xffffffffu, sums[j], offset) * others;
+            for (uint32_t i = 0; i < 128; i += 64) {
+                uint4 a = shared_four(queries + k * 16 + i * 16), b = shared_four(queries + k * 16 + i * 16 + 512);
+                uint4 key = shared_four(own + k + i);
+                multiply_tile(s[0], a, key.x, key.y);
+                multiply_tile(s[0], b, key.z, key.w);
+                key = shared_four(other + k + i);
+                multiply_tile(s[1], a, key.x, key.y);
+                multiply_tile(s[1], b, key.z, key.w);
+            }
         }
-        largest = now;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t at = place_of(column, i % 2, group_log2, tile) + i / 2 * 2;
+            float score = s[i / 2][i % 2] + s[i / 2][i % 2 + 2];
+            score = softcap != 0 ? softcap * tanhf(score / softcap) : score;
+            scores[i] = at < count && at >= low ? score : -INFINITY;
+        }
+        uint2 v[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t at = place_of(column, i % 2, group_log2, tile) + i / 2 * 2;
+            v[i] = shared_two(values + row * 8 + kv_byte(min(at, count - 1), row_bytes, group_log2));
+        }
+        weigh(scores);
+        uint4 weights;
+        split_pair(scores[0], scores[1], weights.x, weights.y);
+        split_pair(scores[2], scores[3], weights.z, weights.w);
+#pragma unroll
+        for (int j = 0; j < 2; j++) {
+            const uint32_t words[4] = {j ? v[0].y : v[0].x, j ? v[1].y : v[1].x, j ? v[2].y : v[2].x,
+                                       j ? v[3].y : v[3].x};
+            multiply_tile(sums[2 * j], weights, __byte_perm(words[0], words[1], 0x5410),
+                          __byte_perm(words[2], words[3], 0x5410));
+            multiply_tile(sums[2 * j + 1], weights, __byte_perm(words[0], words[1], 0x7632),
+                          __byte_perm(words[2], words[3], 0x7632));
+        }
+    }
+
+    /* By whole warps: the sum of weights of all positions that the head has seen. */
+    __device__ __forceinline__ void add_totals() {
+        total += __shfl_xor_sync(0xffffffffu, total, 1);
+        total += __shfl_xor_sync(0xffffffffu, total, 2);
+    }
+
+    /* To `to`, where the head's columns begin that were summed up. */
+    __device__ __forceinline__ void leave(float *to) const {
+        to += threadIdx.x % 4 * 8;
+        *(float4 *)to = make_float4(sums[0][0] + sums[0][2], sums[1][0] + sums[1][2], sums[2][0] + sums[2][2],
+                                    sums[3][0] + sums[3][2]);
+        *(float4 *)(to + 4) = make_float4(sums[0][1] + sums[0][3], sums[1][1] + sums[1][3], sums[2][1] + sums[2][3],
+                                          sums[3][1] + sums[3][3]);
     }
 };
 
@@ -129,193 +236,197 @@ __device__ __forceinline__ void join_runs(const spi_cu_token &token, const token
     }
 }
 
-/* Every use of a buffer must leave its tag everywhere: also in a run's place when there are fewer runs. */
+/* Every use of a buffer must leave its tag everywhere: also in a run's place when there are fewer runs, and in that of all
+ * runs together where nobody puts them there. */
 __device__ __forceinline__ void mark_unused(const spi_cu_token &token, const token_step &step,
                                             const spi_cu_phase &phase, uint32_t head, uint32_t split) {
-    uint32_t pitch = token.kv.head_dim + 4, group = group_of(token, phase), tag = step.tag_of(phase.run_tag);
-    float *to = token.attended + ((uint64_t)split * phase.heads + head * group) * pitch;
-    for (uint32_t i = threadIdx.x; split < SPI_CU_SPLITS_MAX && i < group * pitch; i += THREADS) {
-        publish(to + i, 0, tag);
+    uint32_t dim = token.kv.head_dim, group = group_of(token, phase), tag = step.tag_of(phase.run_tag);
+    uint32_t place = split * phase.heads + head * group;
+    for (uint32_t i = threadIdx.x;
+         (split >= step.splits || step.splits == 1) && split < SPI_CU_SPLITS_MAX && i < group * (dim + 4);
+         i += THREADS) {
+        publish(token.attended + place * (dim + 4) + i, 0, tag);
+    }
+    for (uint32_t i = threadIdx.x; step.joins && split == 0 && i < group * dim; i += THREADS) {
+        publish((float *)phase.out + head * group * dim + i, 0, step.tag_of(phase.out_tag));
     }
 }
 
-/* A block attends with the query heads of one KV head over one run of blocks, whose rows come through the ring. Lanes in
- * bunches of dim / 8 hold a position; each warp has one query head. */
-template <int dim>
-__device__ __forceinline__ void attend(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
-                                       const float2 *turns, ring_state &stages, const uint8_t *bytes, uint8_t *room) {
-    constexpr uint32_t bunch = dim / 8, at_once = 32 / bunch, unroll = 2;
-    uint32_t group = group_of(token, phase), head = step.head, split = step.split;
-    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    if (split >= step.splits) {
-        mark_unused(token, step, phase, head, split);
-        return;
-    }
-    const kv_run run(token, step, phase);
-    float *q = (float *)room, *k = q + group * dim, *v = k + dim, *parts = v + dim;
-    bool last = split + 1 == step.splits;
-    for (uint32_t i = warp; i < group + 2; i += WARPS) {
-        if (i < group) {
-            prepare_head<true>(phase.pairs, phase.halves, turns, (const float *)phase.src + (head * group + i) * dim,
-                               (const float *)phase.q_norm, phase.eps, dim, phase.scale, q + i * dim, lane,
-                               step.tag_of(phase.src_tag));
-        } else if (i == group) {
-            prepare_head<true>(phase.pairs, phase.halves, turns, (const float *)phase.k + head * dim,
-                               (const float *)phase.k_norm, phase.k_eps, dim, 1, k, lane, step.tag_of(phase.k_tag));
-        } else {
-            uint32_t tag = step.tag_of(phase.v_tag), missing;
-            float x[dim / 32];
-            do {
-                missing = 0;
-#pragma unroll
-                for (int j = 0; j < dim / 32; j++) {
-                    x[j] = ask((const float *)phase.v + head * dim + j * 32 + lane);
-                    missing |= wrong(x[j], tag);
-                }
-            } while (missing);
-#pragma unroll
-            for (int j = 0; j < dim / 32; j++) {
-                v[j * 32 + lane] = cleared(x[j]);
-            }
+/* One warp: the token's own row of K or V, rounded as blocks hold it, to shared memory, the card's block and the guest's. */
+__device__ __forceinline__ void keep_row(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
+                                         uint32_t which, const float *from, __half2 *row, uint32_t lane) {
+    uint32_t dim = token.kv.head_dim;
+    uint64_t at = step.position / 64 * token.kv.block_bytes + phase.layer_bytes +
+                  (which * token.kv.kv_heads + step.head) * (uint64_t)64 * dim * 2 + step.position % 64 * dim * 2;
+    for (uint32_t i = lane; i < dim / 2; i += 32) {
+        __half2 pair = __floats2half2_rn(from[2 * i], from[2 * i + 1]);
+        row[i] = pair;
+        ((__half2 *)(token.blocks + at))[i] = pair;
+        if (token.host_blocks) {
+            ((__half2 *)(token.host_blocks + at))[i] = pair;
         }
     }
-    all_sync();
-    if (last) {
-        store_kv(token, step, phase, head, k, v);
-        all_sync();
+}
+
+/* Where things lie in shared memory during a phase of attention. */
+struct attention_room {
+    uint32_t *queries; /* tiles of them: place_query() */
+    __half2 *k, *v;    /* the token's own */
+    float *rows;       /* f32 [group + 2][dim], while they are prepared */
+    float2 *seen;      /* [parts][group]: of each part the largest score and the sum of weights */
+    float *parts;      /* [parts][group][dim + 4] */
+
+    __device__ __forceinline__ attention_room(uint8_t *room, uint32_t group, uint32_t dim) {
+        queries = (uint32_t *)room;
+        k = (__half2 *)(queries + (group + TILE_HEADS - 1) / TILE_HEADS * dim * 8);
+        v = k + dim / 2;
+        seen = (float2 *)(v + dim / 2);
+        parts = rows = (float *)(seen + WARPS * TILE_HEADS);
     }
-    uint32_t together_log2 = 32 - __clz(group - 1), warps_a_head = WARPS >> together_log2;
-    uint32_t bunch_index = lane / bunch, column = lane % bunch * 8, pitch = dim + 4;
-    uint32_t h = warp / warps_a_head, part = warp % warps_a_head, pace = warps_a_head * at_once;
-    ring_reader ring(stages, bytes, token);
+};
+
+/* Queries, and of the last run the token's own K and V, out of what the products left: a warp has a row. */
+__device__ __forceinline__ void prepare_rows(const spi_cu_token &token, const token_step &step,
+                                             const spi_cu_phase &phase, const float2 *turns, uint8_t *memory) {
+    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = step.head, group = group_of(token, phase);
+    const uint32_t dim = token.kv.head_dim;
+    const attention_room room(memory, group, dim);
+    uint32_t count = group + (step.split + 1 == step.splits ? 2 : 0);
+    for (uint32_t i = warp; i < count; i += WARPS) {
+        float *row = room.rows + i * dim;
+        bool is_query = i < group, is_key = i == group;
+        const float *from = is_query ? (const float *)phase.src + (head * group + i) * dim
+                                     : (const float *)(is_key ? phase.k : phase.v) + head * dim;
+        const float *norm = (const float *)(is_query ? phase.q_norm : is_key ? phase.k_norm : 0);
+        uint32_t tag = step.tag_of(is_query ? phase.src_tag : is_key ? phase.k_tag : phase.v_tag);
+        prepare_head<true>(is_query || is_key ? phase.pairs : 0, phase.halves, turns, from, norm,
+                           is_query ? phase.eps : phase.k_eps, dim, is_query ? phase.scale : 1, row, lane, tag);
+        __syncwarp();
+        if (is_query) {
+            place_query(row, i, dim, room.queries, lane);
+        } else {
+            keep_row(token, step, phase, !is_key, row, is_key ? room.k : room.v, lane);
+        }
+    }
+}
+
+/* Which of a phase's tiles a warp takes: with eight heads each, of 32 columns' slices each, every so many tiles one. */
+struct tile_share {
+    uint32_t slice, eight, part, parts;
+
+    __device__ __forceinline__ tile_share(const spi_cu_token &token, uint32_t group) {
+        uint32_t warp = threadIdx.x / 32, slices_log2 = token.dim_shift - 5, eights_log2 = group > TILE_HEADS;
+        slice = warp & ((1u << slices_log2) - 1), eight = warp >> slices_log2 & eights_log2;
+        part = warp >> (slices_log2 + eights_log2), parts = WARPS >> (slices_log2 + eights_log2);
+    }
+};
+
+/* What a warp has seen, to where the others look for it. */
+__device__ __forceinline__ void leave_part(const spi_cu_token &token, const attended_part &mine, uint32_t group,
+                                           uint8_t *memory) {
+    const tile_share share(token, group);
+    const uint32_t dim = token.kv.head_dim, lane = threadIdx.x % 32;
+    const uint32_t local = share.eight * TILE_HEADS + lane / 4, place = share.part * group + local;
+    const attention_room room(memory, group, dim);
+    if (local < group && mine.largest != -INFINITY) {
+        mine.leave(room.parts + place * (dim + 4) + share.slice * TILE_COLS);
+    }
+    if (local < group && share.slice == 0 && lane % 4 == 0) {
+        room.seen[place] = make_float2(mine.largest, mine.total);
+    }
+}
+
+/* All tiles of the block's run; the token's own row comes last. */
+__device__ __forceinline__ void see_run(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
+                                        const kv_run &run, const tile_share &share, ring_reader &ring,
+                                        uint8_t *memory) {
+    const uint32_t dim = token.kv.head_dim, row_bytes = dim * 2, group = group_of(token, phase);
+    const bool last = step.split + 1 == step.splits;
+    const attention_room room(memory, group, dim);
+    const uint32_t queries = address_of(room.queries) + share.eight * dim * 32 + threadIdx.x % 32 * 16;
     attended_part mine;
     mine.clear();
-    float query[8];
-#pragma unroll
-    for (int j = 0; j < 8; j++) {
-        query[j] = h < group ? q[h * dim + column + j] : 0;
-    }
+    uint32_t turn = share.part;
 #pragma unroll 1
-    for (uint32_t first = run.first; first < run.end; first += token.kv_stage) {
-        const uint8_t *keys = ring.open() + column * 2, *values = keys + token.kv_stage * dim * 2;
-        uint32_t count = min(token.kv_stage, run.end - first);
+    for (uint32_t first = run.first; first < run.end || last; first += token.kv_stage) {
+        bool own = first >= run.end;
+        uint32_t count = own ? 1 : min(token.kv_stage, run.end - first);
+        uint32_t low = own || first >= run.begin ? 0 : run.begin - first;
+        uint32_t keys = own ? address_of(room.k) : address_of(ring.open());
+        uint32_t values = keys + (own ? row_bytes : kv_part_bytes(token)) + share.slice * TILE_COLS * 2;
+        uint32_t tiles = (min(count, 1u << token.kv_group_log2) + 3) / 4;
 #pragma unroll 1
-        for (uint32_t base = part * at_once; base < count; base += pace * unroll) {
-            float scores[unroll], now = mine.largest;
-#pragma unroll
-            for (int i = 0; i < unroll; i++) {
-                uint32_t at = base + i * pace + bunch_index;
-                scores[i] = -INFINITY;
-                if (base + i * pace < count) {
-                    uint4 key = *(const uint4 *)(keys + min(at, count - 1) * dim * 2);
-                    const __half2 *pairs = (const __half2 *)&key;
-                    float sum = 0;
-#pragma unroll
-                    for (int j = 0; j < 4; j++) {
-                        float2 pair = __half22float2(pairs[j]);
-                        sum += query[2 * j] * pair.x + query[2 * j + 1] * pair.y;
-                    }
-#pragma unroll
-                    for (int offset = 1; offset < bunch; offset <<= 1) {
-                        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-                    }
-                    sum = phase.softcap != 0 ? phase.softcap * tanhf(sum / phase.softcap) : sum;
-                    scores[i] = at < count && first + at >= run.begin ? sum : -INFINITY;
-                    now = fmaxf(now, scores[i]);
-                }
-            }
-            if (now != -INFINITY) {
-                mine.rescale(now);
-#pragma unroll
-                for (int i = 0; i < unroll; i++) {
-                    if (base + i * pace < count) {
-                        uint32_t at = base + i * pace + bunch_index;
-                        uint4 value = *(const uint4 *)(values + min(at, count - 1) * dim * 2);
-                        const __half2 *pairs = (const __half2 *)&value;
-                        float weight = __expf(scores[i] - now);
-                        mine.total += weight;
-#pragma unroll
-                        for (int j = 0; j < 4; j++) {
-                            float2 pair = __half22float2(pairs[j]);
-                            mine.sums[2 * j] += weight * pair.x;
-                            mine.sums[2 * j + 1] += weight * pair.y;
-                        }
-                    }
-                }
-            }
+        for (; turn < tiles; turn += share.parts) {
+            mine.see(queries, keys, values, row_bytes, token.kv_group_log2, turn, count, low, phase.softcap);
+        }
+        turn -= tiles;
+        if (own) {
+            break;
         }
         ring.close();
     }
     ring.leave();
-    if (last && part == 0 && h < group) { /* the token itself, out of shared memory */
-        float sum = 0;
-#pragma unroll
-        for (int j = 0; j < 8; j++) {
-            sum += query[j] * k[column + j];
-        }
-#pragma unroll
-        for (int offset = 1; offset < bunch; offset <<= 1) {
-            sum += __shfl_xor_sync(0xffffffffu, sum, offset);
-        }
-        sum = phase.softcap != 0 ? phase.softcap * tanhf(sum / phase.softcap) : sum;
-        if (bunch_index == 0) {
-            float now = fmaxf(mine.largest, sum);
-            mine.rescale(now);
-            float weight = __expf(sum - now);
-            mine.total += weight;
-#pragma unroll
-            for (int j = 0; j < 8; j++) {
-                mine.sums[j] += weight * v[column + j];
-            }
-        }
-        __syncwarp();
-    }
-    if (run.first < run.end) { /* else only the first bunch has anything */
-#pragma unroll
-        for (int offset = bunch; offset < 32; offset <<= 1) {
-            mine.merge_lane(offset);
-        }
-    }
-    if (bunch_index == 0) {
-        float *to = parts + warp * pitch;
-        *(float4 *)(to + column) = make_float4(mine.sums[0], mine.sums[1], mine.sums[2], mine.sums[3]);
-        *(float4 *)(to + column + 4) = make_float4(mine.sums[4], mine.sums[5], mine.sums[6], mine.sums[7]);
-        if (column == 0) {
-            to[dim] = mine.largest;
-            to[dim + 1] = mine.total;
-        }
-    }
-    all_sync();
-    uint32_t run_tag = step.tag_of(phase.run_tag), out_tag = step.tag_of(phase.out_tag);
-    for (uint32_t i = threadIdx.x; i < group * dim; i += THREADS) {
-        uint32_t local = i / dim, c = i % dim;
-        const float *from = parts + local * warps_a_head * pitch;
+    mine.add_totals();
+    leave_part(token, mine, group, memory);
+}
+
+/* Puts together what the block's warps have seen. */
+__device__ __forceinline__ void hand_on(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
+                                        uint8_t *memory) {
+    const uint32_t dim = token.kv.head_dim, pitch = dim + 4, group = group_of(token, phase);
+    const uint32_t parts = tile_share(token, group).parts;
+    const attention_room room(memory, group, dim);
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x; i < group << token.dim_shift; i += THREADS) {
+        uint32_t local = i >> token.dim_shift, column = i & (dim - 1), of = step.head * group + local;
+        const float2 *seen = room.seen + local;
+        float2 part[PARTS_MAX];
         float largest = -INFINITY, total = 0, sum = 0;
-        for (uint32_t w = 0; w < warps_a_head; w++) {
-            largest = fmaxf(largest, from[w * pitch + dim]);
+#pragma unroll
+        for (int p = 0; p < PARTS_MAX; p++) { /* all are on their way at once */
+            part[p] = p < parts ? seen[p * group] : make_float2(-INFINITY, 0);
+            largest = fmaxf(largest, part[p].x);
         }
         largest = cleared(largest); /* as it will be read: any number near the largest does */
-        for (uint32_t w = 0; w < warps_a_head; w++) {
-            float weight = growth(from[w * pitch + dim], largest);
-            total += weight * from[w * pitch + dim + 1];
-            sum += weight * from[w * pitch + c];
+#pragma unroll
+        for (int p = 0; p < PARTS_MAX; p++) {
+            bool some = part[p].x != -INFINITY; /* else there is nothing */
+            float weight = some ? __expf(part[p].x - largest) : 0;
+            total += weight * part[p].y;
+            sum += some ? weight * room.parts[(p * group + local) * pitch + column] : 0;
         }
-        uint32_t of = head * group + local;
         if (step.splits == 1) {
-            publish((float *)phase.out + of * dim + c, sum / total, out_tag);
+            publish((float *)phase.out + of * dim + column, sum / total, step.tag_of(phase.out_tag));
         } else {
-            float *to = token.attended + ((uint64_t)split * phase.heads + of) * pitch;
-            publish(to + c, sum, run_tag);
-            if (c == 0) {
-                publish(to + dim, largest, run_tag);
-                publish(to + dim + 1, total, run_tag);
+            float *to = token.attended + ((uint64_t)step.split * phase.heads + of) * pitch;
+            uint32_t tag = step.tag_of(phase.run_tag);
+            publish(to + column, sum, tag);
+            if (column == 0) {
+                publish(to + dim, largest, tag);
+                publish(to + dim + 1, total, tag);
             }
         }
     }
-    if (step.splits > 1) {
-        join_runs(token, step, phase, head, split);
+}
+
+/* A block attends with the query heads of one KV head over one run of blocks, whose rows come through the ring. A warp takes
+ * 16 positions at a time, with up to eight heads, and sums up 32 columns. */
+__device__ __forceinline__ void attend(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
+                                       const float2 *turns, ring_state &stages, const uint8_t *bytes, uint8_t *memory) {
+    if (step.split < step.splits) {
+        const kv_run run(token, step, phase);
+        const tile_share share(token, group_of(token, phase));
+        ring_reader ring(stages, bytes, token);
+        prepare_rows(token, step, phase, turns, memory);
+        all_sync();
+        see_run(token, step, phase, run, share, ring, memory);
+        all_sync();
+        hand_on(token, step, phase, memory);
+    }
+    if (step.split < step.splits && step.splits > 1 && !step.joins) {
+        join_runs(token, step, phase, step.head, step.split);
     } else {
-        mark_unused(token, step, phase, head, split);
+        mark_unused(token, step, phase, step.head, step.split);
     }
 }
 #endif

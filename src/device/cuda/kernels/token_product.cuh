@@ -1,17 +1,17 @@
 /* device/cuda/kernels/token_product.cuh - a phase of products, for the kernel that computes a token in one launch.
  *
  * All warps of a block put the phase's input vector into shared memory, from which each takes its part into registers:
- * long rows are shared by a set of two to sixteen warps. A set goes through the ring's stages, multiplies with its rows,
- * adds four of them up over lanes and then over its warps, and the lanes that hold a sum see to what becomes of it.
- * May include: likeliest.cuh, ring.cuh, tagged.cuh, vector.cuh.
+ * long rows are shared by a set of two to sixteen warps. A set goes through the ring's stages, multiplies with its rows and
+ * adds four of them up over lanes. The sums are left in shared memory, where a thread for each unit of rows sees to what
+ * becomes of them; but for logits, which are many: those go where they belong at once.
+ * May include: likeliest.cuh, ring.cuh, token_input.cuh.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TOKEN_PRODUCT_CUH
 #define SPI_DEVICE_CUDA_KERNELS_TOKEN_PRODUCT_CUH
 
 #include "device/cuda/kernels/likeliest.cuh"
 #include "device/cuda/kernels/ring.cuh"
-#include "device/cuda/kernels/tagged.cuh"
-#include "device/cuda/kernels/vector.cuh"
+#include "device/cuda/kernels/token_input.cuh"
 
 #define ROWS       4u /* that a warp adds up at once */
 #define WARPS_LOG2 4u
@@ -38,8 +38,7 @@ template <int type, int pieces> struct slice {
     uint32_t chunk[pieces], planes[SPI_CU_PLANES];
     typename kind::taken x[pieces];
 
-    __device__ __forceinline__ slice(const spi_cu_phase &phase, const shared_vector &vector, uint32_t index,
-                                     uint32_t lane) {
+    __device__ __forceinline__ slice(const spi_cu_phase &phase, uint32_t index, uint32_t lane) {
         uint32_t count = phase.groups * 32 / kind::elements;
 #pragma unroll
         for (uint32_t i = 0; i < SPI_CU_PLANES; i++) {
@@ -48,6 +47,14 @@ template <int type, int pieces> struct slice {
 #pragma unroll
         for (int j = 0; j < pieces; j++) {
             chunk[j] = min((index * pieces + j) * 32 + lane, count - 1);
+        }
+    }
+
+    __device__ __forceinline__ void take(const spi_cu_phase &phase, const shared_vector &vector, uint32_t index,
+                                         uint32_t lane) {
+        uint32_t count = phase.groups * 32 / kind::elements;
+#pragma unroll
+        for (int j = 0; j < pieces; j++) {
             x[j] = kind::take(vector, chunk[j]);
         }
         if ((index + 1) * pieces * 32 > count) { /* what is behind a row's end is its last piece times nothing */
@@ -88,32 +95,34 @@ __device__ __forceinline__ float capped(float value, float scale, float cap) {
 
 __device__ __forceinline__ float activated(float x, bool silu) {
     float u = silu ? x : 1.5957691216057308f * (x + 0.044715f * x * x * x);
-    return x / (1 + __expf(-u));
+    return __fdividef(x, 1 + __expf(-u));
+}
+
+__device__ __forceinline__ float biased(float sum, const spi_cu_part &part, uint32_t row) {
+    return part.bias ? sum + __ldg((const float *)part.bias + row) : sum;
 }
 
 /* A unit's sums go where they belong. */
-__device__ __forceinline__ void finish(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
-                                       uint32_t output, float sum, float second, uint32_t unit, float before,
-                                       likeliest &best) {
-    if (output == SPI_CU_OUTPUT_GATE) {
-        const spi_cu_part &gate = phase.parts[0], &up = phase.parts[1];
-        sum += gate.bias ? __ldg((const float *)gate.bias + unit) : 0;
-        second += up.bias ? __ldg((const float *)up.bias + unit) : 0;
-        publish((float *)gate.dst + unit, activated(sum, phase.silu) * second, step.tag_of(gate.tag));
+__device__ __forceinline__ void finish(const token_step &step, const spi_cu_phase &phase, float sum, float second,
+                                       uint32_t unit, float before) {
+    if (phase.output == SPI_CU_OUTPUT_GATE) {
+        sum = activated(biased(sum, phase.parts[0], unit), phase.silu) * biased(second, phase.parts[1], unit);
+        publish((float *)phase.parts[0].dst + unit, sum, step.tag_of(phase.parts[0].tag));
         return;
     }
     uint32_t part = 0;
     while (part + 1 < phase.part_count && unit >= phase.parts[part].rows) {
         unit -= phase.parts[part++].rows;
     }
-    sum += phase.parts[part].bias ? __ldg((const float *)phase.parts[part].bias + unit) : 0;
-    if (output == SPI_CU_OUTPUT_LOGITS) {
-        float logit = capped(sum, phase.scale, phase.softcap);
-        (step.last ? (float *)token.logits : token.row)[unit] = logit;
-        best.consider(cleaned(logit), unit);
-    } else {
-        publish((float *)phase.parts[part].dst + unit, sum + before, step.tag_of(phase.parts[part].tag));
-    }
+    publish((float *)phase.parts[part].dst + unit, biased(sum, phase.parts[part], unit) + before,
+            step.tag_of(phase.parts[part].tag));
+}
+
+__device__ __forceinline__ void finish_logit(const spi_cu_token &token, const token_step &step,
+                                             const spi_cu_phase &phase, float sum, uint32_t row, likeliest &best) {
+    float logit = capped(biased(sum, phase.parts[0], row), phase.scale, phase.softcap);
+    (step.last ? (float *)token.logits : token.row)[row] = logit;
+    best.consider(cleaned(logit), row);
 }
 
 /* Where warps that share rows put their sums: of a batch of rows, and of the one before. */
@@ -174,30 +183,32 @@ struct placement {
     }
 };
 
-/* What a lane's sum of the batch that begins with `unit` is added to: it was input before, so it is there. */
-__device__ __forceinline__ float residual(const spi_cu_phase &phase, const placement &place, uint32_t unit) {
-    if (phase.output != SPI_CU_OUTPUT_ADD || !place.finishes() || unit >= place.count) {
-        return 0;
-    }
-    uint32_t pitch = place.pitch(),
-             left = pitch == 1 ? place.count - unit : ((place.count - 1 - unit) >> place.sets_log2) + 1;
-    int own = place.own(min(left, ROWS));
-    return own < 0 ? 0 : cleared(ask((const float *)phase.residual + place.first + unit + (uint32_t)own * pitch));
+/* What the input's norm still wants. By whole warps. */
+__device__ __forceinline__ float norm_factor(const spi_cu_phase &phase, const float *squares) {
+    uint32_t lane = threadIdx.x % 32;
+    return phase.normed ? rsqrtf(warp_sum(lane < WARPS ? squares[lane] : 0) * phase.inverse_cols + phase.eps) : 1;
 }
 
-/* The block's share of a phase. `factor` is what the input's norm still wants. Little code, each piece of it in one place:
- * a phase is short, and what it has not executed lately must be fetched. */
+/* What the sum of a unit is added to: it was input before, so it is there. */
+__device__ __forceinline__ float residual(const spi_cu_phase &phase, const placement &place, uint32_t unit) {
+    bool adds = phase.output == SPI_CU_OUTPUT_ADD && unit < place.count;
+    return adds ? cleared(ask((const float *)phase.residual + place.first + unit)) : 0;
+}
+
+/* The block's share of a phase: rows' sums go to `sums`, [slices][rows], but logits, which are many, to where they belong.
+ * Little code, each piece of it in one place: a phase is short, and what it has not executed lately must be fetched. */
 template <int type, int pieces>
 __device__ __forceinline__ void multiply(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
-                                         const placement &place, const shared_vector &vector, float factor,
-                                         float before, ring_reader &ring, exchange &room, likeliest *bests) {
+                                         const placement &place, const slice<type, pieces> &input, const float *squares,
+                                         ring_reader &ring, exchange &room, float *sums, likeliest *bests) {
     likeliest best = {-INFINITY, 0};
-    const slice<type, pieces> input(phase, vector, place.index, place.lane);
     const uint32_t stride = phase.stride, stage_units = phase.stage_units, sets = 1u << place.sets_log2;
     const uint32_t at_once = 4 >> place.per_unit_log2, pitch = place.pitch();
-    const bool paired = place.per_unit_log2;
+    const bool paired = place.per_unit_log2, is_logits = phase.output == SPI_CU_OUTPUT_LOGITS;
+    const float factor = is_logits ? norm_factor(phase, squares) : 1;
     uint32_t unit = place.start(), from = unit, units = 0, batch = 0; /* of the batch: its first unit, how many */
     float v[ROWS] = {0, 0, 0, 0};
+    sums += place.index * (place.count << place.per_unit_log2) + (place.lane / 8 & place.per_unit_log2);
 #pragma unroll 1
     for (uint32_t first = 0; first < place.count; first += stage_units) {
         const uint32_t end = min(first + stage_units, place.count);
@@ -217,24 +228,28 @@ __device__ __forceinline__ void multiply(const spi_cu_token &token, const token_
             }
             if (units == at_once || unit >= place.count) {
                 float sum = fold(v, place.lane);
-                sum = place.sets_log2 < WARPS_LOG2 ? gather(room, batch, WARPS_LOG2 - place.sets_log2, sum, place.lane)
-                                                   : sum;
-                sum *= factor;
-                float second = __shfl_xor_sync(0xffffffffu, sum, 8); /* of a gate: the other part's same row */
                 int own = place.own(units);
-                if (place.finishes() && own >= 0) {
-                    finish(token, step, phase, phase.output, sum, second, place.first + from + (uint32_t)own * pitch,
-                           before, best);
+                uint32_t of = from + (uint32_t)own * pitch;
+                if (!is_logits) {
+                    if (place.lane % 8 == 0 && own >= 0) {
+                        sums[of << place.per_unit_log2] = sum;
+                    }
+                } else {
+                    sum = place.sets_log2 < WARPS_LOG2
+                              ? gather(room, batch, WARPS_LOG2 - place.sets_log2, sum, place.lane)
+                              : sum;
+                    if (place.finishes() && own >= 0) {
+                        finish_logit(token, step, phase, sum * factor, place.first + of, best);
+                    }
                 }
                 unit = from += at_once * sets;
                 units = 0, batch++;
-                before = residual(phase, place, from);
             }
         }
         ring.close();
     }
     ring.leave();
-    if (phase.output == SPI_CU_OUTPUT_LOGITS) {
+    if (is_logits) {
         best.over_warp();
         if (place.lane == 0) {
             bests[threadIdx.x / 32] = best;
@@ -242,57 +257,29 @@ __device__ __forceinline__ void multiply(const spi_cu_token &token, const token_
     }
 }
 
-/* The input vector of a phase, four numbers at a time, at most four times at once; longer ones in several goes. Blocks
- * begin at different places, so that they do not all ask for the same at the same time. Returns this thread's part of the
- * sum of squares. */
-template <bool quantised>
-__device__ __forceinline__ float fill_vector(const token_step &step, const spi_cu_phase &phase,
-                                             const shared_vector &vector) {
-    float squares = 0;
-    uint32_t tag = step.tag_of(phase.src_tag), count = phase.groups * 8, real = phase.cols / 4;
-    uint32_t thread = (threadIdx.x + blockIdx.x * 32) % THREADS;
-    bool normed = phase.input == SPI_CU_INPUT_NORM;
-    const float *from = (const float *)phase.src;
-    const float4 *norm = (const float4 *)phase.norm_weight;
+/* Units' sums go where they belong, once all warps have left theirs: a thread has a unit. */
+__device__ __forceinline__ void finish_units(const token_step &step, const spi_cu_phase &phase, const placement &place,
+                                             float factor, const float *sums, float before) {
+    const uint32_t rows = place.count << place.per_unit_log2, slices = 1u << (WARPS_LOG2 - place.sets_log2);
 #pragma unroll 1
-    for (uint32_t first = 0; first < count; first += 4 * THREADS) {
-        float4 x[4], w = make_float4(1, 1, 1, 1);
-        uint32_t missing, i = first + thread;
-        if (normed && i < real) {
-            w = __ldg(norm + i);
-        }
-#pragma unroll
-        for (int k = 0; k < 4; k++) {
-            x[k] = make_float4(0, 0, 0, 0);
-            if (i + k * THREADS < real) {
-                x[k] = ask4(from + (i + k * THREADS) * 4);
-            }
-        }
-        do { /* only what is missing is asked for again: all multiprocessors do it at the same time */
-            missing = 0;
-#pragma unroll
-            for (int k = 0; k < 4; k++) {
-                if (i + k * THREADS < real && wrong4(x[k], tag)) {
-                    x[k] = ask4(from + (i + k * THREADS) * 4);
-                    missing = 1;
-                }
-            }
-        } while (missing);
+    for (uint32_t unit = threadIdx.x; unit < place.count; unit += THREADS) {
+        float sum = 0, second = 0;
 #pragma unroll 1
-        for (int k = 0; k < 4 && i < count; k++, i += THREADS) { /* whole warps: groups are padded to 8 */
-            float4 y = cleared4(x[0]);
-            if (normed) {
-                squares += y.x * y.x + y.y * y.y + y.z * y.z + y.w * y.w;
-                y = make_float4(y.x * w.x, y.y * w.y, y.z * w.z, y.w * w.w);
-                if (i + THREADS < real) {
-                    w = __ldg(norm + i + THREADS);
-                }
-            }
-            put4(vector, quantised, i, y);
-            x[0] = x[1], x[1] = x[2], x[2] = x[3];
+        for (uint32_t i = 0; i < slices; i++) {
+            const float *from = sums + i * rows + (unit << place.per_unit_log2);
+            sum += from[0];
+            second += from[place.per_unit_log2];
         }
+        if (phase.packs) { /* whole warps */
+            sum = activated(biased(sum * factor, phase.parts[0], place.first + unit), phase.silu) *
+                  biased(second * factor, phase.parts[1], place.first + unit);
+            publish_packed((uint4 *)phase.parts[0].dst + (place.first + unit) / 32 * PACKED_PARTS, sum,
+                           step.tag_of(phase.parts[0].tag));
+            continue;
+        }
+        finish(step, phase, sum * factor, second * factor, place.first + unit,
+               unit == threadIdx.x ? before : residual(phase, place, unit));
     }
-    return squares;
 }
 
 __device__ __forceinline__ uint64_t time_ns() {
@@ -301,23 +288,31 @@ __device__ __forceinline__ uint64_t time_ns() {
     return now;
 }
 
-/* For measuring: where all blocks stand in one of the phases. */
+/* Marks are for measuring, and are compiled in when they are wanted only (SAMEPAGE_CUDA_MARKS): asking whether they are costs
+ * registers that products lack. */
+#ifdef SPI_CU_MARKS
+#define MARKS(token) ((token).clocks != NULL)
+#else
+#define MARKS(token) false
+#endif
+
+/* Where all blocks stand in one of the phases. */
 __device__ __forceinline__ void mark_block(const spi_cu_token &token, uint32_t phase, uint32_t index) {
-    if (token.clocks && phase == token.marked && threadIdx.x == 0) {
+    if (MARKS(token) && phase == token.marked && threadIdx.x == 0) {
         token.clocks[3 * token.phase_count + 1 + 2 * blockIdx.x + index] = (long long)time_ns();
     }
 }
 
-/* For measuring: when the first block began and ended. */
+/* When the first block began and ended. */
 __device__ __forceinline__ void mark_time(const spi_cu_token &token, uint32_t index) {
-    if (token.clocks && blockIdx.x == 0 && threadIdx.x == 0) {
+    if (MARKS(token) && blockIdx.x == 0 && threadIdx.x == 0) {
         token.clocks[3 * token.phase_count + 1 + 2 * gridDim.x + index] = (long long)time_ns();
     }
 }
 
-/* For measuring: when the first block's first thread got somewhere. */
+/* When the first block's first thread got somewhere. */
 __device__ __forceinline__ void mark(const spi_cu_token &token, uint32_t index) {
-    if (token.clocks && blockIdx.x == 0 && threadIdx.x == 0) {
+    if (MARKS(token) && blockIdx.x == 0 && threadIdx.x == 0) {
         token.clocks[index] = clock64();
     }
 }
@@ -329,21 +324,36 @@ __device__ __forceinline__ void product(const spi_cu_token &token, const token_s
     constexpr bool quantised = is_quantised(type);
     shared_vector vector = make_vector(room, phase.groups * 32, quantised);
     const placement place(phase);
-    float before = residual(phase, place, place.start()), factor = 1;
+    float before = residual(phase, place, threadIdx.x), factor = 1;
+    /* All that can be known before the input is: who waits for it has time. */
+    constexpr int pieces = SPI_CU_SLICE_ELEMENTS(type) / 32 / chunks<type>::elements;
+    slice<type, pieces> input(phase, place.index, place.lane);
+    ring_reader ring(stages, bytes, token);
     if (phase.input != SPI_CU_INPUT_SAME) {
-        float sum = warp_sum(fill_vector<quantised>(step, phase, vector));
+        float sum = 0;
+        if (phase.joins && step.joins) {
+            fill_joined<quantised>(token, step, phase, vector);
+        } else if (quantised && phase.unpacks) {
+            fill_packed(step, phase, vector);
+        } else {
+            sum = warp_sum(fill_vector<quantised>(step, phase, vector));
+        }
         if (threadIdx.x % 32 == 0) {
             squares[threadIdx.x / 32] = sum;
         }
         all_sync();
     }
     mark(token, mark_index);
-    if (phase.normed) {
-        factor = rsqrtf(warp_sum(place.lane < WARPS ? squares[place.lane] : 0) * phase.inverse_cols + phase.eps);
+    input.take(phase, vector, place.index, place.lane);
+    float *left = (float *)(room + token.sums_byte);
+    multiply<type, pieces>(token, step, phase, place, input, squares, ring, sums, left, bests);
+    if (phase.output != SPI_CU_OUTPUT_LOGITS) {
+        if (threadIdx.x / 32 * 32 < place.count) { /* of warps that finish units */
+            factor = norm_factor(phase, squares);
+        }
+        all_sync();
+        finish_units(step, phase, place, factor, left, before);
     }
-    ring_reader ring(stages, bytes, token);
-    constexpr int pieces = SPI_CU_SLICE_ELEMENTS(type) / 32 / chunks<type>::elements;
-    multiply<type, pieces>(token, step, phase, place, vector, factor, before, ring, sums, bests);
 }
 #endif
 

@@ -68,6 +68,26 @@ __device__ __forceinline__ int dot16(uint4 a, uint4 b, int sum) {
     return __dp4a((int)a.w, (int)b.w, sum);
 }
 
+/* Codes that are bytes without a sign. */
+__device__ __forceinline__ int dot4_unsigned(uint32_t codes, uint32_t x, int sum) {
+    asm("dp4a.u32.s32 %0, %1, %2, %0;" : "+r"(sum) : "r"(codes), "r"(x));
+    return sum;
+}
+
+/* Of nibbles: of the low ones, and 16 times that of the high ones, which saves shifting them. */
+__device__ __forceinline__ int dot16_low(uint4 u, uint4 x, int sum) {
+    const uint32_t mask = 0x0f0f0f0f;
+    return dot16({u.x & mask, u.y & mask, u.z & mask, u.w & mask}, x, sum);
+}
+
+__device__ __forceinline__ int dot16_high(uint4 u, uint4 x, int sum) {
+    const uint32_t mask = 0xf0f0f0f0;
+    sum = dot4_unsigned(u.x & mask, x.x, sum);
+    sum = dot4_unsigned(u.y & mask, x.y, sum);
+    sum = dot4_unsigned(u.z & mask, x.z, sum);
+    return dot4_unsigned(u.w & mask, x.w, sum);
+}
+
 /* How many elements a chunk has; take: the vector's part of it; dot: that and a row's chunk. */
 template <int type> struct chunks {
     static constexpr uint32_t elements = 32;
@@ -168,10 +188,51 @@ template <> struct chunks<SP_Q4_0> {
                                                 const taken &x) {
         uint4 u = ((const uint4 *)row)[chunk];
         float scale = half_at(row + planes[1] + chunk * 2);
-        const uint32_t mask = 0x0f0f0f0f;
-        uint4 low = {u.x & mask, u.y & mask, u.z & mask, u.w & mask};
-        uint4 high = {u.x >> 4 & mask, u.y >> 4 & mask, u.z >> 4 & mask, u.w >> 4 & mask};
-        return (float)dot16(high, x.high, dot16(low, x.low, x.offset)) * (scale * x.scale);
+        int sum = dot16_low(u, x.low, x.offset) + (dot16_high(u, x.high, 0) >> 4);
+        return (float)sum * (scale * x.scale);
+    }
+};
+
+/* 64 elements: the nibbles of 32 bytes, low ones first. Every four lanes read the two halves the other way round, so that
+ * they do not meet in a bank. */
+template <> struct chunks<SP_Q4_K> {
+    static constexpr uint32_t elements = 64;
+    struct taken {
+        uint4 low[2], high[2]; /* of the half that is read first, and of the other */
+        float scale[2], sum[2];
+        __device__ __forceinline__ void clear() {
+            scale[0] = scale[1] = sum[0] = sum[1] = 0;
+        }
+    };
+    static __device__ __forceinline__ uint32_t first_half(uint32_t chunk) {
+        return chunk >> 2 & 1;
+    }
+    static __device__ __forceinline__ taken take(const shared_vector &v, uint32_t chunk) {
+        const uint4 *first = v.pieces + first_half(chunk) * v.half + 2 * chunk,
+                    *other = v.pieces + (1 - first_half(chunk)) * v.half + 2 * chunk;
+        const float2 scales = ((const float2 *)v.scales)[chunk];
+        const int4 sums = ((const int4 *)v.sums)[chunk];
+        return {{first[0], other[0]},
+                {first[1], other[1]},
+                {scales.x, scales.y},
+                {scales.x * (float)(sums.x + sums.y), scales.y * (float)(sums.z + sums.w)}};
+    }
+    static __device__ __forceinline__ float dot(const uint8_t *row, const uint32_t *planes, uint32_t chunk,
+                                                const taken &x) {
+        const uint4 *at = (const uint4 *)row + 2 * chunk, head = *(const uint4 *)(row + planes[1] + chunk / 4 * 16);
+        const uint4 a = at[first_half(chunk)], b = at[1 - first_half(chunk)];
+        int low = dot16_low(a, x.low[0], 0) + dot16_low(b, x.low[1], 0);
+        int high = (dot16_high(a, x.high[0], 0) + dot16_high(b, x.high[1], 0)) >> 4;
+        /* Two scales and two minima of 6 bits each: types.cuh has them one by one. */
+        const uint32_t shift = chunk % 2 * 16, y = head.y >> shift, z = head.z >> shift, w = head.w >> shift;
+        const bool early = chunk % 4 < 2;
+        const uint32_t scales = early ? y & 0x3f3fu : (w & 0x0f0fu) | (y >> 2 & 0x3030u);
+        const uint32_t minima = early ? z & 0x3f3fu : (w >> 4 & 0x0f0fu) | (z >> 2 & 0x3030u);
+        const float2 both = __half22float2(*(const __half2 *)&head.x);
+        float sum =
+            (float)(low * (int)(scales & 255u)) * x.scale[0] + (float)(high * (int)(scales >> 8 & 255u)) * x.scale[1];
+        float less = (float)(minima & 255u) * x.sum[0] + (float)(minima >> 8 & 255u) * x.sum[1];
+        return both.x * sum - both.y * less;
     }
 };
 
