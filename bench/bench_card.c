@@ -155,7 +155,7 @@ static int open_batch(const bench_run *run, batch *b) {
 }
 
 /* Ways but the first: the device picks each sequence's token, the likeliest or one that is drawn, and no logits come. */
-static int measure_batch(const bench_run *run, batch *b, int way) {
+static int measure_batch(const bench_card *card, bench_run *run, batch *b, int way) {
     static const char *const ways[] = {"all logits ", "picks alone", "draws alone"};
     spi_pick each[SEQUENCES_MAX];
     double seconds[60];
@@ -164,15 +164,15 @@ static int measure_batch(const bench_run *run, batch *b, int way) {
     for (uint32_t i = 0; i < b->count; i++) {
         each[i] = (spi_pick){.draw = {.key = i, .inverse = way == 2 ? 1 : 0, .least = -10}, .alone = true};
     }
+    int32_t picked[SEQUENCES_MAX];
+    spi_picks picks = {.each = each, .tokens = picked, .count_max = b->count};
+    const spi_run work = {.tokens = b->tokens,
+                          .row_count = b->count,
+                          .segments = b->segments,
+                          .segment_count = b->count,
+                          .out_count = b->count,
+                          .picks = way ? &picks : NULL};
     for (uint32_t i = 0; i < 80; i++) {
-        int32_t picked[SEQUENCES_MAX];
-        spi_picks picks = {.each = each, .tokens = picked, .count_max = b->count};
-        spi_run work = {.tokens = b->tokens,
-                        .row_count = b->count,
-                        .segments = b->segments,
-                        .segment_count = b->count,
-                        .out_count = b->count,
-                        .picks = way ? &picks : NULL};
         for (uint32_t k = 0; k < b->count; k++) {
             b->segments[k].position_first = i;
         }
@@ -186,7 +186,7 @@ static int measure_batch(const bench_run *run, batch *b, int way) {
     printf("%-7s %2u sequences, %s: %8.1f us = %8.0f tok/s in all\n", run->type, b->count, ways[way], middle * 1e6,
            b->count / middle);
     fflush(stdout);
-    return 0;
+    return card->batched ? card->batched(run, &work) : 0;
 }
 
 static int batches(const bench_card *card, bench_run *run) {
@@ -195,7 +195,7 @@ static int batches(const bench_card *card, bench_run *run) {
     while (bench_next_number(&list, &b.count) && b.count && b.count <= SEQUENCES_MAX) {
         int failed = open_batch(run, &b);
         for (int way = 0; way < (card->picks ? 3 : 1) && !failed; way++) {
-            failed = measure_batch(run, &b, way);
+            failed = measure_batch(card, run, &b, way);
         }
         if (failed) {
             return 1;

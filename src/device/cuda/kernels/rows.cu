@@ -54,9 +54,12 @@ __device__ void embed_row(const spi_cu_matrix &weight, float *dst, uint32_t stri
         }
     }
 }
+/* The first kernel that others are not started beside: what they read of the parameters before they wait for the kernel
+ * that precedes them is there then. */
 #define EMBED(type)                                                                                                    \
     KERNEL embed_##type(spi_cu_matrix weight, float *dst, uint32_t stride, const spi_cu_row *rows, float scale) {      \
-        behind_the_last();                                                                                             \
+        wait_for_the_last();                                                                                           \
+        start_the_next();                                                                                              \
         embed_row<type>(weight, dst, stride, rows, scale);                                                             \
     }
 SPI_CU_ALL_TYPES(EMBED)
