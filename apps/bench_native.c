@@ -104,20 +104,25 @@ typedef struct batch {
     int32_t *tokens; /* [sequences]: the next one of each */
 } batch;
 
-/* Each sequence begins with a token of its own, and takes its own likeliest tokens from there. */
+/* Each sequence begins with a token of its own, and takes its own likeliest tokens from there, picked where they are
+ * computed. */
 static sp_status repeat_batch(const batch *all, sp_sampler *sampler, const spi_bench_test *test, uint32_t vocab,
                               double *seconds, sp_error *error) {
     sp_status status = SP_OK;
     for (uint32_t s = 0; s < test->sequences && !status; s++) {
         all->tokens[s] = (int32_t)(((uint64_t)s * 104729 + 1) % vocab);
-        all->parts[s] = (sp_append){.session = all->sessions[s], .tokens = &all->tokens[s], .token_count = 1};
+        all->parts[s] = (sp_append){.session = all->sessions[s],
+                                    .tokens = &all->tokens[s],
+                                    .token_count = 1,
+                                    .logits = SP_LOGITS_NONE,
+                                    .sampler = sampler};
         status = sp_session_truncate(all->sessions[s], 0, error);
     }
     status = status ? status : sp_session_append_batch(all->parts, test->sequences, NULL, NULL, error);
     int64_t begun_ns = spi_clock_ns();
     for (uint32_t i = 0; i < test->generated && !status; i++) {
-        for (uint32_t s = 0; s < test->sequences && !status; s++) {
-            status = sp_session_sample(all->sessions[s], sampler, &all->tokens[s], error);
+        for (uint32_t s = 0; s < test->sequences; s++) {
+            all->tokens[s] = all->parts[s].token;
         }
         status = status ? status : sp_session_append_batch(all->parts, test->sequences, NULL, NULL, error);
     }

@@ -154,20 +154,25 @@ static int open_batch(const bench_run *run, batch *b) {
     return 0;
 }
 
-/* alone: the device picks each sequence's token, and no logits come. */
-static int measure_batch(const bench_run *run, batch *b, bool alone) {
+/* Ways but the first: the device picks each sequence's token, the likeliest or one that is drawn, and no logits come. */
+static int measure_batch(const bench_card *card, bench_run *run, batch *b, int way) {
+    static const char *const ways[] = {"all logits ", "picks alone", "draws alone"};
+    spi_pick each[SEQUENCES_MAX];
     double seconds[60];
     void *context;
     const spi_backend *backend = spi_device_backend(run->model.device, &context);
+    for (uint32_t i = 0; i < b->count; i++) {
+        each[i] = (spi_pick){.draw = {.key = i, .inverse = way == 2 ? 1 : 0, .least = -10}, .alone = true};
+    }
+    int32_t picked[SEQUENCES_MAX];
+    spi_picks picks = {.each = each, .tokens = picked, .count_max = b->count};
+    const spi_run work = {.tokens = b->tokens,
+                          .row_count = b->count,
+                          .segments = b->segments,
+                          .segment_count = b->count,
+                          .out_count = b->count,
+                          .picks = way ? &picks : NULL};
     for (uint32_t i = 0; i < 80; i++) {
-        int32_t picked[SEQUENCES_MAX];
-        spi_picks picks = {.tokens = picked, .count_max = b->count, .alone = true};
-        spi_run work = {.tokens = b->tokens,
-                        .row_count = b->count,
-                        .segments = b->segments,
-                        .segment_count = b->count,
-                        .out_count = b->count,
-                        .picks = alone ? &picks : NULL};
         for (uint32_t k = 0; k < b->count; k++) {
             b->segments[k].position_first = i;
         }
@@ -178,17 +183,21 @@ static int measure_batch(const bench_run *run, batch *b, bool alone) {
         seconds[i < 20 ? 0 : i - 20] = (double)(spi_clock_ns() - start_ns) / 1e9;
     }
     double middle = bench_median(seconds, 60);
-    printf("%-7s %2u sequences, %s: %8.1f us = %8.0f tok/s in all\n", run->type, b->count,
-           alone ? "picks alone" : "all logits ", middle * 1e6, b->count / middle);
+    printf("%-7s %2u sequences, %s: %8.1f us = %8.0f tok/s in all\n", run->type, b->count, ways[way], middle * 1e6,
+           b->count / middle);
     fflush(stdout);
-    return 0;
+    return card->batched ? card->batched(run, &work) : 0;
 }
 
 static int batches(const bench_card *card, bench_run *run) {
     static batch b;
     const char *list = run->options->sequences;
     while (bench_next_number(&list, &b.count) && b.count && b.count <= SEQUENCES_MAX) {
-        if (open_batch(run, &b) || measure_batch(run, &b, false) || (card->picks && measure_batch(run, &b, true))) {
+        int failed = open_batch(run, &b);
+        for (int way = 0; way < (card->picks ? 3 : 1) && !failed; way++) {
+            failed = measure_batch(card, run, &b, way);
+        }
+        if (failed) {
             return 1;
         }
         sp_device_unlink(run->model.device, b.region);

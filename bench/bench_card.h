@@ -38,7 +38,9 @@ typedef struct bench_card {
     int (*open)(sp_device **device, sp_error *error);
     int (*read)(sp_device *device, double *gb_s, sp_error *error);
     int (*decoded)(bench_run *run, uint32_t context); /* behind each context; NULL: nothing */
-    int (*rest)(bench_run *run);                      /* behind all */
+    int (*batched)(bench_run *run,
+                   const spi_run *work); /* behind each way of each number of sequences; NULL: nothing */
+    int (*rest)(bench_run *run);         /* behind all */
 } bench_card;
 
 int bench_card_main(const bench_card *card, int count, char **words);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "bench_card.h"
-#include "device/cuda/cuda.h"
+#include "device/cuda/wide.h"
 #include "os/clock.h"
 
 static struct {
@@ -213,6 +213,49 @@ static int restore(bench_run *run) {
     return 0;
 }
 
+/* When each launch of such a run was where, in us from the run's first mark: its start, the end of the launch before it, its
+ * first step, its last and its end, each in the first block and the last; of some layers and what is behind the last. */
+static int profile_run(bench_run *run, const spi_run *work) {
+    static spi_cu_clocks clocks;
+    void *device;
+    spi_device_backend(run->model.device, &device);
+    spi_cu *cu = device;
+    spi_program *program = run->model.program;
+    spi_cu_pinned_memory copy;
+    if (!chosen.profile || !program->wide) {
+        return 0;
+    }
+    if (spi_cu_buffer_create(cu, sizeof clocks.times, "clocks", &clocks.memory, run->error) ||
+        spi_cu_pinned_create(cu, sizeof clocks.times, "clocks", &copy, run->error)) {
+        return 1;
+    }
+    for (uint32_t i = 0; i < SPI_CU_CLOCKS_MAX * SPI_CU_MARKS; i++) {
+        ((unsigned long long *)copy.address)[2 * i] = ~0ull, ((unsigned long long *)copy.address)[2 * i + 1] = 0;
+    }
+    cu->call->MemcpyHtoDAsync(clocks.memory.address, copy.address, sizeof clocks.times, cu->stream);
+    program->wide->clocks = &clocks;
+    clocks.count = 0;
+    int failed = spi_cu_run(cu, program, work, run->error) != SP_OK;
+    program->wide->clocks = NULL;
+    cu->call->MemcpyDtoHAsync(copy.address, clocks.memory.address, sizeof clocks.times, cu->stream);
+    failed = failed || spi_cu_wait(cu, "clocks", run->error);
+    memcpy(clocks.times, copy.address, sizeof clocks.times);
+    for (uint32_t i = 0; i < clocks.count && !failed; i++) {
+        if (i >= 15 && i + 6 < clocks.count) {
+            continue;
+        }
+        printf("  %-10s", clocks.names[i]);
+        for (uint32_t k = 0; k < SPI_CU_MARKS; k++) {
+            printf(" %8.2f-%8.2f", (double)(int64_t)(clocks.times[i][k][0] - clocks.times[0][0][0]) / 1e3,
+                   (double)(int64_t)(clocks.times[i][k][1] - clocks.times[0][0][0]) / 1e3);
+        }
+        printf("\n");
+    }
+    spi_cu_pinned_destroy(cu, &copy);
+    spi_cu_buffer_destroy(cu, &clocks.memory);
+    return failed;
+}
+
 static int rest(bench_run *run) {
     return decode_ahead(run) || restore(run);
 }
@@ -227,6 +270,7 @@ int main(int count, char **words) {
                                     .open = open_device,
                                     .read = read_bandwidth,
                                     .decoded = profile,
+                                    .batched = profile_run,
                                     .rest = rest};
     return bench_card_main(&card, count, words);
 }

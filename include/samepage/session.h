@@ -71,14 +71,24 @@ typedef struct sp_append {
     const int32_t *tokens;
     uint32_t token_count; /* 0 does nothing */
     sp_logits logits;
-    sp_status status; /* out: of this part */
+    sp_sampler *sampler; /* NULL, or picks the token behind the last, whatever `logits` says, and accepts it */
+    sp_status status;    /* out: of this part */
+    int32_t token;       /* out: the pick, where status is SP_OK and something was appended */
 } sp_append;
 
 /* Called between the chunks of a long computation; nonzero stops it: SP_CANCELLED, and each session keeps the tokens
  * that were computed. */
 typedef int (*sp_cancelled)(void *env);
 
-/* Appends tokens to many sessions of one model on one device in as few passes over the weights as possible. Parts that
+/* Appends tokens to many sessions of one model on one device in as few passes over the weights as possible.
+ *
+ * A part's sampler takes nothing from its random state: where it has neither penalties nor top_k nor top_p, the token is a
+ * function of the logits, the sampler's temperature, min_p and seed, and the position, by src/base/draw.h. So a device can
+ * pick, and with SP_LOGITS_NONE no logits leave it. Where it does not, the host makes the same pick. With other options the
+ * pick is that of sp_sampler_pick; the host makes it, from logits that it then finds in the session's memory. A greedy
+ * pick is the same by either.
+ *
+ * Parts that
  * are wrong (SP_INVALID: a token out of range; SP_CONTEXT_FULL; SP_LIMIT: more logits rows than planned) are refused
  * one by one, with nothing done, and the rest goes on. Returns SP_OK if every part is SP_OK, else the first failure,
  * which is also what error tells. A device's failure fails all parts, and their sessions stay as they were. */

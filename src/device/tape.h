@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/draw.h"
 #include "device/kv.h"
 #include "dtype/affine.h"
 #include "samepage/dtype.h"
@@ -124,13 +125,18 @@ typedef struct spi_segment {
     uint32_t out_first, out_count; /* outputs out_first .. of the run are the segment's last out_count rows */
 } spi_segment;
 
-/* The likeliest token behind each output: of the largest logits the first, as sp_sampler_pick does it without options. */
+/* How the token behind an output is picked. */
+typedef struct spi_pick {
+    spi_draw draw; /* without noise: of the largest logits the first, as sp_sampler_pick does it without options */
+    bool alone;    /* nobody reads the logits: they may be left out where the device picks */
+} spi_pick;
+
 typedef struct spi_picks {
+    const spi_pick *each; /* [out_count]; NULL: the likeliest of each, and logits are read */
     int32_t *tokens;      /* [count_max] */
     uint32_t count_max;   /* out_count, or more for a run of one row: each pick but the last is the next row's token */
     const int32_t *stops; /* [stop_count] a pick of these is the last */
     uint32_t stop_count;
-    bool alone;     /* nobody reads the logits: they may be left out where the device picks */
     uint32_t count; /* set by a backend that picks, at least out_count; else left at 0, and the caller has the logits */
 } spi_picks;
 

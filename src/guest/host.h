@@ -31,7 +31,8 @@ typedef struct spi_job {
     int32_t *tokens;     /* APPEND: from spi_alloc; the scheduler frees it */
     uint32_t token_count;
     sp_logits logits;
-    sp_matmul matmul; /* MATMUL: on the guest's own region and device */
+    sp_sampler *sampler; /* APPEND: NULL, or the call's result is what it picks; owned by the guest, too */
+    sp_matmul matmul;    /* MATMUL: on the guest's own region and device */
 } spi_job;
 
 /* ---- provided by what lies below the line ---- */

@@ -116,6 +116,7 @@ int32_t spi_host_sampler_create(sp_guest *guest, spi_input options);
 int32_t spi_host_sampler_accept(sp_guest *guest, int32_t sampler, int32_t token);
 int32_t spi_host_sampler_pick(sp_guest *guest, int32_t sampler, spi_input logits);
 int32_t spi_host_session_sample(sp_guest *guest, int32_t session, int32_t sampler);
+int32_t spi_host_session_pick(sp_guest *guest, int32_t session, int32_t sampler, spi_input tokens, spi_job *job);
 int32_t spi_host_session_decode(sp_guest *guest, int32_t session, int32_t sampler, int32_t token);
 int32_t spi_host_sampler_destroy(sp_guest *guest, int32_t sampler);
 int32_t spi_host_matmul(sp_guest *guest, uint32_t a, uint32_t b, uint32_t c, uint32_t m, uint32_t n, uint32_t k, int32_t type, spi_job *job);

@@ -84,6 +84,36 @@ int32_t spi_host_session_create_as(sp_guest *guest, int32_t model, uint32_t cont
     return create(guest, "session_create_as", model, options);
 }
 
+/* Copies the tokens, then checks the copies: the job has them. */
+static sp_status take_tokens(sp_guest *guest, const char *import, const sp_session *session, spi_input tokens,
+                             spi_job *job) {
+    sp_error *error = spi_host_error(guest);
+    sp_session_view view;
+    sp_session_get_view(session, &view);
+    uint32_t length = sp_session_token_count(session);
+    if (tokens.count > view.context_max - length) {
+        return spi_fail(error, SP_CONTEXT_FULL, "%s: %u tokens do not fit: the context of %u tokens holds %u already",
+                        import, tokens.count, view.context_max, length);
+    }
+    void *copy;
+    sp_status status = spi_input_copy(guest, import, tokens, sizeof(int32_t), view.context_max - length, &copy);
+    if (status) {
+        return status;
+    }
+    const int32_t *checked = copy;
+    for (uint32_t i = 0; i < tokens.count; i++) {
+        if (checked[i] < 0 || (uint32_t)checked[i] >= view.vocab) {
+            status = spi_fail(error, SP_INVALID, "%s: token %d at place %u is not in 0..%u", import, checked[i], i,
+                              view.vocab - 1);
+            spi_free(copy);
+            return status;
+        }
+    }
+    job->tokens = copy;
+    job->token_count = tokens.count;
+    return SP_OK;
+}
+
 int32_t spi_host_session_append(sp_guest *guest, int32_t session, spi_input tokens, int32_t which, spi_job *job) {
     spi_slot *slot = spi_handle_find(guest, "session_append", SPI_HANDLE_SESSION, session);
     if (!slot) {
@@ -96,38 +126,27 @@ int32_t spi_host_session_append(sp_guest *guest, int32_t session, spi_input toke
     }
     sp_session_view view;
     sp_session_get_view(slot->session, &view);
-    uint32_t length = sp_session_token_count(slot->session);
-    if (tokens.count > view.context_max - length) {
-        return spi_fail(error, SP_CONTEXT_FULL,
-                        "session_append: %u tokens do not fit: the context of %u tokens holds %u already", tokens.count,
-                        view.context_max, length);
-    }
     if (which == SP_LOGITS_ALL && tokens.count > view.logits_rows_max) {
         return spi_fail(error, SP_LIMIT,
                         "session_append: logits of all %u tokens were asked for, and the session was created for %u",
                         tokens.count, view.logits_rows_max);
     }
-    void *copy;
-    sp_status status =
-        spi_input_copy(guest, "session_append", tokens, sizeof(int32_t), view.context_max - length, &copy);
-    if (status) {
-        return status;
+    *job = (spi_job){.kind = SPI_JOB_APPEND, .session = slot->session, .logits = (sp_logits)which};
+    return take_tokens(guest, "session_append", slot->session, tokens, job);
+}
+
+int32_t spi_host_session_pick(sp_guest *guest, int32_t session, int32_t sampler, spi_input tokens, spi_job *job) {
+    spi_slot *of = spi_handle_find(guest, "session_pick", SPI_HANDLE_SESSION, session);
+    spi_slot *with = of ? spi_handle_find(guest, "session_pick", SPI_HANDLE_SAMPLER, sampler) : NULL;
+    if (!with) {
+        return SP_BAD_HANDLE;
     }
-    const int32_t *checked = copy;
-    for (uint32_t i = 0; i < tokens.count; i++) {
-        if (checked[i] < 0 || (uint32_t)checked[i] >= view.vocab) {
-            status = spi_fail(error, SP_INVALID, "session_append: token %d at place %u is not in 0..%u", checked[i], i,
-                              view.vocab - 1);
-            spi_free(copy);
-            return status;
-        }
+    if (!tokens.count) {
+        return spi_fail(spi_host_error(guest), SP_INVALID, "session_pick: there is no token to pick one behind");
     }
-    *job = (spi_job){.kind = SPI_JOB_APPEND,
-                     .session = slot->session,
-                     .tokens = copy,
-                     .token_count = tokens.count,
-                     .logits = (sp_logits)which};
-    return SP_OK;
+    *job =
+        (spi_job){.kind = SPI_JOB_APPEND, .session = of->session, .logits = SP_LOGITS_NONE, .sampler = with->sampler};
+    return take_tokens(guest, "session_pick", of->session, tokens, job);
 }
 
 int32_t spi_host_session_decode(sp_guest *guest, int32_t session, int32_t sampler, int32_t token) {

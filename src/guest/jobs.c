@@ -55,7 +55,8 @@ static void count(sp_guest *guest, int64_t now_ns) {
     }
 }
 
-static void finish(sp_guest *guest, sp_status status, const sp_error *error) {
+/* result: of the guest's call, if status is SP_OK. */
+static void finish(sp_guest *guest, sp_status status, int32_t result, const sp_error *error) {
     sp_error told = {.status = status};
     if (!status) {
         count(guest, spi_clock_ns());
@@ -66,7 +67,7 @@ static void finish(sp_guest *guest, sp_status status, const sp_error *error) {
     }
     spi_jobs_drop(guest);
     spi_host_job_done(guest, status, &told);
-    spi_call_resume(guest, (int32_t)status);
+    spi_call_resume(guest, status ? (int32_t)status : result);
 }
 
 /* Asked between chunks. */
@@ -95,7 +96,7 @@ static void settle(sp_guest *guest, const sp_append *part, uint32_t count_before
     spi_job *job = &guest->job;
     bool is_meant = guest->job_is_interrupted || spi_call_should_stop(guest, spi_clock_ns());
     if (part->status != SP_CANCELLED || is_meant) {
-        finish(guest, part->status, error);
+        finish(guest, part->status, job->sampler ? part->token : SP_OK, error);
         return;
     }
     guest->job_done_count += sp_session_token_count(job->session) - count_before;
@@ -104,7 +105,7 @@ static void settle(sp_guest *guest, const sp_append *part, uint32_t count_before
         sp_status status = sp_session_truncate(job->session, guest->job_start_count, &why);
         guest->job_done_count = 0;
         if (status) {
-            finish(guest, status, &why);
+            finish(guest, status, SP_OK, &why);
         }
     }
 }
@@ -118,7 +119,8 @@ static void run_parts(batch *all, uint32_t *counts_before) {
         all->parts[i] = (sp_append){.session = job->session,
                                     .tokens = job->tokens + guest->job_done_count,
                                     .token_count = job->token_count - guest->job_done_count,
-                                    .logits = job->logits};
+                                    .logits = job->logits,
+                                    .sampler = job->sampler};
         all->may_pause = all->may_pause && job->logits != SP_LOGITS_ALL;
     }
     int64_t begin_ns = spi_clock_ns();
@@ -145,7 +147,7 @@ static void run_batch(sp_engine *engine, sp_guest *first, int64_t until_ns) {
     if (!all.guests || !all.parts || !counts_before) {
         sp_error error;
         spi_fail(&error, SP_NO_MEMORY, "no memory for a batch of %u sessions", capacity);
-        finish(first, SP_NO_MEMORY, &error);
+        finish(first, SP_NO_MEMORY, SP_OK, &error);
     } else {
         for (spi_link_node *node = engine->waiting.first; node; node = node->next) {
             sp_guest *guest = SPI_LIST_ITEM(node, sp_guest, queue);
@@ -168,7 +170,7 @@ static void run_matmul(sp_guest *guest) {
     guest->counters.run_ns += (uint64_t)(spi_clock_ns() - begin_ns);
     spi_state_note_written(guest, guest->job.matmul.c_offset,
                            (uint64_t)guest->job.matmul.m * guest->job.matmul.n * sizeof(float));
-    finish(guest, status, &error);
+    finish(guest, status, SP_OK, &error);
 }
 
 /* The way of decoding when there is nobody to share the pass over the weights with: on the guest's own fiber, without

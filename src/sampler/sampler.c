@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "sampler/chain.h"
+#include "sampler/draw.h"
 #include "sampler/random.h"
 #include "sampler/state.h"
 
@@ -123,6 +124,16 @@ void sp_sampler_destroy(sp_sampler *sampler) {
 
 bool spi_sampler_is_greedy(const sp_sampler *sampler) {
     return sampler->options.temperature == 0 && !sampler->has_penalties;
+}
+
+bool spi_sampler_draw(const sp_sampler *sampler, uint32_t position, spi_draw *draw) {
+    const sp_sampler_options *options = &sampler->options;
+    float inverse = options->temperature > 0 ? 1 / options->temperature : 0;
+    *draw = (spi_draw){.key = spi_draw_key(options->seed, position),
+                       .inverse = inverse > FLT_MAX ? FLT_MAX : inverse,
+                       .least = options->min_p >= FLT_MIN ? spi_draw_log(options->min_p) : -INFINITY};
+    return !sampler->has_penalties &&
+           (options->temperature == 0 || (!options->top_k && (options->top_p == 0 || options->top_p == 1)));
 }
 
 /* Where the token is in seen, or belongs. */

@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "model/model.h"
 #include "os/clock.h"
+#include "sampler/draw.h"
 
 typedef struct work {
     sp_append *part;
@@ -18,6 +19,10 @@ typedef struct work {
     uint32_t done;   /* of the part's tokens, computed or found */
     uint32_t found;  /* of them, without computing */
     uint32_t in_run; /* of them, in the run being made */
+    spi_pick pick;   /* with a sampler: how it picks, */
+    bool is_chain;   /* unless it needs its state; */
+    uint32_t out;    /* the output behind which, in the run being made; */
+    bool is_picked;  /* and whether the device did */
 } work;
 
 typedef struct batch {
@@ -28,11 +33,14 @@ typedef struct batch {
     sp_error *error; /* of the first failure */
     sp_status status;
     int32_t *tokens;       /* [row_max] of one run */
+    int32_t *picked;       /* [row_max], */
+    spi_pick *each;        /* [row_max]; NULL: no part has a sampler */
     spi_segment *segments; /* [part count, at most row_max] */
     uint32_t row_max;
     struct {
         work work;
-        int32_t token;
+        int32_t token, picked;
+        spi_pick each;
         spi_segment segment;
     } one; /* the room of a batch of one token */
 } batch;
@@ -93,7 +101,13 @@ static void sort_in(batch *all, sp_append *part) {
         all->works[place] = all->works[place - 1];
         place--;
     }
-    all->works[place] = (work){.part = part, .start = part->session->token_count};
+    work item = {.part = part, .start = part->session->token_count};
+    if (part->sampler) {
+        item.is_chain = !spi_sampler_draw(part->sampler, item.start + part->token_count, &item.pick.draw);
+        item.pick.alone = !item.is_chain && part->logits == SP_LOGITS_NONE;
+        item.pick.draw = item.is_chain ? (spi_draw){0} : item.pick.draw;
+    }
+    all->works[place] = item;
 }
 
 /* Adds the next tokens of a part to a run. */
@@ -105,9 +119,13 @@ static void add_segment(batch *all, spi_run *run, work *item) {
     if (item->part->logits == SP_LOGITS_ALL) {
         wanted = rows;
         first_wanted = item->done;
-    } else if (item->part->logits == SP_LOGITS_LAST && rows == left) {
+    } else if ((item->part->logits == SP_LOGITS_LAST || item->part->sampler) && rows == left) {
         wanted = 1;
     }
+    for (uint32_t i = 0; i < wanted && all->each; i++) {
+        all->each[run->out_count + i] = item->pick;
+    }
+    item->out = run->out_count + wanted - 1;
     uint64_t row_bytes = (uint64_t)session->vocab * sizeof(float);
     all->segments[run->segment_count++] = (spi_segment){
         .link = spi_device_find_link(session->device, session->region),
@@ -127,6 +145,7 @@ static void add_segment(batch *all, spi_run *run, work *item) {
 
 /* One pass over the next tokens of the parts that have some left, and the same program as the first of them. */
 static void run_once(batch *all) {
+    spi_picks picks = {.each = all->each, .tokens = all->picked, .count_max = all->row_max};
     spi_run run = {.tokens = all->tokens, .segments = all->segments};
     spi_program *program = NULL;
     for (uint32_t i = 0; i < all->count && run.row_count < all->row_max; i++) {
@@ -146,10 +165,18 @@ static void run_once(batch *all) {
             return;
         }
     }
+    if (all->each && run.out_count) {
+        picks.count_max = run.out_count;
+        run.picks = &picks;
+    }
     all->status = backend->run(context, program, &run, all->error);
     for (uint32_t i = 0; i < all->count && !all->status; i++) {
         work *item = &all->works[i];
         item->done += item->in_run;
+        if (item->part->sampler && item->in_run && item->done == item->part->token_count && picks.count) {
+            item->is_picked = !item->is_chain;
+            item->part->token = all->picked[item->out];
+        }
         item->part->session->token_count += item->in_run;
         item->in_run = 0;
     }
@@ -174,6 +201,21 @@ static void set_logits_rows(const work *item) {
     part->session->logits_rows = whole ? rows : 0;
 }
 
+/* The token behind a part's last, if the device has not picked it: from the logits that it has left then. */
+static void pick(const work *item) {
+    sp_append *part = item->part;
+    const sp_session *session = part->session;
+    const uint8_t *first = sp_region_base(session->region) + session->offset + session->layout.logits_offset;
+    const float *logits = (const float *)(const void *)first +
+                          (size_t)(part->logits == SP_LOGITS_ALL ? part->token_count - 1 : 0) * session->vocab;
+    if (item->is_chain) {
+        part->token = sp_sampler_pick(part->sampler, logits, session->vocab);
+    } else if (!item->is_picked) {
+        part->token = spi_draw_pick(&item->pick.draw, logits, session->vocab);
+    }
+    sp_sampler_accept(part->sampler, part->token);
+}
+
 /* Settles every part after the last pass. A device's failure undoes all of them; a cancellation keeps what was computed
  * and fails those that are not whole. */
 static void settle(batch *all, sp_status failure) {
@@ -187,6 +229,9 @@ static void settle(batch *all, sp_status failure) {
         bool whole = item->done == item->part->token_count && !undo;
         item->part->status = whole ? SP_OK : failure;
         set_logits_rows(item);
+        if (whole && item->part->sampler && item->part->token_count) {
+            pick(item);
+        }
     }
 }
 
@@ -200,7 +245,8 @@ static void find_blocks(batch *all) {
         if (!session->cache || !count || item->part->logits == SP_LOGITS_ALL) {
             continue;
         }
-        uint32_t limit = item->start + count - (item->part->logits == SP_LOGITS_LAST);
+        bool computes = item->part->logits == SP_LOGITS_LAST || item->part->sampler;
+        uint32_t limit = item->start + count - computes;
         all->status = session->cache->find(session->cache->env, session, limit, &found, all->error);
         if (!all->status && found > item->start) {
             item->done = found - item->start;
@@ -262,16 +308,26 @@ static bool make_room(batch *all, const sp_append *parts, uint32_t part_count) {
     }
     uint32_t rows_max = spi_model_rows_max(all->device);
     all->row_max = tokens < rows_max ? (uint32_t)tokens : rows_max;
+    bool picks = false;
+    for (uint32_t i = 0; i < part_count; i++) {
+        picks = picks || parts[i].sampler;
+    }
     if (part_count == 1 && all->row_max == 1) {
         all->works = &all->one.work;
         all->tokens = &all->one.token;
+        all->picked = &all->one.picked;
+        all->each = picks ? &all->one.each : NULL;
         all->segments = &all->one.segment;
         return true;
+    }
+    if (picks) {
+        all->picked = spi_alloc(all->row_max, sizeof *all->picked);
+        all->each = spi_alloc(all->row_max, sizeof *all->each);
     }
     all->works = spi_alloc(part_count, sizeof *all->works);
     all->tokens = spi_alloc(all->row_max, sizeof *all->tokens);
     all->segments = spi_alloc(part_count < all->row_max ? part_count : all->row_max, sizeof *all->segments);
-    return all->works && all->tokens && all->segments;
+    return all->works && all->tokens && all->segments && (!picks || (all->picked && all->each));
 }
 
 static void free_room(batch *all) {
@@ -279,6 +335,8 @@ static void free_room(batch *all) {
         return;
     }
     spi_free(all->segments);
+    spi_free(all->each);
+    spi_free(all->picked);
     spi_free(all->tokens);
     spi_free(all->works);
 }

@@ -72,6 +72,7 @@ carried_actor() { # from the CPU to the card, in a file
 command -v nvidia-smi >/dev/null && nvidia-smi -L
 check "every op, every type, against double" "$build/tests/test_ops_cuda"
 check "a token in one launch agrees with op by op" "$build/tests/test_cuda_decode"
+check "rows of several sessions agree with op by op" "$build/tests/test_cuda_wide"
 check "the stand-in driver's sequences" "$build/tests/test_cuda_driver"
 check "Vulkan: every op, every type, against double" "$build/tests/test_ops_vulkan"
 check "Vulkan: a small model against the CPU" "$build/tests/test_vulkan_program"
@@ -81,7 +82,7 @@ check "complete and chat say on the card what they say on the CPU" same_answers
 check "an actor is carried to the card" carried_actor
 if command -v compute-sanitizer >/dev/null; then
     check "compute-sanitizer memcheck" timeout 300 compute-sanitizer --tool memcheck --error-exitcode 9 \
-        "$build/tests/test_cuda_decode" short
+        bash -c '"$0/tests/test_cuda_decode" short && "$0/tests/test_cuda_wide" short' "$build"
 else
     echo "compute-sanitizer is not installed: memory is not checked"
 fi

@@ -123,6 +123,7 @@ static int32_t call_other(uint32_t which) {
         return sp_import_matmul(at(p & ~15u), at(q & ~15u), at(place() & ~15u), next() % 40, next() % 40, next() % 40,
                                 (int32_t)(next() % 2));
     case 7: return sp_import_session_lookup(g, (int32_t)nasty(), at(p), nasty() & 0xff);
+    case 8: return sp_import_session_pick(g, handles[next() % 16], at(p), next() % 2 ? 1 : nasty());
     default: return sp_import_session_length(h);
     }
 }
@@ -131,7 +132,7 @@ int32_t storm(uint32_t seed, int32_t rounds) {
     int32_t succeeded = 0;
     state = seed | 1;
     for (int32_t i = 0; i < rounds; i++) {
-        uint32_t which = next() % 30;
+        uint32_t which = next() % 31;
         int32_t result = which < 10 ? call_text(which) : which < 21 ? call_session(which - 10) : call_other(which - 21);
         succeeded += result >= 0;
         if (result < SP_INTERNAL || (result < 0 && sp_import_error_message(NULL, 0) <= 0)) {

@@ -62,9 +62,10 @@ static const parameters kernels[] = {
     {"pack_acts", {8, 8, 4, 4}},
     {"matrix", {sizeof(spi_cu_product)}},
     {"wide", {sizeof(spi_cu_wide)}},
-    {"norm_pack", {8, 8, 8, 4, 4, 4, 4}},
+    {"norm_pack", {sizeof(spi_cu_pack)}},
     {"place_heads", {sizeof(spi_cu_heads)}},
     {"flash", {sizeof(spi_cu_flash)}},
+    {"few", {sizeof(spi_cu_few)}},
     {"attention_rows", {sizeof(spi_cu_attention), 4}},
     {"attention", {sizeof(spi_cu_attention)}},
     {"decode", {sizeof(spi_cu_token)}},
@@ -486,9 +487,10 @@ EXPORT spi_cu_result cuTensorMapEncodeTiled(spi_cu_map *map, int type, unsigned 
     ENTER(false);
     NEED_CONTEXT();
     bool good = (uintptr_t)map % 64 == 0 && rank == 2 && address && (uintptr_t)address % 16 == 0 &&
-                strides[0] % 16 == 0 && dims[0] && dims[1] && box[0] * 2 <= 128 && box[0] && box[1] && box[1] <= 256 &&
-                steps[0] == 1 && steps[1] == 1 && type == SPI_CU_MAP_16_BITS && !interleave &&
-                swizzle == SPI_CU_MAP_SWIZZLE_128 && promotion >= 0 && promotion <= 3 && !fill;
+                strides[0] % 16 == 0 && dims[0] && dims[1] && box[0] && box[0] <= 256 && box[0] * 2 % 16 == 0 &&
+                box[1] && box[1] <= 256 && steps[0] == 1 && steps[1] == 1 && type == SPI_CU_MAP_16_BITS &&
+                !interleave && (!swizzle || (swizzle == SPI_CU_MAP_SWIZZLE_128 && box[0] * 2 <= 128)) &&
+                promotion >= 0 && promotion <= 3 && !fill;
     if (good) {
         memset(map, 1, sizeof *map);
     }

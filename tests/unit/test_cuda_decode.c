@@ -11,6 +11,7 @@
 #include "bench_shape.h"
 #include "device/cuda/cuda.h"
 #include "samepage/sampler.h"
+#include "sampler/draw.h"
 
 /* Plain types differ by the order of sums only. Quantised ones round activations to 8 bits in one of the two: each
  * product is then off by about 0.4% of its own size, and so are the logits, for errors add up like the terms do. */
@@ -276,8 +277,16 @@ static void compare_batch_picks(sp_device *device, const bench_shape *shape) {
                                     .out_first = i,
                                     .out_count = 1};
     }
-    for (uint32_t step = 0; step < 4; step++) {
-        spi_picks picks = {.tokens = got, .count_max = SESSIONS, .alone = step % 2};
+    for (uint32_t step = 0; step < 8; step++) {
+        spi_pick each[SESSIONS];
+        for (uint32_t i = 0; i < SESSIONS; i++) { /* by noise, without, and both in one run */
+            bool drawn = step >= 4 && (step < 6 || i % 2);
+            each[i] = (spi_pick){.draw = {.key = spi_draw_key(i, step),
+                                          .inverse = drawn ? 4 - (float)i / 2 : 0,
+                                          .least = step % 3 ? -INFINITY : -0.5f},
+                                 .alone = step % 2 && i != 3};
+        }
+        spi_picks picks = {.each = step ? each : NULL, .tokens = got, .count_max = SESSIONS};
         spi_run run = {.tokens = tokens,
                        .row_count = SESSIONS,
                        .segments = segments,
@@ -290,7 +299,10 @@ static void compare_batch_picks(sp_device *device, const bench_shape *shape) {
         assert_int_equal(picks.count, SESSIONS);
         for (uint32_t i = 0; i < SESSIONS; i++) {
             const float *row = (const float *)(const void *)(sp_region_base(region) + segments[i].logits_offset);
-            assert_int_equal(got[i], sp_sampler_pick(greedy, row, shape->vocab));
+            assert_int_equal(got[i], spi_draw_pick(&each[i].draw, row, shape->vocab));
+            if (each[i].draw.inverse == 0) {
+                assert_int_equal(got[i], sp_sampler_pick(greedy, row, shape->vocab));
+            }
             tokens[i] = got[i];
             segments[i].position_first++;
         }

@@ -18,6 +18,7 @@ static const char TALK[] =
     " (import \"samepage\" \"session_append\" (func $append (param i32 i32 i32 i32) (result i32)))"
     " (import \"samepage\" \"sampler_create\" (func $sampler (param i32 i32) (result i32)))"
     " (import \"samepage\" \"session_sample\" (func $sample (param i32 i32) (result i32)))"
+    " (import \"samepage\" \"session_pick\" (func $pick (param i32 i32 i32 i32) (result i32)))"
     " (memory (export \"memory\") 1)"
     " (func (export \"talk\") (param $token i32) (param $steps i32) (result i64)"
     "  (local $session i32) (local $sampler i32) (local $hash i64) (local $status i32)"
@@ -28,6 +29,18 @@ static const char TALK[] =
     "   (local.set $status (call $append (local.get $session) (i32.const 1024) (i32.const 1) (i32.const 0)))"
     "   (if (i32.lt_s (local.get $status) (i32.const 0)) (then (return (i64.extend_i32_s (local.get $status)))))"
     "   (local.set $token (call $sample (local.get $session) (local.get $sampler)))"
+    "   (local.set $hash (i64.add (i64.mul (local.get $hash) (i64.const 31)) (i64.extend_i32_s (local.get $token))))"
+    "   (br_if $again (local.tee $steps (i32.sub (local.get $steps) (i32.const 1)))))"
+    "  (local.get $hash))"
+    /* The same in one import, without logits. */
+    " (func (export \"talk_by_picks\") (param $token i32) (param $steps i32) (result i64)"
+    "  (local $session i32) (local $sampler i32) (local $hash i64)"
+    "  (local.set $session (call $create (call $open (i32.const 0) (i32.const 0)) (i32.const 128) (i32.const 1)))"
+    "  (local.set $sampler (call $sampler (i32.const 0) (i32.const 0)))"
+    "  (loop $again"
+    "   (i32.store (i32.const 1024) (local.get $token))"
+    "   (local.set $token (call $pick (local.get $session) (local.get $sampler) (i32.const 1024) (i32.const 1)))"
+    "   (if (i32.lt_s (local.get $token) (i32.const 0)) (then (return (i64.extend_i32_s (local.get $token)))))"
     "   (local.set $hash (i64.add (i64.mul (local.get $hash) (i64.const 31)) (i64.extend_i32_s (local.get $token))))"
     "   (br_if $again (local.tee $steps (i32.sub (local.get $steps) (i32.const 1)))))"
     "  (local.get $hash)))";
@@ -67,7 +80,7 @@ static void a_hundred_guests_share_a_model(void **state) {
     for (int i = 0; i < GUESTS; i++) {
         int64_t arguments[2] = {i, STEPS};
         TEST_OK(sp_guest_create(module, &options, &guests[i], &error), error);
-        TEST_OK(sp_guest_start(guests[i], "talk", arguments, 2, &error), error);
+        TEST_OK(sp_guest_start(guests[i], i % 2 ? "talk" : "talk_by_picks", arguments, 2, &error), error);
     }
     sp_device_counters before, after;
     sp_device_get_counters(device, &before);

@@ -289,6 +289,21 @@ static void test_append(void **state) {
     memcpy(at(guest, (uint32_t)info.logits + (3 * DOUBLE_VOCAB + 77) * 4), &high, 4);
     assert_int_equal(CALL(guest, "session_sample", session, sampler), 77);
     assert_int_equal(CALL(guest, "sampler_pick", sampler, (uint32_t)info.logits + 3 * DOUBLE_VOCAB * 4, 200), 77);
+    /* Appended and picked in one: the job has the sampler, and asks for no logits. */
+    REFUSED(SP_BAD_HANDLE, CALL(guest, "session_pick", sampler, sampler, 256, 1));
+    REFUSED(SP_BAD_HANDLE, CALL(guest, "session_pick", session, session, 256, 1));
+    REFUSED(SP_INVALID, CALL(guest, "session_pick", session, sampler, 256, 0));
+    REFUSED(SP_CONTEXT_FULL, CALL(guest, "session_pick", session, sampler, 256, 7));
+    REFUSED(SP_BAD_POINTER, CALL(guest, "session_pick", session, sampler, 0xfffffff0, 6));
+    memcpy(at(guest, 256 + 4), &wrong[1], 4);
+    REFUSED(SP_INVALID, CALL(guest, "session_pick", session, sampler, 256, 2));
+    assert_int_equal(CALL(guest, "session_pick", session, sampler, 256, 1), SP_OK);
+    assert_int_equal(last_job.kind, SPI_JOB_APPEND);
+    assert_int_equal(last_job.token_count, 1);
+    assert_int_equal(last_job.logits, SP_LOGITS_NONE);
+    assert_non_null(last_job.sampler);
+    spi_free(last_job.tokens);
+    memcpy(at(guest, 256), tokens, sizeof tokens);
     /* A step of decoding: only while nobody else wants a turn. */
     assert_int_equal(CALL(guest, "session_truncate", session, 60), SP_OK);
     REFUSED(SP_BUSY, CALL(guest, "session_decode", session, sampler, 5));

@@ -183,23 +183,8 @@ sp_status spi_cu_decode_run(spi_cu *cu, const spi_program *program, const spi_ru
 /* How many tokens a run of one row may compute, for picks. */
 uint32_t spi_cu_decode_steps(const spi_program *program, const spi_run *run);
 
-/* wide.c: a run of several rows, for such tapes. */
-#define SPI_CU_WIDE_TILE_COUNT 3u
-typedef struct spi_cu_stored_map { /* a spi_cu_map without its alignment */
-    unsigned char bytes[sizeof(spi_cu_map)];
-} spi_cu_stored_map;
-
-typedef struct spi_cu_wide_maps {                   /* of a phase of products */
-    spi_cu_stored_map x[2][SPI_CU_WIDE_TILE_COUNT]; /* its input in packed[0] or [1], for tiles of each size */
-    spi_cu_stored_map weights[SPI_CU_PARTS_MAX];
-} spi_cu_wide_maps;
-
-typedef struct spi_cu_wide_plan {
-    spi_cu_phases phases;
-    spi_cu_wide_maps *maps;  /* for each phase */
-    spi_cu_buffer packed[2]; /* the first is the program's */
-    spi_cu_buffer queries;
-} spi_cu_wide_plan;
+/* wide.c, wide_run.c: a run of several rows, for such tapes. */
+typedef struct spi_cu_wide_plan spi_cu_wide_plan;
 
 /* *plan is NULL where the tape has something else in it, or the card cannot. */
 sp_status spi_cu_wide_create(spi_cu *cu, const spi_program *program, spi_cu_wide_plan **plan, sp_error *error);
@@ -239,6 +224,7 @@ void spi_cu_rotations_fill(const spi_program *program, const spi_run *run);
 
 /* run.c, ops.c */
 sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
+spi_cu_kernel spi_cu_embed_kernel(uint32_t type);
 sp_status spi_cu_op(spi_cu *cu, const spi_program *program, uint32_t op_index, uint32_t rows, sp_error *error);
 
 /* product.c: the guests' matmul. */

@@ -56,6 +56,7 @@ enum {
     SPI_CU_MAP_16_BITS = 1, /* of maps: numbers of so many bits, pieces of 128 bytes xored, and read so many at once */
     SPI_CU_MAP_SWIZZLE_128 = 3,
     SPI_CU_MAP_PROMOTE_128 = 2,
+    SPI_CU_MAP_PROMOTE_256 = 3,
 
     SPI_CU_OUT_OF_MEMORY = 2,
     SPI_CU_NO_DEVICE = 100,
@@ -84,6 +85,7 @@ enum {
     SPI_CU_LOCATION_DEVICE = 1, /* location type */
     SPI_CU_ACCESS_READ_WRITE = 3,
     SPI_CU_FUNCTION_SHARED_BYTES = 8,
+    SPI_CU_FUNCTION_CARVEOUT = 9,
 };
 
 typedef struct spi_cu_driver {

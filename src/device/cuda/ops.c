@@ -66,14 +66,18 @@ static spi_cu_kernel by_type(uint32_t type, spi_cu_kernel first, uint32_t step) 
     return (spi_cu_kernel)(first + type_index(type) * step);
 }
 
+spi_cu_kernel spi_cu_embed_kernel(uint32_t type) {
+    return by_type(type, SPI_CU_embed_SP_F32, 1);
+}
+
 static sp_status embed(const op_view *view) {
     spi_cu_matrix weight = view->program->store->matrices[view->op->weight];
     spi_cu_pointer dst = at(view, view->op->dst), rows = rows_at(view);
     uint32_t stride = spi_cu_stride(weight.cols);
     float scale = view->op->scale;
     void *arguments[] = {&weight, &dst, &stride, &rows, &scale};
-    return spi_cu_launch(view->cu, by_type(weight.type, SPI_CU_embed_SP_F32, 1), spi_cu_ceil(weight.cols, 32 * 32),
-                         view->rows, 32, arguments, view->error);
+    return spi_cu_launch(view->cu, spi_cu_embed_kernel(weight.type), spi_cu_ceil(weight.cols, 32 * 32), view->rows, 32,
+                         arguments, view->error);
 }
 
 static sp_status norm(const op_view *view) {

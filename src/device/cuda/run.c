@@ -7,6 +7,7 @@
 
 #define FETCH_THREADS 256u
 #define PICK_THREADS  1024u
+#define PICK_PARTS    8u
 
 /* Memory behind the blocks that the run reads and writes. */
 static sp_status cover(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error) {
@@ -28,8 +29,17 @@ static bool picks(const spi_run *run) {
     return run->picks && run->out_count && run->out_count <= SPI_CU_PICKS_MAX;
 }
 
+/* The card picks, and nobody reads this output's logits. */
+static bool stays(const spi_run *run, uint32_t out) {
+    return picks(run) && run->picks->each && run->picks->each[out].alone;
+}
+
 static sp_status make_logits(spi_cu *cu, spi_program *program, const spi_run *run, sp_error *error) {
-    if (!picks(run) || !run->picks->alone || program->logits.address) {
+    bool any = false;
+    for (uint32_t i = 0; i < run->out_count; i++) {
+        any = any || stays(run, i);
+    }
+    if (!any || program->logits.address) {
         return SP_OK;
     }
     uint64_t bytes = (uint64_t)SPI_CU_PICKS_MAX * program->tape->vocab * sizeof(float);
@@ -38,7 +48,6 @@ static sp_status make_logits(spi_cu *cu, spi_program *program, const spi_run *ru
 
 static void place_rows(const spi_cu *cu, const spi_program *program, const spi_run *run) {
     uint64_t row_bytes = program->tape->vocab * sizeof(float);
-    bool stays = picks(run) && run->picks->alone;
     spi_cu_row *rows = program->parameters.address;
     spi_cu_out *outs = (spi_cu_out *)(void *)((uint8_t *)program->parameters.address + program->outs_byte);
     for (uint32_t s = 0; s < run->segment_count; s++) {
@@ -55,9 +64,12 @@ static void place_rows(const spi_cu *cu, const spi_program *program, const spi_r
         }
         for (uint32_t i = 0; i < segment->out_count; i++) {
             uint32_t out = segment->out_first + i;
-            outs[out] = (spi_cu_out){.logits = stays ? program->logits.address + out * row_bytes
-                                                     : base + segment->logits_offset + i * row_bytes,
+            outs[out] = (spi_cu_out){.logits = stays(run, out) ? program->logits.address + out * row_bytes
+                                                               : base + segment->logits_offset + i * row_bytes,
                                      .row = segment->row_first + segment->row_count - segment->out_count + i};
+            if (picks(run) && run->picks->each) {
+                outs[out].draw = run->picks->each[out].draw;
+            }
         }
     }
 }
@@ -100,7 +112,10 @@ static sp_status pick(spi_cu *cu, const spi_program *program, const spi_run *run
     spi_cu_pointer to = (uintptr_t)picked(program), outs = program->fetched.address + program->outs_byte;
     uint32_t vocab = program->tape->vocab;
     void *arguments[] = {&to, &outs, &vocab};
-    return picks(run) ? spi_cu_launch(cu, SPI_CU_pick, run->out_count, 1, PICK_THREADS, arguments, error) : SP_OK;
+    uint32_t parts = cu->card.major >= 9 ? PICK_PARTS : 1; /* in clusters, which older cards do not have */
+    return picks(run)
+               ? spi_cu_launch_cluster(cu, SPI_CU_pick, run->out_count, 1, parts, PICK_THREADS, 0, arguments, error)
+               : SP_OK;
 }
 
 static sp_status run_rows(spi_cu *cu, spi_program *program, const spi_run *run, sp_error *error) {
@@ -142,7 +157,11 @@ sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp
     }
     cu->runs++;
     if (program->decode && run->row_count == 1) {
-        return spi_cu_decode_run(cu, program, run, error);
+        spi_run one = *run;
+        bool draws = run->picks && run->picks->each && run->picks->each[0].draw.inverse != 0;
+        one.picks =
+            draws ? NULL : run->picks; /* the token's kernel takes the likeliest only; the caller has the logits */
+        return spi_cu_decode_run(cu, program, &one, error);
     }
     status = run_rows(cu, program, run, error);
     /* Even after a failure nothing may be on its way to memory that is the caller's again. */

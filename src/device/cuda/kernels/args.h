@@ -4,6 +4,7 @@
 
 #include <stdint.h>
 
+#include "base/draw.h"
 #include "samepage/dtype.h"
 
 /* The types that there are kernels for. Of MLX's affine ones there are none that take a whole token in one launch. */
@@ -50,8 +51,9 @@ typedef struct spi_cu_row {
 } spi_cu_row;
 
 typedef struct spi_cu_out {
-    spi_cu_address logits; /* in the guest's memory */
+    spi_cu_address logits; /* in the guest's memory, or the card's */
     uint32_t row, reserved;
+    spi_draw draw; /* how the card picks, where it does */
 } spi_cu_out;
 
 /* Pieces of the parameters, in units of 16 bytes from their first. */

@@ -7,11 +7,33 @@
 #define KERNEL extern "C" __global__ void
 
 /* Kernels of a run are started before the one that precedes them has ended, where the host asks for that: what is behind
- * this sees all that it wrote, and what is before it must not depend on it. Every kernel of such a run says so. */
-__device__ __forceinline__ void behind_the_last() {
+ * wait_for_the_last() sees all that it wrote, and what is before it must not depend on it. Every kernel of such a run says
+ * both, and all its blocks do. */
+__device__ __forceinline__ void start_the_next() {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory");
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
+}
+
+__device__ __forceinline__ void wait_for_the_last() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void behind_the_last() {
+    start_the_next();
+    wait_for_the_last();
+}
+
+/* For measuring: one thread of a block says when it is at a point. */
+__device__ __forceinline__ void mark(unsigned long long clocks, uint32_t point) {
+    if (clocks) {
+        unsigned long long now;
+        asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now)::"memory");
+        atomicMin((unsigned long long *)clocks + 2 * point, now);
+        atomicMax((unsigned long long *)clocks + 2 * point + 1, now);
+    }
 }
 
 /* A load of what never changes, on its way from here on: a compiler moves an ordinary one to where it is needed. */

@@ -6,23 +6,12 @@
  */
 #include <cuda_fp16.h>
 
-#include "device/cuda/kernels/matrix.cuh"
-#include "device/cuda/kernels/wide_args.h"
+#include "device/cuda/kernels/packed.cuh"
+#include "device/cuda/kernels/tiles.cuh"
 
 #define THREADS 256
 #define KEYS    64
 #define LOG2_E  1.4426950408889634f
-
-__device__ __forceinline__ void load_four_turned(uint32_t *fragment, uint32_t address) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(fragment[0]), "=r"(fragment[1]), "=r"(fragment[2]), "=r"(fragment[3])
-                 : "r"(address)
-                 : "memory");
-}
-
-template <int dim> __device__ __forceinline__ uint32_t place_of(uint32_t row, uint32_t piece) {
-    return row * dim * 2 + ((piece ^ row % 8) * 16);
-}
 
 /* Keys and values of a block; rows from `end` on become zero. */
 template <int dim>
@@ -178,13 +167,14 @@ template <int dim> __device__ __forceinline__ void attend_span(const spi_cu_flas
         }
         float inverse = 1 / total[i];
         uint64_t r = at[i] / args.heads, column = at[i] % args.heads * dim;
-        uint32_t *to = (uint32_t *)args.out + (r * args.out_stride + column) / 2 + lane % 4;
+        uint32_t *to = (uint32_t *)args.out + r * args.out_stride / 2;
 #pragma unroll
         for (int j = 0; j < dim / 8; j++) {
-            float a = out[j][2 * i] * inverse, b = out[j][2 * i + 1] * inverse;
-            to[j * 4] = args.brain_out ? brain_pair(a, b) : half_pair(a, b);
+            to[pair_place(column + j * 8 + lane % 4 * 2, args.form_out)] =
+                pack_pair(out[j][2 * i] * inverse, out[j][2 * i + 1] * inverse, args.form_out);
         }
     }
+    clear_rest(args, span, THREADS);
 }
 
 #define FLASH(dim)                                                                                                     \

@@ -1,6 +1,6 @@
 /* device/cuda/kernels/hopper.cuh - matrix products of a group of four warps on compute capability 9.0 (wgmma), whose
- * factors lie in shared memory: sums[64][columns] += a[64][16] * b[columns][16]^T, both with rows of 128 bytes whose pieces
- * of 16 bytes are xored with the row's number (matrix.cuh: swizzled), from multiples of 1,024 bytes on.
+ * factors lie in shared memory (a may lie in registers): sums[64][columns] += a[64][16] * b[columns][16]^T, both with rows of
+ * 128 bytes whose pieces of 16 bytes are xored with the row's number (matrix.cuh: swizzled), from multiples of 1,024 bytes on.
  *
  * A thread holds of the sums, for j = 0 .. columns / 8 - 1: in 4 j and 4 j + 1 row 16 warp + lane / 4, columns
  * 8 j + lane % 4 * 2 and the next; in 4 j + 2 and 4 j + 3 the same of the row 8 further on.
@@ -49,6 +49,11 @@ __device__ __forceinline__ void copy_box(uint32_t to, const void *map, uint32_t 
         : "memory");
 }
 
+/* The map is read by the card; that takes its time, too. */
+__device__ __forceinline__ void ask_map(const void *map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
 __device__ __forceinline__ void box_barrier_init(uint32_t barrier, uint32_t arrivals) {
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
 }
@@ -90,78 +95,40 @@ __device__ __forceinline__ void box_barrier_wait(uint32_t barrier, uint32_t pari
         "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "                 \
         "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 
+/* a in shared memory, and in registers: those of an m16n8k16 for each of the four warps' 16 rows. */
 template <int columns, bool brain>
 __device__ __forceinline__ void group_multiply(float *sums, uint64_t a_matrix, uint64_t b_matrix);
+template <int columns, bool brain>
+__device__ __forceinline__ void group_multiply(float *sums, const uint32_t *a, uint64_t b_matrix);
 
-template <>
-__device__ __forceinline__ void group_multiply<16, true>(float *sums, uint64_t a_matrix, uint64_t b_matrix) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {" R8 "}, %8, %9, 1, 1, 1, 0, 0;"
-                 : F4(sums, 0), F4(sums, 4)
-                 : "l"(a_matrix), "l"(b_matrix));
-}
+/* For so many columns: the sums' registers, the numbers of the five operands behind them, and the sums. */
+#define MULTIPLY(columns, registers, n0, n1, n2, n3, n4, ...)                                                          \
+    MULTIPLY_TYPE(columns, true, "bf16", registers, n0, n1, n2, n3, n4, __VA_ARGS__)                                   \
+    MULTIPLY_TYPE(columns, false, "f16", registers, n0, n1, n2, n3, n4, __VA_ARGS__)
+#define MULTIPLY_TYPE(columns, brain, type, registers, n0, n1, n2, n3, n4, ...)                                        \
+    template <>                                                                                                        \
+    __device__ __forceinline__ void group_multiply<columns, brain>(float *sums, uint64_t a_matrix,                     \
+                                                                   uint64_t b_matrix) {                                \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" registers "}, %" #n0   \
+                     ", %" #n1 ", 1, 1, 1, 0, 0;"                                                                      \
+                     : __VA_ARGS__                                                                                     \
+                     : "l"(a_matrix), "l"(b_matrix));                                                                  \
+    }                                                                                                                  \
+    template <>                                                                                                        \
+    __device__ __forceinline__ void group_multiply<columns, brain>(float *sums, const uint32_t *a,                     \
+                                                                   uint64_t b_matrix) {                                \
+        asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." type "." type " {" registers "}, {%" #n0  \
+                     ", %" #n1 ", %" #n2 ", %" #n3 "}, %" #n4 ", 1, 1, 1, 0;"                                          \
+                     : __VA_ARGS__                                                                                     \
+                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_matrix));                                     \
+    }
 
-template <>
-__device__ __forceinline__ void group_multiply<16, false>(float *sums, uint64_t a_matrix, uint64_t b_matrix) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32.f16.f16 {" R8 "}, %8, %9, 1, 1, 1, 0, 0;"
-                 : F4(sums, 0), F4(sums, 4)
-                 : "l"(a_matrix), "l"(b_matrix));
-}
-
-template <>
-__device__ __forceinline__ void group_multiply<32, true>(float *sums, uint64_t a_matrix, uint64_t b_matrix) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" R16 "}, %16, %17, 1, 1, 1, 0, 0;"
-                 : F16R(sums, 0)
-                 : "l"(a_matrix), "l"(b_matrix));
-}
-
-template <>
-__device__ __forceinline__ void group_multiply<32, false>(float *sums, uint64_t a_matrix, uint64_t b_matrix) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.f16.f16 {" R16 "}, %16, %17, 1, 1, 1, 0, 0;"
-                 : F16R(sums, 0)
-                 : "l"(a_matrix), "l"(b_matrix));
-}
-
-template <>
-__device__ __forceinline__ void group_multiply<64, true>(float *sums, uint64_t a_matrix, uint64_t b_matrix) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" R32 "}, %32, %33, 1, 1, 1, 0, 0;"
-                 : F16R(sums, 0), F16R(sums, 16)
-                 : "l"(a_matrix), "l"(b_matrix));
-}
-
-template <>
-__device__ __forceinline__ void group_multiply<64, false>(float *sums, uint64_t a_matrix, uint64_t b_matrix) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {" R32 "}, %32, %33, 1, 1, 1, 0, 0;"
-                 : F16R(sums, 0), F16R(sums, 16)
-                 : "l"(a_matrix), "l"(b_matrix));
-}
-
-template <>
-__device__ __forceinline__ void group_multiply<128, true>(float *sums, uint64_t a_matrix, uint64_t b_matrix) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" R64 "}, %64, %65, 1, 1, 1, 0, 0;"
-                 : F64R(sums, 0)
-                 : "l"(a_matrix), "l"(b_matrix));
-}
-
-template <>
-__device__ __forceinline__ void group_multiply<128, false>(float *sums, uint64_t a_matrix, uint64_t b_matrix) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {" R64 "}, %64, %65, 1, 1, 1, 0, 0;"
-                 : F64R(sums, 0)
-                 : "l"(a_matrix), "l"(b_matrix));
-}
-
-template <>
-__device__ __forceinline__ void group_multiply<256, true>(float *sums, uint64_t a_matrix, uint64_t b_matrix) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {" R128 "}, %128, %129, 1, 1, 1, 0, 0;"
-                 : F64R(sums, 0), F64R(sums, 64)
-                 : "l"(a_matrix), "l"(b_matrix));
-}
-
-template <>
-__device__ __forceinline__ void group_multiply<256, false>(float *sums, uint64_t a_matrix, uint64_t b_matrix) {
-    asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {" R128 "}, %128, %129, 1, 1, 1, 0, 0;"
-                 : F64R(sums, 0), F64R(sums, 64)
-                 : "l"(a_matrix), "l"(b_matrix));
-}
+MULTIPLY(16, R8, 8, 9, 10, 11, 12, F4(sums, 0), F4(sums, 4))
+MULTIPLY(32, R16, 16, 17, 18, 19, 20, F16R(sums, 0))
+MULTIPLY(64, R32, 32, 33, 34, 35, 36, F16R(sums, 0), F16R(sums, 16))
+MULTIPLY(256, R128, 128, 129, 130, 131, 132, F64R(sums, 0), F64R(sums, 64))
+#undef MULTIPLY
+#undef MULTIPLY_TYPE
 
 #undef F4
 #undef F16R

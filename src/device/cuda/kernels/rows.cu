@@ -54,9 +54,12 @@ __device__ void embed_row(const spi_cu_matrix &weight, float *dst, uint32_t stri
         }
     }
 }
+/* The first kernel that others are not started beside: what they read of the parameters before they wait for the kernel
+ * that precedes them is there then. */
 #define EMBED(type)                                                                                                    \
     KERNEL embed_##type(spi_cu_matrix weight, float *dst, uint32_t stride, const spi_cu_row *rows, float scale) {      \
-        behind_the_last();                                                                                             \
+        wait_for_the_last();                                                                                           \
+        start_the_next();                                                                                              \
         embed_row<type>(weight, dst, stride, rows, scale);                                                             \
     }
 SPI_CU_ALL_TYPES(EMBED)
@@ -157,26 +160,75 @@ KERNEL read_all(uint4 *from, uint64_t count) {
 
 #define PICK_THREADS 1024
 
-/* Block (output): the likeliest token of its logits. */
-KERNEL __launch_bounds__(PICK_THREADS) pick(int32_t *picks, const spi_cu_out *outs, uint32_t vocab) {
-    behind_the_last();
-    __shared__ likeliest bests[PICK_THREADS / 32];
-    const float *logits = (const float *)outs[blockIdx.x].logits;
-    likeliest best = {-INFINITY, 0};
-#pragma unroll 8
-    for (uint32_t i = threadIdx.x; i < vocab; i += PICK_THREADS) {
-        best.consider(cleaned(__ldcg(logits + i)), i);
+__device__ __forceinline__ void blocks_sync() {
+#if __CUDA_ARCH__ >= 900
+    if (gridDim.z > 1) {
+        asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+        return;
+    }
+#endif
+    __syncthreads();
+}
+
+/* A word at the same place of another block's shared memory. */
+__device__ __forceinline__ uint32_t word_of_block(const void *here, uint32_t block) {
+    uint32_t value = *(const uint32_t *)here;
+#if __CUDA_ARCH__ >= 900
+    if (gridDim.z > 1) {
+        uint32_t address = (uint32_t)__cvta_generic_to_shared(here);
+        asm volatile("mapa.shared::cluster.u32 %0, %0, %2;\nld.shared::cluster.u32 %1, [%0];"
+                     : "+r"(address), "=r"(value)
+                     : "r"(block)
+                     : "memory");
+    }
+#endif
+    return value;
+}
+
+/* Every thread of the cluster gets the best of all; `room` is shared memory for one of each warp. */
+__device__ __forceinline__ likeliest best_of_all(likeliest best, likeliest *room) {
+    best.over_warp();
+    blocks_sync(); /* nobody reads the room any more */
+    if (threadIdx.x % 32 == 0) {
+        room[threadIdx.x / 32] = best;
+    }
+    blocks_sync();
+    best = {-INFINITY, 0};
+    for (uint32_t block = 0; block < gridDim.z; block++) {
+        const likeliest *there = &room[threadIdx.x % 32];
+        best.consider(__uint_as_float(word_of_block(&there->logit, block)), word_of_block(&there->token, block));
     }
     best.over_warp();
-    if (threadIdx.x % 32 == 0) {
-        bests[threadIdx.x / 32] = best;
+    return best;
+}
+
+/* Blocks (output, 1, part), those of an output in a cluster: the likeliest token of its logits, or one that is drawn. */
+KERNEL __launch_bounds__(PICK_THREADS) pick(int32_t *picks, const spi_cu_out *outs, uint32_t vocab) {
+    behind_the_last();
+    __shared__ likeliest room[PICK_THREADS / 32];
+    const spi_cu_out out = outs[blockIdx.x];
+    const float *logits = (const float *)out.logits;
+    uint32_t first = blockIdx.z * PICK_THREADS + threadIdx.x, pace = gridDim.z * PICK_THREADS;
+    likeliest best = {-INFINITY, 0};
+#pragma unroll 8
+    for (uint32_t i = first; i < vocab; i += pace) {
+        best.consider(cleaned(__ldcg(logits + i)), i);
     }
-    __syncthreads();
-    if (threadIdx.x < 32) {
-        best = bests[threadIdx.x];
-        best.over_warp();
-        if (threadIdx.x == 0) {
-            picks[blockIdx.x] = (int32_t)best.token;
+    best = best_of_all(best, room);
+    if (out.draw.inverse != 0 && best.logit > -INFINITY) {
+        float largest = best.logit;
+        best.logit = -INFINITY; /* the likeliest, should no score be larger than that */
+#pragma unroll 8
+        for (uint32_t i = first; i < vocab; i += pace) {
+            float logit = cleaned(__ldcg(logits + i));
+            if (spi_draw_may(&out.draw, logit, largest)) {
+                best.consider(spi_draw_score(&out.draw, i, logit, largest), i);
+            }
         }
+        best = best_of_all(best, room);
     }
+    if (threadIdx.x == 0 && blockIdx.z == 0) {
+        picks[blockIdx.x] = (int32_t)best.token;
+    }
+    blocks_sync(); /* nobody leaves while others read */
 }

@@ -1,137 +1,169 @@
 /* device/cuda/kernels/wide.cuh - weights times many rows on compute capability 9.0.
  *
- * A block computes 128 rows of the weights by `rows` rows of activations. Both lie in shared memory as 16-bit numbers, 64
- * columns at a time, in stages; two groups of four warps multiply 64 rows of weights each, and one thread has the card
- * fetch what lies in memory as it is multiplied. BF16 weights are multiplied as
- * they are, and MXFP4's are bf16 numbers, too; all others become f16, quantised ones on their way into shared memory while
- * the step before is multiplied, and meet activations rounded to f16: 11 bits, where a decoded weight has no more to lose.
+ * A block computes 128 rows of the weights by `rows` rows of activations; two groups of four warps multiply 64 rows of
+ * weights each, and one thread has the card fetch both, 64 columns of activations at a time. Plain weights come with them
+ * and are multiplied out of shared memory. Quantised ones come packed as they are, in slabs of 256 columns and rings of
+ * their own; the warps unpack them into the registers that they multiply from, and meet activations whose columns are
+ * turned for that (packed.cuh). BF16 weights are multiplied as they are, and MXFP4's are bf16 numbers, too; all others are
+ * f16 and meet activations rounded to f16: 11 bits, where a decoded weight has no more to lose.
+ *
+ * Weights are asked for before the kernel that precedes this one has ended. A tile of few rows takes no more than half of a
+ * multiprocessor, so that the next kernel's weights can be on their way while this one's are multiplied.
  *
  * Where there are too few tiles to keep the card busy, blocks of a cluster share a tile's columns; each then adds the sums
  * of all for a part of the tile, out of the others' shared memory and always in the same order.
- * May include: matrix.cuh, hopper.cuh, wide_args.h.
+ *
+ * A norm is never a pass of its own behind an addition: whoever adds leaves the rows times the norm's weight, and for each
+ * row sums of squares. Factors are applied to the sums of the next product (spi_cu_squares).
+ * May include: packed.cuh, hopper.cuh, wide_args.h.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_WIDE_CUH
 #define SPI_DEVICE_CUDA_KERNELS_WIDE_CUH
 
 #include "device/cuda/kernels/hopper.cuh"
-#include "device/cuda/kernels/matrix.cuh"
-#include "device/cuda/kernels/wide_args.h"
+#include "device/cuda/kernels/packed.cuh"
 
 #define OUTS  SPI_CU_WIDE_OUTS
 #define WIDE  256        /* threads that multiply */
 #define PITCH (OUTS + 4) /* of the sums, when they are put down */
 
 #ifdef HOPPER
-/* The row of the tile's `index`th weight row; rows behind the last stand for themselves and are dropped later. */
-__device__ __forceinline__ const uint8_t *weight_row(const spi_cu_wide &args, uint32_t tile, uint32_t index) {
-    if (args.output == SPI_CU_OUTPUT_GATE) { /* half a tile of each part */
-        uint32_t unit = min(tile * (OUTS / 2) + index % (OUTS / 2), args.unit_count - 1);
-        return (const uint8_t *)args.parts[index / (OUTS / 2)].data + (uint64_t)unit * args.stride;
-    }
-    uint32_t unit = min(tile * OUTS + index, args.unit_count - 1);
-    const spi_cu_wide_part *part = args.parts;
-    while (unit >= part->rows) {
-        unit -= part->rows;
-        part++;
-    }
-    return (const uint8_t *)part->data + (uint64_t)unit * args.stride;
+/* Types with a plane of which a slab's part is no multiple of 16 bytes. */
+__device__ constexpr bool has_odd_planes(int type) {
+    return type == SP_Q2_K || type == SP_Q3_K || type == SP_Q6_K || type == SP_IQ4_XS || type == SP_MXFP4;
 }
 
-/* Plain weights are fetched by the card. */
-template <int type> struct wide_weights {
-    __device__ __forceinline__ wide_weights(const spi_cu_wide &, uint32_t) {
+/* Four neighbours of a quantised weight as two pairs of 16-bit numbers. Bytes become f16 numbers by being the low bits of
+ * 1024 + byte; the conversion unit would take longer than the product. Scales are rounded to f16, as the weights are. */
+template <int type>
+__device__ __forceinline__ void two_pairs(const codes32 &c, int word, uint32_t *first, uint32_t *second) {
+    uint32_t code = c.codes[word];
+    if (type == SP_MXFP4) {
+        float scale = c.scale[0];
+        *first = brain_pair(scale * signed_byte(code, 0), scale * signed_byte(code, 1));
+        *second = brain_pair(scale * signed_byte(code, 2), scale * signed_byte(code, 3));
+        return;
     }
-    __device__ __forceinline__ void fetch(const spi_cu_wide &, uint32_t) {
+    constexpr bool is_signed = type == SP_Q8_0 || type == SP_IQ4_NL || type == SP_IQ4_XS, is_shifted = !is_signed;
+    const __half2 bias = __float2half2_rn(is_signed ? -1152 : -1024);
+    __half2 scale = __float2half2_rn(c.scale[word / 4]), less = __float2half2_rn(-c.minimum[word / 4]);
+    code ^= is_signed ? 0x80808080u : 0;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t pair = __byte_perm(code, 0x64646464u, i ? 0x4342 : 0x4140);
+        __half2 value = __hadd2(*(__half2 *)&pair, bias);
+        value = is_shifted ? __hfma2(value, scale, less) : __hmul2(value, scale);
+        *(i ? second : first) = *(uint32_t *)&value;
     }
-    __device__ __forceinline__ void put(uint8_t *) {
-    }
-};
+}
 
-/* A tile of quantised weights: a thread has half a row of 64 columns. */
-template <int type> struct wide_quantised {
-    const uint8_t *row;
-    codes32 held;
+/* Where the halves of a tile begin: in which part, and at which of its rows. */
+struct tile_halves {
+    uint32_t part[2], row[2];
 
-    __device__ __forceinline__ wide_quantised(const spi_cu_wide &args, uint32_t tile)
-        : row(weight_row(args, tile, threadIdx.x / 2)) {
-    }
-    __device__ __forceinline__ void fetch(const spi_cu_wide &args, uint32_t step) {
-        held = unpacked<type>::at(row, args.plane_bytes, step * 2 + threadIdx.x % 2);
-    }
-    /* Bytes become f16 numbers by being the low bits of 1024 + byte; the conversion unit would take longer than the product.
-     * Scales are rounded to f16, as the weights are. */
-    __device__ __forceinline__ void put(uint8_t *tile) {
-#pragma unroll
-        for (int piece = 0; piece < 4; piece++) {
-            uint4 out;
-            uint32_t *words = (uint32_t *)&out;
-            if (type == SP_MXFP4) {
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    uint32_t code = held.codes[piece * 2 + k / 2];
-                    words[k] = brain_pair(held.scale[0] * signed_byte(code, k % 2 * 2),
-                                          held.scale[0] * signed_byte(code, k % 2 * 2 + 1));
-                }
-            } else {
-                __half2 scale = __float2half2_rn(held.scale[piece / 2]),
-                        less = __float2half2_rn(-held.minimum[piece / 2]);
-                const __half2 bias = __float2half2_rn(-1152);
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    uint32_t code = held.codes[piece * 2 + k / 2] ^ 0x80808080u; /* signed + 128 */
-                    uint32_t pair = __byte_perm(code, 0x64646464u, k % 2 ? 0x4342 : 0x4140);
-                    __half2 value = __hfma2(__hadd2(*(__half2 *)&pair, bias), scale, less);
-                    words[k] = *(uint32_t *)&value;
-                }
-            }
-            *(uint4 *)(tile + swizzled(threadIdx.x / 2, threadIdx.x % 2 * 4 + piece)) = out;
-        }
-    }
-};
-#define QUANTISED(type)                                                                                                \
-    template <> struct wide_weights<type> : wide_quantised<type> { using wide_quantised<type>::wide_quantised; };
-SPI_CU_QUANTISED(QUANTISED)
-#undef QUANTISED
-
-/* The fetching thread: for each step a box of activations, and of plain weights two halves of a tile. */
-template <bool plain, int rows, int stages>
-__device__ __forceinline__ void fetch_boxes(const spi_cu_wide &args, uint32_t base, uint32_t full, uint32_t empty,
-                                            uint32_t first, uint32_t steps) {
-    constexpr uint32_t stage_bytes = (OUTS + rows) * 128;
-    const spi_cu_map *halves[2];
-    uint32_t half_rows[2];
-#pragma unroll
-    for (uint32_t i = 0; plain && i < 2; i++) {
+    __device__ __forceinline__ tile_halves(const spi_cu_wide &args) {
         bool gated = args.output == SPI_CU_OUTPUT_GATE;
-        uint32_t unit = blockIdx.y * (gated ? OUTS / 2 : OUTS) + (gated ? 0 : i * SPI_CU_WIDE_BOX),
-                 part = gated ? i : 0;
-        while (!gated && part + 1 < args.part_count && unit >= args.parts[part].rows) {
-            unit -= args.parts[part++].rows;
+#pragma unroll
+        for (uint32_t i = 0; i < 2; i++) {
+            uint32_t unit = blockIdx.y * (gated ? OUTS / 2 : OUTS) + (gated ? 0 : i * SPI_CU_WIDE_BOX);
+            part[i] = gated ? i : 0;
+            while (!gated && part[i] + 1 < args.part_count && unit >= args.parts[part[i]].rows) {
+                unit -= args.parts[part[i]++].rows;
+            }
+            row[i] = unit; /* behind the last row the card fetches zeros */
         }
-        halves[i] = &args.weights[part];
-        half_rows[i] = unit; /* behind the last row the card fetches zeros */
     }
+};
+
+/* A block's part of the columns, in steps of 64 or slabs of 256. */
+struct share {
+    uint32_t first, count;
+
+    __device__ __forceinline__ share(uint32_t columns, uint32_t unit) {
+        uint32_t all = (columns + unit - 1) / unit;
+        first = all * blockIdx.z / gridDim.z;
+        count = all * (blockIdx.z + 1) / gridDim.z - first;
+    }
+};
+
+/* The fetching thread, of plain weights: for each step a box of activations and two halves of a tile. */
+template <int rows, int stages>
+__device__ __forceinline__ void fetch_plain(const spi_cu_wide &args, uint32_t base, uint32_t full, uint32_t empty,
+                                            share steps) {
+    constexpr uint32_t stage_bytes = (OUTS + rows) * 128;
+    const tile_halves halves(args);
     auto fetch_weights = [&](uint32_t step) {
-        uint32_t slot = step % stages, stage = base + slot * stage_bytes, column = (first + step) * STEP;
-        box_barrier_expect(full + slot * 8, plain ? stage_bytes : rows * 128);
-        if (plain) {
-            copy_box(stage, halves[0], column, half_rows[0], full + slot * 8);
-            copy_box(stage + SPI_CU_WIDE_BOX * 128, halves[1], column, half_rows[1], full + slot * 8);
+        uint32_t slot = step % stages, stage = base + slot * stage_bytes, column = (steps.first + step) * STEP;
+        box_barrier_expect(full + slot * 8, stage_bytes);
+#pragma unroll
+        for (uint32_t i = 0; i < 2; i++) {
+            copy_box(stage + i * SPI_CU_WIDE_BOX * 128, &args.weights[halves.part[i]][0], column, halves.row[i],
+                     full + slot * 8);
         }
     };
-    uint32_t early = min((uint32_t)stages, steps);
+    uint32_t early = min((uint32_t)stages, steps.count);
+    ask_map(&args.x);
     for (uint32_t step = 0; step < early; step++) { /* weights depend on nothing that runs */
         fetch_weights(step);
     }
-    behind_the_last();
-    for (uint32_t step = 0; step < steps; step++) {
+    wait_for_the_last();
+    for (uint32_t step = 0; step < steps.count; step++) {
         uint32_t slot = step % stages;
         if (step >= early) {
             box_barrier_wait(empty + slot * 8, (step / stages & 1) ^ 1);
             fetch_weights(step);
         }
-        copy_box(base + slot * stage_bytes + OUTS * 128, &args.x, (first + step) * STEP, blockIdx.x * rows,
+        copy_box(base + slot * stage_bytes + OUTS * 128, &args.x, (steps.first + step) * STEP, blockIdx.x * rows,
                  full + slot * 8);
+    }
+}
+
+/* A row's part of a slab: plane by plane, as unpacked<type> finds it. */
+__device__ __forceinline__ uint32_t slab_bytes(const spi_cu_wide &args) {
+    return OUTS * (args.plane_pitch[0] + args.plane_pitch[1] + args.plane_pitch[2]);
+}
+
+/* The fetching thread, of quantised weights. A slab's place is given to another when the steps of the slab behind it are on
+ * their way, so that waiting for it holds nothing up. */
+template <int rows, int stages>
+__device__ __forceinline__ void fetch_packed(const spi_cu_wide &args, uint32_t slabs_at, uint32_t base, uint32_t full,
+                                             uint32_t empty, share slabs) {
+    constexpr uint32_t a_slab = SPI_CU_WIDE_SLAB / STEP;
+    const tile_halves halves(args);
+    uint32_t slab_full = empty + stages * 8, slab_empty = slab_full + SPI_CU_WIDE_SLABS_MAX * 8;
+    uint32_t bytes = slab_bytes(args), slots = args.slab_slots;
+    auto fetch_slab = [&](uint32_t slab, uint32_t slot) {
+        uint32_t to = slabs_at + slot * bytes, index = slabs.first + slab;
+        box_barrier_expect(slab_full + slot * 8, bytes);
+        for (uint32_t plane = 0; plane < args.plane_count; plane++) {
+            uint32_t half = SPI_CU_WIDE_BOX * args.plane_pitch[plane], at = index * args.plane_step[plane] & ~7u;
+            copy_box(to, &args.weights[halves.part[0]][plane], at, halves.row[0], slab_full + slot * 8);
+            copy_box(to + half, &args.weights[halves.part[1]][plane], at, halves.row[1], slab_full + slot * 8);
+            to += 2 * half;
+        }
+    };
+    uint32_t early = min(slots, slabs.count), next = early, slot = 0, parity = 0;
+    ask_map(&args.x);
+    for (uint32_t slab = 0; slab < early; slab++) {
+        fetch_slab(slab, slab);
+    }
+    wait_for_the_last();
+    for (uint32_t step = 0; step < slabs.count * a_slab; step++) {
+        uint32_t to = step % stages;
+        if (step >= stages) {
+            box_barrier_wait(empty + to * 8, (step / stages & 1) ^ 1);
+        }
+        box_barrier_expect(full + to * 8, rows * 128);
+        copy_box(base + to * rows * 128, &args.x, (slabs.first * a_slab + step) * STEP, blockIdx.x * rows,
+                 full + to * 8);
+        if (step % a_slab == a_slab - 1 && step >= a_slab && next < slabs.count) { /* the last slab's place */
+            box_barrier_wait(slab_empty + slot * 8, parity);
+            fetch_slab(next++, slot);
+            slot++;
+            if (slot == slots) {
+                slot = 0, parity ^= 1;
+            }
+        }
     }
 }
 
@@ -140,15 +172,39 @@ __device__ __forceinline__ float wide_activated(float x, bool silu) {
     return x / (1 + __expf(-u));
 }
 
-/* Four neighbouring sums of a row go where they belong. */
-__device__ __forceinline__ void put_four(const spi_cu_wide &args, uint32_t row, uint32_t unit, float4 four) {
+/* What an addition reads, asked for before it has its sums. */
+struct before_adding {
+    float4 old, weight; /* the row's numbers, and the next norm's weight */
+
+    __device__ __forceinline__ before_adding(const spi_cu_wide &args, uint32_t row, uint32_t unit)
+        : old(make_float4(0, 0, 0, 0)), weight(old) {
+        if (args.output == SPI_CU_OUTPUT_ADD && unit + 4 <= args.parts[0].rows) {
+            const float *from = (const float *)args.parts[0].dst + (uint64_t)row * args.parts[0].dst_stride + unit;
+            old = ((uintptr_t)from & 15) == 0 ? __ldcg((const float4 *)from) : old;
+            weight = args.next.records ? __ldg((const float4 *)((const float *)args.next_weight + unit)) : weight;
+        }
+    }
+};
+
+/* The new numbers of a row that was added to, as the next norm's product reads them; returns their squares. */
+__device__ __forceinline__ float put_next(const spi_cu_wide &args, uint32_t row, uint32_t unit, float4 x, float4 w,
+                                          float known) {
+    put_packed((uint16_t *)args.next_packed + (uint64_t)row * args.next_stride, unit,
+               make_float4(x.x * known * w.x, x.y * known * w.y, x.z * known * w.z, x.w * known * w.w), args.form_out);
+    return x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w;
+}
+
+/* Four neighbouring sums of a row go where they belong; returns the squares of the new numbers, where the next phase wants
+ * them. */
+__device__ __forceinline__ float put_four(const spi_cu_wide &args, uint32_t row, uint32_t unit, float4 four,
+                                          const before_adding &before, float known) {
     const spi_cu_wide_part *part = args.parts;
     float sums[4] = {four.x, four.y, four.z, four.w};
     while (unit >= part->rows) {
         unit -= part->rows;
         part++;
         if (part == args.parts + args.part_count) {
-            return;
+            return 0;
         }
     }
     float *to;
@@ -165,18 +221,19 @@ __device__ __forceinline__ void put_four(const spi_cu_wide &args, uint32_t row, 
     const float *bias = (const float *)part->bias;
     if (unit + 4 <= part->rows && ((uintptr_t)(to + unit) & 15) == 0) {
         float4 *all = (float4 *)(to + unit);
-        float4 old = add ? *all : make_float4(0, 0, 0, 0);
+        float4 old = before.old;
         if (bias) {
             old.x += bias[unit], old.y += bias[unit + 1], old.z += bias[unit + 2], old.w += bias[unit + 3];
         }
-        *all = make_float4(sums[0] + old.x, sums[1] + old.y, sums[2] + old.z, sums[3] + old.w);
-        return;
+        old = make_float4(sums[0] + old.x, sums[1] + old.y, sums[2] + old.z, sums[3] + old.w);
+        *all = old;
+        return args.next.records ? put_next(args, row, unit, old, before.weight, known) : 0;
     }
-    for (int i = 0; i < 4; i++) { /* over the edge of a part, or of the last */
+    for (int i = 0; i < 4; i++) { /* over the edge of a part, or of the last; the host asks for no next norm then */
         if (unit == part->rows) {
             part++;
             if (part == args.parts + args.part_count) {
-                return;
+                return 0;
             }
             unit = 0;
             if (args.output != SPI_CU_OUTPUT_LOGITS) {
@@ -187,6 +244,7 @@ __device__ __forceinline__ void put_four(const spi_cu_wide &args, uint32_t row, 
         to[unit] = sums[i] + (add ? to[unit] : 0) + (bias ? bias[unit] : 0);
         unit++;
     }
+    return 0;
 }
 
 __device__ __forceinline__ void put_gated(const spi_cu_wide &args, uint32_t row, uint32_t unit, float4 gate,
@@ -199,10 +257,9 @@ __device__ __forceinline__ void put_gated(const spi_cu_wide &args, uint32_t row,
         u[i] += args.parts[1].bias ? ((const float *)args.parts[1].bias)[at] : 0;
         h[i] = unit + i < args.unit_count ? wide_activated(g[i], args.silu) * u[i] : 0;
     }
-    uint2 packed = args.brain_out ? make_uint2(brain_pair(h[0], h[1]), brain_pair(h[2], h[3]))
-                                  : make_uint2(clamped_pair(h[0], h[1]), clamped_pair(h[2], h[3]));
-    if (unit < args.parts[0].dst_stride) { /* the padding behind the last is zero */
-        *(uint2 *)((uint16_t *)args.parts[0].dst + (uint64_t)row * args.parts[0].dst_stride + unit) = packed;
+    if (unit < args.parts[0].dst_stride) {
+        put_packed((uint16_t *)args.parts[0].dst + (uint64_t)row * args.parts[0].dst_stride, unit,
+                   make_float4(h[0], h[1], h[2], h[3]), args.form_out);
     }
 }
 
@@ -222,56 +279,136 @@ __device__ __forceinline__ float4 from_block(const float *here, uint32_t block) 
     return value;
 }
 
+/* The sum of what stands there in all blocks of the cluster; all are asked before the first is waited for. */
+__device__ __forceinline__ float4 from_all(const float *here, uint32_t blocks) {
+    float4 parts[SPI_CU_WIDE_CLUSTER_MAX], sum = make_float4(0, 0, 0, 0);
+#pragma unroll
+    for (uint32_t i = 0; i < SPI_CU_WIDE_CLUSTER_MAX; i++) {
+        parts[i] = i < blocks ? from_block(here, i) : sum;
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < SPI_CU_WIDE_CLUSTER_MAX; i++) {
+        sum.x += parts[i].x, sum.y += parts[i].y, sum.z += parts[i].z, sum.w += parts[i].w;
+    }
+    return sum;
+}
+
 __device__ __forceinline__ void multipliers_sync() {
     asm volatile("bar.sync 1, %0;" ::"n"(WIDE) : "memory");
 }
 
-/* The sums of the tile, to shared memory and, with those of the cluster's other blocks, to where they belong. The fetching
- * warp comes along for the barriers. */
-template <int rows> __device__ __forceinline__ void put_tile(const spi_cu_wide &args, const float *sums, float *tile) {
-    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    bool multiplies = threadIdx.x < WIDE;
-    if (multiplies) {
-        float *to = tile + lane % 4 * 2 * PITCH + warp * 16 + lane / 4;
-        multipliers_sync();
+/* A row's factor, 1 / sqrt(mean of squares + eps), found by `lanes` neighbouring lanes. Divided by what the row's packed
+ * numbers were multiplied by, if asked. */
+template <uint32_t lanes>
+__device__ __forceinline__ float factor_of(const spi_cu_squares &norm, uint32_t row, bool is_left) {
+    const float *record = (const float *)norm.records + (uint64_t)row * norm.pitch;
+    float sum = 0;
+    for (uint32_t i = threadIdx.x % lanes; i < norm.pieces; i += lanes) {
+        sum += record[1 + i];
+    }
 #pragma unroll
-        for (int j = 0; j < rows / 8; j++) {
-            float *at = to + j * 8 * PITCH;
-            at[0] = sums[4 * j], at[PITCH] = sums[4 * j + 1];
-            at[8] = sums[4 * j + 2], at[PITCH + 8] = sums[4 * j + 3];
+    for (uint32_t offset = lanes / 2; offset; offset >>= 1) {
+        sum += __shfl_xor_sync(0xffffffffu, sum, offset);
+    }
+    float factor = rsqrtf(sum * norm.inverse_cols + norm.eps);
+    return is_left ? factor / record[0] : factor;
+}
+
+/* What the sums of rows want, and what is known of the rows that they are added to, by so many threads of which `lanes`
+ * share a row. */
+template <int rows, uint32_t lanes, uint32_t threads>
+__device__ __forceinline__ void find_factors(const spi_cu_wide &args, uint32_t thread, float *wanted, float *known) {
+    for (uint32_t i = thread / lanes; i < rows; i += threads / lanes) {
+        uint32_t row = min(blockIdx.x * rows + i, args.row_count - 1);
+        float a = args.norm.records ? factor_of<lanes>(args.norm, row, true) : 1;
+        float b = args.next.records ? factor_of<lanes>(args.known, row, false) : 1;
+        if (thread % lanes == 0) {
+            wanted[i] = a, known[i] = b;
         }
     }
-    uint32_t split = gridDim.z, part = blockIdx.z;
+}
+
+/* With the largest tile, a block to a multiprocessor, warps that have nothing else to do find the factors meanwhile. */
+#define FINDERS 96
+
+__device__ __forceinline__ void factors_found() {
+    asm volatile("bar.arrive 2, %0;" ::"n"(WIDE + FINDERS) : "memory");
+}
+
+__device__ __forceinline__ void wait_for_factors() {
+    asm volatile("bar.sync 2, %0;" ::"n"(WIDE + FINDERS) : "memory");
+}
+
+__device__ __forceinline__ float4 times(float4 x, float factor) {
+    return make_float4(x.x * factor, x.y * factor, x.z * factor, x.w * factor);
+}
+
+/* Packed numbers behind a row's last become zero: products go on to the end of a slab. */
+__device__ __forceinline__ void clear_behind(const spi_cu_wide &args, uint32_t row, uint32_t column) {
+    bool gated = args.output == SPI_CU_OUTPUT_GATE;
+    uint32_t stride = gated ? args.parts[0].dst_stride : args.next_stride;
+    uint16_t *to = (uint16_t *)(gated ? args.parts[0].dst : args.next_packed) + (uint64_t)row * stride;
+    if (column < stride) {
+        put_packed(to, column, make_float4(0, 0, 0, 0), args.form_out);
+    }
+}
+
+/* The sums of the tile, to shared memory and, with those of the cluster's other blocks, to where they belong. */
+template <int rows>
+__device__ __forceinline__ void put_tile(const spi_cu_wide &args, const float *sums, float *tile, const float *wanted,
+                                         const float *known) {
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, split = gridDim.z, part = blockIdx.z;
+    float *to = tile + lane % 4 * 2 * PITCH + warp * 16 + lane / 4;
+    multipliers_sync();
+#pragma unroll
+    for (int j = 0; j < rows / 8; j++) {
+        float *at = to + j * 8 * PITCH;
+        at[0] = sums[4 * j], at[PITCH] = sums[4 * j + 1];
+        at[8] = sums[4 * j + 2], at[PITCH + 8] = sums[4 * j + 3];
+    }
+    bool gated = args.output == SPI_CU_OUTPUT_GATE, packs = gated || args.next.records;
+    uint32_t fours = gated ? OUTS / 8 : OUTS / 4; /* of a row */
+    uint32_t real = min((uint32_t)rows, args.row_count - blockIdx.x * rows), i = threadIdx.x + part * WIDE;
+    before_adding before(args, blockIdx.x * rows + min(i / fours, real - 1), blockIdx.y * OUTS + i % fours * 4);
     if (split > 1) {
         cluster_sync();
     } else {
-        __syncthreads();
+        multipliers_sync();
     }
-    bool gated = args.output == SPI_CU_OUTPUT_GATE;
-    uint32_t fours = gated ? OUTS / 8 : OUTS / 4; /* of a row */
-    uint32_t real = min((uint32_t)rows, args.row_count - blockIdx.x * rows);
-    for (uint32_t i = threadIdx.x + part * WIDE; multiplies && i < real * fours; i += WIDE * split) {
-        uint32_t row = i / fours, column = i % fours * 4;
+    for (; i < real * fours; i += WIDE * split) {
+        uint32_t row = i / fours, column = i % fours * 4, index = blockIdx.x * rows + row;
         const float *at = tile + row * PITCH + column;
         float4 sum, second = make_float4(0, 0, 0, 0);
         if (split == 1) {
             sum = *(const float4 *)at;
             second = gated ? *(const float4 *)(at + OUTS / 2) : second;
         } else {
-            sum = second;
-            for (uint32_t block = 0; block < split; block++) {
-                float4 more = from_block(at, block);
-                sum.x += more.x, sum.y += more.y, sum.z += more.z, sum.w += more.w;
-                if (gated) {
-                    more = from_block(at + OUTS / 2, block);
-                    second.x += more.x, second.y += more.y, second.z += more.z, second.w += more.w;
-                }
+            sum = from_all(at, split);
+            second = gated ? from_all(at + OUTS / 2, split) : second;
+        }
+        sum = times(sum, wanted[row]);
+        if (gated) {
+            put_gated(args, index, blockIdx.y * (OUTS / 2) + column, sum, times(second, wanted[row]));
+            continue;
+        }
+        float squares = put_four(args, index, blockIdx.y * OUTS + column, sum, before, known[row]);
+        uint32_t after = i + WIDE * split;
+        if (after < real * fours) {
+            before = before_adding(args, blockIdx.x * rows + after / fours, blockIdx.y * OUTS + after % fours * 4);
+        }
+        if (args.next.records) { /* the warp has all 32 fours of the row */
+            squares = warp_sum(squares);
+            float *record = (float *)args.next.records + (uint64_t)index * args.next.pitch;
+            if (lane == 0) {
+                record[1 + blockIdx.y] = squares;
+                record[0] = known[row]; /* every tile's is the same */
             }
         }
-        if (gated) {
-            put_gated(args, blockIdx.x * rows + row, blockIdx.y * (OUTS / 2) + column, sum, second);
-        } else {
-            put_four(args, blockIdx.x * rows + row, blockIdx.y * OUTS + column, sum);
+    }
+    if (packs && blockIdx.y + 1 == gridDim.y && part == 0) {
+        uint32_t first = gated ? gridDim.y * (OUTS / 2) : args.parts[0].rows;
+        for (uint32_t i = threadIdx.x; i < real * (SPI_CU_WIDE_SLAB / 4); i += WIDE) {
+            clear_behind(args, blockIdx.x * rows + i / (SPI_CU_WIDE_SLAB / 4), first + i % (SPI_CU_WIDE_SLAB / 4) * 4);
         }
     }
     if (split > 1) {
@@ -279,62 +416,191 @@ template <int rows> __device__ __forceinline__ void put_tile(const spi_cu_wide &
     }
 }
 
-template <int type, int rows, int stages> __device__ __forceinline__ void multiply_wide(const spi_cu_wide &args) {
-    constexpr bool brain = type == SP_BF16 || type == SP_MXFP4, plain = !is_quantised(type);
+/* Both factors lie in shared memory. */
+template <int rows, int stages, bool brain>
+__device__ __forceinline__ void multiply_plain(const spi_cu_wide &args, float *sums, uint32_t base, uint32_t full,
+                                               uint32_t empty, uint32_t steps) {
     constexpr uint32_t stage_bytes = (OUTS + rows) * 128;
+    uint32_t group = threadIdx.x / 128;
+    for (uint32_t step = 0; step < steps; step++) {
+        uint32_t slot = step % stages, stage = base + slot * stage_bytes;
+        box_barrier_wait(full + slot * 8, step / stages & 1);
+        mark(step || threadIdx.x ? 0 : args.clocks, 2);
+        uint64_t a = describe(stage + group * 64 * 128), b = describe(stage + OUTS * 128);
+        group_begin();
+#pragma unroll
+        for (int k = 0; k < STEP / 16; k++) {
+            group_multiply<rows, brain>(sums, a + k * 2, b + k * 2);
+        }
+        group_commit();
+        group_wait<1>();
+        if (step && threadIdx.x % 128 == 0) {
+            box_barrier_arrive(empty + (step - 1) % stages * 8);
+        }
+    }
+    group_wait<0>();
+}
+
+/* A thread unpacks 16 columns of two rows for each step. While one group of warps does, the other multiplies: registers that
+ * products come from are not written before they are done. */
+template <int type, int rows, int stages>
+__device__ __forceinline__ void multiply_packed(const spi_cu_wide &args, float *sums, const uint8_t *memory,
+                                                uint32_t base, uint32_t full, uint32_t empty, share slabs) {
+    constexpr bool brain = type == SP_MXFP4;
+    constexpr uint32_t together = rows == 256 ? 1 : 2, a_slab = SPI_CU_WIDE_SLAB / STEP; /* steps; as registers allow */
+    uint32_t slab_full = empty + stages * 8, slab_empty = slab_full + SPI_CU_WIDE_SLABS_MAX * 8;
+    uint32_t lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4, bytes = slab_bytes(args);
+    const uint32_t *pitch = args.plane_pitch;
+    uint32_t planes[2][SPI_CU_PLANES]; /* of this thread's two rows, from where their first plane is */
+#pragma unroll
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t at = row + 8 * i;
+        planes[i][0] = 0;
+        planes[i][1] = OUTS * pitch[0] + at * pitch[1] - at * pitch[0];
+        planes[i][2] = OUTS * (pitch[0] + pitch[1]) + at * pitch[2] - at * pitch[0];
+    }
+    uint32_t slot = 0, parity = 0, stage = 0, stage_parity = 0;
+    for (uint32_t slab = 0; slab < slabs.count; slab++) {
+        if (has_odd_planes(type)) {
+#pragma unroll
+            for (uint32_t k = 0; k < SPI_CU_PLANES; k++) {
+                uint32_t now = (slabs.first + slab) * args.plane_step[k] * 2 % 16;
+                planes[0][k] = planes[0][k] / 16 * 16 + now, planes[1][k] = planes[1][k] / 16 * 16 + now;
+            }
+        }
+        const uint8_t *upper = memory + slot * bytes + row * pitch[0], *lower = upper + 8 * pitch[0];
+        box_barrier_wait(slab_full + slot * 8, parity);
+#pragma unroll
+        for (uint32_t step = 0; step < a_slab; step += together) {
+            uint32_t a[together][16], group = step / 2 * 4 + lane % 4, first = stage;
+#pragma unroll
+            for (uint32_t i = 0; i < together; i++) {
+                codes32 codes = unpacked<type>::at(upper, planes[0], group);
+#pragma unroll
+                for (int k = 0; k < 4; k++) {
+                    two_pairs<type>(codes, (step + i) % 2 * 4 + k, &a[i][4 * k], &a[i][4 * k + 2]);
+                }
+                codes = unpacked<type>::at(lower, planes[1], group);
+#pragma unroll
+                for (int k = 0; k < 4; k++) {
+                    two_pairs<type>(codes, (step + i) % 2 * 4 + k, &a[i][4 * k + 1], &a[i][4 * k + 3]);
+                }
+            }
+            if (step + together == a_slab) { /* all codes of the slab are in registers */
+                __syncwarp();
+                if (lane == 0) {
+                    box_barrier_arrive(slab_empty + slot * 8);
+                }
+            }
+#pragma unroll
+            for (uint32_t i = 0; i < together; i++) {
+                box_barrier_wait(full + stage * 8, stage_parity);
+                stage++;
+                if (stage == stages) {
+                    stage = 0, stage_parity ^= 1;
+                }
+            }
+            mark(slab || step || threadIdx.x ? 0 : args.clocks, 2);
+            group_begin();
+#pragma unroll
+            for (uint32_t i = 0; i < together; i++) {
+                uint32_t at = i && first + 1 == stages ? 0 : first + i;
+                uint64_t b = describe(base + at * rows * 128);
+#pragma unroll
+                for (int k = 0; k < 4; k++) {
+                    group_multiply<rows, brain>(sums, &a[i][4 * k], b + k * 2);
+                }
+            }
+            group_commit();
+            group_wait<0>();
+            if (threadIdx.x % 128 < together) {
+                uint32_t at = threadIdx.x % 128 && first + 1 == stages ? 0 : first + threadIdx.x % 128;
+                box_barrier_arrive(empty + at * 8);
+            }
+        }
+        slot++;
+        if (slot == args.slab_slots) {
+            slot = 0, parity ^= 1;
+        }
+    }
+}
+
+/* The sums of 256 rows take more registers than a thread's share of the multiprocessor's: the fetching warps give theirs. */
+template <int rows> __device__ __forceinline__ void registers_less() {
+    if (rows == 256) {
+        asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    }
+}
+
+template <int rows> __device__ __forceinline__ void registers_more() {
+    if (rows == 256) {
+        asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+    }
+}
+
+template <int type, int rows> __device__ __forceinline__ void multiply_wide(const spi_cu_wide &args) {
+    constexpr bool brain = type == SP_BF16, plain = !is_quantised(type);
+    constexpr int stages = plain ? SPI_CU_WIDE_PLAIN_STAGES(rows) : SPI_CU_WIDE_STAGES(rows);
     extern __shared__ __align__(1024) uint8_t memory[];
-    __shared__ uint64_t barriers[2 * stages];
+    __shared__ uint64_t barriers[2 * stages + 2 * SPI_CU_WIDE_SLABS_MAX];
+    __shared__ float wanted[rows], known[rows];
+    start_the_next();
+    mark(threadIdx.x ? 0 : args.clocks, 0);
     uint32_t base = shared_address(memory), full = shared_address(barriers), empty = full + stages * 8;
-    uint32_t all = (args.cols + STEP - 1) / STEP, first = all * blockIdx.z / gridDim.z;
-    uint32_t steps = all * (blockIdx.z + 1) / gridDim.z - first, group = threadIdx.x / 128;
-    float sums[rows / 2] = {};
+    share mine(args.cols, plain ? STEP : SPI_CU_WIDE_SLAB);
     if (threadIdx.x == 0) {
         for (uint32_t i = 0; i < stages; i++) {
             box_barrier_init(full + i * 8, 1);
             box_barrier_init(empty + i * 8, 2);
         }
+        for (uint32_t i = 0; i < SPI_CU_WIDE_SLABS_MAX; i++) {
+            box_barrier_init(empty + (stages + i) * 8, 1);
+            box_barrier_init(empty + (stages + SPI_CU_WIDE_SLABS_MAX + i) * 8, WIDE / 32);
+        }
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncthreads();
+    uint32_t steps_at = plain ? base : base + args.slab_slots * slab_bytes(args);
     if (threadIdx.x >= WIDE) {
+        registers_less<rows>();
+        if (rows == 256 && threadIdx.x >= WIDE + 32) {
+            wait_for_the_last();
+            find_factors<rows, 1, FINDERS>(args, threadIdx.x - WIDE - 32, wanted, known);
+            factors_found();
+        }
         if (threadIdx.x == WIDE) {
-            fetch_boxes<plain, rows, stages>(args, base, full, empty, first, steps);
+            if constexpr (plain) {
+                fetch_plain<rows, stages>(args, base, full, empty, mine);
+            } else {
+                fetch_packed<rows, stages>(args, base, steps_at, full, empty, mine);
+            }
         }
         __syncwarp();
-        behind_the_last();
-    } else {
-        wide_weights<type> weights(args, blockIdx.y);
-        weights.fetch(args, first);
-        weights.put(memory);
-        publish_shared();
-        weights.fetch(args, first + min(1u, steps - 1));
-        behind_the_last();
-        for (uint32_t step = 0; step < steps; step++) {
-            uint32_t slot = step % stages, stage = base + slot * stage_bytes;
-            box_barrier_wait(full + slot * 8, step / stages & 1);
-            if (!plain) {
-                multipliers_sync();
-            }
-            uint64_t a = describe(stage + group * 64 * 128), b = describe(stage + OUTS * 128);
-            group_begin();
-#pragma unroll
-            for (int k = 0; k < STEP / 16; k++) {
-                group_multiply<rows, brain>(sums, a + k * 2, b + k * 2);
-            }
-            group_commit();
-            if (!plain && step + 1 < steps) { /* all warps have seen the end of what was in that stage */
-                weights.put(memory + (step + 1) % stages * stage_bytes);
-                publish_shared();
-                weights.fetch(args, first + min(step + 2, steps - 1));
-            }
-            group_wait<1>();
-            if (step && threadIdx.x % 128 == 0) {
-                box_barrier_arrive(empty + (step - 1) % stages * 8);
-            }
+        if (gridDim.z > 1) { /* as put_tile */
+            cluster_sync();
+            cluster_sync();
         }
-        group_wait<0>();
+    } else {
+        registers_more<rows>();
+        float sums[rows / 2] = {};
+        if (rows < 256) {
+            wait_for_the_last();
+            mark(threadIdx.x ? 0 : args.clocks, 1);
+            find_factors<rows, WIDE / (rows < 256 ? rows : 256), WIDE>(args, threadIdx.x, wanted, known);
+        }
+        if constexpr (plain) {
+            multiply_plain<rows, stages, brain>(args, sums, base, full, empty, mine.count);
+        } else {
+            multiply_packed<type, rows, stages>(args, sums, memory, steps_at, full, empty, mine);
+        }
+        mark(threadIdx.x ? 0 : args.clocks, 3);
+        if (rows == 256) {
+            wait_for_the_last();
+            wait_for_factors();
+        }
+        put_tile<rows>(args, sums, (float *)memory, wanted, known);
+        mark(threadIdx.x ? 0 : args.clocks, 4);
     }
-    put_tile<rows>(args, sums, (float *)memory);
 }
 #endif
 

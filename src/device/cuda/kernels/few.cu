@@ -1,0 +1,252 @@
+/* device/cuda/kernels/few.cu - attention of few rows, such as the next tokens of some sessions, from what products left to
+ * what the next product reads.
+ *
+ * A block has up to 16 queries: rows of one session times the query heads that share a KV head. Its warps first normalise
+ * and rotate them and put new keys and values where they belong; those of rows before the block's own are put there by
+ * several blocks, all with the same numbers. Then each warp goes through every eighth run of 16 keys by itself, and what
+ * they have is merged in the warps' order. Scores and sums are kept in registers, in f32 (arXiv:2307.08691).
+ */
+#include <cstddef>
+#include <cuda_fp16.h>
+
+#include "device/cuda/kernels/place.cuh"
+#include "device/cuda/kernels/tiles.cuh"
+
+#define THREADS 256
+#define WARPS   (THREADS / 32)
+#define KEYS    16 /* of a warp at a time */
+#define QUERIES SPI_CU_FEW_QUERIES
+#define LOG2_E  1.4426950408889634f
+
+template <int dim> struct few_memory {
+    uint8_t queries[QUERIES][dim * 2 + 16]; /* so that ldmatrix meets no bank twice */
+    float heads[WARPS][dim];
+    float largest[WARPS][QUERIES], total[WARPS][QUERIES];
+    uint8_t ring[1]; /* each warp's stages of keys and values; after them sums */
+};
+
+/* What a warp has of its queries: two of them, and of each sum two columns of eight, are a thread's. */
+template <int dim> struct few_sums {
+    float out[dim / 8][4], largest[2], total[2];
+
+    /* Weights of the scores, which replace them; what was summed with a smaller largest score is made smaller. */
+    __device__ __forceinline__ void weigh(float (*s)[4]) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            float now =
+                fmaxf(largest[i], fmaxf(fmaxf(s[0][2 * i], s[0][2 * i + 1]), fmaxf(s[1][2 * i], s[1][2 * i + 1])));
+            now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
+            now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
+            float old = largest[i] == -INFINITY ? 0 : exp2f(largest[i] - now);
+            largest[i] = now;
+            now = now == -INFINITY ? 0 : now; /* nothing seen yet: all weights are 0 */
+            total[i] *= old;
+#pragma unroll
+            for (int j = 0; j < dim / 8; j++) {
+                out[j][2 * i] *= old, out[j][2 * i + 1] *= old;
+            }
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                s[j][2 * i] = exp2f(s[j][2 * i] - now), s[j][2 * i + 1] = exp2f(s[j][2 * i + 1] - now);
+                total[i] += s[j][2 * i] + s[j][2 * i + 1];
+            }
+        }
+    }
+};
+
+/* 16 keys and their values; rows from `end` on become zero. */
+template <int dim>
+__device__ __forceinline__ void fetch_keys(const spi_cu_flash &args, uint64_t session, uint32_t first, uint32_t end,
+                                           uint32_t to) {
+    uint64_t head_bytes = (uint64_t)64 * dim * 2;
+    const uint8_t *keys = (const uint8_t *)(session + first / 64 * args.kv.block_bytes + args.kv.layer_bytes +
+                                            blockIdx.y * head_bytes + first % 64 * dim * 2);
+    const uint8_t *values = keys + args.kv.kv_heads * head_bytes;
+#pragma unroll
+    for (uint32_t i = threadIdx.x % 32; i < KEYS * dim / 8; i += 32) {
+        uint32_t row = i / (dim / 8), piece = i % (dim / 8);
+        bool real = first + row < end;
+        copy_async(to + place_of<dim>(row, piece), keys + i * 16, real);
+        copy_async(to + KEYS * dim * 2 + place_of<dim>(row, piece), values + i * 16, real);
+    }
+}
+
+template <int dim>
+__device__ __forceinline__ void see_keys(const spi_cu_flash &args, few_sums<dim> &sums, const uint32_t (*q)[4],
+                                         const uint32_t *own, uint32_t first, uint32_t keys) {
+    uint32_t lane = threadIdx.x % 32, values = keys + KEYS * dim * 2;
+    float s[2][4] = {};
+#pragma unroll
+    for (int k = 0; k < dim / 16; k++) {
+        uint32_t b[4];
+        load_four(b, keys + place_of<dim>(lane % 8 + lane / 16 * 8, k * 2 + lane / 8 % 2));
+        multiply_add<false>(s[0], q[k], b[0], b[1]);
+        multiply_add<false>(s[1], q[k], b[2], b[3]);
+    }
+#pragma unroll
+    for (int j = 0; j < 2; j++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            uint32_t key = first + j * 8 + lane % 4 * 2 + i % 2, position = own[i / 2];
+            bool seen = key <= position && (!args.window || key + args.window > position);
+            float score = args.softcap != 0 ? args.softcap * LOG2_E * tanhf(s[j][i] / args.softcap) : s[j][i];
+            s[j][i] = seen ? score : -INFINITY;
+        }
+    }
+    sums.weigh(s);
+    uint32_t weights[4] = {half_pair(s[0][0], s[0][1]), half_pair(s[0][2], s[0][3]), half_pair(s[1][0], s[1][1]),
+                           half_pair(s[1][2], s[1][3])};
+#pragma unroll
+    for (int j = 0; j < dim / 16; j++) {
+        uint32_t b[4];
+        load_four_turned(b, values + place_of<dim>(lane % 16, j * 2 + lane / 16));
+        multiply_add<false>(sums.out[2 * j], weights, b[0], b[1]);
+        multiply_add<false>(sums.out[2 * j + 1], weights, b[2], b[3]);
+    }
+}
+
+/* Heads of the block's rows, and keys and values of the session's new rows up to the block's last. */
+template <int dim>
+__device__ __forceinline__ void place_all(const spi_cu_few &args, const spi_cu_span &span, few_memory<dim> &memory) {
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = blockIdx.y,
+             group = args.flash.heads / args.flash.kv.kv_heads, queries = span.count * group,
+             news = span.first + span.count - span.run_first;
+    float *room = memory.heads[warp];
+    for (uint32_t i = threadIdx.x; i < (QUERIES - queries) * dim / 2; i += THREADS) {
+        ((uint32_t *)memory.queries[queries + i / (dim / 2)])[i % (dim / 2)] = 0;
+    }
+    for (uint32_t item = warp; item < queries + 2 * news; item += WARPS) {
+        if (item < queries) {
+            place_query(args.heads, span.first + item / group, head * group + item % group, room, lane,
+                        (uint32_t *)memory.queries[item]);
+        } else {
+            uint32_t row = span.run_first + (item - queries) / 2;
+            place_new(args.heads, row, (item - queries) % 2, head, room, lane, span.position + row - span.first,
+                      span.kv, row >= span.first ? span.host : 0);
+        }
+    }
+    __syncthreads();
+}
+
+/* What the warps have, together. */
+template <int dim>
+__device__ __forceinline__ void merge(const spi_cu_flash &args, const spi_cu_span &span, few_memory<dim> &memory,
+                                      few_sums<dim> &sums) {
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = args.heads / args.kv.kv_heads;
+    float *parts = (float *)memory.ring;
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        uint32_t query = lane / 4 + 8 * i;
+        float total = sums.total[i];
+        total += __shfl_xor_sync(0xffffffffu, total, 1);
+        total += __shfl_xor_sync(0xffffffffu, total, 2);
+        if (lane % 4 == 0) {
+            memory.largest[warp][query] = sums.largest[i], memory.total[warp][query] = total;
+        }
+        float *to = parts + (warp * QUERIES + query) * dim + lane % 4 * 2;
+#pragma unroll
+        for (int j = 0; j < dim / 8; j++) {
+            *(float2 *)(to + j * 8) = make_float2(sums.out[j][2 * i], sums.out[j][2 * i + 1]);
+        }
+    }
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < span.count * group * (dim / 4); i += THREADS) {
+        uint32_t query = i / (dim / 4), column = i % (dim / 4) * 4;
+        float largest = memory.largest[0][query], total = 0;
+#pragma unroll
+        for (int w = 1; w < WARPS; w++) {
+            largest = fmaxf(largest, memory.largest[w][query]);
+        }
+        float4 all = make_float4(0, 0, 0, 0);
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) {
+            float factor = exp2f(memory.largest[w][query] - largest);
+            float4 part = *(const float4 *)(parts + (w * QUERIES + query) * dim + column);
+            total += factor * memory.total[w][query];
+            all.x += factor * part.x, all.y += factor * part.y, all.z += factor * part.z, all.w += factor * part.w;
+        }
+        float inverse = 1 / total;
+        put_packed((uint16_t *)args.out + (uint64_t)(span.first + query / group) * args.out_stride,
+                   (blockIdx.y * group + query % group) * dim + column,
+                   make_float4(all.x * inverse, all.y * inverse, all.z * inverse, all.w * inverse), args.form_out);
+    }
+}
+
+__device__ __forceinline__ spi_cu_span span_at(const spi_cu_flash &args, uint32_t index) {
+    const uint4 *from = (const uint4 *)args.spans + 2 * index;
+    uint4 halves[2] = {__ldcg(from), __ldcg(from + 1)};
+    static_assert(sizeof(spi_cu_span) == sizeof halves, "in two loads");
+    return *(const spi_cu_span *)halves;
+}
+
+/* The session's older keys are there before the kernel that precedes this one has ended: those of the first turn are on
+ * their way by then. */
+template <int dim> __device__ __forceinline__ void attend_few(const spi_cu_few &all) {
+    extern __shared__ __align__(128) uint8_t bytes[];
+    few_memory<dim> &memory = *(few_memory<dim> *)bytes;
+    const spi_cu_flash &args = all.flash;
+    start_the_next();
+    mark(threadIdx.x ? 0 : all.clocks, 0);
+    const spi_cu_span span = span_at(args, blockIdx.x);
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = args.heads / args.kv.kv_heads;
+    uint32_t end = span.position + span.count, own[2], q[dim / 16][4];
+    uint32_t begin = args.window && span.position + 1 > args.window ? span.position + 1 - args.window : 0;
+    uint32_t first = begin / KEYS * KEYS + warp * KEYS, stages = args.stages;
+    uint32_t ring = shared_address(memory.ring) + warp * stages * 4 * KEYS * dim, asked = 0;
+    /* The next turn's keys, if there are some, of which all are before `limit`. */
+    auto fetch = [&](uint32_t limit) {
+        uint32_t key = first + asked * WARPS * KEYS;
+        if (key < end && min(key + KEYS, end) <= limit) {
+            fetch_keys<dim>(args, span.kv, key, end, ring + asked % stages * 4 * KEYS * dim);
+            asked++;
+        }
+        asm volatile("cp.async.commit_group;" ::: "memory");
+    };
+    fetch(span.position - (span.first - span.run_first));
+    if (lane * 2 < min(all.heads.pairs, 32u) &&
+        warp < span.count + span.first - span.run_first) { /* angles of some rows */
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(turns_of(all.heads, span.run_first + warp) + lane * 2));
+    }
+    wait_for_the_last();
+    mark(threadIdx.x ? 0 : all.clocks, 1);
+    place_all<dim>(all, span, memory);
+    mark(threadIdx.x ? 0 : all.clocks, 2);
+#pragma unroll
+    for (int k = 0; k < dim / 16; k++) {
+        load_four(q[k], shared_address(memory.queries[lane % 16]) + k * 32 + lane / 16 * 16);
+    }
+#pragma unroll
+    for (uint32_t i = 0; i < 2; i++) {
+        own[i] = span.position + min(lane / 4 + 8 * i, span.count * group - 1) / group;
+    }
+    few_sums<dim> sums = {{}, {-INFINITY, -INFINITY}, {0, 0}};
+    for (uint32_t turn = 0; first + turn * WARPS * KEYS < end; turn++) {
+        while (asked <= turn) {
+            fetch(end);
+        }
+        if (stages > 1) {
+            fetch(asked == turn + 1 ? end : 0);
+            asm volatile("cp.async.wait_group 1;" ::: "memory");
+        } else {
+            asm volatile("cp.async.wait_group 0;" ::: "memory");
+        }
+        __syncwarp();
+        see_keys<dim>(args, sums, q, own, first + turn * WARPS * KEYS, ring + turn % stages * 4 * KEYS * dim);
+        __syncwarp();
+    }
+    asm volatile("cp.async.wait_all;" ::: "memory");
+    mark(threadIdx.x ? 0 : all.clocks, 3);
+    merge<dim>(args, span, memory, sums);
+    clear_rest(args, span, THREADS);
+    mark(threadIdx.x ? 0 : all.clocks, 4);
+}
+
+#define FEW(dim)                                                                                                       \
+    KERNEL __launch_bounds__(THREADS) few##dim(const __grid_constant__ spi_cu_few args) {                              \
+        static_assert(offsetof(few_memory<dim>, ring) == SPI_CU_FEW_BYTES(dim, 0), "what the host asks for");          \
+        attend_few<dim>(args);                                                                                         \
+    }
+FEW(64)
+FEW(128)
+FEW(256)

@@ -1,0 +1,50 @@
+/* device/cuda/kernels/place.cuh - a row's heads, normalised and rotated, where attention of several rows reads them; by a
+ * warp each. May include: heads.cuh, packed.cuh. */
+#ifndef SPI_DEVICE_CUDA_KERNELS_PLACE_CUH
+#define SPI_DEVICE_CUDA_KERNELS_PLACE_CUH
+
+#include "device/cuda/kernels/heads.cuh"
+#include "device/cuda/kernels/packed.cuh"
+
+__device__ __forceinline__ const float2 *turns_of(const spi_cu_heads &args, uint32_t row) {
+    return (const float2 *)args.table + (uint64_t)row * args.pairs;
+}
+
+/* A query as f16 numbers; `x` is shared memory for the head's columns. */
+__device__ __forceinline__ void place_query(const spi_cu_heads &args, uint32_t row, uint32_t head, float *x,
+                                            uint32_t lane, uint32_t *to) {
+    uint32_t dim = args.kv.head_dim;
+    prepare_head<false>(args.pairs, args.halves, turns_of(args, row),
+                        (const float *)args.q + (uint64_t)row * args.q_stride + head * dim, (const float *)args.q_norm,
+                        args.eps, dim, args.scale, x, lane);
+    __syncwarp();
+    for (uint32_t i = lane; i < dim / 2; i += 32) {
+        to[i] = clamped_pair(x[2 * i], x[2 * i + 1]);
+    }
+    __syncwarp();
+}
+
+/* A key (which: 0) or a value (1) to its place in the session's blocks; to the guest's memory, too, if there is `host`. */
+__device__ __forceinline__ void place_new(const spi_cu_heads &args, uint32_t row, uint32_t which, uint32_t head,
+                                          float *x, uint32_t lane, uint32_t position, uint64_t kv, uint64_t host) {
+    uint32_t dim = args.kv.head_dim;
+    const float *from = (const float *)(which ? args.v : args.k) + (uint64_t)row * args.k_stride + head * dim;
+    if (!which) {
+        prepare_head<false>(args.pairs, args.halves, turns_of(args, row), from, (const float *)args.k_norm, args.k_eps,
+                            dim, 1, x, lane);
+        __syncwarp();
+        from = x;
+    }
+    uint64_t at = position / 64 * args.kv.block_bytes + args.kv.layer_bytes +
+                  (which * args.kv.kv_heads + head) * (uint64_t)64 * dim * 2 + position % 64 * dim * 2;
+    for (uint32_t i = lane; i < dim / 2; i += 32) {
+        uint32_t pair = half_pair(from[2 * i], from[2 * i + 1]);
+        ((uint32_t *)(kv + at))[i] = pair;
+        if (host) {
+            ((uint32_t *)(host + at))[i] = pair;
+        }
+    }
+    __syncwarp();
+}
+
+#endif
