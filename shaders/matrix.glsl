@@ -12,6 +12,8 @@ layout(push_constant) uniform Push {
     uint flags;              // 1 accumulate, 2 bias, 4 head
     uint outs_word;
     float scale, softcap; // head
+    uint row_units, subgroup_units; // few.comp's: of a row of the weight, and of it for a subgroup
+    uint side_by_side;              // rows of x
 } p;
 
 #include "store.glsl"

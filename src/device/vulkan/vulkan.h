@@ -42,6 +42,7 @@ typedef struct spi_vk_limits {
     bool cooperative;                    /* matrices are cooperative */
     bool no_bytes, no_cooperative;       /* for tests */
     uint32_t matrix_rows_min;            /* of a product, from which on it takes tiles */
+    uint32_t few_rows_min, few_rows_max; /* of a product whose weight is read as it lies, by cooperative matrices */
     uint32_t ranges;                     /* of a session's tokens in a decode's attention; 0: by the number of rows */
     bool unmapped; /* the host does not reach the device's own memory: it is filled through a window */
 } spi_vk_limits;
