@@ -142,8 +142,7 @@ static spi_vk_shader decode_shader(uint32_t head_dim, uint32_t at_once) {
 static uint32_t decode_invocations(const spi_vk *vk, uint32_t rows, uint32_t head_dim, uint32_t at_once) {
     uint32_t columns = head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : 256;
     uint32_t count = rows <= DECODE_ROWS_WIDE ? DECODE_INVOCATIONS : DECODE_INVOCATIONS_MANY;
-    while (count / vk->adapter.subgroup * (at_once * columns + 4) > DECODE_OUTPUTS ||
-           count > vk->adapter.limits.maxComputeWorkGroupInvocations) {
+    while (count / vk->adapter.subgroup * (at_once * columns + 4) > DECODE_OUTPUTS || count > spi_vk_group_max(vk)) {
         count /= 2;
     }
     return count;

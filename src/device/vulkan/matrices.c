@@ -173,7 +173,7 @@ static sp_status record_few(const spi_vk_recorder *r, const spi_vk_product_ops *
     sp_status status = SP_OK;
     for (uint32_t i = 0; i < tensor->piece_count && !status; i++) {
         const spi_vk_piece *piece = &tensor->pieces[i];
-        uint32_t invocations = tiles < 4 && elements <= 32 ? 512 : 256;
+        uint32_t invocations = tiles < 4 && elements <= 32 && spi_vk_group_max(r->vk) >= 512 ? 512 : 256;
         uint32_t units = tensor->packing.units, subgroups = invocations / 32;
         spi_vk_dispatch dispatch = {
             .shader = spi_vk_typed(family, tensor),

@@ -79,7 +79,7 @@ static row_cut cut_row(const spi_vk_recorder *r, const spi_vk_tensor *tensor, ui
     cut.rows = cut.rows < subgroup ? cut.rows : subgroup;
     while (cut.invocations / subgroup > ROW_SUBGROUPS_MAX ||
            cut.strips * columns * cut.rows * (cut.invocations / subgroup) > ROW_PARTIAL_MAX ||
-           cut.invocations > r->vk->adapter.limits.maxComputeWorkGroupInvocations) {
+           cut.invocations > spi_vk_group_max(r->vk)) {
         cut.invocations /= 2;
     }
     uint32_t subgroups = cut.invocations / subgroup;

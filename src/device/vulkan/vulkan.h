@@ -438,6 +438,12 @@ sp_status spi_vk_matrices_record(spi_vk_recorder *recorder, uint32_t begin, uint
 uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns); /* of a buffer for such a weight */
 sp_status spi_vk_dispatch_record(const spi_vk_recorder *recorder, const spi_vk_dispatch *dispatch);
 bool spi_vk_is_fast(const spi_vk *vk);
+static inline uint32_t spi_vk_group_max(const spi_vk *vk) { /* invocations side by side */
+    const VkPhysicalDeviceLimits *limits = &vk->adapter.limits;
+    return limits->maxComputeWorkGroupInvocations < limits->maxComputeWorkGroupSize[0]
+               ? limits->maxComputeWorkGroupInvocations
+               : limits->maxComputeWorkGroupSize[0];
+}
 
 /* fuse.c: several ops from op_index on as one step. *taken: how many; 0 if nothing can be fused here. */
 sp_status spi_vk_fused_record(spi_vk_recorder *recorder, uint32_t op_index, uint32_t *taken);
