@@ -5,6 +5,7 @@
 // block_first to block_end, between which maximum, sum and output wait in `state`.
 // variants: attention_1=-DHEADS=1 attention_4=-DHEADS=4 attention_q8_1=-DHEADS=1,-DQ8=1 attention_q8_4=-DHEADS=4,-DQ8=1
 #version 450
+#extension GL_GOOGLE_include_directive : require
 layout(local_size_x = 64) in;
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
 layout(std430, binding = 2) readonly buffer Blocks { uint blocks[]; }; // two f16 a word, or four int8
@@ -45,12 +46,13 @@ shared float queries[HEADS * 256];
 shared float scores[2 * HEADS * 64];
 shared float weights[2 * HEADS * 64];
 
+#include "softcap.glsl"
+
 float cap(float score) {
     if (p.softcap <= 0.0) {
         return score;
     }
-    float t = clamp(score / p.softcap, -20.0, 20.0);
-    return p.softcap * (1.0 - 2.0 / (exp(2.0 * t) + 1.0));
+    return soft_cap(score);
 }
 
 void main() {

@@ -1,16 +1,19 @@
 // attention_decode.comp - one token of a session: rotates q and k, stores k and v, and dst = softmax(scale * q k^T) v by
 // running maximum and sum (arXiv:2205.14135), the session's tokens split among work groups (arXiv:2311.01282).
 //
-// A work group has one row, HEADS query heads that share a KV head, and a range of blocks, which TEAMS of 64 invocations
-// take in turns and put together at the end; where there are several ranges, each leaves maximum, sum and output to attention_merge. The token's own k and v come from where they were computed, not
-// from memory, so nobody has to wait for the group that stores them: that of the last range.
-// variants: attention_decode_1=-DHEADS=1 attention_decode_4=-DHEADS=4 attention_decode_8=-DHEADS=8
+// A work group has one row, HEADS query heads that share a KV head, and a range of blocks; where there are several ranges,
+// each leaves maximum, sum and output to attention_merge. Eight invocations side by side have a token, and of its k and v
+// EIGHTS times eight columns each: they keep a running maximum, sum and output of their own, and those of all are put together
+// at the end. So nothing is waited for on the way, and all bytes are asked for before q is there. The token's own k and v
+// come from where they were computed, not from memory, so nobody has to wait for the group that stores them: that of the
+// last range.
+// variants: attention_decode_1_64=-DHEADS=1,-DEIGHTS=1 attention_decode_2_64=-DHEADS=2,-DEIGHTS=1 attention_decode_1_128=-DHEADS=1,-DEIGHTS=2 attention_decode_2_128=-DHEADS=2,-DEIGHTS=2 attention_decode_1_256=-DHEADS=1,-DEIGHTS=4 attention_decode_2_256=-DHEADS=2,-DEIGHTS=4
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
-#extension GL_KHR_shader_subgroup_arithmetic : require
-layout(constant_id = 1) const uint SUBGROUP = 32;
-layout(local_size_x = 256) in;
+#extension GL_KHR_shader_subgroup_shuffle : require
+layout(constant_id = 1) const uint SUBGROUP = 32; // subgroups are this wide, and invocations lie in them in order
+layout(local_size_x_id = 2) in;
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
 layout(std430, binding = 2) readonly buffer Blocks { uvec4 blocks[]; }; // eight f16
 layout(std430, binding = 3) writeonly buffer Mirrored { uint mirrored[]; };
@@ -30,66 +33,79 @@ layout(push_constant) uniform Push {
     uint ranges, mirror;
 } p;
 #include "half.glsl"
+#include "softcap.glsl"
 
 const float LOWEST = -3.0e38;
-const uint TEAMS = 4u, THREADS = 64u * TEAMS;
-const uint AT_ONCE = 8u; // reads that an invocation has on their way
-shared vec4 queries[HEADS * 64];
-shared uint new_k[128], new_v[128]; // the token's own, two f16 a word
-shared float weights[TEAMS * HEADS * 64];
-shared float tops[TEAMS * HEADS * 8], sums_of[TEAMS * HEADS * 8]; // of subgroups
-shared float outputs[THREADS * 8];
+const uint DIM = 64u * EIGHTS; // at least the head's
+const uint TOKENS = EIGHTS == 1u ? 2u : 1u; // that eight invocations have on their way
+const uint OUTPUT_STRIDE = HEADS * DIM + 4u; // padded: see the end
+const uint OUTPUTS = 4352u, SUBGROUPS_MAX = 128u;
+shared vec4 queries[HEADS * DIM / 4u];
+shared uvec4 new_k[DIM / 8u], new_v[DIM / 8u]; // the token's own
+shared vec4 outputs[OUTPUTS / 4u];             // of subgroups
+shared float tops[SUBGROUPS_MAX * HEADS], sums_of[SUBGROUPS_MAX * HEADS];
 
 float cap(float score) {
-    if (p.softcap <= 0.0) {
-        return score;
+    float capped = score;
+    if (p.softcap > 0.0) {
+        capped = soft_cap(score);
     }
-    float t = clamp(score / p.softcap, -20.0, 20.0);
-    return p.softcap * (1.0 - 2.0 / (exp(2.0 * t) + 1.0));
+    return capped;
 }
 
-// Column d of a head that begins at `at`, rotated; which: 0 for q, 1 for k.
-float rotated(uint which, uint at, uint d, uint table) {
-    float own = which == 0u ? q[at + d] : k[at + d];
-    if (d >= 2u * p.pairs) {
-        return own;
-    }
+// Where column d finds the other one of its pair, and the pair's cosine and sine: (cos, -sin) for the lower of the two.
+uint pair_of(uint d, uint table, out vec2 turn) {
     bool low = p.halves != 0u ? d < p.pairs : (d & 1u) == 0u;
-    uint other_at = p.halves != 0u ? (low ? d + p.pairs : d - p.pairs) : d ^ 1u;
-    uint pair = p.halves != 0u ? min(d, other_at) : d / 2u;
-    float other = which == 0u ? q[at + other_at] : k[at + other_at];
-    float c = uintBitsToFloat(parameters[table + 2u * pair]), s = uintBitsToFloat(parameters[table + 2u * pair + 1u]);
-    return low ? own * c - other * s : other * s + own * c;
-}
-
-void load_queries(uint thread, uint row, uint head_first, uint head_count) {
-    uint table = p.q_table + row * p.pairs * 2u;
-    for (uint i = thread; i < uint(HEADS) * p.head_dim / 4u; i += THREADS) {
-        uint h = i / (p.head_dim / 4u), d = i % (p.head_dim / 4u) * 4u;
-        uint at = row * p.q_stride + (head_first + min(h, head_count - 1u)) * p.head_dim;
-        queries[h * 64u + d / 4u] = p.scale * vec4(rotated(0u, at, d, table), rotated(0u, at, d + 1u, table),
-                                                   rotated(0u, at, d + 2u, table), rotated(0u, at, d + 3u, table));
+    uint other = p.halves != 0u ? (low ? d + p.pairs : d - p.pairs) : d ^ 1u;
+    uint pair = p.halves != 0u ? min(d, other) : d / 2u;
+    turn = vec2(1.0, 0.0);
+    if (d >= 2u * p.pairs) {
+        return d;
     }
+    turn = vec2(uintBitsToFloat(parameters[table + 2u * pair]), uintBitsToFloat(parameters[table + 2u * pair + 1u]));
+    turn.y = low ? -turn.y : turn.y;
+    return other;
 }
 
-// The token's own k and v, for this group and, if it is the one, for all that come later.
-void take_new(uint thread, uint row, uint kv_head, uint position, uint base, bool store) {
-    uint words = p.head_dim / 2u, table = p.k_table + row * p.pairs * 2u;
-    uint at = row * p.kv_stride + kv_head * p.head_dim;
-    for (uint i = thread; i < words; i += THREADS) {
-        float low = rotated(1u, at, 2u * i, table), high = rotated(1u, at, 2u * i + 1u, table);
-        uint k_word = to_half(floatBitsToUint(low)) | to_half(floatBitsToUint(high)) << 16;
-        uint v_word = to_half(floatBitsToUint(v[at + 2u * i])) | to_half(floatBitsToUint(v[at + 2u * i + 1u])) << 16;
-        new_k[i] = k_word;
-        new_v[i] = v_word;
+// q of the group's heads, and the token's own k and v, which are stored if `store` for all that come later.
+void prepare(uint thread, uint row, uint kv_head, uint head_first, uint head_count, bool is_last, bool store, uint to) {
+    for (uint i = thread; i < uint(HEADS) * DIM; i += gl_WorkGroupSize.x) {
+        uint h = i / DIM, d = i % DIM, at = row * p.q_stride + (head_first + min(h, head_count - 1u)) * p.head_dim;
+        float value = 0.0;
+        if (d < p.head_dim) {
+            vec2 turn;
+            uint other = pair_of(d, p.q_table + row * p.pairs * 2u, turn);
+            value = p.scale * (q[at + d] * turn.x + q[at + other] * turn.y);
+        }
+        queries[i / 4u][i % 4u] = value;
+    }
+    if (!is_last) {
+        return;
+    }
+    // From the last invocation on backwards: those in front have a query already.
+    for (uint i = gl_WorkGroupSize.x - 1u - thread; i < p.head_dim; i += gl_WorkGroupSize.x) {
+        uint words = p.head_dim / 2u, word = i % words, at = row * p.kv_stride + kv_head * p.head_dim + 2u * word;
+        bool is_k = i < words;
+        vec2 pair;
+        if (is_k) {
+            vec2 a, b;
+            uint base = at - 2u * word, table = p.k_table + row * p.pairs * 2u;
+            uint other_a = pair_of(2u * word, table, a), other_b = pair_of(2u * word + 1u, table, b);
+            pair = vec2(k[at] * a.x + k[base + other_a] * a.y, k[at + 1u] * b.x + k[base + other_b] * b.y);
+        } else {
+            pair = vec2(v[at], v[at + 1u]);
+        }
+        uint both = to_half(floatBitsToUint(pair.x)) | to_half(floatBitsToUint(pair.y)) << 16;
+        if (is_k) {
+            new_k[word / 4u][word % 4u] = both;
+        } else {
+            new_v[word / 4u][word % 4u] = both;
+        }
         if (store) {
-            uint to = base + position / 64u * p.block_words + (kv_head * 64u + position % 64u) * words + i;
-            uint v_to = to + p.kv_heads * 64u * words;
-            stored[to] = k_word;
-            stored[v_to] = v_word;
+            uint word_to = to + (is_k ? 0u : p.kv_heads * 64u * words) + word;
+            stored[word_to] = both;
             if (p.mirror != 0u) {
-                mirrored[to] = k_word;
-                mirrored[v_to] = v_word;
+                mirrored[word_to] = both;
             }
         }
     }
@@ -103,34 +119,9 @@ vec4 high_half(uvec4 eight) {
     return vec4(unpackHalf2x16(eight.z), unpackHalf2x16(eight.w));
 }
 
-uvec4 new_eight(uint i, uint which) {
-    uint at = 4u * i;
-    return which == 0u ? uvec4(new_k[at], new_k[at + 1u], new_k[at + 2u], new_k[at + 3u])
-                       : uvec4(new_v[at], new_v[at + 1u], new_v[at + 2u], new_v[at + 3u]);
-}
-
-// The scores of a token whose k begins at `at`.
-void score(uint at, bool is_new, uint eights, inout float own[HEADS]) {
-    for (uint first = 0u; first < eights; first += AT_ONCE) {
-        uvec4 k8[AT_ONCE];
-        [[unroll]] for (uint i = 0u; i < AT_ONCE; i++) {
-            k8[i] = blocks[at + min(first + i, eights - 1u)];
-        }
-        [[unroll]] for (uint i = 0u; i < AT_ONCE; i++) {
-            if (first + i < eights) {
-                uvec4 eight = is_new ? new_eight(first + i, 0u) : k8[i];
-                vec4 a = low_half(eight), b = high_half(eight);
-                [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
-                    uint q_at = h * 64u + 2u * (first + i);
-                    own[h] += dot(a, queries[q_at]) + dot(b, queries[q_at + 1u]);
-                }
-            }
-        }
-    }
-}
-
 void main() {
-    uint thread = gl_LocalInvocationIndex, team = thread / 64u, lane = thread % 64u;
+    uint thread = gl_LocalInvocationIndex, lane = thread % SUBGROUP, subgroup = thread / SUBGROUP;
+    uint eighth = thread % 8u, own = thread / 8u, owners = gl_WorkGroupSize.x / 8u;
     uint row = p.row_first + gl_WorkGroupID.y, range = gl_WorkGroupID.z;
     uint share = p.heads / p.kv_heads, portions = (share + uint(HEADS) - 1u) / uint(HEADS);
     uint kv_head = gl_WorkGroupID.x / portions, head_at = (gl_WorkGroupID.x % portions) * uint(HEADS);
@@ -145,124 +136,150 @@ void main() {
         return;
     }
     uint eights = p.head_dim / 8u, width = p.block_words / 4u; // of a row, of a block
-    uint k_at = base / 4u + kv_head * 64u * eights, v_at = base / 4u + (p.kv_heads + kv_head) * 64u * eights;
-    load_queries(thread, row, head_first, head_count);
-    if (to == block_end) {
-        take_new(thread, row, kv_head, position, base, head_at == 0u);
+    uint k_at = base / 4u + kv_head * 64u * eights, v_behind = p.kv_heads * 64u * eights;
+    uint token_first = max(from * 64u, first), token_end = min(to * 64u, position + 1u);
+    uvec4 k8[TOKENS * EIGHTS], v8[TOKENS * EIGHTS];
+#define ASK(to_be, i, wanted, behind)                                                                                  \
+    {                                                                                                                  \
+        uint token = min(wanted, token_end - 1u), row_at = k_at + behind + token / 64u * width + token % 64u * eights; \
+        [[unroll]] for (uint e = 0u; e < EIGHTS; e++) {                                                                \
+            to_be[i * EIGHTS + e] = blocks[row_at + min(eighth + 8u * e, eights - 1u)];                                \
+        }                                                                                                              \
     }
+    [[unroll]] for (uint i = 0u; i < TOKENS; i++) {
+        ASK(k8, i, token_first + own + i * owners, 0u)
+        ASK(v8, i, token_first + own + i * owners, v_behind)
+    }
+    prepare(thread, row, kv_head, head_first, head_count, to == block_end, head_at == 0u,
+            base + position / 64u * p.block_words + (kv_head * 64u + position % 64u) * p.head_dim / 2u);
     barrier();
-
-    uint groups = 64u / eights, column = lane % eights, group = lane / eights; // of tokens, for the output
-    uint part_at = team * uint(HEADS) * 8u, weight_at = team * uint(HEADS) * 64u, parts_of = 64u / SUBGROUP;
     float highest[HEADS], sums[HEADS];
-    vec4 low[HEADS], high[HEADS];
+    vec4 acc[HEADS * EIGHTS * 2u];
     [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
         highest[h] = LOWEST;
         sums[h] = 0.0;
-        low[h] = vec4(0.0);
-        high[h] = vec4(0.0);
+        [[unroll]] for (uint e = 0u; e < 2u * EIGHTS; e++) {
+            acc[h * EIGHTS * 2u + e] = vec4(0.0);
+        }
     }
-    for (uint turn = from; turn < to; turn += TEAMS) {
-        uint block = turn + team, token = block * 64u + lane;
-        bool seen = block < to && token >= first && token <= position;
-        float own[HEADS];
-        [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
-            own[h] = 0.0;
-        }
-        if (seen) {
-            score(k_at + block * width + lane * eights, token == position, eights, own);
-        }
-        [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
-            own[h] = seen ? cap(own[h]) : LOWEST;
-            float top = subgroupMax(own[h]);
-            if (lane % SUBGROUP == 0u) {
-                tops[part_at + h * 8u + lane / SUBGROUP] = top;
+    for (uint token = token_first; token < token_end; token += TOKENS * owners) {
+        float scores[TOKENS * HEADS];
+        [[unroll]] for (uint i = 0u; i < TOKENS; i++) {
+            bool is_new = to == block_end && token + own + i * owners >= position; // or none: 0 times what is a number
+            [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
+                scores[i * HEADS + h] = 0.0;
             }
+            [[unroll]] for (uint e = 0u; e < EIGHTS; e++) {
+                uint eight_at = eighth + 8u * e;
+                uvec4 k_new = new_k[min(eight_at, eights - 1u)], v_new = new_v[min(eight_at, eights - 1u)];
+                v8[i * EIGHTS + e] = is_new ? v_new : v8[i * EIGHTS + e];
+                uvec4 eight = is_new ? k_new : k8[i * EIGHTS + e];
+                vec4 a = low_half(eight), b = high_half(eight);
+                [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
+                    uint q_at = h * DIM / 4u + 2u * eight_at;
+                    scores[i * HEADS + h] += dot(a, queries[q_at]) + dot(b, queries[q_at + 1u]);
+                }
+            }
+            ASK(k8, i, token + own + (TOKENS + i) * owners, 0u)
         }
-        barrier();
+        [[unroll]] for (uint s = 0u; s < TOKENS * HEADS; s++) {
+            scores[s] += subgroupShuffleXor(scores[s], 1u);
+            scores[s] += subgroupShuffleXor(scores[s], 2u);
+            scores[s] += subgroupShuffleXor(scores[s], 4u);
+            scores[s] = token + own + s / HEADS * owners < token_end ? cap(scores[s]) : LOWEST;
+        }
         [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
             float top = highest[h];
-            for (uint s = 0u; s < parts_of; s++) {
-                top = max(top, tops[part_at + h * 8u + s]);
+            [[unroll]] for (uint i = 0u; i < TOKENS; i++) {
+                top = max(top, scores[i * HEADS + h]);
             }
-            float shrink = exp(highest[h] - top), weight = seen ? exp(own[h] - top) : 0.0;
+            float shrink = exp(highest[h] - top);
             highest[h] = top;
-            sums[h] = fma(sums[h], shrink, weight);
-            weights[weight_at + h * 64u + lane] = weight;
-            low[h] *= shrink;
-            high[h] *= shrink;
+            sums[h] *= shrink;
+            [[unroll]] for (uint i = 0u; i < TOKENS; i++) {
+                float score = scores[i * HEADS + h];
+                scores[i * HEADS + h] = score > LOWEST ? exp(score - top) : 0.0;
+                sums[h] += scores[i * HEADS + h];
+            }
+            [[unroll]] for (uint e = 0u; e < 2u * EIGHTS; e++) {
+                acc[h * EIGHTS * 2u + e] *= shrink;
+            }
         }
-        barrier();
-        uint end = block < to ? min(position - block * 64u, 63u) + 1u : 0u; // of its tokens
-        if (group < groups) {
-            uint at = v_at + block * width + column;
-            for (uint t = group; t < end; t += groups * AT_ONCE) {
-                uvec4 v8[AT_ONCE];
-                [[unroll]] for (uint i = 0u; i < AT_ONCE; i++) {
-                    v8[i] = blocks[at + min(t + i * groups, end - 1u) * eights];
-                }
-                [[unroll]] for (uint i = 0u; i < AT_ONCE; i++) {
-                    uint own_t = t + i * groups;
-                    if (own_t < end) {
-                        uvec4 eight = block * 64u + own_t == position ? new_eight(column, 1u) : v8[i];
-                        vec4 a = low_half(eight), b = high_half(eight);
-                        [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
-                            float weight = weights[weight_at + h * 64u + own_t];
-                            low[h] = fma(vec4(weight), a, low[h]);
-                            high[h] = fma(vec4(weight), b, high[h]);
-                        }
-                    }
+        [[unroll]] for (uint i = 0u; i < TOKENS; i++) {
+            [[unroll]] for (uint e = 0u; e < EIGHTS; e++) {
+                vec4 a = low_half(v8[i * EIGHTS + e]), b = high_half(v8[i * EIGHTS + e]);
+                [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
+                    uint at = (h * EIGHTS + e) * 2u;
+                    acc[at] = fma(vec4(scores[i * HEADS + h]), a, acc[at]);
+                    acc[at + 1u] = fma(vec4(scores[i * HEADS + h]), b, acc[at + 1u]);
                 }
             }
+            ASK(v8, i, token + own + (TOKENS + i) * owners, v_behind)
         }
     }
 
-    // The teams' maxima and sums, then their outputs, a head at a time.
-    barrier();
+    // What a subgroup has, then what all have.
+#define ACROSS(step)                                                                                                   \
+    [[unroll]] for (uint n = 0u; n < 3u; n++) {                                                                        \
+        uint apart = 8u << n;                                                                                          \
+        if (apart < SUBGROUP) {                                                                                        \
+            step;                                                                                                      \
+        }                                                                                                              \
+    }
     [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
-        float sum = subgroupAdd(sums[h]);
-        if (lane % SUBGROUP == 0u) {
-            sums_of[part_at + h * 8u + lane / SUBGROUP] = sum;
-            tops[part_at + h * 8u + lane / SUBGROUP] = highest[h];
+        float top = highest[h];
+        ACROSS(top = max(top, subgroupShuffleXor(top, apart)))
+        float shrink = exp(highest[h] - top);
+        sums[h] *= shrink;
+        ACROSS(sums[h] += subgroupShuffleXor(sums[h], apart))
+        [[unroll]] for (uint e = 0u; e < 2u * EIGHTS; e++) {
+            uint at = h * EIGHTS * 2u + e;
+            acc[at] *= shrink;
+            ACROSS(acc[at] += subgroupShuffleXor(acc[at], apart))
+            if (lane < 8u) {
+                outputs[subgroup * (OUTPUT_STRIDE / 4u) + h * DIM / 4u + (eighth + 8u * (e / 2u)) * 2u + e % 2u] = acc[at];
+            }
+        }
+        if (lane == 0u) {
+            tops[subgroup * uint(HEADS) + h] = top;
+            sums_of[subgroup * uint(HEADS) + h] = sums[h];
         }
     }
     barrier();
-    [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
-        float top = LOWEST, sum = 0.0;
-        [[unroll]] for (uint t = 0u; t < TEAMS; t++) {
-            top = max(top, tops[(t * uint(HEADS) + h) * 8u]);
+    // Eight invocations a column, each with every eighth subgroup.
+    uint subgroups = gl_WorkGroupSize.x / SUBGROUP;
+    for (uint at = own; at < uint(HEADS) * DIM; at += owners) {
+        uint h = at / DIM, d = at % DIM;
+        float top = LOWEST, sum = 0.0, value = 0.0;
+        for (uint s = eighth; s < subgroups; s += 8u) {
+            top = max(top, tops[s * uint(HEADS) + h]);
         }
-        [[unroll]] for (uint t = 0u; t < TEAMS; t++) {
-            float of_team = 0.0;
-            for (uint s = 0u; s < parts_of; s++) {
-                of_team += sums_of[(t * uint(HEADS) + h) * 8u + s];
-            }
-            sum = fma(of_team, exp(tops[(t * uint(HEADS) + h) * 8u] - top), sum);
+        top = max(top, subgroupShuffleXor(top, 1u));
+        top = max(top, subgroupShuffleXor(top, 2u));
+        top = max(top, subgroupShuffleXor(top, 4u));
+        for (uint s = eighth; s < subgroups; s += 8u) {
+            float shrink = exp(tops[s * uint(HEADS) + h] - top);
+            sum = fma(sums_of[s * uint(HEADS) + h], shrink, sum);
+            value = fma(outputs[(s * OUTPUT_STRIDE + at) / 4u][at % 4u], shrink, value);
         }
-        float shrink = exp(highest[h] - top);
-        [[unroll]] for (uint i = 0u; i < 4u; i++) {
-            outputs[thread * 8u + i] = low[h][i] * shrink;
-            outputs[thread * 8u + 4u + i] = high[h][i] * shrink;
+        sum += subgroupShuffleXor(sum, 1u);
+        value += subgroupShuffleXor(value, 1u);
+        sum += subgroupShuffleXor(sum, 2u);
+        value += subgroupShuffleXor(value, 2u);
+        sum += subgroupShuffleXor(sum, 4u);
+        value += subgroupShuffleXor(value, 4u);
+        if (eighth != 0u || h >= head_count || d >= p.head_dim) {
+            continue;
         }
-        barrier();
+        if (p.ranges == 1u) {
+            dst[row * p.q_stride + (head_first + h) * p.head_dim + d] = value / sum;
+            continue;
+        }
         uint part = ((row * p.heads + head_first + h) * p.ranges + range) * (p.head_dim + 2u);
-        for (uint d = thread; d < p.head_dim && h < head_count; d += THREADS) {
-            float value = 0.0;
-            [[unroll]] for (uint t = 0u; t < TEAMS; t++) {
-                for (uint g = 0u; g < groups; g++) {
-                    value += outputs[(t * 64u + g * eights + d / 8u) * 8u + d % 8u];
-                }
-            }
-            if (p.ranges == 1u) {
-                dst[row * p.q_stride + (head_first + h) * p.head_dim + d] = value / sum;
-            } else {
-                parts[part + 2u + d] = value;
-            }
-        }
-        if (p.ranges > 1u && thread == 0u && h < head_count) {
+        parts[part + 2u + d] = value;
+        if (d == 0u) {
             parts[part] = top;
             parts[part + 1u] = sum;
         }
-        barrier();
     }
 }

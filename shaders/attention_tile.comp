@@ -7,6 +7,7 @@
 // the same, a query and half of the columns each, and k and v are read where they lie.
 // variants: attention_tile_64_1=-DDIM=64,-DHEADS=1,-DCOOPERATIVE=0 attention_tile_64_4=-DDIM=64,-DHEADS=4,-DCOOPERATIVE=0 attention_tile_64_8=-DDIM=64,-DHEADS=8,-DCOOPERATIVE=0 attention_tile_128_1=-DDIM=128,-DHEADS=1,-DCOOPERATIVE=0 attention_tile_128_4=-DDIM=128,-DHEADS=4,-DCOOPERATIVE=0 attention_tile_128_8=-DDIM=128,-DHEADS=8,-DCOOPERATIVE=0 attention_tile_c64_1=-DDIM=64,-DHEADS=1,-DCOOPERATIVE=1 attention_tile_c64_4=-DDIM=64,-DHEADS=4,-DCOOPERATIVE=1 attention_tile_c64_8=-DDIM=64,-DHEADS=8,-DCOOPERATIVE=1 attention_tile_c128_1=-DDIM=128,-DHEADS=1,-DCOOPERATIVE=1 attention_tile_c128_4=-DDIM=128,-DHEADS=4,-DCOOPERATIVE=1 attention_tile_c128_8=-DDIM=128,-DHEADS=8,-DCOOPERATIVE=1
 #version 450
+#extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
 #if COOPERATIVE
 #extension GL_KHR_cooperative_matrix : require
@@ -33,12 +34,13 @@ shared uvec4 near[64u * Q_STRIDE]; // queries; COOPERATIVE: only at first, then 
 shared uint scores[64u * ROW]; // f32; then weights, two f16 a word
 shared float row_values[64];
 
+#include "softcap.glsl"
+
 float cap(float score) {
     if (p.softcap <= 0.0) {
         return score;
     }
-    float t = clamp(score / p.softcap, -20.0, 20.0);
-    return p.softcap * (1.0 - 2.0 / (exp(2.0 * t) + 1.0));
+    return soft_cap(score);
 }
 
 vec4 low_half(uvec4 eight) {

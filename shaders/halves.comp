@@ -1,5 +1,6 @@
 // halves.comp - rows of x as f16 for matrix.comp, each scaled by a power of two so that its largest value is below 2^14;
-// with an RMS norm or the gate on the way: x * w / rms, or act(x) * other. A work group has a row.
+// with an RMS norm or the gate on the way: x * w / rms, or act(x) * other. A work group has a row. For few.comp rows stand
+// side by side, 16 columns of each: so that a matrix of 16 x 16 is read out of one piece.
 #version 450
 #extension GL_KHR_shader_subgroup_arithmetic : require
 layout(constant_id = 1) const uint SUBGROUP = 32;
@@ -13,6 +14,7 @@ layout(push_constant) uniform Push {
     uint stride;            // of halves, in fours
     uint mode;              // 0 x alone, 1 norm, 2 SiLU gate, 3 GELU gate
     float eps;
+    uint side_by_side; // so many rows; 0: one behind the other
 } p;
 shared float tops[32], squares[32];
 
@@ -56,7 +58,8 @@ void main() {
     float scale = uintBitsToFloat(uint(127 + 13 - exponent) << 23);
     for (uint i = thread; i < p.stride; i += 256u) {
         vec4 value = i < fours ? value_at(row * p.x_stride + i, i) * norm * scale : vec4(0.0);
-        halves[row * p.stride + i] = uvec2(packHalf2x16(value.xy), packHalf2x16(value.zw));
+        uint to = p.side_by_side > 0u ? (i / 4u * p.side_by_side + row) * 4u + i % 4u : row * p.stride + i;
+        halves[to] = uvec2(packHalf2x16(value.xy), packHalf2x16(value.zw));
     }
     if (thread == 0u) {
         factors[row] = uintBitsToFloat(uint(127 - 13 + exponent) << 23);

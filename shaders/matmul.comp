@@ -33,22 +33,7 @@ float dot_by_fma(vec4 a, vec4 b, float sum) {
     return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum))));
 }
 
-void store(uint row, uint o, float value) {
-    if ((p.flags & 2u) != 0u) {
-        value += bias[o];
-    }
-    if ((p.flags & 4u) != 0u) {
-        value *= p.scale;
-        if (p.softcap > 0.0) {
-            float t = clamp(value / p.softcap, -20.0, 20.0);
-            value = p.softcap * (1.0 - 2.0 / (exp(2.0 * t) + 1.0));
-        }
-        y[parameters[p.outs_word + row * 2u + 1u] + o] = value;
-    } else {
-        uint index = row * p.y_stride + o;
-        y[index] = (p.flags & 1u) != 0u ? y[index] + value : value;
-    }
-}
+#include "store.glsl"
 
 void main() {
     uint lane = gl_LocalInvocationID.x, slice = SLICES > 1u ? gl_LocalInvocationID.y : 0u;

@@ -88,7 +88,7 @@ void main() {
             subgroupBarrier();
             [[unroll]] for (uint i = 0u; i < 8u; i++) {
                 uint at = lane + 32u * i;
-                store(row_first + warp_row + 16u * n + at / 16u, o_first + warp_o + 16u * m + at % 16u,
+                store_sum(row_first + warp_row + 16u * n + at / 16u, o_first + warp_o + 16u * m + at % 16u,
                       staged[warp * 256u + at]);
             }
             subgroupBarrier();
@@ -132,7 +132,7 @@ void main() {
     }
     [[unroll]] for (uint m = 0u; m < MS; m++) {
         [[unroll]] for (uint n = 0u; n < NS; n++) {
-            store(row_first + n_own + DOWN * n, o_first + m_own + 16u * m, sums[m * NS + n]);
+            store_sum(row_first + n_own + DOWN * n, o_first + m_own + 16u * m, sums[m * NS + n]);
         }
     }
 }

@@ -12,26 +12,15 @@ layout(push_constant) uniform Push {
     uint flags;              // 1 accumulate, 2 bias, 4 head
     uint outs_word;
     float scale, softcap; // head
+    uint row_units, subgroup_units; // few.comp's: of a row of the weight, and of it for a subgroup
+    uint side_by_side;              // rows of x
 } p;
 
-void store(uint row, uint o, float value) {
-    if (row >= p.row_end || o >= p.weight_count) {
-        return;
-    }
-    value *= factors[row];
-    o += p.weight_first;
-    if ((p.flags & 2u) != 0u) {
-        value += bias[o];
-    }
-    if ((p.flags & 4u) != 0u) {
-        value *= p.scale;
-        if (p.softcap > 0.0) {
-            float t = clamp(value / p.softcap, -20.0, 20.0);
-            value = p.softcap * (1.0 - 2.0 / (exp(2.0 * t) + 1.0));
-        }
-        y[parameters[p.outs_word + row * 2u + 1u] + o] = value;
-    } else {
-        uint index = row * p.y_stride + o;
-        y[index] = (p.flags & 1u) != 0u ? y[index] + value : value;
+#include "store.glsl"
+
+// A sum of a tile, which may reach behind the last rows of both.
+void store_sum(uint row, uint o, float value) {
+    if (row < p.row_end && o < p.weight_count) {
+        store(row, o + p.weight_first, value * factors[row]);
     }
 }

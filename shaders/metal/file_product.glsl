@@ -13,19 +13,4 @@ layout(push_constant) uniform Push {
 } p;
 #include "file_weights.glsl"
 
-void store(uint row, uint o, float value) {
-    if ((p.flags & 2u) != 0u) {
-        value += bias[o];
-    }
-    if ((p.flags & 4u) != 0u) {
-        value *= p.scale;
-        if (p.softcap > 0.0) {
-            float t = clamp(value / p.softcap, -20.0, 20.0);
-            value = p.softcap * (1.0 - 2.0 / (exp(2.0 * t) + 1.0));
-        }
-        y[parameters[p.outs_word + row * 2u + 1u] + o] = value;
-    } else {
-        uint index = row * p.y_stride + o;
-        y[index] = (p.flags & 1u) != 0u ? y[index] + value : value;
-    }
-}
+#include "store.glsl"

@@ -72,7 +72,7 @@ static void test_small_limits(void **state) {
 /* What hardware runs: kernels for subgroups. A device without them runs plain ones once more. */
 static void test_fast_kernels(void **state) {
     (void)state;
-    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .matrix_rows_min = 9, .unmapped = true};
+    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .few_rows_max = 16, .matrix_rows_min = 9, .unmapped = true};
     run_suite(&limits, "fast");
 }
 

@@ -353,7 +353,7 @@ static void test_small_limits(void **state) {
 /* The kernels of hardware: a norm and a gate within products, attention of a token in ranges and merged. */
 static void test_fast_kernels(void **state) {
     (void)state;
-    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .matrix_rows_min = 9, .unmapped = true};
+    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .few_rows_max = 6, .matrix_rows_min = 9, .unmapped = true};
     tell(&limits);
     limits.ranges = 5;
     tell(&limits);

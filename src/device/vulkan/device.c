@@ -12,6 +12,8 @@
 #define LARGE_ROWS_MAX 2048u
 /* On an H100 16 rows take 4.8 ms by gemv (BF16) and 5.9 by tiles (Q8_0), 64 rows 7.6 by tiles (BF16). */
 #define MATRIX_ROWS_MIN 33u
+#define FEW_ROWS_MIN    5u
+#define FEW_ROWS_MAX    64u
 
 static spi_vk_limits test_limits;
 
@@ -50,6 +52,8 @@ static void choose_limits(spi_vk *vk) {
     limits->kernels = vk->adapter.subgroup ? limits->kernels : SPI_VK_KERNELS_PLAIN;
     limits->ranges = test_limits.ranges;
     limits->matrix_rows_min = test_limits.matrix_rows_min ? test_limits.matrix_rows_min : MATRIX_ROWS_MIN;
+    limits->few_rows_min = test_limits.few_rows_min ? test_limits.few_rows_min : FEW_ROWS_MIN;
+    limits->few_rows_max = test_limits.few_rows_max ? test_limits.few_rows_max : FEW_ROWS_MAX;
     bool fast = limits->kernels == SPI_VK_KERNELS_FAST, forced = test_limits.kernels == SPI_VK_KERNELS_FAST;
     limits->bytes = fast && vk->adapter.int_dot && (vk->adapter.int_dot_fast || forced) && !test_limits.no_bytes;
     limits->cooperative = fast && vk->adapter.cooperative && !test_limits.no_cooperative;

@@ -6,6 +6,12 @@
  */
 #include "device/vulkan/vulkan.h"
 
+/* attention_decode's work groups. */
+#define DECODE_OUTPUTS          4352u /* of its shared memory */
+#define DECODE_INVOCATIONS      512u
+#define DECODE_INVOCATIONS_MANY 256u
+#define DECODE_ROWS_WIDE        4u
+
 /* Nobody reads a buffer behind op `last`, before it is written anew. */
 static bool is_dead(const spi_tape *tape, uint32_t last, uint32_t buffer) {
     for (uint32_t i = last + 1; i < tape->op_count; i++) {
@@ -123,6 +129,25 @@ static uint32_t stride(const spi_vk_recorder *r, uint32_t buffer) {
     return spi_vk_stride(r->program->tape->buffers[buffer].width);
 }
 
+/* The kernel for heads of so many columns, and for so many of a KV head's in a work group. */
+static spi_vk_shader decode_shader(uint32_t head_dim, uint32_t at_once) {
+    static const spi_vk_shader shaders[2][3] = {
+        {SPI_VK_attention_decode_1_64, SPI_VK_attention_decode_1_128, SPI_VK_attention_decode_1_256},
+        {SPI_VK_attention_decode_2_64, SPI_VK_attention_decode_2_128, SPI_VK_attention_decode_2_256}};
+    return shaders[at_once == 2][head_dim <= 64 ? 0 : head_dim <= 128 ? 1 : 2];
+}
+
+/* Of a work group: what one row needs to be done soon, fewer where rows keep a device busy; and no more subgroups than
+ * have room for their outputs. */
+static uint32_t decode_invocations(const spi_vk *vk, uint32_t rows, uint32_t head_dim, uint32_t at_once) {
+    uint32_t columns = head_dim <= 64 ? 64 : head_dim <= 128 ? 128 : 256;
+    uint32_t count = rows <= DECODE_ROWS_WIDE ? DECODE_INVOCATIONS : DECODE_INVOCATIONS_MANY;
+    while (count / vk->adapter.subgroup * (at_once * columns + 4) > DECODE_OUTPUTS || count > spi_vk_group_max(vk)) {
+        count /= 2;
+    }
+    return count;
+}
+
 static sp_status record_decode(const spi_vk_recorder *r, uint32_t index, const spi_vk_span *span) {
     const spi_program *program = r->program;
     const spi_kv_shape *kv = &program->tape->kv;
@@ -130,13 +155,13 @@ static sp_status record_decode(const spi_vk_recorder *r, uint32_t index, const s
     const spi_rotations *rotations = &program->rotations;
     const spi_rotation *turns[2] = {&rotations->items[rotations->of_op[index]],
                                     &rotations->items[rotations->of_op[index + 1]]};
-    uint32_t share = attend->heads / kv->kv_heads, at_once = share == 1 ? 1 : share <= 4 ? 4 : 8;
+    /* One head is done soonest; where rows keep a device busy, two of them read k and v together. */
+    uint32_t share = attend->heads / kv->kv_heads, at_once = share == 1 || r->plan->row_count == 1 ? 1 : 2;
     spi_vk_binding host = span->binding;
     host.buffer = span->host ? span->host : host.buffer;
     spi_vk_dispatch dispatch = {
-        .shader = at_once == 1   ? SPI_VK_attention_decode_1
-                  : at_once == 4 ? SPI_VK_attention_decode_4
-                                 : SPI_VK_attention_decode_8,
+        .shader = decode_shader(kv->head_dim, at_once),
+        .variant = {.invocations = decode_invocations(r->vk, r->rows, kv->head_dim, at_once)},
         .groups_x = kv->kv_heads * ((share + at_once - 1) / at_once),
         .groups_y = span->count,
         .groups_z = r->plan->ranges,

@@ -43,12 +43,19 @@ uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns
     return all < most ? all : most;
 }
 
-bool spi_vk_takes_halves(const spi_vk_recorder *r, const spi_op *product) {
-    const spi_vk_packing *packing = &r->program->store->tensors[product->weight].packing;
-    return spi_vk_is_covered(r, packing) && r->rows >= r->vk->limits.matrix_rows_min && packing->type != SPI_VK_F32;
+/* So few rows that the weight is read as it lies: see few.comp. */
+static bool takes_few(const spi_vk *vk, uint32_t rows) {
+    return vk->limits.cooperative && rows >= vk->limits.few_rows_min && rows <= vk->limits.few_rows_max;
 }
 
-static sp_status record_halves(parts *all) {
+bool spi_vk_takes_halves(const spi_vk_recorder *r, const spi_op *product) {
+    const spi_vk_packing *packing = &r->program->store->tensors[product->weight].packing;
+    bool enough = r->rows >= r->vk->limits.matrix_rows_min || takes_few(r->vk, r->rows);
+    return spi_vk_is_covered(r, packing) && enough && packing->type != SPI_VK_F32;
+}
+
+/* side_by_side: rows, as few.comp wants them; 0: one behind the other. */
+static sp_status record_halves(parts *all, uint32_t side_by_side) {
     spi_vk_recorder *r = all->recorder;
     const spi_program *program = r->program;
     const spi_op *by = all->by;
@@ -57,17 +64,17 @@ static sp_status record_halves(parts *all) {
     uint32_t stride = spi_vk_buffer_stride(r, src) / 4;
     spi_vk_binding x = spi_vk_bind(&program->buffers[src]);
     spi_vk_order(r, (spi_vk_access){spi_vk_bit(src) | (gate ? spi_vk_bit(by->src1) : 0), SPI_VK_HALVES_BIT});
-    spi_vk_dispatch dispatch = {
-        .shader = SPI_VK_halves,
-        .groups_x = r->rows,
-        .groups_y = 1,
-        .push = {stride, program->tape->buffers[src].width, stride, mode, spi_vk_float_word(norm ? by->eps : 0)},
-        .bindings = {[4] = x,
-                     [5] = norm   ? spi_vk_vector(r, by->weight)
-                           : gate ? spi_vk_bind(&program->buffers[by->src1])
-                                  : x,
-                     [6] = spi_vk_bind(&program->halves),
-                     [7] = spi_vk_bind(&program->factors)}};
+    spi_vk_dispatch dispatch = {.shader = SPI_VK_halves,
+                                .groups_x = r->rows,
+                                .groups_y = 1,
+                                .push = {stride, program->tape->buffers[src].width, stride, mode,
+                                         spi_vk_float_word(norm ? by->eps : 0), side_by_side},
+                                .bindings = {[4] = x,
+                                             [5] = norm   ? spi_vk_vector(r, by->weight)
+                                                   : gate ? spi_vk_bind(&program->buffers[by->src1])
+                                                          : x,
+                                             [6] = spi_vk_bind(&program->halves),
+                                             [7] = spi_vk_bind(&program->factors)}};
     all->has_halves = true;
     return spi_vk_dispatch_record(r, &dispatch);
 }
@@ -125,7 +132,7 @@ static sp_status flush(parts *all) {
     for (uint32_t i = 0; i < all->count && !status; i++) {
         status = record_expansion(all, &all->items[i]);
     }
-    status = status || all->has_halves ? status : record_halves(all);
+    status = status || all->has_halves ? status : record_halves(all, 0);
     for (uint32_t i = 0; i < all->count && !status; i++) {
         const spi_op *op = all->items[i].op;
         spi_vk_access access = spi_vk_op_access(op);
@@ -140,6 +147,66 @@ static sp_status flush(parts *all) {
     r->expanded ^= 1;
     all->count = 0;
     all->used = 0;
+    return status;
+}
+
+/* Of a product of so many rows, in matrices of 16. */
+static uint32_t few_tiles(uint32_t rows) {
+    return rows <= 16 ? 1 : rows <= 32 ? 2 : 4;
+}
+
+static uint32_t rows_side_by_side(uint32_t rows) {
+    uint32_t tile = 16 * few_tiles(rows);
+    return spi_vk_ceil_div(rows, tile) * tile;
+}
+
+/* All pieces of a weight. */
+static sp_status record_few(const spi_vk_recorder *r, const spi_vk_product_ops *ops, const spi_vk_target *t,
+                            const void *of) {
+    (void)of;
+    const spi_program *program = r->program;
+    const spi_vk_tensor *tensor = &program->store->tensors[ops->op->weight];
+    uint32_t elements = 128 / spi_vk_formats[tensor->packing.type].low, step = elements < 32 ? 32 / elements : 1;
+    uint32_t tiles = few_tiles(t->row_count), stride = spi_vk_buffer_stride(r, ops->op->src);
+    spi_vk_shader family = tiles == 1 ? SPI_VK_few_16_f32 : tiles == 2 ? SPI_VK_few_32_f32 : SPI_VK_few_64_f32;
+    spi_vk_binding parameters = spi_vk_bind(&program->parameters);
+    sp_status status = SP_OK;
+    for (uint32_t i = 0; i < tensor->piece_count && !status; i++) {
+        const spi_vk_piece *piece = &tensor->pieces[i];
+        uint32_t invocations = tiles < 4 && elements <= 32 && spi_vk_group_max(r->vk) >= 512 ? 512 : 256;
+        uint32_t units = tensor->packing.units, subgroups = invocations / 32;
+        spi_vk_dispatch dispatch = {
+            .shader = spi_vk_typed(family, tensor),
+            .variant = {.invocations = invocations},
+            .groups_x = spi_vk_ceil_div(piece->row_count, SPI_VK_TILE_ROWS),
+            .groups_y = spi_vk_ceil_div(t->row_count, 16 * tiles),
+            .push = {piece->row_first, piece->row_count, 0, stride / 8, t->stride, t->row_first,
+                     t->row_first + t->row_count, t->flags, program->outs_word, spi_vk_float_word(ops->op->scale),
+                     spi_vk_float_word(ops->op->softcap), units, spi_vk_ceil_div(units, subgroups * step) * step,
+                     rows_side_by_side(r->rows)},
+            .bindings = {[1] = parameters,
+                         [2] = piece->units,
+                         [3] = piece->scales.range ? piece->scales : piece->units,
+                         [4] = spi_vk_bind(&program->halves),
+                         [5] = ops->op->bias == SPI_NONE ? parameters : spi_vk_vector(r, ops->op->bias),
+                         [6] = t->to,
+                         [7] = spi_vk_bind(&program->factors)}};
+        status = spi_vk_dispatch_record(r, &dispatch);
+    }
+    return status;
+}
+
+static sp_status record_all_few(parts *all, uint32_t begin, uint32_t end) {
+    spi_vk_recorder *r = all->recorder;
+    sp_status status = record_halves(all, rows_side_by_side(r->rows));
+    for (uint32_t i = begin; i < end && !status; i++) {
+        const spi_op *op = &r->program->tape->ops[i];
+        spi_vk_access access = spi_vk_op_access(op);
+        access.reads = (access.reads & ~spi_vk_bit(op->src)) | SPI_VK_HALVES_BIT;
+        access.reads |= op->accumulate ? spi_vk_bit(op->dst) : 0;
+        spi_vk_order(r, access);
+        status = spi_vk_targets_record(r, &(spi_vk_product_ops){.op = op}, record_few, NULL);
+    }
     return status;
 }
 
@@ -165,6 +232,9 @@ static sp_status add_piece(parts *all, const spi_op *op, const spi_vk_piece *pie
 sp_status spi_vk_matrices_record(spi_vk_recorder *r, uint32_t begin, uint32_t end, uint32_t src, const spi_op *by) {
     parts all = {.recorder = r, .src = src, .by = by};
     sp_status status = SP_OK;
+    if (takes_few(r->vk, r->rows)) {
+        return record_all_few(&all, begin, end);
+    }
     for (uint32_t i = begin; i < end && !status; i++) {
         const spi_op *op = &r->program->tape->ops[i];
         const spi_vk_tensor *tensor = &r->program->store->tensors[op->weight];

@@ -1,5 +1,8 @@
 /* device/vulkan/pipeline.c - the kernels' words, the one layout that they share, and pipelines made when first needed. */
+#include <string.h>
+
 #include "base/error.h"
+#include "base/memory.h"
 #include "device/vulkan/vulkan.h"
 
 #include "typed_shaders.inc"
@@ -33,14 +36,23 @@ static const uint32_t words_attention_q8_1[] = {
 static const uint32_t words_attention_q8_4[] = {
 #include "attention_q8_4.spv.h"
 };
-static const uint32_t words_attention_decode_1[] = {
-#include "attention_decode_1.spv.h"
+static const uint32_t words_attention_decode_1_64[] = {
+#include "attention_decode_1_64.spv.h"
 };
-static const uint32_t words_attention_decode_4[] = {
-#include "attention_decode_4.spv.h"
+static const uint32_t words_attention_decode_1_128[] = {
+#include "attention_decode_1_128.spv.h"
 };
-static const uint32_t words_attention_decode_8[] = {
-#include "attention_decode_8.spv.h"
+static const uint32_t words_attention_decode_1_256[] = {
+#include "attention_decode_1_256.spv.h"
+};
+static const uint32_t words_attention_decode_2_64[] = {
+#include "attention_decode_2_64.spv.h"
+};
+static const uint32_t words_attention_decode_2_128[] = {
+#include "attention_decode_2_128.spv.h"
+};
+static const uint32_t words_attention_decode_2_256[] = {
+#include "attention_decode_2_256.spv.h"
 };
 static const uint32_t words_attention_merge[] = {
 #include "attention_merge.spv.h"
@@ -128,8 +140,8 @@ static const shader_words shaders[SPI_VK_SHADER_COUNT] = {
 /* A family's kernel for a type is its first one's number plus the type's. */
 _Static_assert(SPI_VK_matmul_1_iq4_xs - SPI_VK_matmul_1_f32 == (int)SPI_VK_IQ4_XS &&
                    SPI_VK_matmul_8_q2_k - SPI_VK_matmul_8_f32 == (int)SPI_VK_Q2_K &&
-                   SPI_VK_gemv_gated_iq4_xs - SPI_VK_gemv_gated_f32 == (int)SPI_VK_IQ4_XS &&
-                   SPI_VK_gemvq_gated_q6_k - SPI_VK_gemvq_gated_f32 == (int)SPI_VK_Q6_K &&
+                   SPI_VK_row_gated_iq4_xs - SPI_VK_row_gated_f32 == (int)SPI_VK_IQ4_XS &&
+                   SPI_VK_rowq_gated_q6_k - SPI_VK_rowq_gated_f32 == (int)SPI_VK_Q6_K &&
                    SPI_VK_expand_iq4_xs - SPI_VK_expand_f32 == (int)SPI_VK_IQ4_XS &&
                    SPI_VK_embed_mxfp4 - SPI_VK_embed_f32 == (int)SPI_VK_MXFP4 &&
                    SPI_VK_embed_q4_1 - SPI_VK_embed_f32 == (int)SPI_VK_Q4_1 &&
@@ -172,17 +184,19 @@ void spi_vk_layouts_destroy(spi_vk *vk) {
         spi_vk_cache_save(vk);
     }
     for (uint32_t i = 0; i < SPI_VK_SHADER_COUNT; i++) {
-        for (uint32_t k = 0; k < SPI_VK_VARIANTS; k++) {
-            vk->call->DestroyPipeline(vk->device, vk->pipelines[i][k], NULL);
+        for (size_t k = 0; k < vk->pipelines[i].count; k++) {
+            vk->call->DestroyPipeline(vk->device, vk->pipelines[i].items[k].pipeline, NULL);
         }
+        spi_free(vk->pipelines[i].items);
     }
     vk->call->DestroyPipelineCache(vk->device, vk->cache, NULL);
     vk->call->DestroyPipelineLayout(vk->device, vk->layout, NULL);
     vk->call->DestroyDescriptorSetLayout(vk->device, vk->set_layout, NULL);
 }
 
-/* The constants of all kernels: slices, subgroup, invocations of a gemv's group, whether a norm is fused to it. */
-#define CONSTANTS 4u
+/* The constants of all kernels: slices or rows, subgroup, invocations of a group, whether a norm is fused to it, and how
+ * much of x is in shared memory. */
+#define CONSTANTS 5u
 
 static sp_status create(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant, VkPipeline *pipeline,
                         sp_error *error) {
@@ -195,8 +209,9 @@ static sp_status create(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant
         spi_vk_fail(error, result, words->name);
         return spi_fail_within(error, "loading a kernel");
     }
-    uint32_t slices = variant.slices ? variant.slices : vk->limits.slices;
-    uint32_t values[CONSTANTS] = {slices, vk->adapter.subgroup, 8 * slices, variant.norm};
+    uint32_t rows = variant.rows ? variant.rows : vk->limits.slices;
+    uint32_t invocations = variant.invocations ? variant.invocations : 8 * rows;
+    uint32_t values[CONSTANTS] = {rows, vk->adapter.subgroup, invocations, variant.norm, variant.fours};
     VkSpecializationMapEntry entries[CONSTANTS];
     for (uint32_t i = 0; i < CONSTANTS; i++) {
         entries[i] = (VkSpecializationMapEntry){i, i * (uint32_t)sizeof(uint32_t), sizeof(uint32_t)};
@@ -224,9 +239,20 @@ static sp_status create(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant
 
 sp_status spi_vk_pipeline_need(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant, VkPipeline *pipeline,
                                sp_error *error) {
-    uint32_t index = (variant.slices == 32 ? 6 : variant.slices == 16 ? 4 : variant.slices == 8 ? 2 : 0) + variant.norm;
-    VkPipeline *made = &vk->pipelines[shader][index];
-    sp_status status = *made ? SP_OK : create(vk, shader, variant, made, error);
-    *pipeline = *made;
+    spi_vk_pipelines *made = &vk->pipelines[shader];
+    for (size_t i = 0; i < made->count; i++) {
+        if (!memcmp(&made->items[i].variant, &variant, sizeof variant)) {
+            *pipeline = made->items[i].pipeline;
+            return SP_OK;
+        }
+    }
+    if (!SPI_RESERVE(made->items, made->count, made->capacity)) {
+        return spi_fail(error, SP_NO_MEMORY, "vulkan: no memory for a kernel");
+    }
+    sp_status status = create(vk, shader, variant, pipeline, error);
+    if (!status) {
+        made->items[made->count].variant = variant;
+        made->items[made->count++].pipeline = *pipeline;
+    }
     return status;
 }

@@ -10,6 +10,9 @@
 #include "base/memory.h"
 #include "device/vulkan/vulkan.h"
 
+#define RANGE_BLOCKS 16u
+#define RANGE_GROUPS 256u /* of attention_decode, that a large device runs at once */
+
 typedef struct planner {
     spi_vk *vk;
     spi_program *program;
@@ -204,14 +207,20 @@ static sp_status cover(const planner *p) {
     return status;
 }
 
-uint32_t spi_vk_ranges(const spi_vk *vk, uint32_t rows, uint32_t blocks) {
-    if (vk->limits.ranges) {
-        return vk->limits.ranges;
+/* Of a session's tokens, where sessions have up to so many blocks. A group takes RANGE_BLOCKS in less time than merging
+ * takes, and more groups than a large device has room for would wait for each other; steps of two keep recordings few. */
+static uint32_t choose_ranges(const planner *p, uint32_t blocks) {
+    if (p->vk->limits.ranges) {
+        return p->vk->limits.ranges;
     }
-    uint32_t most = rows < SPI_VK_RANGES_MAX ? SPI_VK_RANGES_MAX / rows : 1, ranges = 1;
-    /* A group has teams for four blocks at a time, and two turns cost less than merging; steps of two keep recordings
-     * few. */
-    while (ranges < most && ranges * 8 < blocks) {
+    const spi_tape *tape = p->program->tape;
+    uint32_t heads = 1, ranges = 1;
+    for (uint32_t i = 0; i < tape->op_count; i++) {
+        heads = tape->ops[i].kind == SPI_OP_ATTENTION && tape->ops[i].heads > heads ? tape->ops[i].heads : heads;
+    }
+    uint64_t groups = (uint64_t)heads * p->run->row_count;
+    while (ranges < SPI_VK_RANGES_MAX && p->run->row_count * ranges * 2 <= SPI_VK_RANGES_MAX &&
+           groups * ranges * 2 <= RANGE_GROUPS && ranges * RANGE_BLOCKS < blocks) {
         ranges *= 2;
     }
     return ranges;
@@ -225,7 +234,7 @@ static void choose_kernels(const planner *p) {
         p->plan->decode &= segment->row_count == 1;
         blocks = block_count(segment) > blocks ? block_count(segment) : blocks;
     }
-    p->plan->ranges = p->plan->decode ? spi_vk_ranges(p->vk, p->run->row_count, blocks) : 1;
+    p->plan->ranges = p->plan->decode ? choose_ranges(p, blocks) : 1;
 }
 
 sp_status spi_vk_plan_run(spi_vk *vk, spi_program *program, const spi_run *run, sp_error *error) {

@@ -7,11 +7,21 @@
 #define PRODUCT_HEAD       4u
 #define PRODUCT_GELU       8u
 
-#define GEMV_ROWS        8u     /* of the weight, in a work group */
-#define BYTES_WIDTH_MAX  16384u /* of x as bytes: gemvq's shared memory */
-#define BYTES_GROUPS_MAX 512u   /* each rounds x for itself: as many as large devices run at once */
-#define BYTES_SLICES     8192u  /* in all: what keeps a large device busy */
-#define BYTES_SLICES_MIN 4u
+#define GEMV_ROWS 8u /* of the weight, in a work group */
+
+/* row.comp's shared memory: what it has beside x, x as bytes, and subgroups of a work group. */
+#define ROW_SHARED_BYTES  (9u << 10)
+#define ROW_PARTIAL_MAX   2048u
+#define ROW_FOURS_BYTES   4096u
+#define ROW_FOURS         2048u
+#define ROW_FOURS_SMALL   1024u
+#define ROW_SUBGROUPS_MAX 64u
+
+/* Rows of a weight, and columns, from which on row.comp's groups are cut up otherwise. */
+#define ROW_NARROW    1024u
+#define ROW_WIDE      4096u
+#define ROW_VERY_WIDE 32768u
+#define ROW_LONG      4096u
 
 static uint32_t rows_at_once(uint32_t rows) {
     return rows == 1 ? 1 : rows <= 4 ? 4 : 8;
@@ -46,46 +56,64 @@ static sp_status record_plain(const spi_vk_recorder *r, const spi_op *op, const 
     return spi_vk_dispatch_record(r, &dispatch);
 }
 
-/* Bytes: quantised types, whose x ends with a block. */
-static bool takes_bytes(const spi_vk_recorder *r, const spi_vk_tensor *tensor, uint32_t rows) {
-    const spi_vk_format *format = &spi_vk_formats[tensor->packing.type];
-    return r->vk->limits.bytes && rows == 1 && format->read &&
-           tensor->packing.steps * format->step_elements <= BYTES_WIDTH_MAX;
+/* Bytes: quantised types. */
+static bool takes_bytes(const spi_vk_recorder *r, const spi_vk_tensor *tensor) {
+    return r->vk->limits.bytes && spi_vk_formats[tensor->packing.type].read;
 }
 
-/* So many that each invocation has two units or more. */
-static uint32_t choose_slices(uint32_t units) {
-    return units >= 64 ? 32 : units >= 32 ? 16 : 8;
+/* How a product of one row is cut up: see row.comp. */
+typedef struct row_cut {
+    uint32_t rows, invocations, strips, subgroup_units, piece_units, fours;
+} row_cut;
+
+/* Measured on a large card: a group with as many rows as a subgroup has lanes prepares x for all of them, but where there
+ * are few rows more groups have more of the weight on its way. */
+static row_cut cut_row(const spi_vk_recorder *r, const spi_vk_tensor *tensor, uint32_t rows, bool bytes, bool gated,
+                       bool norm) {
+    const spi_vk_packing *packing = &tensor->packing;
+    uint32_t subgroup = r->vk->adapter.subgroup, columns = gated ? 2 : 1;
+    uint32_t elements = 128 / spi_vk_formats[packing->type].low; /* of a unit */
+    row_cut cut = {.rows = rows >= ROW_WIDE || (norm && rows >= ROW_NARROW) ? 32 : 16,
+                   .invocations = packing->units * elements >= ROW_LONG ? 1024 : 512,
+                   .strips = rows >= ROW_VERY_WIDE ? 4 : 1};
+    cut.rows = cut.rows < subgroup ? cut.rows : subgroup;
+    while (cut.invocations / subgroup > ROW_SUBGROUPS_MAX ||
+           cut.strips * columns * cut.rows * (cut.invocations / subgroup) > ROW_PARTIAL_MAX ||
+           cut.invocations > spi_vk_group_max(r->vk)) {
+        cut.invocations /= 2;
+    }
+    uint32_t subgroups = cut.invocations / subgroup;
+    uint32_t block = elements < 32 ? 32 / elements : 1; /* units that end with a block of x */
+    bool small = r->vk->adapter.limits.maxComputeSharedMemorySize < ROW_FOURS * 16 + ROW_SHARED_BYTES;
+    cut.fours = bytes ? ROW_FOURS_BYTES : small ? ROW_FOURS_SMALL : ROW_FOURS;
+    cut.subgroup_units = spi_vk_ceil_div(packing->units, subgroups * block) * block;
+    cut.piece_units = cut.fours / subgroups * 4 / elements / block * block;
+    return cut;
 }
 
-static sp_status record_gemv(const spi_vk_recorder *r, const spi_vk_product_ops *ops, uint32_t piece_index,
-                             const spi_vk_target *t) {
+static spi_vk_shader row_shader(bool bytes, bool gated) {
+    return bytes ? (gated ? SPI_VK_rowq_gated_f32 : SPI_VK_rowq_f32) : gated ? SPI_VK_row_gated_f32 : SPI_VK_row_f32;
+}
+
+/* Of one row of x. */
+static sp_status record_row(const spi_vk_recorder *r, const spi_vk_product_ops *ops, uint32_t piece_index,
+                            const spi_vk_target *t) {
     const spi_op *op = ops->op;
     const spi_vk_tensor *tensor = &r->program->store->tensors[op->weight];
     const spi_vk_piece *piece = &tensor->pieces[piece_index];
     spi_vk_binding parameters = spi_vk_bind(&r->program->parameters);
-    uint32_t src = ops->norm ? ops->norm->src : op->src, at_once = rows_at_once(t->row_count);
-    bool bytes = takes_bytes(r, tensor, t->row_count);
-    uint32_t groups = spi_vk_ceil_div(piece->row_count, GEMV_ROWS);
-    uint32_t slices = choose_slices(tensor->packing.units);
-    while (bytes && slices > BYTES_SLICES_MIN && groups * slices > BYTES_SLICES) {
-        slices /= 2;
-    }
-    uint32_t work_groups = spi_vk_ceil_div(groups, 32 / slices);
-    spi_vk_shader family = bytes          ? (ops->second ? SPI_VK_gemvq_gated_f32 : SPI_VK_gemvq_f32)
-                           : ops->second  ? SPI_VK_gemv_gated_f32
-                           : at_once == 1 ? SPI_VK_gemv_1_f32
-                           : at_once == 4 ? SPI_VK_gemv_4_f32
-                                          : SPI_VK_gemv_8_f32;
+    uint32_t src = ops->norm ? ops->norm->src : op->src;
+    bool bytes = takes_bytes(r, tensor);
+    row_cut cut = cut_row(r, tensor, piece->row_count, bytes, ops->second, ops->norm);
     spi_vk_dispatch dispatch = {
-        .shader = spi_vk_typed(family, tensor),
-        .variant = {.slices = slices, .norm = ops->norm != NULL},
-        .groups_x = bytes ? (work_groups < BYTES_GROUPS_MAX ? work_groups : BYTES_GROUPS_MAX) : groups,
-        .groups_y = spi_vk_ceil_div(t->row_count, at_once),
+        .shader = spi_vk_typed(row_shader(bytes, ops->second), tensor),
+        .variant = {cut.rows, cut.invocations, ops->norm != NULL, cut.fours},
+        .groups_x = spi_vk_ceil_div(piece->row_count, cut.rows * cut.strips),
+        .groups_y = 1,
         .push = {piece->row_first, piece->row_count, tensor->packing.units, r->program->tape->buffers[src].width,
                  spi_vk_buffer_stride(r, src) / 4, t->stride, t->row_first, t->row_first + t->row_count, t->flags,
                  r->program->outs_word, spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap),
-                 spi_vk_float_word(ops->norm ? ops->norm->eps : 0)},
+                 spi_vk_float_word(ops->norm ? ops->norm->eps : 0), cut.strips, cut.subgroup_units, cut.piece_units},
         .bindings = {[1] = parameters,
                      [2] = piece->units,
                      [3] = piece->scales.range ? piece->scales : piece->units,
@@ -101,6 +129,34 @@ static sp_status record_gemv(const spi_vk_recorder *r, const spi_vk_product_ops 
     return spi_vk_dispatch_record(r, &dispatch);
 }
 
+/* So many that each invocation has two units or more. */
+static uint32_t choose_slices(uint32_t units) {
+    return units >= 64 ? 32 : units >= 32 ? 16 : 8;
+}
+
+/* Of a few. */
+static sp_status record_gemv(const spi_vk_recorder *r, const spi_op *op, const spi_vk_piece *piece,
+                             const spi_vk_target *t) {
+    const spi_vk_tensor *tensor = &r->program->store->tensors[op->weight];
+    spi_vk_binding parameters = spi_vk_bind(&r->program->parameters);
+    uint32_t at_once = rows_at_once(t->row_count), slices = choose_slices(tensor->packing.units);
+    spi_vk_dispatch dispatch = {.shader = spi_vk_typed(at_once == 4 ? SPI_VK_gemv_4_f32 : SPI_VK_gemv_8_f32, tensor),
+                                .variant = {.rows = slices, .invocations = GEMV_ROWS * slices},
+                                .groups_x = spi_vk_ceil_div(piece->row_count, GEMV_ROWS),
+                                .groups_y = spi_vk_ceil_div(t->row_count, at_once),
+                                .push = {piece->row_first, piece->row_count, tensor->packing.units,
+                                         spi_vk_buffer_stride(r, op->src) / 4, t->stride, t->row_first,
+                                         t->row_first + t->row_count, t->flags, r->program->outs_word,
+                                         spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap)},
+                                .bindings = {[1] = parameters,
+                                             [2] = piece->units,
+                                             [3] = piece->scales.range ? piece->scales : piece->units,
+                                             [4] = spi_vk_bind(&r->program->buffers[op->src]),
+                                             [5] = op->bias == SPI_NONE ? parameters : spi_vk_vector(r, op->bias),
+                                             [6] = t->to}};
+    return spi_vk_dispatch_record(r, &dispatch);
+}
+
 /* All pieces of a weight. */
 static sp_status record_pieces(const spi_vk_recorder *r, const spi_vk_product_ops *ops, const spi_vk_target *t,
                                const void *of) {
@@ -109,7 +165,10 @@ static sp_status record_pieces(const spi_vk_recorder *r, const spi_vk_product_op
     bool fast = spi_vk_is_covered(r, &tensor->packing);
     sp_status status = SP_OK;
     for (uint32_t i = 0; i < tensor->piece_count && !status; i++) {
-        status = fast ? record_gemv(r, ops, i, t) : record_plain(r, ops->op, &tensor->pieces[i], t);
+        const spi_vk_piece *piece = &tensor->pieces[i];
+        status = !fast               ? record_plain(r, ops->op, piece, t)
+                 : t->row_count == 1 ? record_row(r, ops, i, t)
+                                     : record_gemv(r, ops->op, piece, t);
     }
     return status;
 }

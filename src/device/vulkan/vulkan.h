@@ -24,9 +24,6 @@ typedef enum spi_vk_shader {
 #define SPI_VK_BINDINGS   10u
 #define SPI_VK_PUSH_WORDS 20u
 
-/* A kernel's constants for one pipeline of it: see spi_vk_variant. */
-#define SPI_VK_VARIANTS 8u
-
 /* Which kernels are used: plain ones, with hardly a barrier, for a software driver; or those that want subgroups. */
 typedef enum spi_vk_kernels { SPI_VK_KERNELS_OWN_CHOICE, SPI_VK_KERNELS_PLAIN, SPI_VK_KERNELS_FAST } spi_vk_kernels;
 
@@ -41,12 +38,13 @@ typedef struct spi_vk_limits {
     uint32_t piece_tiles_max; /* of a weight's piece; unlimited but in tests */
     uint32_t slices;          /* of a plain matmul's columns in a work group */
     spi_vk_kernels kernels;
-    bool bytes;                    /* products of one row round activations to bytes */
-    bool cooperative;              /* matrices are cooperative */
-    bool no_bytes, no_cooperative; /* for tests */
-    uint32_t matrix_rows_min;      /* of a product, from which on it takes tiles */
-    uint32_t ranges;               /* of a session's tokens in a decode's attention; 0: by the number of rows */
-    bool unmapped;                 /* the host does not reach the device's own memory: it is filled through a window */
+    bool bytes;                          /* products of one row round activations to bytes */
+    bool cooperative;                    /* matrices are cooperative */
+    bool no_bytes, no_cooperative;       /* for tests */
+    uint32_t matrix_rows_min;            /* of a product, from which on it takes tiles */
+    uint32_t few_rows_min, few_rows_max; /* of a product whose weight is read as it lies, by cooperative matrices */
+    uint32_t ranges;                     /* of a session's tokens in a decode's attention; 0: by the number of rows */
+    bool unmapped; /* the host does not reach the device's own memory: it is filled through a window */
 } spi_vk_limits;
 
 typedef struct spi_vk_buffer {
@@ -61,6 +59,22 @@ typedef struct spi_vk_sets {
     size_t count, capacity;
     size_t used; /* sets handed out */
 } spi_vk_sets;
+
+/* A kernel's constants for one pipeline of it; 0: it does not use them, or a choice for all of them. */
+typedef struct spi_vk_variant {
+    uint32_t rows;        /* of a weight, side by side in a subgroup of `row`; slices of a row in the others' groups */
+    uint32_t invocations; /* of a work group */
+    uint32_t norm;        /* 1: one of x is done on the way */
+    uint32_t fours;       /* of x in shared memory */
+} spi_vk_variant;
+
+typedef struct spi_vk_pipelines { /* of one kernel, as they were needed */
+    struct {
+        spi_vk_variant variant;
+        VkPipeline pipeline;
+    } * items;
+    size_t count, capacity;
+} spi_vk_pipelines;
 
 /* profile.c: stamps of a run that is recorded while there is a pool. */
 #define SPI_VK_STAMPS 1024u
@@ -86,9 +100,9 @@ typedef struct spi_vk {
     VkDescriptorSetLayout set_layout;
     VkPipelineLayout layout;
     VkPipelineCache cache;
-    size_t cache_bytes;                                         /* that came from disk */
-    bool cache_grew;                                            /* pipelines were made since it was read or written */
-    VkPipeline pipelines[SPI_VK_SHADER_COUNT][SPI_VK_VARIANTS]; /* made when first needed */
+    size_t cache_bytes; /* that came from disk */
+    bool cache_grew;    /* pipelines were made since it was read or written */
+    spi_vk_pipelines pipelines[SPI_VK_SHADER_COUNT];
     uint64_t generation; /* counts imports: a recording made before the last one is stale */
     uint64_t runs, copied_bytes;
     spi_vk_profile profile;
@@ -129,12 +143,6 @@ typedef struct spi_vk_binding {
 } spi_vk_binding;
 
 #define SPI_VK_Q8_COLUMNS 64u /* of keys and values in Q8_0: a word has the scales of so many */
-
-/* Of the kernels that have a choice: gemv. The others have variant 0. */
-typedef struct spi_vk_variant {
-    uint32_t slices; /* 4, 8, 16 or 32; 0 for the others */
-    bool norm;
-} spi_vk_variant;
 
 typedef struct spi_vk_dispatch {
     spi_vk_shader shader;
@@ -378,8 +386,6 @@ sp_status spi_vk_read_buffer(void *context, spi_program *program, uint32_t buffe
 /* plan.c, record.c */
 sp_status spi_vk_plan_run(spi_vk *vk, spi_program *program, const spi_run *run, sp_error *error);
 bool spi_vk_plan_equal(const spi_vk_plan *a, const spi_vk_plan *b);
-uint32_t spi_vk_ranges(const spi_vk *vk, uint32_t rows,
-                       uint32_t blocks); /* for rows whose sessions have up to so many */
 /* Compiles the kernels that runs of the tape will want, so that no run has to wait for a compiler. */
 sp_status spi_vk_record_dry(spi_vk *vk, spi_program *program, sp_error *error);
 sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
@@ -432,6 +438,12 @@ sp_status spi_vk_matrices_record(spi_vk_recorder *recorder, uint32_t begin, uint
 uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns); /* of a buffer for such a weight */
 sp_status spi_vk_dispatch_record(const spi_vk_recorder *recorder, const spi_vk_dispatch *dispatch);
 bool spi_vk_is_fast(const spi_vk *vk);
+static inline uint32_t spi_vk_group_max(const spi_vk *vk) { /* invocations side by side */
+    const VkPhysicalDeviceLimits *limits = &vk->adapter.limits;
+    return limits->maxComputeWorkGroupInvocations < limits->maxComputeWorkGroupSize[0]
+               ? limits->maxComputeWorkGroupInvocations
+               : limits->maxComputeWorkGroupSize[0];
+}
 
 /* fuse.c: several ops from op_index on as one step. *taken: how many; 0 if nothing can be fused here. */
 sp_status spi_vk_fused_record(spi_vk_recorder *recorder, uint32_t op_index, uint32_t *taken);
