@@ -12,7 +12,9 @@ typedef struct spi_cpu_features {
     bool avx512;        /* F, BW, DQ, VL */
     bool avx512_vnni, avx512_bf16;
     bool amx_int8, amx_bf16;
-    bool intel; /* the maker: what is measured to help on its processors may harm on others */
+    /* The maker, and AMD's family (0: another's): what is measured to help on one processor may harm on others. */
+    bool intel;
+    uint32_t amd_family;
     bool neon, dotprod, i8mm, bf16;
     bool fp16; /* products of f16 that are added in f32: FEAT_FHM */
 } spi_cpu_features;

@@ -71,10 +71,15 @@ static uint64_t enabled_state(void) {
 /* Bits as in Intel's Software Developer's Manual, volume 2A, CPUID, leaves 1 and 7. */
 static void detect(spi_cpu_features *features) {
     uint32_t a, b, c, d, c1;
-    features->intel = __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx;
+    if (!__get_cpuid(0, &a, &b, &c, &d)) {
+        return;
+    }
+    features->intel = b == signature_INTEL_ebx;
+    const bool amd = b == signature_AMD_ebx;
     if (!__get_cpuid(1, &a, &b, &c1, &d) || !(c1 >> 27 & 1)) {
         return;
     }
+    features->amd_family = amd ? (a >> 8 & 15) + (a >> 20 & 255) : 0;
     uint64_t state = enabled_state();
     bool avx_state = (state & 0x6) == 0x6, avx512_state = (state & 0xe6) == 0xe6,
          tile_state = (state & 0x60000) == 0x60000;

@@ -49,13 +49,14 @@ SPI_INLINE float float_rest(sp_dtype type, const void *row, const float *x, uint
     return sum;
 }
 
-SPI_INLINE float float_dot(sp_dtype type, const void *row, const float *x, uint32_t cols, const bool ahead) {
+SPI_INLINE float float_dot(sp_dtype type, const void *row, const float *x, uint32_t cols, const bool asks,
+                           size_t ahead_bytes) {
     vf sums[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
     uint32_t k = 0;
     for (; k + 4 * V_WIDTH <= cols; k += 4 * V_WIDTH) {
         const uint8_t *at = (const uint8_t *)row + (size_t)k * (type == SP_F32 ? 4 : 2);
-        for (uint32_t line = 0; ahead && line < 4 * V_WIDTH * (type == SP_F32 ? 4 : 2) / 64; line++) {
-            v_ahead(at + line * 64);
+        for (uint32_t line = 0; asks && line < 4 * V_WIDTH * (type == SP_F32 ? 4 : 2) / 64; line++) {
+            v_fetch(at + ahead_bytes + line * 64);
         }
 #pragma GCC unroll 4
         for (uint32_t u = 0; u < 4; u++) {
@@ -82,12 +83,12 @@ SPI_INLINE void float_pair_up(const float *x, uint32_t cols, float *pairs) {
 /* A bf16 is the upper half of an f32: of two neighbours in 32 bits, one is shifted, and of the other the lower half is
  * taken away. Against widening a vector of them, half of the instructions. */
 SPI_INLINE float float_dot_pairs(const uint16_t *row, const float *pairs, const float *x, uint32_t cols,
-                                 const bool ahead) {
+                                 const bool asks, size_t ahead_bytes) {
     vf sums[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
     uint32_t k = 0;
     for (; k + 4 * V_WIDTH <= cols; k += 4 * V_WIDTH) {
-        for (uint32_t line = 0; ahead && line < 4 * V_WIDTH * sizeof *row / 64; line++) {
-            v_ahead((const uint8_t *)(row + k) + line * 64);
+        for (uint32_t line = 0; asks && line < 4 * V_WIDTH * sizeof *row / 64; line++) {
+            v_fetch((const uint8_t *)(row + k) + ahead_bytes + line * 64);
         }
 #pragma GCC unroll 2
         for (uint32_t u = 0; u < 4; u += 2) {
@@ -104,8 +105,9 @@ static void float_pairs_product(const spi_cpu_product *args) {
     const uint16_t *row = (const uint16_t *)args->weights + (size_t)args->row_first * args->cols;
     float_pair_up(args->acts, args->cols, args->scratch);
     for (uint32_t r = 0; r < args->row_count; r++, row += args->cols) {
-        args->out[r] = args->ahead ? float_dot_pairs(row, args->scratch, args->acts, args->cols, true)
-                                   : float_dot_pairs(row, args->scratch, args->acts, args->cols, false);
+        args->out[r] = args->ahead_bytes
+                           ? float_dot_pairs(row, args->scratch, args->acts, args->cols, true, args->ahead_bytes)
+                           : float_dot_pairs(row, args->scratch, args->acts, args->cols, false, 0);
     }
 }
 #endif
@@ -288,8 +290,8 @@ SPI_INLINE void float_product(sp_dtype type, const spi_cpu_product *args) {
     if (args->token_count == 1) {
         for (uint32_t r = 0; r < args->row_count; r++) {
             const uint8_t *row = rows + r * row_bytes;
-            args->out[r] = args->ahead ? float_dot(type, row, args->acts, args->cols, true)
-                                       : float_dot(type, row, args->acts, args->cols, false);
+            args->out[r] = args->ahead_bytes ? float_dot(type, row, args->acts, args->cols, true, args->ahead_bytes)
+                                             : float_dot(type, row, args->acts, args->cols, false, 0);
         }
         return;
     }

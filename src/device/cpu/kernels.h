@@ -58,8 +58,8 @@ typedef struct spi_cpu_product {
     const void *acts;              /* of the first token, in the type's form; for I8 it is the first of a tile */
     size_t act_stride;             /* F32: floats from one token to the next; BF16: spi_bf16_stride */
     uint32_t token_count;
-    bool ahead; /* ask for weights a page ahead: spi_cpu_features.intel */
-    float *out; /* with room for row_count rounded up to group_rows; aligned to 64 bytes */
+    uint32_t ahead_bytes; /* how far ahead weights of a single token are asked for; 0: they are not */
+    float *out;           /* with room for row_count rounded up to group_rows; aligned to 64 bytes */
     size_t out_stride;
     void *scratch; /* spi_cpu_kernels.product_scratch_bytes, aligned to 64 bytes */
 } spi_cpu_product;

@@ -157,6 +157,14 @@ static void product_alone(const spi_cpu_type *type, const spi_cpu_product *all, 
     }
 }
 
+/* Weights of a single token are asked for before they are read, where it helps: it took an Intel server from 0.57-0.70 of the
+ * memory's bandwidth to 0.80-0.87, and one of AMD's family 26 (Zen 5) from 0.49-0.56 to 0.89-0.98 for Q4_K, Q5_K and Q6_K with
+ * AVX-512, other types by less; one of family 25 (Zen 4) from 0.88 to 0.55. */
+static uint32_t ahead_bytes(void) {
+    const spi_cpu_features *features = spi_cpu_get_features();
+    return features->intel ? 4096 : features->amd_family >= 26 ? 8192 : 0;
+}
+
 void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t tokens, uint32_t part,
                            uint32_t part_count, uint32_t thread) {
     const spi_op *op = step->op;
@@ -173,7 +181,7 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
         .rows = tensor->rows,
         .cols = tensor->cols,
         .act_stride = made.form == SPI_FORM_BF16 ? spi_bf16_stride(tensor->cols) : tensor->cols,
-        .ahead = spi_cpu_get_features()->intel,
+        .ahead_bytes = ahead_bytes(),
         .out = sums,
         .out_stride = made.out_stride,
         .scratch = scratch + sums_bytes(matrix->type),

@@ -23,14 +23,10 @@ typedef struct quant_totals {
 } quant_totals;
 
 SPI_INLINE void quant_block(sp_dtype type, const codes_unit *open, const uint8_t *unit, const uint32_t b,
-                            const uint8_t *act, const uint32_t tokens, const bool ahead, const spi_affine *affine,
-                            quant_totals *totals) {
+                            const uint8_t *act, const uint32_t tokens, const spi_affine *affine, quant_totals *totals) {
     const bool halves = codes_has_halves(type), are_signed = codes_are_signed(type);
     const size_t block_bytes = spi_packed_block_bytes(type, V_WIDTH);
     const uint8_t *block = unit + spi_packed_blocks_offset(type, V_WIDTH, affine) + b * block_bytes;
-    for (uint32_t at = 0; ahead && at < block_bytes; at += 64) {
-        v_ahead(block + at);
-    }
     const codes_scales scales = codes_block_scales(type, open, unit, b, affine);
     for (uint32_t h = 0; h < (halves ? 2 : 1); h++) {
         const uint32_t first = h * 4, end = halves ? first + 4 : SPI_PACKED_STEPS;
@@ -62,24 +58,30 @@ SPI_INLINE void quant_block(sp_dtype type, const codes_unit *open, const uint8_t
     }
 }
 
-/* The first `blocks` blocks of a unit, or all. */
+/* The first `blocks` blocks of a unit, or all. If `asks`, as many bytes as are read are asked for at `ask`. */
 SPI_INLINE void quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, const uint8_t *act,
-                           const uint32_t tokens, const bool ahead, const spi_affine *affine, quant_totals *totals) {
+                           const uint32_t tokens, const bool asks, const uint8_t *ask, const spi_affine *affine,
+                           quant_totals *totals) {
+    const size_t head_bytes = spi_packed_blocks_offset(type, V_WIDTH, affine);
+    const size_t block_bytes = spi_packed_block_bytes(type, V_WIDTH);
     const codes_unit open = codes_open(type, unit, affine);
-    for (uint32_t at = 0; ahead && at < spi_packed_blocks_offset(type, V_WIDTH, affine); at += 64) {
-        v_ahead(unit + at);
+    for (size_t at = 0; asks && at < head_bytes; at += 64) {
+        v_fetch(ask + at);
     }
 #pragma GCC unroll 8
     for (uint32_t b = 0; b < spi_packed_unit_blocks(type); b++) {
         if (b == blocks) {
             break;
         }
-        quant_block(type, &open, unit, b, act + b * SPI_I8_TOKEN_BYTES * tokens, tokens, ahead, affine, totals);
+        for (size_t at = 0; asks && at < block_bytes; at += 64) {
+            v_fetch(ask + head_bytes + b * block_bytes + at);
+        }
+        quant_block(type, &open, unit, b, act + b * SPI_I8_TOKEN_BYTES * tokens, tokens, affine, totals);
     }
 }
 
 /* One tile of a few tokens, with weights as they come. */
-SPI_INLINE void quant_few_tokens(sp_dtype type, const spi_cpu_product *args, const uint32_t tokens, const bool ahead) {
+SPI_INLINE void quant_few_tokens(sp_dtype type, const spi_cpu_product *args, const uint32_t tokens, const bool asks) {
     const spi_affine *affine = &args->tensor->affine;
     const uint32_t blocks = args->cols / SPI_PACKED_COLUMNS, unit_blocks = spi_packed_unit_blocks(type);
     const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH, affine);
@@ -93,7 +95,8 @@ SPI_INLINE void quant_few_tokens(sp_dtype type, const spi_cpu_product *args, con
         const uint8_t *act = args->acts;
         for (uint32_t b = 0; b < blocks; b += unit_blocks, act += unit_blocks * SPI_I8_TOKEN_BYTES * tokens) {
             for (uint32_t set = 0; set < SPI_PACKED_SETS; set++, unit += unit_bytes) {
-                quant_unit(type, unit, blocks - b, act, tokens, ahead, affine, &totals[set]);
+                const uint8_t *ask = unit + args->ahead_bytes;
+                quant_unit(type, unit, blocks - b, act, tokens, asks, ask, affine, &totals[set]);
             }
         }
         for (uint32_t t = 0; t < tokens; t++) {
@@ -206,8 +209,8 @@ SPI_INLINE bool quant_is_few(const spi_cpu_product *args) {
 
 /* False: too many tokens for weights as they come. */
 SPI_INLINE bool quant_few(sp_dtype type, const spi_cpu_product *args) {
-#if defined(V_AHEAD_BYTES)
-    if (args->token_count == 1 && args->ahead) {
+#if defined(V_ASKS)
+    if (args->token_count == 1 && args->ahead_bytes) {
         quant_few_tokens(type, args, 1, true);
         return true;
     }

@@ -13,10 +13,6 @@ typedef struct vf {
 
 typedef vf v_eight;
 
-/* Nobody has measured on Arm what asking a page ahead does, so v_ahead is nothing here. */
-SPI_INLINE void v_ahead(const void *p) {
-    (void)p;
-}
 SPI_INLINE void v_fetch(const void *p) {
     __builtin_prefetch(p, 0, 3);
 }

@@ -15,13 +15,9 @@ SPI_INLINE void v_store_eight(float *p, v_eight x) {
     _mm256_storeu_ps(p, x);
 }
 
-/* Asks for the cache line that will be read soon: one page ahead, since the processor's own prefetch stops at the end of
- * one. On an Intel server, decoding went from 0.57-0.70 of the memory's bandwidth to 0.80-0.87 with it; on an AMD one
- * from 0.88 to 0.55. So kernels are compiled both ways, and spi_cpu_product.ahead chooses. */
-#define V_AHEAD_BYTES 4096
-SPI_INLINE void v_ahead(const void *p) {
-    _mm_prefetch((const char *)p + V_AHEAD_BYTES, _MM_HINT_T0);
-}
+/* Products with a single token are compiled with asking for weights, too (spi_cpu_product.ahead_bytes): nobody has
+ * measured it on Arm. */
+#define V_ASKS
 /* Asks for a line, into the first level of the cache or the second. */
 SPI_INLINE void v_fetch(const void *p) {
     _mm_prefetch((const char *)p, _MM_HINT_T0);
