@@ -192,8 +192,8 @@ static void what_is_slower_is_not_read(void **state) {
     sp_store_close(store);
     for (int is_slow = 0; is_slow < 2; is_slow++) {
         store = open_store(folder, NULL, 0);
-        check_same(store, 7 + (uint64_t)is_slow, 100); /* teaches what a token costs */
-        check_same(store, 6, 100);                     /* and what a byte does */
+        check_same(store, 7 + (uint64_t)is_slow, 100);       /* teaches what a token costs */
+        check_same(store, 6, 100);                           /* and what a byte does */
         double compute_ns = store->costs[0].ns_per_token[2]; /* of runs of 64 to 127 tokens */
         assert_true(compute_ns > 0 && store->read_ns_per_byte > 0);
         uint64_t hits = stats_of(store).hits;
@@ -430,10 +430,9 @@ int main(void) {
         cmocka_unit_test(a_prefix_is_found_again),       cmocka_unit_test(truncating_forgets_names),
         cmocka_unit_test(writing_does_not_reach_others), cmocka_unit_test(a_folder_keeps_them),
         cmocka_unit_test(opening_says_nothing),          cmocka_unit_test(what_is_slower_is_not_read),
-        cmocka_unit_test(costs_are_known_by_size),
-        cmocka_unit_test(damage_costs_time_only),        cmocka_unit_test(a_limit_is_kept_and_pins_too),
-        cmocka_unit_test(another_process_finds_them),    cmocka_unit_test(a_full_disk_is_survived),
-        cmocka_unit_test(any_allocation_may_fail),
+        cmocka_unit_test(costs_are_known_by_size),       cmocka_unit_test(damage_costs_time_only),
+        cmocka_unit_test(a_limit_is_kept_and_pins_too),  cmocka_unit_test(another_process_finds_them),
+        cmocka_unit_test(a_full_disk_is_survived),       cmocka_unit_test(any_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, test_rig_open, test_rig_close);
 }
