@@ -205,11 +205,23 @@ static uint8_t *fill(sp_store *store, const sp_session *session, tail_header *he
     return packed;
 }
 
-/* One that is there has the same in it, or is damaged and will be found out. */
+/* Opens a new file for a tail; -1 with EEXIST: there is one as long as it must be. A shorter one was left by a process that
+ * was killed while it wrote, or another writes it now: that one goes on with a file that has no name any more. */
+static int make_file(const char *path, uint64_t bytes) {
+    const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
+    struct stat info;
+    int file = open(path, flags, 0600);
+    if (file < 0 && errno == EEXIST && !lstat(path, &info) && (uint64_t)info.st_size != bytes && !unlink(path)) {
+        return open(path, flags, 0600);
+    }
+    return file;
+}
+
+/* One that is there and whole has the same in it, or is damaged and will be found out. */
 static sp_status put_tail(sp_store *store, const sp_session *session, tail_header *header, sp_error *error) {
     char path[4200];
     path_of(store, &header->name, path, sizeof path);
-    int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int file = make_file(path, sizeof *header + payload_bytes(header));
     if (file < 0 && errno == EEXIST) {
         return SP_OK;
     }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "os/file.h"
@@ -162,6 +163,36 @@ static void damage_is_found_and_computed_again(void **state) {
 }
 
 /* As many logits as there can be, in a file that has a few: no memory is made for what is not there. */
+/* A process that is killed while it writes a tail leaves a part of it, under the name that whoever gets there again uses. */
+static void a_torn_one_is_written_again(void **state) {
+    durable_rig *rig = *state;
+    char path[400];
+    sp_restore_report report;
+    sp_error error = {0};
+    test_folder_create(folder);
+    for (int again = 0; again < 2; again++) {
+        sp_store *store = open_store(NULL, 0), *later = open_store(NULL, 0);
+        sp_guest *guest = test_durable_guest(rig, 512, true);
+        TEST_OK(sp_store_attach_guest(store, guest, &error), error);
+        test_durable_call(guest, "tell", 3, 70, 2);
+        sp_snapshot *snapshot = capture(guest, store);
+        assert_int_equal(tails(path, sizeof path), 1);
+        if (again) {
+            sp_guest *other = restore(rig, snapshot, later, &report);
+            assert_int_equal(report.computed_tokens, 0);
+            assert_string_equal(notices, "");
+            sp_guest_destroy(other);
+        } else {
+            assert_int_equal(truncate(path, 100), 0);
+        }
+        sp_guest_destroy(guest);
+        sp_snapshot_close(snapshot);
+        sp_store_close(later);
+        sp_store_close(store);
+    }
+    test_folder_remove(folder);
+}
+
 static void a_header_asks_for_much(void **state) {
     durable_rig *rig = *state;
     char path[400];
@@ -274,9 +305,9 @@ static void a_bad_disk_costs_time_only(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_is_computed_again),  cmocka_unit_test(damage_is_found_and_computed_again),
-        cmocka_unit_test(a_header_asks_for_much),     cmocka_unit_test(the_latest_stays_and_what_is_wanted),
-        cmocka_unit_test(a_bad_disk_costs_time_only),
+        cmocka_unit_test(nothing_is_computed_again),           cmocka_unit_test(damage_is_found_and_computed_again),
+        cmocka_unit_test(a_torn_one_is_written_again),         cmocka_unit_test(a_header_asks_for_much),
+        cmocka_unit_test(the_latest_stays_and_what_is_wanted), cmocka_unit_test(a_bad_disk_costs_time_only),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
