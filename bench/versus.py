@@ -148,7 +148,7 @@ def ours(options, path, test):
     """Tokens a second, and the row that samepage bench printed."""
     numbers = {"decode": (0, options.tokens, 0), "prefill": (options.prompt, 0, 0),
                "batch": (0, options.batch_tokens, options.sequences)}[test]
-    command = [os.path.join(BUILD, "samepage"), "bench", "-m", path, "-t", str(options.threads), "-r", "1", "--json",
+    command = [os.path.join(BUILD, "samepage"), "bench", "-m", path, "-d", "cpu", "-t", str(options.threads), "-r", "1", "--json",
                "-p", str(numbers[0]), "-n", str(numbers[1])]
     command += ["-b", str(numbers[2])] if numbers[2] else []
     command += ["--isa", options.isa] if options.isa else []

@@ -10,5 +10,5 @@ build=${1:-build}
 "$build/bench_cuda" --type BF16 --context 512 --restore 24,512,2048,8192,32768 --rows 2048
 "$build/bench_cuda" --type Q4_0 --context 512 --prefill 2048 --rows 2048 --mirror 0
 if [ -x "$build/bench_vulkan" ]; then
-    "$build/bench_vulkan" --type BF16,Q8_0,Q4_0,Q4_K --context 0,512,8192 --prefill 24,512,2048 --sequences 16,64 --profile 1,512
+    "$build/bench_vulkan" --type BF16,Q8_0,Q4_0,Q4_K --context 0,512,8192 --prefill 24,512,2048 --sequences 16,64 --rows 2048 --profile 1,512
 fi
