@@ -8,7 +8,7 @@
 #include "os/thread.h"
 #include "os/vm.h"
 
-enum { THREADS_MAX = 16 };
+enum { THREADS_MAX = 64, TOUCHING_MAX = 16 };
 
 #define PIECE_BYTES ((size_t)4 << 20) /* a thread's start is a tenth of what copying so much takes */
 /* Making pages goes through locks of the whole address space: with four threads it was three times as fast as with one,
@@ -29,15 +29,11 @@ static void take_pieces(void *env) {
     }
 }
 
-void spi_crew_run(uint32_t piece_count, uint32_t thread_max, void (*do_piece)(void *env, uint32_t piece), void *env) {
+void spi_crew_run(uint32_t piece_count, uint32_t thread_count, void (*do_piece)(void *env, uint32_t piece), void *env) {
     crew all = {.do_piece = do_piece, .env = env, .piece_count = piece_count};
     spi_thread threads[THREADS_MAX];
-    uint32_t wanted = thread_max < THREADS_MAX ? thread_max : THREADS_MAX, started = 0;
-    wanted = wanted < piece_count ? wanted : piece_count;
-    if (wanted > 1) {
-        uint32_t processors = spi_cpu_thread_count();
-        wanted = wanted < processors ? wanted : processors;
-    }
+    uint32_t wanted = piece_count < thread_count ? piece_count : thread_count, started = 0;
+    wanted = wanted < THREADS_MAX ? wanted : THREADS_MAX;
     while (started + 1 < wanted && !spi_thread_start(&threads[started], "samepage-crew", take_pieces, &all)) {
         started++;
     }
@@ -47,11 +43,19 @@ void spi_crew_run(uint32_t piece_count, uint32_t thread_max, void (*do_piece)(vo
     }
 }
 
+uint32_t spi_crew_size(uint64_t bytes) {
+    uint64_t worth = bytes / PIECE_BYTES + 1;
+    if (worth == 1) {
+        return 1;
+    }
+    uint32_t processors = spi_cpu_thread_count(), most = processors < TOUCHING_MAX ? processors : TOUCHING_MAX;
+    return worth < most ? (uint32_t)worth : most;
+}
+
 typedef struct stretch {
     uint8_t *to;
     const uint8_t *from;
     size_t bytes;
-    bool huge;
 } stretch;
 
 static size_t piece_of(const stretch *all, uint32_t piece, size_t *offset) {
@@ -71,16 +75,17 @@ static void copy_piece(void *env, uint32_t piece) {
 
 void spi_crew_copy(void *to, const void *from, size_t bytes) {
     stretch all = {.to = to, .from = from, .bytes = bytes};
-    spi_crew_run(pieces_in(bytes), THREADS_MAX, copy_piece, &all);
+    spi_crew_run(pieces_in(bytes), spi_crew_size(bytes), copy_piece, &all);
 }
 
 static void populate_piece(void *env, uint32_t piece) {
     const stretch *all = env;
     size_t offset, bytes = piece_of(all, piece, &offset);
-    spi_vm_populate(all->to + offset, bytes, all->huge);
+    spi_vm_populate(all->to + offset, bytes, false);
 }
 
-void spi_crew_populate(void *address, size_t bytes, bool huge) {
-    stretch all = {.to = address, .bytes = bytes, .huge = huge};
-    spi_crew_run(pieces_in(bytes), POPULATE_THREADS, populate_piece, &all);
+void spi_crew_populate(void *address, size_t bytes) {
+    stretch all = {.to = address, .bytes = bytes};
+    uint32_t threads = spi_crew_size(bytes);
+    spi_crew_run(pieces_in(bytes), threads < POPULATE_THREADS ? threads : POPULATE_THREADS, populate_piece, &all);
 }

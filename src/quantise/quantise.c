@@ -15,15 +15,14 @@
 #include "dtype/quant.h"
 #include "gguf/writer.h"
 #include "os/cpu.h"
+#include "os/crew.h"
 #include "os/file.h"
-#include "os/thread.h"
 #include "os/vm.h"
 #include "quantise/plan.h"
 
 #define PIECE_ELEMENTS       4096u               /* that a thread takes at once: whole blocks of every type */
 #define SLAB_ELEMENTS        ((uint64_t)1 << 22) /* that are converted before they are written */
 #define SLAB_BYTES           (SLAB_ELEMENTS * sizeof(float)) /* the most that those take */
-#define THREADS_MAX          64u
 #define DEFAULT_ALIGNMENT    32u
 #define QUANTISATION_VERSION 2u /* general.quantization_version of the formats in samepage/dtype.h */
 
@@ -32,7 +31,6 @@ typedef struct slab {
     const uint8_t *source;
     uint8_t *out;
     uint64_t elements;
-    atomic_ullong next;   /* piece */
     atomic_ullong bad;    /* the lowest piece with a value that is not finite; UINT64_MAX: none */
     atomic_bool overflow; /* values too large for the type */
 } slab;
@@ -46,24 +44,19 @@ static bool are_finite(const float *values, uint32_t count) {
     return true;
 }
 
-static void convert_pieces(void *env) {
+static void convert_piece(void *env, uint32_t index) {
     slab *of = env;
     float values[PIECE_ELEMENTS];
     uint64_t from_bytes = PIECE_ELEMENTS / sp_dtype_block_elements(of->from) * sp_dtype_block_bytes(of->from);
     uint64_t to_bytes = PIECE_ELEMENTS / sp_dtype_block_elements(of->to) * sp_dtype_block_bytes(of->to);
-    for (;;) {
-        uint64_t piece = atomic_fetch_add(&of->next, 1), begin = piece * PIECE_ELEMENTS;
-        if (begin >= of->elements) {
-            return;
-        }
-        uint32_t count = of->elements - begin < PIECE_ELEMENTS ? (uint32_t)(of->elements - begin) : PIECE_ELEMENTS;
-        spi_dequantise(of->from, of->source + piece * from_bytes, 0, count, values);
-        if (!are_finite(values, count)) {
-            unsigned long long lowest = atomic_load(&of->bad);
-            while (piece < lowest && !atomic_compare_exchange_weak(&of->bad, &lowest, piece)) {}
-        } else if (!spi_quantise(of->to, values, count, of->out + piece * to_bytes)) {
-            atomic_store(&of->overflow, true);
-        }
+    uint64_t piece = index, begin = piece * PIECE_ELEMENTS;
+    uint32_t count = of->elements - begin < PIECE_ELEMENTS ? (uint32_t)(of->elements - begin) : PIECE_ELEMENTS;
+    spi_dequantise(of->from, of->source + piece * from_bytes, 0, count, values);
+    if (!are_finite(values, count)) {
+        unsigned long long lowest = atomic_load(&of->bad);
+        while (piece < lowest && !atomic_compare_exchange_weak(&of->bad, &lowest, piece)) {}
+    } else if (!spi_quantise(of->to, values, count, of->out + piece * to_bytes)) {
+        atomic_store(&of->overflow, true);
     }
 }
 
@@ -96,20 +89,6 @@ static uint64_t bytes_of(sp_dtype type, uint64_t elements) {
     return elements / sp_dtype_block_elements(type) * sp_dtype_block_bytes(type);
 }
 
-static void run_threads(const work *of, slab *job) {
-    spi_thread threads[THREADS_MAX];
-    uint64_t pieces = (job->elements - 1) / PIECE_ELEMENTS + 1;
-    uint32_t wanted = pieces < of->thread_count ? (uint32_t)pieces : of->thread_count, started = 0;
-    /* A thread that cannot be had is work for the others. */
-    while (started + 1 < wanted && !spi_thread_start(&threads[started], "quantise", convert_pieces, job)) {
-        started++;
-    }
-    convert_pieces(job);
-    while (started) {
-        spi_thread_join(&threads[--started]);
-    }
-}
-
 static sp_status convert(work *of, const spi_source_tensor *from, const spi_source_tensor *to, const char *name) {
     sp_dtype old = (sp_dtype)from->type, new = (sp_dtype)to->type;
     uint64_t elements = element_count(from);
@@ -122,7 +101,7 @@ static sp_status convert(work *of, const spi_source_tensor *from, const spi_sour
                     .out = of->buffer,
                     .elements = count};
         atomic_init(&job.bad, UINT64_MAX);
-        run_threads(of, &job);
+        spi_crew_run((uint32_t)((count - 1) / PIECE_ELEMENTS + 1), of->thread_count, convert_piece, &job);
         unsigned long long bad = atomic_load(&job.bad);
         if (bad != UINT64_MAX) {
             return spi_fail(of->error, SP_BAD_FILE,
@@ -276,10 +255,7 @@ sp_status sp_quantise_file(const char *in, const char *out, const sp_quantise_op
         return status;
     }
     uint32_t threads = options->thread_count ? options->thread_count : spi_cpu_thread_count();
-    work of = {.options = options,
-               .gguf = gguf,
-               .thread_count = threads < THREADS_MAX ? threads : THREADS_MAX,
-               .error = error};
+    work of = {.options = options, .gguf = gguf, .thread_count = threads, .error = error};
     status = plan_all(&of);
     if (status) {
         spi_fail_within(error, "%s", in);

@@ -13,8 +13,6 @@
 #include "snapshot/capture.h"
 #include "snapshot/store.h"
 
-#define BYTES_EACH ((uint64_t)4 << 20) /* for a thread: less is not worth starting one */
-
 typedef enum outcome { READ_WELL, READ_AND_CHECKED, READ_BADLY } outcome;
 
 typedef struct placing {
@@ -84,7 +82,7 @@ static sp_status place_all(sp_store *store, spi_attached *attached, placing *all
     }
     all->wants_check = wants_check;
     int64_t begin_ns = spi_clock_ns();
-    spi_crew_run(count, (uint32_t)(touched * all->block_bytes / BYTES_EACH) + 1, place_block, all);
+    spi_crew_run(count, spi_crew_size(touched * all->block_bytes), place_block, all);
     *good = settle(store, attached, all, first, count, spi_clock_ns() - begin_ns);
     return SP_OK;
 }

@@ -77,7 +77,7 @@ static void pages_are_made_and_stay_zero(void **state) {
     assert_int_equal(spi_vm_reserve(bytes, 2 * MIB, &base, &mapping, &mapping_bytes), SP_OK);
     assert_int_equal(spi_vm_commit(base, bytes, true), SP_OK);
     size_t before = spi_vm_resident_bytes();
-    spi_crew_populate(base, bytes, false);
+    spi_crew_populate(base, bytes);
     assert_true(spi_vm_resident_bytes() >=
                 before + bytes / 2); /* a system may count a little late, or know no such advice */
     for (size_t i = 0; i < bytes; i++) {

@@ -35,7 +35,7 @@ static sp_status register_more(spi_cu *cu, spi_cu_link *link, sp_error *error) {
     }
     uint8_t *address = sp_region_base(link->base.region) + first;
     /* The driver makes the pages that are missing, one by one and on one processor. */
-    spi_crew_populate(address, end - first, false);
+    spi_crew_populate(address, end - first);
     spi_cu_result result = cu->call->MemHostRegister(address, end - first, SPI_CU_HOST_PORTABLE | SPI_CU_HOST_MAPPED);
     if (result) {
         spi_cu_fail(error, result, "registering a region's memory");
