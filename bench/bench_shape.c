@@ -17,6 +17,11 @@ const bench_shape bench_llama_1b = {.layers = 16,
                                     .vocab = 128256,
                                     .type = SP_Q8_0};
 
+bool bench_shape_fits(const bench_shape *shape) {
+    uint32_t block = sp_dtype_block_elements(shape->type);
+    return !(shape->width % block || shape->inner % block || shape->heads * shape->head_dim % block);
+}
+
 enum { BUFFER_X, BUFFER_H, BUFFER_Q, BUFFER_K, BUFFER_V, BUFFER_A, BUFFER_G, BUFFER_U };
 
 #define POOL_VALUES 65536u

@@ -11,6 +11,9 @@ typedef struct bench_shape {
     float softcap;
 } bench_shape;
 
+/* Whether rows of all its matrices are whole blocks of its type. */
+bool bench_shape_fits(const bench_shape *shape);
+
 extern const bench_shape bench_llama_1b; /* Llama 3.2 1B: huggingface.co/meta-llama/Llama-3.2-1B, config.json */
 
 typedef struct bench_model {

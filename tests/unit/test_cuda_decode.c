@@ -1,15 +1,13 @@
 /* A token in one launch, and rows on tensor cores, against the same op by op, on whatever CUDA card there is: random models of several shapes
  * and every type, at positions on, before and behind the edges of blocks and of the runs that a context is split in. With
  * and without logits, with KV mirrored and in place; the guest's blocks are compared as well. */
-#include "support/support.h"
+#include "support/cuda_rig.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/half.h"
 #include "bench_shape.h"
-#include "device/cuda/cuda.h"
 #include "samepage/sampler.h"
 #include "sampler/draw.h"
 
@@ -18,36 +16,9 @@
 #define PLAIN_ERROR     2e-4
 #define QUANTISED_ERROR 3e-2
 
-/* Of many rows activations are rounded to the weights' 16-bit numbers: 8 bits of bf16, 11 of f16. */
-#define BRAIN_ERROR 2e-2
-#define HALF_ERROR  4e-3
-
 #define CONTEXT 1400u
 
 static bool is_short;
-
-static sp_device *open_cuda(const spi_cu_choices *choices) {
-    sp_device *device;
-    sp_error error = {0};
-    spi_cu_test_choices(choices);
-    sp_status status = sp_device_open("cuda", NULL, &device, &error);
-    spi_cu_test_choices(NULL);
-    if (status == SP_NO_DEVICE || status == SP_UNSUPPORTED) {
-        print_message("no usable CUDA device: %s\n", error.message);
-        return NULL;
-    }
-    TEST_OK(status, error);
-    return device;
-}
-
-static double rms(const float *a, const float *b, size_t count) {
-    double sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        double difference = (double)a[i] - (b ? (double)b[i] : 0);
-        sum += difference * difference;
-    }
-    return sqrt(sum / (double)count);
-}
 
 static const float *logits(const bench_model *model) {
     uint64_t blocks = (CONTEXT + SPI_BLOCK_TOKENS - 1) / SPI_BLOCK_TOKENS;
@@ -78,7 +49,7 @@ static double compare_blocks(const bench_model *a, const bench_model *b, uint32_
 static void compare(const bench_shape *shape, const spi_cu_choices *choices, sp_device *reference) {
     static const uint32_t starts[] = {0, 60, 127, 320, 1023, 1390};
     sp_error error = {0};
-    sp_device *device = open_cuda(choices);
+    sp_device *device = test_cuda_open(choices);
     bench_model model, plain;
     TEST_OK(bench_model_open(device, shape, 512, CONTEXT, &model, &error), error);
     TEST_OK(bench_model_open(reference, shape, 512, CONTEXT, &plain, &error), error);
@@ -99,7 +70,7 @@ static void compare(const bench_shape *shape, const spi_cu_choices *choices, sp_
             assert_true(bench_model_run(&plain, rows, done, true, &error) >= 0);
             done += rows;
             double difference =
-                rms(logits(&model), logits(&plain), shape->vocab) / rms(logits(&plain), NULL, shape->vocab);
+                test_rms(logits(&model), logits(&plain), shape->vocab) / test_rms(logits(&plain), NULL, shape->vocab);
             double of_blocks = compare_blocks(&plain, &model, done - 1);
             worst_rows = difference > worst_rows || isnan(difference) ? difference : worst_rows;
             worst_rows = of_blocks > worst_rows || isnan(of_blocks) ? of_blocks : worst_rows;
@@ -112,7 +83,7 @@ static void compare(const bench_shape *shape, const spi_cu_choices *choices, sp_
             assert_true(bench_model_run(&model, 1, done, i != 2, &error) >= 0);
             assert_true(bench_model_run(&plain, 1, done, i != 2, &error) >= 0);
             double error_now =
-                rms(logits(&model), logits(&plain), shape->vocab) / rms(logits(&plain), NULL, shape->vocab);
+                test_rms(logits(&model), logits(&plain), shape->vocab) / test_rms(logits(&plain), NULL, shape->vocab);
             worst = error_now > worst || isnan(error_now) ? error_now : worst;
             if (!(error_now <= bound)) {
                 print_message("position %u: logits differ by %.1e: %g %g %g, not %g %g %g\n", done, error_now,
@@ -159,7 +130,7 @@ static void test_agrees(void **state) {
          .softcap = 2},
     };
     spi_cu_choices plain = {.op_by_op = true}, in_place = {.in_place = true};
-    sp_device *reference = open_cuda(&plain);
+    sp_device *reference = test_cuda_open(&plain);
     if (!reference) {
         skip();
     }
@@ -167,8 +138,7 @@ static void test_agrees(void **state) {
         for (size_t i = 0; i < (is_short ? 1 : sizeof shapes / sizeof shapes[0]); i++) {
             bench_shape shape = shapes[i];
             shape.type = types[t];
-            uint32_t block = sp_dtype_block_elements(shape.type);
-            if (shape.width % block || shape.inner % block || shape.heads * shape.head_dim % block) {
+            if (!bench_shape_fits(&shape)) {
                 continue;
             }
             compare(&shape, NULL, reference);
@@ -322,7 +292,7 @@ static void test_picks(void **state) {
         {.layers = 3, .width = 1024, .heads = 8, .kv_heads = 8, .head_dim = 128, .inner = 2816, .vocab = 512},
     };
     static const uint32_t starts[] = {50, 0, 1200};
-    sp_device *device = open_cuda(NULL);
+    sp_device *device = test_cuda_open(NULL);
     if (!device) {
         skip();
     }

@@ -1,19 +1,13 @@
 /* Rows of several sessions in one run against the same op by op, on whatever CUDA card there is: next tokens of up to 64
  * sessions and prompts of a few tokens among them, behind contexts of random keys and values of every length around the
  * edges of blocks and of what a warp takes. Logits and the guest's new rows are compared. */
-#include "support/support.h"
+#include "support/cuda_rig.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/half.h"
 #include "bench_shape.h"
-#include "device/cuda/cuda.h"
-
-/* Activations are rounded to the weights' 16-bit numbers: 8 bits of bf16, 11 of f16. */
-#define BRAIN_ERROR 2e-2
-#define HALF_ERROR  4e-3
 
 /* Scale and minimum of these types' blocks are rounded to 11 bits each, and what is left of scale * code - minimum is
  * often a part of the two only. */
@@ -31,21 +25,6 @@ typedef struct party {
     sp_region *region;
     uint64_t session_bytes;
 } party;
-
-static sp_device *open_cuda(bool op_by_op) {
-    sp_device *device;
-    sp_error error = {0};
-    const spi_cu_choices choices = {.op_by_op = op_by_op};
-    spi_cu_test_choices(&choices);
-    sp_status status = sp_device_open("cuda", NULL, &device, &error);
-    spi_cu_test_choices(NULL);
-    if (status == SP_NO_DEVICE || status == SP_UNSUPPORTED) {
-        print_message("no usable CUDA device: %s\n", error.message);
-        return NULL;
-    }
-    TEST_OK(status, error);
-    return device;
-}
 
 static uint64_t logits_offset(const party *p, uint32_t session) {
     return session * p->session_bytes + BLOCKS * p->model.tape.kv.block_bytes;
@@ -109,15 +88,6 @@ static void run(party *p, uint32_t sessions, const uint32_t *first, const uint32
     TEST_OK(backend->run(context, p->model.program, &all, &error), error);
 }
 
-static double rms(const float *a, const float *b, size_t count) {
-    double sum = 0;
-    for (size_t i = 0; i < count; i++) {
-        double difference = (double)a[i] - (b ? (double)b[i] : 0);
-        sum += difference * difference;
-    }
-    return sqrt(sum / (double)count);
-}
-
 static double half_at(const party *p, uint64_t offset) {
     uint16_t half;
     memcpy(&half, sp_region_base(p->region) + offset, sizeof half);
@@ -147,7 +117,7 @@ static void compare(party *fast, party *plain, uint32_t sessions, const uint32_t
     run(fast, sessions, first, rows);
     run(plain, sessions, first, rows);
     for (uint32_t i = 0; i < sessions; i++) {
-        double apart = rms(logits(fast, i), logits(plain, i), vocab) / rms(logits(plain, i), NULL, vocab);
+        double apart = test_rms(logits(fast, i), logits(plain, i), vocab) / test_rms(logits(plain, i), NULL, vocab);
         for (uint32_t k = 0; k < rows[i]; k++) {
             double row = compare_row(plain, fast, i, first[i] + k);
             apart = row > apart || isnan(row) ? row : apart;
@@ -206,7 +176,8 @@ static void test_sessions(void **state) {
         {.layers = 2, .width = 512, .heads = 8, .kv_heads = 1, .head_dim = 256, .inner = 1024, .vocab = 777},
         {.layers = 1, .width = 1280, .heads = 20, .kv_heads = 1, .head_dim = 64, .inner = 1024, .vocab = 777},
     };
-    sp_device *reference = open_cuda(true), *device = reference ? open_cuda(false) : NULL;
+    const spi_cu_choices plain = {.op_by_op = true};
+    sp_device *reference = test_cuda_open(&plain), *device = reference ? test_cuda_open(NULL) : NULL;
     if (!device) {
         skip();
     }
@@ -214,8 +185,7 @@ static void test_sessions(void **state) {
         for (size_t i = is_short; i < (is_short ? 2 : sizeof shapes / sizeof shapes[0]); i++) {
             bench_shape shape = shapes[i];
             shape.type = types[t];
-            uint32_t block = sp_dtype_block_elements(shape.type);
-            if (shape.width % block || shape.inner % block || shape.heads * shape.head_dim % block) {
+            if (!bench_shape_fits(&shape)) {
                 continue;
             }
             compare_shape(device, reference, &shape);
