@@ -2,6 +2,7 @@
 #include "hf/stream.h"
 
 #include <string.h>
+#include <utf8proc.h>
 
 #define DEPTH_MAX    200u /* of brackets in each other: more than anybody writes, and little of the stack */
 #define WHOLE_DIGITS 18   /* fit into 64 bits */
@@ -100,21 +101,6 @@ static size_t escape(const char *at, const char *end, unsigned *character) {
     return 12;
 }
 
-/* Never more bytes than its escape has. */
-static size_t utf8(unsigned character, char out[4]) {
-    if (character < 0x80) {
-        out[0] = (char)character;
-        return 1;
-    }
-    size_t count = character < 0x800 ? 2 : character < 0x10000 ? 3 : 4;
-    for (size_t i = count - 1; i > 0; i--) {
-        out[i] = (char)(0x80 | (character & 0x3f));
-        character >>= 6;
-    }
-    out[0] = (char)((0xf00u >> count & 0xff) | character);
-    return count;
-}
-
 bool spi_stream_string(spi_stream *stream, spi_string *raw) {
     unsigned character;
     if (!take(stream, '"')) {
@@ -147,7 +133,8 @@ static size_t decode_one(const char **at, const char *end, char out[4]) {
     }
     size_t bytes = escape(*at, end, &character);
     *at += bytes ? bytes : 1;
-    return utf8(character, out);
+    return (size_t)utf8proc_encode_char((utf8proc_int32_t)character,
+                                        (utf8proc_uint8_t *)out); /* less than its escape */
 }
 
 size_t spi_stream_decode(spi_string raw, char *out) {
