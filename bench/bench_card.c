@@ -8,7 +8,9 @@
 #include "os/clock.h"
 
 #define SEQUENCES_MAX 64u
-#define USAGE         "[--type Q8_0,...] [--context N,...] [--prefill N,...] [--sequences N,...] [--repeats N] [--rows N]"
+#define USAGE                                                                                                          \
+    "[--type Q8_0,...] [--context N,...] [--prefill N,...] [--sequences N,...] [--repeats N] [--rows N] "              \
+    "[--kv-type f16|q8_0]"
 
 static int compare(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -51,6 +53,8 @@ static bool parse(const bench_card *card, int count, char **words, bench_options
             options->repeats = number && number < BENCH_REPEATS_MAX ? number : BENCH_REPEATS_MAX;
         } else if (!strcmp(word, "--rows")) {
             options->rows = number ? number : 512;
+        } else if (!strcmp(word, "--kv-type") && (!strcmp(value, "f16") || !strcmp(value, "q8_0"))) {
+            options->kv_type = strcmp(value, "q8_0") ? SP_KV_F16 : SP_KV_Q8_0;
         } else if (!card->option(word, value, options)) {
             return false;
         }
@@ -213,6 +217,7 @@ static int bench_type(const bench_card *card, sp_device *device, const bench_opt
     bench_shape shape = bench_llama_1b;
     bench_run run = {.options = options, .type = sp_dtype_name(type), .error = error};
     shape.type = type;
+    shape.kv_type = options->kv_type;
     if (card->read(device, &run.read_gb_s, error)) {
         return 1;
     }

@@ -16,6 +16,7 @@ typedef struct bench_options {
     const char *types, *contexts, *prefills, *sequences;
     uint32_t repeats, rows; /* rows: of a run at most */
     uint32_t context_max;   /* of the session; a program may raise it */
+    sp_kv_type kv_type;
 } bench_options;
 
 /* A weight type on its way. */

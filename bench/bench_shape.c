@@ -142,10 +142,13 @@ static void record(bench_model *model, uint32_t rows_max) {
                              .op_count = model->op_count,
                              .buffers = model->buffers,
                              .buffer_count = 8,
-                             .kv = {.layers = shape->layers, .kv_heads = shape->kv_heads, .head_dim = shape->head_dim},
+                             .kv = {.type = shape->kv_type,
+                                    .layers = shape->layers,
+                                    .kv_heads = shape->kv_heads,
+                                    .head_dim = shape->head_dim},
                              .rows_max = rows_max,
                              .vocab = shape->vocab};
-    model->tape.kv.block_bytes = spi_kv_block_bytes(SP_KV_F16, shape->layers, shape->kv_heads, shape->head_dim);
+    model->tape.kv.block_bytes = spi_kv_block_bytes(shape->kv_type, shape->layers, shape->kv_heads, shape->head_dim);
 }
 
 static uint64_t kv_bytes(const bench_model *model) {

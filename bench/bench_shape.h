@@ -9,6 +9,7 @@ typedef struct bench_shape {
     sp_dtype type;   /* of all matrices; norms are F32; the head is tied to the embedding */
     uint32_t window; /* of attention, and what caps its scores: 0 for none */
     float softcap;
+    sp_kv_type kv_type; /* SP_KV_DEFAULT: F16 */
 } bench_shape;
 
 /* Whether rows of all its matrices are whole blocks of its type. */

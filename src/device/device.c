@@ -178,7 +178,7 @@ sp_status spi_device_check_kv(const sp_device *device, sp_kv_type type, sp_error
     }
     return spi_fail(
         error, SP_UNSUPPORTED,
-        "the device %s does not keep keys and values in q8_0: ask for f16, or take the device cpu or vulkan",
+        "the device %s does not keep keys and values in q8_0: ask for f16, or take the device cpu, cuda or vulkan",
         device->backend->name);
 }
 

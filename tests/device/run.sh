@@ -39,10 +39,12 @@ check() { # name, command...
     fi
 }
 
-moving_conversation() { # over all three devices; a test passes where only two are there
-    "$build/tests/test_snapshot" 2>&1 | tee "$work/moved" || return 1
-    for device in cuda vulkan; do
-        grep -q "^on $device," "$work/moved" || echo "[  SKIPPED ] there is no $device to move to"
+moving_conversation() { # over all three devices, with both types of keys and values; a test passes where only two are there
+    for type in f16 q8_0; do
+        SAMEPAGE_TEST_KV=$type "$build/tests/test_snapshot" 2>&1 | tee "$work/moved" || return 1
+        for device in cuda vulkan; do
+            grep -q "^on $device," "$work/moved" || echo "[  SKIPPED ] there is no $device to move to"
+        done
     done
 }
 
@@ -58,6 +60,8 @@ same_answers() { # complete and chat, greedily, on both devices
         printf 'My boat is green.\nWhat colour is my boat?\n' |
             "$build/samepage" chat -m $model -d $device --temp 0 >"$work/chat.$device" || return 1
         paste "$work/complete.$device" "$work/chat.$device"
+        "$build/samepage" complete -m $model -d $device --kv-type q8_0 --chat -p "My name is Ada. What is my name?" --temp 0 |
+            cmp - "$work/complete.$device" || return 1
     done
     cmp "$work/complete.cpu" "$work/complete.cuda" && cmp "$work/chat.cpu" "$work/chat.cuda" && grep green "$work/chat.cuda"
 }

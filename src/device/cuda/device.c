@@ -166,6 +166,7 @@ static uint32_t rows_max(void *context) {
 
 const spi_backend spi_backend_cuda = {
     .name = "cuda",
+    .has_q8_kv = true,
     .rows_max = rows_max,
     .enumerate = spi_cu_enumerate,
     .open = open_device,

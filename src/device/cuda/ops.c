@@ -43,8 +43,7 @@ static spi_cu_pointer outs_at(const op_view *view) {
 static spi_cu_kv kv_of(const op_view *view) {
     const spi_kv_shape *kv = &view->program->tape->kv;
     return (spi_cu_kv){.block_bytes = kv->block_bytes,
-                       .layer_bytes =
-                           (uint64_t)view->op->layer * 2 * kv->kv_heads * SPI_BLOCK_TOKENS * kv->head_dim * 2,
+                       .layer_bytes = (uint64_t)view->op->layer * 2 * kv->kv_heads * spi_kv_head_bytes(kv),
                        .kv_heads = kv->kv_heads,
                        .head_dim = kv->head_dim};
 }
@@ -164,8 +163,8 @@ static sp_status kv_store(const op_view *view) {
     spi_cu_pointer k = at(view, op->src), v = at(view, op->src1), rows = rows_at(view);
     uint32_t columns = width(view, op->src), stride = spi_cu_stride(columns);
     void *arguments[] = {&k, &v, &stride, &rows, &kv};
-    return spi_cu_launch(view->cu, SPI_CU_kv_store, spi_cu_ceil(columns, THREADS), view->rows, THREADS, arguments,
-                         view->error);
+    spi_cu_kernel kernel = spi_kv_is_q8(&view->program->tape->kv) ? SPI_CU_kv_store_q8 : SPI_CU_kv_store;
+    return spi_cu_launch(view->cu, kernel, spi_cu_ceil(columns, THREADS), view->rows, THREADS, arguments, view->error);
 }
 
 static sp_status attention(const op_view *view) {
@@ -180,12 +179,14 @@ static sp_status attention(const op_view *view) {
                              .scale = op->scale,
                              .softcap = op->softcap};
     uint32_t rows = view->rows, group = op->heads / args.kv.kv_heads;
+    bool q8 = spi_kv_is_q8(&view->program->tape->kv);
     void *arguments[] = {&args, &rows};
     if (rows > 1 && group <= ATTENTION_QUERIES && !view->cu->choices.op_by_op) {
-        return spi_cu_launch(view->cu, SPI_CU_attention_rows, args.kv.kv_heads,
+        return spi_cu_launch(view->cu, q8 ? SPI_CU_attention_rows_q8 : SPI_CU_attention_rows, args.kv.kv_heads,
                              spi_cu_ceil(rows, ATTENTION_QUERIES / group), ATTENTION_THREADS, arguments, view->error);
     }
-    return spi_cu_launch(view->cu, SPI_CU_attention, op->heads, view->rows, ATTENTION_THREADS, arguments, view->error);
+    return spi_cu_launch(view->cu, q8 ? SPI_CU_attention_q8 : SPI_CU_attention, op->heads, view->rows,
+                         ATTENTION_THREADS, arguments, view->error);
 }
 
 static sp_status gate(const op_view *view) {

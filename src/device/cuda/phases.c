@@ -338,7 +338,7 @@ static bool match_attention(matcher *m) {
     phase->window = op->window;
     phase->scale = op->scale;
     phase->softcap = op->softcap;
-    phase->layer_bytes = (uint64_t)op->layer * 2 * kv->kv_heads * SPI_BLOCK_TOKENS * kv->head_dim * 2;
+    phase->layer_bytes = (uint64_t)op->layer * 2 * kv->kv_heads * spi_kv_head_bytes(kv);
     m->phases->heads_max = op->heads > m->phases->heads_max ? op->heads : m->phases->heads_max;
     written(m, op->dst);
     phase->out = at(m, op->dst);
@@ -417,7 +417,8 @@ sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool 
     uint32_t dim = program->tape->kv.head_dim;
     memset(phases, 0, sizeof *phases);
     *found = false;
-    if (cu->card.major < MAJOR_MIN || cu->choices.op_by_op || (dim != 64 && dim != 128 && dim != 256)) {
+    bool no_kernel = spi_kv_is_q8(&program->tape->kv) && !many; /* the token's reads keys and values in f16 */
+    if (cu->card.major < MAJOR_MIN || cu->choices.op_by_op || no_kernel || (dim != 64 && dim != 128 && dim != 256)) {
         return SP_OK;
     }
     matcher m = {.program = program, .tape = program->tape, .phases = phases, .many = many};

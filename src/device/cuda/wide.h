@@ -42,7 +42,7 @@ typedef struct spi_cu_slab {
 } spi_cu_slab;
 
 typedef struct spi_cu_heads_kernels {
-    spi_cu_kernel flash, few;
+    spi_cu_kernel place, flash, few;
     uint32_t flash_bytes, few_bytes; /* of shared memory, at most */
 } spi_cu_heads_kernels;
 
@@ -53,7 +53,7 @@ uint32_t spi_cu_wide_form(uint32_t type); /* of the 16-bit numbers that weights 
 spi_cu_slab spi_cu_wide_slab(uint32_t type);
 uint32_t spi_cu_wide_slots(uint32_t type, size_t tile);
 uint32_t spi_cu_wide_tile_bytes(uint32_t type, size_t tile); /* of shared memory */
-spi_cu_heads_kernels spi_cu_wide_heads_kernels(uint32_t head_dim);
+spi_cu_heads_kernels spi_cu_wide_heads_kernels(const spi_kv_shape *kv);
 
 /* The product that reads what phase `index` leaves at `address` as 16-bit numbers. NULL: others read it as well, or there
  * is none. */

@@ -14,6 +14,7 @@
 #define FEW_ROWS      64u /* up to so many, attention is by few.cu */
 #define STEPS_MIN     4u  /* of a block that shares a tile's columns; of quantised weights a slab */
 #define LONG_CONTEXT  512u
+#define SHARE_KEYS    256u /* of a context, that are worth a block in a cluster */
 #define LOG2_E        1.4426950408889634f
 
 /* What a packed buffer holds. */
@@ -308,11 +309,21 @@ static spi_cu_flash flash_of(const pass *p, uint32_t index, const spi_cu_kv *kv)
                           .softcap = phase->softcap};
 }
 
+/* Blocks that share the contexts of a session and head: so many that each multiprocessor has one, and a warp some keys. */
+static uint32_t context_shares(const pass *p, uint32_t kv_heads) {
+    uint32_t blocks = p->span_count * kv_heads, shares = 1;
+    while (shares < SPI_CU_FEW_SHARES_MAX && blocks * shares * 2 <= (uint32_t)p->cu->card.multiprocessors &&
+           p->context >= shares * 2 * SHARE_KEYS) {
+        shares *= 2;
+    }
+    return shares;
+}
+
 static sp_status attend(pass *p, uint32_t index) {
     const spi_cu_phase *phase = &p->plan->phases.items[index];
     spi_cu_kv kv = kv_of(p->program, phase);
     spi_cu_few all = {.heads = heads_of(p, phase, &kv), .flash = flash_of(p, index, &kv)};
-    spi_cu_heads_kernels kernels = spi_cu_wide_heads_kernels(kv.head_dim);
+    spi_cu_heads_kernels kernels = spi_cu_wide_heads_kernels(&p->program->tape->kv);
     changed(p, phase->out);
     p->packed[0] = (contents){.source = phase->out, .form = all.flash.form_out};
     if (p->is_few) {
@@ -321,13 +332,12 @@ static sp_status attend(pass *p, uint32_t index) {
         all.flash.stages = many || kv.head_dim > 64 || p->context < LONG_CONTEXT ? 1 : 2;
         all.clocks = clocks_of(p, "attention");
         void *arguments[] = {&all};
-        return spi_cu_launch_cluster(p->cu, kernels.few, p->span_count, kv.kv_heads, 1, THREADS,
-                                     SPI_CU_FEW_BYTES(kv.head_dim, all.flash.stages), arguments, p->error);
+        return spi_cu_launch_cluster(p->cu, kernels.few, p->span_count, kv.kv_heads, context_shares(p, kv.kv_heads),
+                                     THREADS, SPI_CU_FEW_BYTES(kv.head_dim, all.flash.stages), arguments, p->error);
     }
     void *arguments[] = {&all.heads}, *flash_arguments[] = {&all.flash};
-    sp_status status =
-        spi_cu_launch(p->cu, SPI_CU_place_heads, spi_cu_ceil(phase->heads + 2 * kv.kv_heads, HEADS_A_BLOCK), p->rows,
-                      THREADS, arguments, p->error);
+    sp_status status = spi_cu_launch(p->cu, kernels.place, spi_cu_ceil(phase->heads + 2 * kv.kv_heads, HEADS_A_BLOCK),
+                                     p->rows, THREADS, arguments, p->error);
     return status ? status
                   : spi_cu_launch_cluster(p->cu, kernels.flash, p->span_count, kv.kv_heads, 1, THREADS,
                                           kernels.flash_bytes, flash_arguments, p->error);

@@ -1,4 +1,5 @@
-/* device/cuda/kernels/common.cuh - sums over a warp and a block. May include: nothing. */
+/* device/cuda/kernels/common.cuh - sums over a warp and a block, and what blocks of a cluster have of each other. May include:
+ * nothing. */
 #ifndef SPI_DEVICE_CUDA_KERNELS_COMMON_CUH
 #define SPI_DEVICE_CUDA_KERNELS_COMMON_CUH
 
@@ -75,6 +76,46 @@ template <int threads, bool largest> __device__ __forceinline__ float block_redu
         all = largest ? fmaxf(all, room[i]) : all + room[i];
     }
     return all;
+}
+
+/* Of the blocks of a cluster, those that differ in z; where there is one alone, of its threads. */
+__device__ __forceinline__ void blocks_sync() {
+#if __CUDA_ARCH__ >= 900
+    if (gridDim.z > 1) {
+        asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+        return;
+    }
+#endif
+    __syncthreads();
+}
+
+/* A word at the same place of another block's shared memory; and four. */
+__device__ __forceinline__ uint32_t word_of_block(const void *here, uint32_t block) {
+    uint32_t value = *(const uint32_t *)here;
+#if __CUDA_ARCH__ >= 900
+    if (gridDim.z > 1) {
+        uint32_t address = (uint32_t)__cvta_generic_to_shared(here);
+        asm volatile("mapa.shared::cluster.u32 %0, %0, %2;\nld.shared::cluster.u32 %1, [%0];"
+                     : "+r"(address), "=r"(value)
+                     : "r"(block)
+                     : "memory");
+    }
+#endif
+    return value;
+}
+
+__device__ __forceinline__ float4 four_of_block(const float *here, uint32_t block) {
+    float4 value = *(const float4 *)here;
+#if __CUDA_ARCH__ >= 900
+    if (gridDim.z > 1) {
+        uint32_t address = (uint32_t)__cvta_generic_to_shared(here);
+        asm volatile("mapa.shared::cluster.u32 %0, %0, %5;\nld.shared::cluster.v4.f32 {%1, %2, %3, %4}, [%0];"
+                     : "+r"(address), "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+                     : "r"(block)
+                     : "memory");
+    }
+#endif
+    return value;
 }
 
 #endif

@@ -4,7 +4,8 @@
  * A block has up to 16 queries: rows of one session times the query heads that share a KV head. Its warps first normalise
  * and rotate them and put new keys and values where they belong; those of rows before the block's own are put there by
  * several blocks, all with the same numbers. Then each warp goes through every eighth run of 16 keys by itself, and what
- * they have is merged in the warps' order. Scores and sums are kept in registers, in f32 (arXiv:2307.08691).
+ * they have is merged in the warps' order. Scores and sums are kept in registers, in f32 (arXiv:2307.08691). Long contexts
+ * of few sessions are shared out among the blocks of a cluster, whose warps count as if they were one block's.
  */
 #include <cstddef>
 #include <cuda_fp16.h>
@@ -54,20 +55,19 @@ template <int dim> struct few_sums {
     }
 };
 
-/* 16 keys and their values; rows from `end` on become zero. */
-template <int dim>
+/* 16 keys and their values; rows from `end` on become zero. Those in Q8_0 are not on their way, but there. */
+template <int dim, bool q8>
 __device__ __forceinline__ void fetch_keys(const spi_cu_flash &args, uint64_t session, uint32_t first, uint32_t end,
                                            uint32_t to) {
-    uint64_t head_bytes = (uint64_t)64 * dim * 2;
-    const uint8_t *keys = (const uint8_t *)(session + first / 64 * args.kv.block_bytes + args.kv.layer_bytes +
-                                            blockIdx.y * head_bytes + first % 64 * dim * 2);
+    uint64_t head_bytes = q8 ? q8_head_bytes(dim) : (uint64_t)64 * dim * 2;
+    const uint8_t *keys = kv_head(args.kv, session, 0, blockIdx.y, first, head_bytes);
     const uint8_t *values = keys + args.kv.kv_heads * head_bytes;
 #pragma unroll
     for (uint32_t i = threadIdx.x % 32; i < KEYS * dim / 8; i += 32) {
         uint32_t row = i / (dim / 8), piece = i % (dim / 8);
-        bool real = first + row < end;
-        copy_async(to + place_of<dim>(row, piece), keys + i * 16, real);
-        copy_async(to + KEYS * dim * 2 + place_of<dim>(row, piece), values + i * 16, real);
+        fetch_piece<dim, q8>(keys, first % 64 + row, piece, first + row < end, to + place_of<dim>(row, piece));
+        fetch_piece<dim, q8>(values, first % 64 + row, piece, first + row < end,
+                             to + KEYS * dim * 2 + place_of<dim>(row, piece));
     }
 }
 
@@ -106,7 +106,7 @@ __device__ __forceinline__ void see_keys(const spi_cu_flash &args, few_sums<dim>
 }
 
 /* Heads of the block's rows, and keys and values of the session's new rows up to the block's last. */
-template <int dim>
+template <int dim, bool q8>
 __device__ __forceinline__ void place_all(const spi_cu_few &args, const spi_cu_span &span, few_memory<dim> &memory) {
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = blockIdx.y,
              group = args.flash.heads / args.flash.kv.kv_heads, queries = span.count * group,
@@ -121,20 +121,67 @@ __device__ __forceinline__ void place_all(const spi_cu_few &args, const spi_cu_s
                         (uint32_t *)memory.queries[item]);
         } else {
             uint32_t row = span.run_first + (item - queries) / 2;
-            place_new(args.heads, row, (item - queries) % 2, head, room, lane, span.position + row - span.first,
-                      span.kv, row >= span.first ? span.host : 0);
+            place_new<q8>(args.heads, row, (item - queries) % 2, head, room, lane, span.position + row - span.first,
+                          span.kv, row >= span.first && !blockIdx.z ? span.host : 0);
         }
     }
     __syncthreads();
 }
 
-/* What the warps have, together. */
-template <int dim>
-__device__ __forceinline__ void merge(const spi_cu_flash &args, const spi_cu_span &span, few_memory<dim> &memory,
-                                      few_sums<dim> &sums) {
-    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = args.heads / args.kv.kv_heads;
+/* What the warps of one of the cluster's blocks have of a query's four columns, as if its largest score were `largest`. */
+template <int dim> struct few_part {
+    float4 sum;
+    float largest, total;
+
+    __device__ __forceinline__ few_part(const few_memory<dim> &memory, uint32_t block, uint32_t query,
+                                        uint32_t column) {
+        const float *parts = (const float *)memory.ring + query * dim + column;
+        float scores[WARPS], totals[WARPS];
+        float4 sums[WARPS];
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) {
+            scores[w] = __uint_as_float(word_of_block(&memory.largest[w][query], block));
+            totals[w] = __uint_as_float(word_of_block(&memory.total[w][query], block));
+            sums[w] = four_of_block(parts + w * QUERIES * dim, block);
+        }
+        largest = scores[0];
+#pragma unroll
+        for (int w = 1; w < WARPS; w++) {
+            largest = fmaxf(largest, scores[w]);
+        }
+        sum = make_float4(0, 0, 0, 0), total = 0;
+#pragma unroll
+        for (int w = 0; w < WARPS; w++) {
+            float factor = scores[w] == -INFINITY ? 0 : exp2f(scores[w] - largest);
+            total += factor * totals[w];
+            sum.x += factor * sums[w].x, sum.y += factor * sums[w].y;
+            sum.z += factor * sums[w].z, sum.w += factor * sums[w].w;
+        }
+    }
+
+    /* With those of neighbouring lanes, as many as the cluster has blocks. */
+    __device__ __forceinline__ void join(uint32_t lanes) {
+        float all = largest;
+        for (uint32_t offset = 1; offset < lanes; offset <<= 1) {
+            all = fmaxf(all, __shfl_xor_sync(0xffffffffu, all, offset));
+        }
+        float factor = largest == -INFINITY ? 0 : exp2f(largest - all);
+        total *= factor, sum.x *= factor, sum.y *= factor, sum.z *= factor, sum.w *= factor;
+        for (uint32_t offset = 1; offset < lanes; offset <<= 1) {
+            total += __shfl_xor_sync(0xffffffffu, total, offset);
+            sum.x += __shfl_xor_sync(0xffffffffu, sum.x, offset);
+            sum.y += __shfl_xor_sync(0xffffffffu, sum.y, offset);
+            sum.z += __shfl_xor_sync(0xffffffffu, sum.z, offset);
+            sum.w += __shfl_xor_sync(0xffffffffu, sum.w, offset);
+        }
+    }
+};
+
+/* A warp's sums to where all find them. */
+template <int dim> __device__ __forceinline__ void leave_sums(few_memory<dim> &memory, const few_sums<dim> &sums) {
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     float *parts = (float *)memory.ring;
-    __syncthreads();
+    __syncthreads(); /* they lie where keys were */
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         uint32_t query = lane / 4 + 8 * i;
@@ -150,26 +197,31 @@ __device__ __forceinline__ void merge(const spi_cu_flash &args, const spi_cu_spa
             *(float2 *)(to + j * 8) = make_float2(sums.out[j][2 * i], sums.out[j][2 * i + 1]);
         }
     }
-    __syncthreads();
-    for (uint32_t i = threadIdx.x; i < span.count * group * (dim / 4); i += THREADS) {
-        uint32_t query = i / (dim / 4), column = i % (dim / 4) * 4;
-        float largest = memory.largest[0][query], total = 0;
-#pragma unroll
-        for (int w = 1; w < WARPS; w++) {
-            largest = fmaxf(largest, memory.largest[w][query]);
+}
+
+/* What all warps have, together: each of the cluster's blocks does some columns. */
+template <int dim>
+__device__ __forceinline__ void merge(const spi_cu_flash &args, const spi_cu_span &span, few_memory<dim> &memory,
+                                      const few_sums<dim> &sums) {
+    uint32_t group = args.heads / args.kv.kv_heads, blocks = gridDim.z, items = span.count * group * (dim / 4);
+    leave_sums(memory, sums);
+    blocks_sync();
+    for (uint32_t first = blockIdx.z * (THREADS / blocks); first < items; first += THREADS) {
+        uint32_t i = first + threadIdx.x / blocks, from = min(i, items - 1); /* whole warps join */
+        uint32_t query = from / (dim / 4), column = from % (dim / 4) * 4;
+        few_part<dim> part(memory, threadIdx.x % blocks, query, column);
+        part.join(blocks);
+        float inverse = 1 / part.total;
+        if (i < items && threadIdx.x % blocks == 0) {
+            put_packed(
+                (uint16_t *)args.out + (uint64_t)(span.first + query / group) * args.out_stride,
+                (blockIdx.y * group + query % group) * dim + column,
+                make_float4(part.sum.x * inverse, part.sum.y * inverse, part.sum.z * inverse, part.sum.w * inverse),
+                args.form_out);
         }
-        float4 all = make_float4(0, 0, 0, 0);
-#pragma unroll
-        for (int w = 0; w < WARPS; w++) {
-            float factor = exp2f(memory.largest[w][query] - largest);
-            float4 part = *(const float4 *)(parts + (w * QUERIES + query) * dim + column);
-            total += factor * memory.total[w][query];
-            all.x += factor * part.x, all.y += factor * part.y, all.z += factor * part.z, all.w += factor * part.w;
-        }
-        float inverse = 1 / total;
-        put_packed((uint16_t *)args.out + (uint64_t)(span.first + query / group) * args.out_stride,
-                   (blockIdx.y * group + query % group) * dim + column,
-                   make_float4(all.x * inverse, all.y * inverse, all.z * inverse, all.w * inverse), args.form_out);
+    }
+    if (blocks > 1) {
+        blocks_sync(); /* nobody leaves while others read */
     }
 }
 
@@ -182,7 +234,7 @@ __device__ __forceinline__ spi_cu_span span_at(const spi_cu_flash &args, uint32_
 
 /* The session's older keys are there before the kernel that precedes this one has ended: those of the first turn are on
  * their way by then. */
-template <int dim> __device__ __forceinline__ void attend_few(const spi_cu_few &all) {
+template <int dim, bool q8> __device__ __forceinline__ void attend_few(const spi_cu_few &all) {
     extern __shared__ __align__(128) uint8_t bytes[];
     few_memory<dim> &memory = *(few_memory<dim> *)bytes;
     const spi_cu_flash &args = all.flash;
@@ -192,13 +244,14 @@ template <int dim> __device__ __forceinline__ void attend_few(const spi_cu_few &
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = args.heads / args.kv.kv_heads;
     uint32_t end = span.position + span.count, own[2], q[dim / 16][4];
     uint32_t begin = args.window && span.position + 1 > args.window ? span.position + 1 - args.window : 0;
-    uint32_t first = begin / KEYS * KEYS + warp * KEYS, stages = args.stages;
+    uint32_t first = begin / KEYS * KEYS + (blockIdx.z * WARPS + warp) * KEYS, pace = gridDim.z * WARPS * KEYS,
+             stages = args.stages;
     uint32_t ring = shared_address(memory.ring) + warp * stages * 4 * KEYS * dim, asked = 0;
     /* The next turn's keys, if there are some, of which all are before `limit`. */
     auto fetch = [&](uint32_t limit) {
-        uint32_t key = first + asked * WARPS * KEYS;
+        uint32_t key = first + asked * pace;
         if (key < end && min(key + KEYS, end) <= limit) {
-            fetch_keys<dim>(args, span.kv, key, end, ring + asked % stages * 4 * KEYS * dim);
+            fetch_keys<dim, q8>(args, span.kv, key, end, ring + asked % stages * 4 * KEYS * dim);
             asked++;
         }
         asm volatile("cp.async.commit_group;" ::: "memory");
@@ -210,7 +263,7 @@ template <int dim> __device__ __forceinline__ void attend_few(const spi_cu_few &
     }
     wait_for_the_last();
     mark(threadIdx.x ? 0 : all.clocks, 1);
-    place_all<dim>(all, span, memory);
+    place_all<dim, q8>(all, span, memory);
     mark(threadIdx.x ? 0 : all.clocks, 2);
 #pragma unroll
     for (int k = 0; k < dim / 16; k++) {
@@ -221,7 +274,7 @@ template <int dim> __device__ __forceinline__ void attend_few(const spi_cu_few &
         own[i] = span.position + min(lane / 4 + 8 * i, span.count * group - 1) / group;
     }
     few_sums<dim> sums = {{}, {-INFINITY, -INFINITY}, {0, 0}};
-    for (uint32_t turn = 0; first + turn * WARPS * KEYS < end; turn++) {
+    for (uint32_t turn = 0; first + turn * pace < end; turn++) {
         while (asked <= turn) {
             fetch(end);
         }
@@ -232,21 +285,26 @@ template <int dim> __device__ __forceinline__ void attend_few(const spi_cu_few &
             asm volatile("cp.async.wait_group 0;" ::: "memory");
         }
         __syncwarp();
-        see_keys<dim>(args, sums, q, own, first + turn * WARPS * KEYS, ring + turn % stages * 4 * KEYS * dim);
+        see_keys<dim>(args, sums, q, own, first + turn * pace, ring + turn % stages * 4 * KEYS * dim);
         __syncwarp();
     }
     asm volatile("cp.async.wait_all;" ::: "memory");
     mark(threadIdx.x ? 0 : all.clocks, 3);
     merge<dim>(args, span, memory, sums);
-    clear_rest(args, span, THREADS);
+    if (blockIdx.z == 0) {
+        clear_rest(args, span, THREADS);
+    }
     mark(threadIdx.x ? 0 : all.clocks, 4);
 }
 
-#define FEW(dim)                                                                                                       \
-    KERNEL __launch_bounds__(THREADS) few##dim(const __grid_constant__ spi_cu_few args) {                              \
+#define FEW(dim, name, q8)                                                                                             \
+    KERNEL __launch_bounds__(THREADS) name(const __grid_constant__ spi_cu_few args) {                                  \
         static_assert(offsetof(few_memory<dim>, ring) == SPI_CU_FEW_BYTES(dim, 0), "what the host asks for");          \
-        attend_few<dim>(args);                                                                                         \
+        attend_few<dim, q8>(args);                                                                                     \
     }
-FEW(64)
-FEW(128)
-FEW(256)
+FEW(64, few64, false)
+FEW(128, few128, false)
+FEW(256, few256, false)
+FEW(64, few64_q8, true)
+FEW(128, few128_q8, true)
+FEW(256, few256_q8, true)

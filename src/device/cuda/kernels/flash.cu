@@ -14,46 +14,52 @@
 #define LOG2_E  1.4426950408889634f
 
 /* Keys and values of a block; rows from `end` on become zero. */
-template <int dim>
+template <int dim, bool q8>
 __device__ __forceinline__ void fetch_block(const spi_cu_flash &args, uint64_t session, uint32_t head, uint32_t first,
                                             uint32_t end, uint32_t to) {
-    uint64_t head_bytes = (uint64_t)KEYS * dim * 2;
-    const uint8_t *keys =
-        (const uint8_t *)(session + first / KEYS * args.kv.block_bytes + args.kv.layer_bytes + head * head_bytes);
+    uint64_t head_bytes = q8 ? q8_head_bytes(dim) : (uint64_t)KEYS * dim * 2;
+    const uint8_t *keys = kv_head(args.kv, session, 0, head, first, head_bytes);
     const uint8_t *values = keys + args.kv.kv_heads * head_bytes;
 #pragma unroll
     for (uint32_t i = threadIdx.x; i < KEYS * dim / 8; i += THREADS) {
         uint32_t row = i / (dim / 8), piece = i % (dim / 8);
         bool real = first + row < end;
-        copy_async(to + place_of<dim>(row, piece), keys + i * 16, real);
-        copy_async(to + KEYS * dim * 2 + place_of<dim>(row, piece), values + i * 16, real);
+        fetch_piece<dim, q8>(keys, row, piece, real, to + place_of<dim>(row, piece));
+        fetch_piece<dim, q8>(values, row, piece, real, to + KEYS * dim * 2 + place_of<dim>(row, piece));
     }
 }
 
-/* The span's new rows, written through to the guest's memory while the block computes. */
-template <int dim>
+/* The span's new rows, written through to the guest's memory while the block computes: numbers, and in Q8_0 scales. */
+template <int dim, bool q8>
 __device__ __forceinline__ void mirror(const spi_cu_flash &args, const spi_cu_span &span, uint32_t head) {
-    constexpr uint32_t pieces = dim / 8; /* of a row, 16 bytes each */
+    constexpr uint32_t row_bytes = q8 ? dim : dim * 2, pieces = row_bytes / 16; /* of a row, 16 bytes each */
+    uint64_t head_bytes = q8 ? q8_head_bytes(dim) : (uint64_t)KEYS * row_bytes;
     for (uint32_t i = threadIdx.x; i < span.count * 2 * pieces; i += THREADS) {
         const spi_cu_row row = ((const spi_cu_row *)args.rows)[span.first + i / (2 * pieces)];
-        uint32_t which = i / pieces % 2;
-        uint64_t at = row.position / KEYS * args.kv.block_bytes + args.kv.layer_bytes +
-                      ((which * args.kv.kv_heads + head) * (uint64_t)KEYS + row.position % KEYS) * dim * 2 +
-                      i % pieces * 16;
+        uint32_t which = i / pieces % 2, at = row.position % KEYS * row_bytes + i % pieces * 16;
         if (row.host) {
-            *(uint4 *)(row.host + at) = *(const uint4 *)(row.kv + at);
+            *(uint4 *)(kv_head(args.kv, row.host, which, head, row.position, head_bytes) + at) =
+                *(const uint4 *)(kv_head(args.kv, row.kv, which, head, row.position, head_bytes) + at);
+        }
+    }
+    for (uint32_t i = threadIdx.x; q8 && i < span.count * 2 * (dim / 64); i += THREADS) { /* two scales each */
+        const spi_cu_row row = ((const spi_cu_row *)args.rows)[span.first + i / (2 * (dim / 64))];
+        uint32_t which = i / (dim / 64) % 2, at = KEYS * dim + (row.position % KEYS * (dim / 64) + i % (dim / 64)) * 4;
+        if (row.host) {
+            *(uint32_t *)(kv_head(args.kv, row.host, which, head, row.position, head_bytes) + at) =
+                *(const uint32_t *)(kv_head(args.kv, row.kv, which, head, row.position, head_bytes) + at);
         }
     }
 }
 
-template <int dim> __device__ __forceinline__ void attend_span(const spi_cu_flash &args) {
+template <int dim, bool q8> __device__ __forceinline__ void attend_span(const spi_cu_flash &args) {
     constexpr int steps = dim / 16;
     constexpr uint32_t stage_bytes = 2 * KEYS * dim * 2;
     extern __shared__ __align__(128) uint8_t memory[];
     behind_the_last();
     const spi_cu_span span = ((const spi_cu_span *)args.spans)[blockIdx.x];
     const spi_cu_row row = ((const spi_cu_row *)args.rows)[span.first];
-    mirror<dim>(args, span, blockIdx.y);
+    mirror<dim, q8>(args, span, blockIdx.y);
     uint32_t head = blockIdx.y, group = args.heads / args.kv.kv_heads, queries = span.count * group;
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, base = shared_address(memory);
     uint32_t end = row.position + span.count;
@@ -74,11 +80,11 @@ template <int dim> __device__ __forceinline__ void attend_span(const spi_cu_flas
     }
     float out[dim / 8][4] = {}, largest[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
     bool busy = warp * 16 < queries;
-    fetch_block<dim>(args, row.kv, head, begin, end, base);
+    fetch_block<dim, q8>(args, row.kv, head, begin, end, base);
     asm volatile("cp.async.commit_group;" ::: "memory");
     for (uint32_t first = begin, stage = 0; first < end; first += KEYS, stage ^= 1) {
         if (first + KEYS < end) {
-            fetch_block<dim>(args, row.kv, head, first + KEYS, end, base + (stage ^ 1) * stage_bytes);
+            fetch_block<dim, q8>(args, row.kv, head, first + KEYS, end, base + (stage ^ 1) * stage_bytes);
         }
         asm volatile("cp.async.commit_group;\ncp.async.wait_group 1;" ::: "memory");
         __syncthreads();
@@ -177,10 +183,13 @@ template <int dim> __device__ __forceinline__ void attend_span(const spi_cu_flas
     clear_rest(args, span, THREADS);
 }
 
-#define FLASH(dim)                                                                                                     \
-    KERNEL __launch_bounds__(THREADS) flash##dim(const __grid_constant__ spi_cu_flash args) {                          \
-        attend_span<dim>(args);                                                                                        \
+#define FLASH(dim, name, q8)                                                                                           \
+    KERNEL __launch_bounds__(THREADS) name(const __grid_constant__ spi_cu_flash args) {                                \
+        attend_span<dim, q8>(args);                                                                                    \
     }
-FLASH(64)
-FLASH(128)
-FLASH(256)
+FLASH(64, flash64, false)
+FLASH(128, flash128, false)
+FLASH(256, flash256, false)
+FLASH(64, flash64_q8, true)
+FLASH(128, flash128_q8, true)
+FLASH(256, flash256_q8, true)

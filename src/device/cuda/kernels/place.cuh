@@ -1,9 +1,10 @@
 /* device/cuda/kernels/place.cuh - a row's heads, normalised and rotated, where attention of several rows reads them; by a
- * warp each. May include: heads.cuh, packed.cuh. */
+ * warp each. May include: heads.cuh, kv.cuh, packed.cuh. */
 #ifndef SPI_DEVICE_CUDA_KERNELS_PLACE_CUH
 #define SPI_DEVICE_CUDA_KERNELS_PLACE_CUH
 
 #include "device/cuda/kernels/heads.cuh"
+#include "device/cuda/kernels/kv.cuh"
 #include "device/cuda/kernels/packed.cuh"
 
 __device__ __forceinline__ const float2 *turns_of(const spi_cu_heads &args, uint32_t row) {
@@ -25,6 +26,7 @@ __device__ __forceinline__ void place_query(const spi_cu_heads &args, uint32_t r
 }
 
 /* A key (which: 0) or a value (1) to its place in the session's blocks; to the guest's memory, too, if there is `host`. */
+template <bool q8>
 __device__ __forceinline__ void place_new(const spi_cu_heads &args, uint32_t row, uint32_t which, uint32_t head,
                                           float *x, uint32_t lane, uint32_t position, uint64_t kv, uint64_t host) {
     uint32_t dim = args.kv.head_dim;
@@ -35,13 +37,17 @@ __device__ __forceinline__ void place_new(const spi_cu_heads &args, uint32_t row
         __syncwarp();
         from = x;
     }
-    uint64_t at = position / 64 * args.kv.block_bytes + args.kv.layer_bytes +
-                  (which * args.kv.kv_heads + head) * (uint64_t)64 * dim * 2 + position % 64 * dim * 2;
-    for (uint32_t i = lane; i < dim / 2; i += 32) {
-        uint32_t pair = half_pair(from[2 * i], from[2 * i + 1]);
-        ((uint32_t *)(kv + at))[i] = pair;
-        if (host) {
-            ((uint32_t *)(host + at))[i] = pair;
+    for (uint32_t copy = 0; copy < (host ? 2 : 1); copy++) {
+        uint8_t *rows =
+            kv_head(args.kv, copy ? host : kv, which, head, position, q8 ? q8_head_bytes(dim) : (uint64_t)128 * dim);
+        if (q8) {
+            for (uint32_t i = lane; i < dim; i += 32) {
+                put_q8(from[i], rows, dim, position % 64, i);
+            }
+        } else {
+            for (uint32_t i = lane; i < dim / 2; i += 32) {
+                ((uint32_t *)rows)[position % 64 * (dim / 2) + i] = half_pair(from[2 * i], from[2 * i + 1]);
+            }
         }
     }
     __syncwarp();

@@ -1,5 +1,6 @@
 /* device/cuda/kernels/rows.cu - what is done to each row by itself, fetching parameters, and laying weights out. */
 #include "device/cuda/kernels/common.cuh"
+#include "device/cuda/kernels/kv.cuh"
 #include "device/cuda/kernels/likeliest.cuh"
 #include "device/cuda/kernels/types.cuh"
 
@@ -115,6 +116,24 @@ KERNEL kv_store(const float *k, const float *v, uint32_t stride, const spi_cu_ro
     }
 }
 
+/* The same in Q8_0, a group of 32 columns a warp. */
+KERNEL kv_store_q8(const float *k, const float *v, uint32_t stride, const spi_cu_row *rows, spi_cu_kv kv) {
+    behind_the_last();
+    uint32_t column = blockIdx.x * blockDim.x + threadIdx.x, row = blockIdx.y, dim = kv.head_dim;
+    if (column >= kv.kv_heads * dim) { /* all of a warp's: heads are whole groups */
+        return;
+    }
+    spi_cu_row place = rows[row];
+    for (uint32_t which = 0; which < 2; which++) {
+        float x = (which ? v : k)[(uint64_t)row * stride + column];
+        for (uint32_t copy = 0; copy < (place.host ? 2 : 1); copy++) {
+            uint8_t *head =
+                kv_head(kv, copy ? place.host : place.kv, which, column / dim, place.position, q8_head_bytes(dim));
+            put_q8(x, head, dim, place.position % 64, column % dim);
+        }
+    }
+}
+
 /* x / (1 + e^-x), and x * (1 + tanh(u)) / 2, which is x / (1 + e^-2u) without the cancellation
  * (arXiv:1606.08415: u = sqrt(2 / pi) * (x + 0.044715 x^3)). */
 KERNEL gate(float *dst, const float *src, const float *src1, uint32_t columns, uint32_t stride, uint32_t silu) {
@@ -159,31 +178,6 @@ KERNEL read_all(uint4 *from, uint64_t count) {
 }
 
 #define PICK_THREADS 1024
-
-__device__ __forceinline__ void blocks_sync() {
-#if __CUDA_ARCH__ >= 900
-    if (gridDim.z > 1) {
-        asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
-        return;
-    }
-#endif
-    __syncthreads();
-}
-
-/* A word at the same place of another block's shared memory. */
-__device__ __forceinline__ uint32_t word_of_block(const void *here, uint32_t block) {
-    uint32_t value = *(const uint32_t *)here;
-#if __CUDA_ARCH__ >= 900
-    if (gridDim.z > 1) {
-        uint32_t address = (uint32_t)__cvta_generic_to_shared(here);
-        asm volatile("mapa.shared::cluster.u32 %0, %0, %2;\nld.shared::cluster.u32 %1, [%0];"
-                     : "+r"(address), "=r"(value)
-                     : "r"(block)
-                     : "memory");
-    }
-#endif
-    return value;
-}
 
 /* Every thread of the cluster gets the best of all; `room` is shared memory for one of each warp. */
 __device__ __forceinline__ likeliest best_of_all(likeliest best, likeliest *room) {

@@ -110,8 +110,10 @@ typedef struct spi_cu_flash {
     uint32_t stages; /* few.cu: runs of keys that a warp has on their way, 1 or 2 */
 } spi_cu_flash;
 
-/* Both of a run of few rows: so many queries a block, and so much shared memory (few.cu). */
-#define SPI_CU_FEW_QUERIES 16u
+/* Both of a run of few rows: so many queries a block, so many blocks for a session and head, and so much shared memory
+ * (few.cu). */
+#define SPI_CU_FEW_QUERIES    16u
+#define SPI_CU_FEW_SHARES_MAX 8u
 #define SPI_CU_FEW_BYTES(dim, stages)                                                                                  \
     (SPI_CU_FEW_QUERIES * ((dim)*2 + 16) + 8 * (dim)*4 + 2 * 8 * SPI_CU_FEW_QUERIES * 4 +                              \
      8u * (stages)*2 * 16 * (dim)*2)

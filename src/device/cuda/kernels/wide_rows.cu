@@ -40,7 +40,7 @@ KERNEL norm_pack(const __grid_constant__ spi_cu_pack args) {
 }
 
 /* Block (eight heads of q, k and v; row). flash.cu has the time to write new rows to the guest's memory, too. */
-KERNEL place_heads(const __grid_constant__ spi_cu_heads args) {
+template <bool q8> __device__ __forceinline__ void place_eight(const spi_cu_heads &args) {
     behind_the_last();
     __shared__ float room[THREADS / 32][256];
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = blockIdx.x * (THREADS / 32) + warp,
@@ -53,7 +53,15 @@ KERNEL place_heads(const __grid_constant__ spi_cu_heads args) {
     head -= args.heads;
     if (head < 2 * args.kv.kv_heads) {
         const spi_cu_row place = ((const spi_cu_row *)args.rows)[row];
-        place_new(args, row, head / args.kv.kv_heads, head % args.kv.kv_heads, room[warp], lane, place.position,
-                  place.kv, 0);
+        place_new<q8>(args, row, head / args.kv.kv_heads, head % args.kv.kv_heads, room[warp], lane, place.position,
+                      place.kv, 0);
     }
+}
+
+KERNEL place_heads(const __grid_constant__ spi_cu_heads args) {
+    place_eight<false>(args);
+}
+
+KERNEL place_heads_q8(const __grid_constant__ spi_cu_heads args) {
+    place_eight<true>(args);
 }
