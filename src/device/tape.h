@@ -31,7 +31,7 @@ typedef struct spi_tensor {
     uint32_t rows, cols;
     const void *data;
     uint64_t bytes;
-    bool rows_only;    /* only EMBED reads it: a backend need not pack it */
+    bool rows_only;    /* no product reads it: a backend need not pack it */
     bool copied;       /* data lies in no file's mapping, whatever spi_weights.droppable says of the others */
     spi_affine affine; /* of an affine type: what lies beside the codes, from the tensor's first row on */
 } spi_tensor;

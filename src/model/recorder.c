@@ -149,6 +149,7 @@ static uint32_t add_vector(spi_recorder *recorder, const char *name, const float
                          .cols = elements,
                          .data = data,
                          .bytes = (uint64_t)elements * sizeof *data,
+                         .rows_only = true,
                          .copied = true};
     return add_tensor(recorder, name, &tensor);
 }

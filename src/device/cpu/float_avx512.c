@@ -1,8 +1,6 @@
-/* device/cpu/float_avx512.c - products with F32, F16 and BF16 weights, for AVX-512 with VNNI. May include: device, os, base. */
+/* device/cpu/float_avx512.c - products with BF16 weights as rows, for AVX-512 with VNNI. May include: device, os, base. */
 #include "device/cpu/float_body.h"
 
-#define X(type, name)                                                                                                  \
-    void spi_product_##name##_avx512(const spi_cpu_product *args) {                                                    \
-        float_product(type, args);                                                                                     \
-    }
-SPI_FLOATS(X)
+void spi_product_bf16_avx512(const spi_cpu_product *args) {
+    float_product(SP_BF16, args);
+}

@@ -1,8 +1,9 @@
-/* device/cpu/float_body.h - products with F32, F16 and BF16 weights, as the file has them.
+/* device/cpu/float_body.h - products with F32, F16 and BF16 weights, as the file has them: on Arm, and with AVX-512 of BF16
+ * where products of many tokens want rows (elsewhere on x86 weights are turned round: turned_body.h).
  *
  * Lanes run along a row. One token: a row at a time in four chains, so that each thread reads one stream, which memory
- * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers. With AVX2 and on Arm, where tiles are
- * small, weights are widened to f32 once for all tiles, a slice of some rows at a time.
+ * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers. On Arm, where tiles are small, weights are
+ * widened to f32 once for all tiles, a slice of some rows at a time.
  * vdpbf16ps is not used: it would round activations to 8 bits.
  * Included by float_*.c.
  */
@@ -178,7 +179,7 @@ SPI_INLINE void float_tile_tokens(sp_dtype type, const float_tile *tile, const u
     }
 }
 
-/* The instance that prefill with AVX2 is made of stands alone: around it, compilers have other uses for its registers. */
+/* The instance that prefill is made of stands alone: around it, compilers have other uses for its registers. */
 static __attribute__((noinline, unused)) void float_wide_tile(const float_tile *tile) {
     float_tile_sums(SP_F32, tile, FLOAT_ROWS, FLOAT_TOKENS);
 }
@@ -194,10 +195,6 @@ SPI_INLINE void float_tile_any(sp_dtype type, const float_tile *tile, uint32_t r
         float_tile_tokens(type, &one, 1, tokens);
     }
 }
-
-#if defined(__x86_64__) && !defined(__AVX512F__)
-#include "device/cpu/float_panel_x86.h"
-#else
 
 SPI_INLINE void float_widen(sp_dtype type, const uint8_t *row, uint32_t count, float *out) {
     uint32_t k = 0;
@@ -275,8 +272,6 @@ SPI_INLINE void float_wide_product(sp_dtype type, const spi_cpu_product *args) {
         }
     }
 }
-
-#endif
 
 SPI_INLINE void float_product(sp_dtype type, const spi_cpu_product *args) {
     size_t row_bytes = (size_t)args->cols * (type == SP_F32 ? 4 : 2);

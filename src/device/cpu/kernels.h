@@ -72,7 +72,9 @@ typedef struct spi_cpu_type {
      * one may be short. */
     size_t (*packed_bytes)(const spi_tensor *tensor);
     void (*pack)(void *packed, const spi_tensor *tensor, uint32_t group_first, uint32_t group_count);
+    bool as_is; /* packing copies rows as they are: what is a copy already needs none */
     void (*product)(const spi_cpu_product *args);
+    bool one_order; /* of SPI_FORM_F32: a token's sums are the same bits, alone and beside others */
     /* NULL, or what takes SPI_FORM_BF16 in place of `form` from many_tokens tokens on; out then has room for a multiple
      * of SPI_BF16_UNIT of them. */
     void (*product_many)(const spi_cpu_product *args);

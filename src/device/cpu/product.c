@@ -138,7 +138,7 @@ size_t spi_cpu_product_weights(const spi_program *program, const spi_op *op, uin
     return bytes / groups * (size_t)(end - first);
 }
 
-/* Token by token, since a product of f32 adds in another order for one token than for several; a few rows at a time, which
+/* Token by token, since a product of f32 with rows adds in another order for one token than for several; a few rows at a time, which
  * stay in the second-level cache for the next token. (Sums of products with rounded activations are exact, or in an
  * order that tokens do not change.) */
 static void product_alone(const spi_cpu_type *type, const spi_cpu_product *all, size_t row_bytes) {
@@ -192,7 +192,7 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
         for (uint32_t row = (uint32_t)first; row < end; row += made.tile_rows) {
             args.row_first = row;
             args.row_count = end - row < made.tile_rows ? (uint32_t)end - row : made.tile_rows;
-            if (program->alone && made.form == SPI_FORM_F32) {
+            if (program->alone && made.form == SPI_FORM_F32 && !matrix->type->one_order) {
                 product_alone(matrix->type, &args, tensor->bytes / tensor->rows);
             } else {
                 made.product(&args);

@@ -63,10 +63,20 @@ SPI_SMALL_QUANTS(X)
 SPI_SUPER_QUANTS(X)
 SPI_AFFINE_QUANTS(X)
 #undef X
-#define X(type, name)                                                                                                  \
-    extern spi_cpu_product_kernel spi_product_##name##_avx2, spi_product_##name##_avx512, spi_product_##name##_neon;
+/* Weights as the file has them. */
+#define X(type, name) extern spi_cpu_product_kernel spi_product_##name##_neon;
 SPI_FLOATS(X)
 #undef X
+extern spi_cpu_product_kernel spi_product_bf16_avx512;
+
+/* Weights that were turned round, in groups of so many rows: turn.c, turned_body.h. */
+#define X(type, name)                                                                                                  \
+    extern spi_cpu_product_kernel spi_product_turned_##name##_avx2, spi_product_turned_##name##_avx512;
+SPI_FLOATS(X)
+#undef X
+#define SPI_TURNED_ROWS 32u
+size_t spi_turned_bytes(const spi_tensor *tensor);
+void spi_turn(void *turned, const spi_tensor *tensor, uint32_t group_first, uint32_t group_count);
 
 /* Of many tokens: spi_cpu_type.product_many. */
 #define X(type, name) extern spi_cpu_product_kernel spi_product_##name##_amx;
@@ -83,7 +93,7 @@ X(SP_BF16, bf16)
 #define SPI_AMX_BF16_TOKENS  8u
 void spi_to_bf16_amx(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]);
 
-/* AVX-512's products of bf16: of many tokens with BF16 weights, rows as AMX takes them. */
+/* AVX-512's products of bf16: of many tokens with BF16 weights that were turned round. */
 #define SPI_DPBF16_TOKENS 8u
 extern spi_cpu_product_kernel spi_product_bf16_avx512bf16;
 

@@ -64,7 +64,7 @@ static void pack_tensor(packing *state, const spi_tensor *tensor, const spi_cpu_
 static bool is_packed(const spi_store *store, uint32_t index) {
     const spi_cpu_type *type = store->matrices[index].type;
     const spi_tensor *tensor = &store->tensors[index];
-    return type->packed_bytes && !tensor->rows_only && !(tensor->copied && type->form == SPI_FORM_F32);
+    return type->packed_bytes && !tensor->rows_only && !(tensor->copied && type->as_is);
 }
 
 static size_t packed_bytes(const spi_store *store, uint32_t index) {

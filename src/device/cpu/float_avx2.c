@@ -1,8 +1,0 @@
-/* device/cpu/float_avx2.c - products with F32, F16 and BF16 weights, for AVX2. May include: device, os, base. */
-#include "device/cpu/float_body.h"
-
-#define X(type, name)                                                                                                  \
-    void spi_product_##name##_avx2(const spi_cpu_product *args) {                                                      \
-        float_product(type, args);                                                                                     \
-    }
-SPI_FLOATS(X)
