@@ -38,7 +38,7 @@ FLOP_PER_TOKEN = 2 * 973_078_528  # of the shape's matrices without the head: a 
 # Ours: the type's number in llama.cpp (enum llama_ftype), and whether all matrices have it.
 TYPES = {"f16": (1, 1), "bf16": (32, 1), "q4_0": (2, 1), "q4_1": (3, 1), "q5_0": (8, 1), "q5_1": (9, 1),
          "q8_0": (7, 1), "q2_k": (10, 1), "q3_k": (12, 1), "q4_k": (15, 1), "q5_k": (17, 1), "q6_k": (18, 1),
-         "iq4_nl": (25, 1), "iq4_xs": (30, 1), "q4_k_m": (15, 0), "q5_k_m": (17, 0), "q3_k_m": (12, 0)}
+         "iq4_nl": (25, 1), "iq4_xs": (30, 1), "mxfp4": (38, 1), "q4_k_m": (15, 0), "q5_k_m": (17, 0), "q3_k_m": (12, 0)}
 PEERS = {"native": "", "avx2": "-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON "
                                "-DGGML_AVX512=OFF"}
 

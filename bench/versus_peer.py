@@ -9,6 +9,7 @@ not sampled; every decode takes its logits. Flash attention, f16 KV, everything 
 """
 import ctypes
 import json
+import os
 import sys
 import time
 
@@ -87,7 +88,7 @@ def main():
     if sys.argv[1] == "--quantize":
         source, target, file_type, pure = sys.argv[2:]
         settings = ll.llama_model_quantize_default_params()
-        settings.ftype, settings.pure, settings.nthread = int(file_type), bool(int(pure)), 2
+        settings.ftype, settings.pure, settings.nthread = int(file_type), bool(int(pure)), os.cpu_count()
         settings.allow_requantize = True
         sys.exit(ll.llama_model_quantize(source.encode(), target.encode(), ctypes.byref(settings)))
     peer = Peer(sys.argv[1], *map(int, sys.argv[2:]))
