@@ -1,7 +1,9 @@
 // halves.comp - rows of x as f16 for matrix.comp, each scaled by a power of two so that its largest value is below 2^14;
-// with an RMS norm or the gate on the way: x * w / rms, or act(x) * other. A work group has a row. For few.comp rows stand
-// side by side, 16 columns of each: so that a matrix of 16 x 16 is read out of one piece.
+// with an RMS norm or the gate on the way: x * w / rms, or act(x) * other. A work group has a row, whose values stay in
+// registers until the largest is known; those of very long rows are computed again. For few.comp rows stand side by side,
+// 16 columns of each: so that a matrix of 16 x 16 is read out of one piece.
 #version 450
+#extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 layout(constant_id = 1) const uint SUBGROUP = 32;
 layout(local_size_x = 256) in;
@@ -16,6 +18,7 @@ layout(push_constant) uniform Push {
     float eps;
     uint side_by_side; // so many rows; 0: one behind the other
 } p;
+const uint KEPT = 8u; // fours of an invocation
 shared float tops[32], squares[32];
 
 vec4 value_at(uint at, uint i) {
@@ -31,13 +34,32 @@ vec4 value_at(uint at, uint i) {
     return value;
 }
 
+float largest(vec4 value) {
+    vec4 m = abs(value);
+    return max(max(m.x, m.y), max(m.z, m.w));
+}
+
+void put(uint row, uint i, vec4 value) {
+    uint to = p.side_by_side > 0u ? (i / 4u * p.side_by_side + row) * 4u + i % 4u : row * p.stride + i;
+    halves[to] = uvec2(packHalf2x16(value.xy), packHalf2x16(value.zw));
+}
+
 void main() {
     uint thread = gl_LocalInvocationIndex, row = gl_WorkGroupID.x, fours = (p.columns + 3u) / 4u;
     float top = 0.0, square = 0.0;
-    for (uint i = thread; i < fours; i += 256u) {
+    vec4 kept[KEPT];
+    [[unroll]] for (uint k = 0u; k < KEPT; k++) {
+        uint i = thread + 256u * k, at = row * p.x_stride + i;
+        kept[k] = vec4(0.0);
+        if (i < fours) {
+            kept[k] = value_at(at, i);
+            square += p.mode == 1u ? dot(x[at], x[at]) : 0.0;
+        }
+        top = max(top, largest(kept[k]));
+    }
+    for (uint i = thread + 256u * KEPT; i < fours; i += 256u) {
         uint at = row * p.x_stride + i;
-        vec4 m = abs(value_at(at, i));
-        top = max(top, max(max(m.x, m.y), max(m.z, m.w)));
+        top = max(top, largest(value_at(at, i)));
         square += p.mode == 1u ? dot(x[at], x[at]) : 0.0;
     }
     top = subgroupMax(top);
@@ -56,10 +78,13 @@ void main() {
     float norm = p.mode == 1u ? 1.0 / sqrt(square / float(p.columns) + p.eps) : 1.0;
     int exponent = clamp(int(floatBitsToUint(top * norm) >> 23) - 127, -100, 100);
     float scale = uintBitsToFloat(uint(127 + 13 - exponent) << 23);
-    for (uint i = thread; i < p.stride; i += 256u) {
-        vec4 value = i < fours ? value_at(row * p.x_stride + i, i) * norm * scale : vec4(0.0);
-        uint to = p.side_by_side > 0u ? (i / 4u * p.side_by_side + row) * 4u + i % 4u : row * p.stride + i;
-        halves[to] = uvec2(packHalf2x16(value.xy), packHalf2x16(value.zw));
+    [[unroll]] for (uint k = 0u; k < KEPT; k++) {
+        if (thread + 256u * k < p.stride) {
+            put(row, thread + 256u * k, kept[k] * norm * scale);
+        }
+    }
+    for (uint i = thread + 256u * KEPT; i < p.stride; i += 256u) {
+        put(row, i, i < fours ? value_at(row * p.x_stride + i, i) * norm * scale : vec4(0.0));
     }
     if (thread == 0u) {
         factors[row] = uintBitsToFloat(uint(127 - 13 + exponent) << 23);
