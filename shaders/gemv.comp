@@ -3,7 +3,7 @@
 // A work group has eight rows of the weight and SLICES slices of their units. Neighbouring invocations have neighbouring
 // rows, so that eight of them read 128 bytes side by side; a subgroup adds up its slices by shuffles, the group by shared
 // memory.
-// fast types: gemv_4=-DROWS=4 gemv_8=-DROWS=8
+// fast types: gemv=-DROWS=8
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require

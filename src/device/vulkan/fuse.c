@@ -31,7 +31,7 @@ static bool is_product(const spi_op *op) {
     return op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD;
 }
 
-/* A weight that gemv takes with a norm before it: x and the norm's weight are read in its steps, and end together. */
+/* A weight that row.comp takes with a norm before it: x and the norm's weight are read in its steps, and end together. */
 static bool fits_norm(const spi_program *program, const spi_op *op) {
     const spi_vk_packing *packing = &program->store->tensors[op->weight].packing;
     uint32_t cols = program->store->sources[op->weight].cols;
@@ -249,10 +249,10 @@ sp_status spi_vk_fused_record(spi_vk_recorder *r, uint32_t index, uint32_t *take
             return status;
         }
     }
-    if (r->rows == 1 && op->kind == SPI_OP_NORM) {
+    if (r->rows <= SPI_VK_BATCH_MAX && op->kind == SPI_OP_NORM) {
         return record_normed(r, index, taken);
     }
-    if (r->rows == 1 && is_gated(r->program, index)) {
+    if (r->rows <= SPI_VK_BATCH_MAX && is_gated(r->program, index)) {
         *taken = 3;
         return record_gated(r, index, NULL);
     }

@@ -142,6 +142,7 @@ _Static_assert(SPI_VK_matmul_1_iq4_xs - SPI_VK_matmul_1_f32 == (int)SPI_VK_IQ4_X
                    SPI_VK_matmul_8_q2_k - SPI_VK_matmul_8_f32 == (int)SPI_VK_Q2_K &&
                    SPI_VK_row_gated_iq4_xs - SPI_VK_row_gated_f32 == (int)SPI_VK_IQ4_XS &&
                    SPI_VK_rowq_gated_q6_k - SPI_VK_rowq_gated_f32 == (int)SPI_VK_Q6_K &&
+                   SPI_VK_rowsq_gated_q6_k - SPI_VK_rowsq_gated_f32 == (int)SPI_VK_Q6_K &&
                    SPI_VK_expand_iq4_xs - SPI_VK_expand_f32 == (int)SPI_VK_IQ4_XS &&
                    SPI_VK_embed_mxfp4 - SPI_VK_embed_f32 == (int)SPI_VK_MXFP4 &&
                    SPI_VK_embed_q4_1 - SPI_VK_embed_f32 == (int)SPI_VK_Q4_1 &&
@@ -194,9 +195,9 @@ void spi_vk_layouts_destroy(spi_vk *vk) {
     vk->call->DestroyDescriptorSetLayout(vk->device, vk->set_layout, NULL);
 }
 
-/* The constants of all kernels: slices or rows, subgroup, invocations of a group, whether a norm is fused to it, and how
- * much of x is in shared memory. */
-#define CONSTANTS 5u
+/* The constants of all kernels: slices or rows, subgroup, invocations of a group, whether a norm is fused to it, how much
+ * of x is in shared memory, rows of x, and sums in shared memory. */
+#define CONSTANTS 7u
 
 static sp_status create(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant, VkPipeline *pipeline,
                         sp_error *error) {
@@ -211,7 +212,8 @@ static sp_status create(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant
     }
     uint32_t rows = variant.rows ? variant.rows : vk->limits.slices;
     uint32_t invocations = variant.invocations ? variant.invocations : 8 * rows;
-    uint32_t values[CONSTANTS] = {rows, vk->adapter.subgroup, invocations, variant.norm, variant.fours};
+    uint32_t values[CONSTANTS] = {rows,          vk->adapter.subgroup, invocations,     variant.norm,
+                                  variant.fours, variant.batch,        variant.partials};
     VkSpecializationMapEntry entries[CONSTANTS];
     for (uint32_t i = 0; i < CONSTANTS; i++) {
         entries[i] = (VkSpecializationMapEntry){i, i * (uint32_t)sizeof(uint32_t), sizeof(uint32_t)};

@@ -7,11 +7,13 @@
 #define PRODUCT_HEAD       4u
 #define PRODUCT_GELU       8u
 
-#define GEMV_ROWS 8u /* of the weight, in a work group */
+#define GEMV_ROWS    8u /* of the weight, in a work group */
+#define GEMV_AT_ONCE 8u /* of x */
 
-/* row.comp's shared memory: what it has beside x, x as bytes, and subgroups of a work group. */
-#define ROW_SHARED_BYTES  (9u << 10)
-#define ROW_PARTIAL_MAX   2048u
+/* row.comp's shared memory: what it has beside x, sums, x as bytes, and subgroups of a work group. */
+#define ROW_SHARED_BYTES  (11u << 10)
+#define ROW_PARTIALS      2048u
+#define ROW_PARTIALS_MANY 4096u /* beside x as bytes */
 #define ROW_FOURS_BYTES   4096u
 #define ROW_FOURS         2048u
 #define ROW_FOURS_SMALL   1024u
@@ -63,39 +65,48 @@ static bool takes_bytes(const spi_vk_recorder *r, const spi_vk_tensor *tensor) {
 
 /* How a product of one row is cut up: see row.comp. */
 typedef struct row_cut {
-    uint32_t rows, invocations, strips, subgroup_units, piece_units, fours;
+    uint32_t rows, invocations, strips, subgroup_units, piece_units, fours, partials;
 } row_cut;
 
 /* Measured on a large card: a group with as many rows as a subgroup has lanes prepares x for all of them, but where there
  * are few rows more groups have more of the weight on its way. */
-static row_cut cut_row(const spi_vk_recorder *r, const spi_vk_tensor *tensor, uint32_t rows, bool bytes, bool gated,
-                       bool norm) {
-    const spi_vk_packing *packing = &tensor->packing;
-    uint32_t subgroup = r->vk->adapter.subgroup, columns = gated ? 2 : 1;
-    uint32_t elements = 128 / spi_vk_formats[packing->type].low; /* of a unit */
-    row_cut cut = {.rows = rows >= ROW_WIDE || (norm && rows >= ROW_NARROW) ? 32 : 16,
+static row_cut cut_row(const spi_vk_recorder *r, const spi_vk_product_ops *ops, uint32_t rows, uint32_t batch,
+                       bool bytes) {
+    const spi_vk_packing *packing = &r->program->store->tensors[ops->op->weight].packing;
+    uint32_t subgroup = r->vk->adapter.subgroup, sums = (ops->second ? 2 : 1) * batch; /* of a row of the weight */
+    uint32_t elements = 128 / spi_vk_formats[packing->type].low;                       /* of a unit */
+    bool small = r->vk->adapter.limits.maxComputeSharedMemorySize < ROW_FOURS * 16 + ROW_SHARED_BYTES;
+    row_cut cut = {.rows = rows >= ROW_WIDE || (ops->norm && rows >= ROW_NARROW) ? 32 : 16,
                    .invocations = packing->units * elements >= ROW_LONG ? 1024 : 512,
-                   .strips = rows >= ROW_VERY_WIDE ? 4 : 1};
+                   .strips = rows >= ROW_VERY_WIDE ? (batch < 4 ? 4 / batch : 1) : 1,
+                   .fours = bytes   ? ROW_FOURS_BYTES
+                            : small ? ROW_FOURS_SMALL
+                                    : ROW_FOURS,
+                   .partials = bytes && batch > 2 && !small ? ROW_PARTIALS_MANY : ROW_PARTIALS};
     cut.rows = cut.rows < subgroup ? cut.rows : subgroup;
-    while (cut.invocations / subgroup > ROW_SUBGROUPS_MAX ||
-           cut.strips * columns * cut.rows * (cut.invocations / subgroup) > ROW_PARTIAL_MAX ||
-           cut.invocations > spi_vk_group_max(r->vk)) {
+    uint32_t block = elements < 32 ? 32 / elements : 1; /* units that end with a block of x */
+    while (cut.invocations / subgroup > ROW_SUBGROUPS_MAX || cut.invocations > spi_vk_group_max(r->vk) ||
+           cut.invocations / subgroup * batch * block * elements > 4 * cut.fours) {
         cut.invocations /= 2;
     }
+    while (cut.strips * sums * cut.rows * (cut.invocations / subgroup) > cut.partials) {
+        uint32_t *most = cut.rows > 16 ? &cut.rows : &cut.invocations;
+        *most /= 2;
+    }
     uint32_t subgroups = cut.invocations / subgroup;
-    uint32_t block = elements < 32 ? 32 / elements : 1; /* units that end with a block of x */
-    bool small = r->vk->adapter.limits.maxComputeSharedMemorySize < ROW_FOURS * 16 + ROW_SHARED_BYTES;
-    cut.fours = bytes ? ROW_FOURS_BYTES : small ? ROW_FOURS_SMALL : ROW_FOURS;
     cut.subgroup_units = spi_vk_ceil_div(packing->units, subgroups * block) * block;
-    cut.piece_units = cut.fours / subgroups * 4 / elements / block * block;
+    cut.piece_units = cut.fours / (subgroups * batch) * 4 / elements / block * block;
     return cut;
 }
 
-static spi_vk_shader row_shader(bool bytes, bool gated) {
-    return bytes ? (gated ? SPI_VK_rowq_gated_f32 : SPI_VK_rowq_f32) : gated ? SPI_VK_row_gated_f32 : SPI_VK_row_f32;
+static spi_vk_shader row_shader(bool many, bool bytes, bool gated) {
+    static const spi_vk_shader shaders[2][2][2] = {
+        {{SPI_VK_row_f32, SPI_VK_row_gated_f32}, {SPI_VK_rowq_f32, SPI_VK_rowq_gated_f32}},
+        {{SPI_VK_rows_f32, SPI_VK_rows_gated_f32}, {SPI_VK_rowsq_f32, SPI_VK_rowsq_gated_f32}}};
+    return shaders[many][bytes][gated];
 }
 
-/* Of one row of x. */
+/* Of one row of x, or some that are taken at once. */
 static sp_status record_row(const spi_vk_recorder *r, const spi_vk_product_ops *ops, uint32_t piece_index,
                             const spi_vk_target *t) {
     const spi_op *op = ops->op;
@@ -104,10 +115,10 @@ static sp_status record_row(const spi_vk_recorder *r, const spi_vk_product_ops *
     spi_vk_binding parameters = spi_vk_bind(&r->program->parameters);
     uint32_t src = ops->norm ? ops->norm->src : op->src;
     bool bytes = takes_bytes(r, tensor);
-    row_cut cut = cut_row(r, tensor, piece->row_count, bytes, ops->second, ops->norm);
+    row_cut cut = cut_row(r, ops, piece->row_count, t->row_count, bytes);
     spi_vk_dispatch dispatch = {
-        .shader = spi_vk_typed(row_shader(bytes, ops->second), tensor),
-        .variant = {cut.rows, cut.invocations, ops->norm != NULL, cut.fours},
+        .shader = spi_vk_typed(row_shader(t->row_count > 1, bytes, ops->second), tensor),
+        .variant = {cut.rows, cut.invocations, ops->norm != NULL, cut.fours, t->row_count, cut.partials},
         .groups_x = spi_vk_ceil_div(piece->row_count, cut.rows * cut.strips),
         .groups_y = 1,
         .push = {piece->row_first, piece->row_count, tensor->packing.units, r->program->tape->buffers[src].width,
@@ -134,16 +145,16 @@ static uint32_t choose_slices(uint32_t units) {
     return units >= 64 ? 32 : units >= 32 ? 16 : 8;
 }
 
-/* Of a few. */
+/* Of more, where there are no cooperative matrices. */
 static sp_status record_gemv(const spi_vk_recorder *r, const spi_op *op, const spi_vk_piece *piece,
                              const spi_vk_target *t) {
     const spi_vk_tensor *tensor = &r->program->store->tensors[op->weight];
     spi_vk_binding parameters = spi_vk_bind(&r->program->parameters);
-    uint32_t at_once = rows_at_once(t->row_count), slices = choose_slices(tensor->packing.units);
-    spi_vk_dispatch dispatch = {.shader = spi_vk_typed(at_once == 4 ? SPI_VK_gemv_4_f32 : SPI_VK_gemv_8_f32, tensor),
+    uint32_t slices = choose_slices(tensor->packing.units);
+    spi_vk_dispatch dispatch = {.shader = spi_vk_typed(SPI_VK_gemv_f32, tensor),
                                 .variant = {.rows = slices, .invocations = GEMV_ROWS * slices},
                                 .groups_x = spi_vk_ceil_div(piece->row_count, GEMV_ROWS),
-                                .groups_y = spi_vk_ceil_div(t->row_count, at_once),
+                                .groups_y = spi_vk_ceil_div(t->row_count, GEMV_AT_ONCE),
                                 .push = {piece->row_first, piece->row_count, tensor->packing.units,
                                          spi_vk_buffer_stride(r, op->src) / 4, t->stride, t->row_first,
                                          t->row_first + t->row_count, t->flags, r->program->outs_word,
@@ -166,9 +177,9 @@ static sp_status record_pieces(const spi_vk_recorder *r, const spi_vk_product_op
     sp_status status = SP_OK;
     for (uint32_t i = 0; i < tensor->piece_count && !status; i++) {
         const spi_vk_piece *piece = &tensor->pieces[i];
-        status = !fast               ? record_plain(r, ops->op, piece, t)
-                 : t->row_count == 1 ? record_row(r, ops, i, t)
-                                     : record_gemv(r, ops->op, piece, t);
+        status = !fast                              ? record_plain(r, ops->op, piece, t)
+                 : t->row_count <= SPI_VK_BATCH_MAX ? record_row(r, ops, i, t)
+                                                    : record_gemv(r, ops->op, piece, t);
     }
     return status;
 }

@@ -67,6 +67,8 @@ typedef struct spi_vk_variant {
     uint32_t norm;        /* 1: one of x is done on the way */
     uint32_t fours;       /* of x in shared memory */
 } spi_vk_variant;
+    uint32_t batch;       /* rows of x */
+    uint32_t partials;    /* sums in shared memory */
 
 typedef struct spi_vk_pipelines { /* of one kernel, as they were needed */
     struct {
@@ -446,6 +448,9 @@ static inline uint32_t spi_vk_group_max(const spi_vk *vk) { /* invocations side 
 }
 
 /* fuse.c: several ops from op_index on as one step. *taken: how many; 0 if nothing can be fused here. */
+/* products.c: runs of so few rows have kernels that take them at once, and what is fused to a product of one row. */
+#define SPI_VK_BATCH_MAX 4u
+
 sp_status spi_vk_fused_record(spi_vk_recorder *recorder, uint32_t op_index, uint32_t *taken);
 #define SPI_VK_RANGES_MAX 32u
 #define SPI_VK_TILE_MAX   128u /* rows of x in a tile of a product */
