@@ -1,20 +1,13 @@
 // attention_tile.comp - dst[r] = softmax(scale * q k^T) v for tiles of rows of one session, by running maximum and sum
-// (arXiv:2205.14135): q and the weights of tokens are rounded to f16, sums are f32.
+// (arXiv:2205.14135), on any device: q and the weights of tokens are rounded to f16, sums are f32. With cooperative matrices:
+// attention_matrix.comp.
 //
-// A work group has 64 queries: HEADS heads that share a KV head, of 64 / HEADS rows. A subgroup of 32 has 16 of them: scores
-// of a KV block to shared memory, weights in their place, products with v. COOPERATIVE as in matrix.comp, with queries in
-// matrices and k and v in turns in shared memory, each asked for while the other is worked on; else invocations compute
-// the same, a query and half of the columns each, and k and v are read where they lie.
-// variants: attention_tile_64_1=-DDIM=64,-DHEADS=1,-DCOOPERATIVE=0 attention_tile_64_4=-DDIM=64,-DHEADS=4,-DCOOPERATIVE=0 attention_tile_64_8=-DDIM=64,-DHEADS=8,-DCOOPERATIVE=0 attention_tile_128_1=-DDIM=128,-DHEADS=1,-DCOOPERATIVE=0 attention_tile_128_4=-DDIM=128,-DHEADS=4,-DCOOPERATIVE=0 attention_tile_128_8=-DDIM=128,-DHEADS=8,-DCOOPERATIVE=0 attention_tile_c64_1=-DDIM=64,-DHEADS=1,-DCOOPERATIVE=1 attention_tile_c64_4=-DDIM=64,-DHEADS=4,-DCOOPERATIVE=1 attention_tile_c64_8=-DDIM=64,-DHEADS=8,-DCOOPERATIVE=1 attention_tile_c128_1=-DDIM=128,-DHEADS=1,-DCOOPERATIVE=1 attention_tile_c128_4=-DDIM=128,-DHEADS=4,-DCOOPERATIVE=1 attention_tile_c128_8=-DDIM=128,-DHEADS=8,-DCOOPERATIVE=1
+// A work group has 64 queries: HEADS heads that share a KV head, of 64 / HEADS rows. An invocation has half of a query's
+// scores of a KV block, and then of its columns; k and v are read where they lie.
+// variants: attention_tile_64_1=-DDIM=64,-DHEADS=1 attention_tile_64_4=-DDIM=64,-DHEADS=4 attention_tile_64_8=-DDIM=64,-DHEADS=8 attention_tile_128_1=-DDIM=128,-DHEADS=1 attention_tile_128_4=-DDIM=128,-DHEADS=4 attention_tile_128_8=-DDIM=128,-DHEADS=8
 #version 450
 #extension GL_GOOGLE_include_directive : require
 #extension GL_EXT_control_flow_attributes : require
-#if COOPERATIVE
-#extension GL_KHR_cooperative_matrix : require
-#extension GL_KHR_memory_scope_semantics : require
-#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
-#extension GL_KHR_shader_subgroup_basic : require
-#endif
 layout(local_size_x = 128) in;
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
 layout(std430, binding = 2) readonly buffer Blocks { uvec4 blocks[]; }; // eight f16
@@ -30,8 +23,8 @@ layout(push_constant) uniform Push {
 const float LOWEST = -3.0e38;
 const uint EIGHTS = uint(DIM) / 8u, Q_STRIDE = EIGHTS + 1u; // of a query, in eights
 const uint ROW = 68u;                                       // words of a query's scores: no two in the same banks
-shared uvec4 near[64u * Q_STRIDE]; // queries; COOPERATIVE: only at first, then k or v of a block
-shared uint scores[64u * ROW]; // f32; then weights, two f16 a word
+shared uvec4 near[64u * Q_STRIDE];                          // queries
+shared uint scores[64u * ROW];                              // f32; then weights, two f16 a word
 shared float row_values[64];
 
 #include "softcap.glsl"
@@ -66,97 +59,10 @@ void load_queries(uint row_first, uint row_count, uint head_first, uint head_cou
     }
 }
 
-#if COOPERATIVE
-#define SUM_MATRIX coopmat<float, gl_ScopeSubgroup, 16, 16, gl_MatrixUseAccumulator>
-#define LEFT       coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA>
-#define RIGHT      coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseB>
-#define TOGETHER() subgroupBarrier()
-SUM_MATRIX outputs[DIM / 16];
-LEFT own_queries[DIM / 16];
-shared uint broadcast[4 * 256]; // a subgroup's factors of its rows, for each column
-const uint LOADS = 64u * EIGHTS / 128u;
-uvec4 next[LOADS]; // of k or v, on their way
-
-void clear(uint group) {
-    [[unroll]] for (uint i = 0u; i < uint(DIM) / 16u; i++) {
-        outputs[i] = SUM_MATRIX(0.0);
-        coopMatLoad(own_queries[i], near, group * 16u * Q_STRIDE + 2u * i, Q_STRIDE, gl_CooperativeMatrixLayoutRowMajor);
-    }
-}
-
-// A block's k or v.
-void ask(uint from) {
-    [[unroll]] for (uint l = 0u; l < LOADS; l++) {
-        next[l] = blocks[from + gl_LocalInvocationIndex + 128u * l];
-    }
-}
-
-// What was asked for, to where all subgroups read it; behind the last token there may be anything, and what has no weight
-// must not count: 0 * NaN would.
-void put(uint tokens) {
-    barrier();
-    [[unroll]] for (uint l = 0u; l < LOADS; l++) {
-        uint i = gl_LocalInvocationIndex + 128u * l, t = i / EIGHTS;
-        near[t * Q_STRIDE + i % EIGHTS] = t < tokens ? next[l] : uvec4(0u);
-    }
-    barrier();
-}
-
-void score(uint group, uint k_at) {
-    [[unroll]] for (uint t = 0u; t < 4u; t++) {
-        SUM_MATRIX sum = SUM_MATRIX(0.0);
-        [[unroll]] for (uint e = 0u; e < uint(DIM) / 16u; e++) {
-            RIGHT k;
-            coopMatLoad(k, near, 16u * t * Q_STRIDE + 2u * e, Q_STRIDE, gl_CooperativeMatrixLayoutColumnMajor);
-            sum = coopMatMulAdd(own_queries[e], k, sum);
-        }
-        coopMatStore(sum, scores, group * 16u * ROW + 16u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
-    }
-}
-
-void multiply(uint group, uint lane) {
-    [[unroll]] for (uint k = 0u; k < 8u; k++) {
-        uint i = lane + 32u * k;
-        broadcast[group * 256u + i] = floatBitsToUint(row_values[group * 16u + i / 16u]);
-    }
-    TOGETHER();
-    SUM_MATRIX factors;
-    coopMatLoad(factors, broadcast, group * 256u, 16u, gl_CooperativeMatrixLayoutRowMajor);
-    [[unroll]] for (uint i = 0u; i < uint(DIM) / 16u; i++) {
-        outputs[i] = outputs[i] * factors;
-    }
-    TOGETHER();
-}
-
-void add_values(uint group, uint lane, uint v_at, uint tokens) {
-    multiply(group, lane);
-    [[unroll]] for (uint t = 0u; t < 4u; t++) {
-        LEFT weights;
-        coopMatLoad(weights, scores, group * 16u * ROW + 8u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
-        [[unroll]] for (uint i = 0u; i < uint(DIM) / 16u; i++) {
-            RIGHT v;
-            coopMatLoad(v, near, 16u * t * Q_STRIDE + 2u * i, Q_STRIDE, gl_CooperativeMatrixLayoutRowMajor);
-            outputs[i] = coopMatMulAdd(weights, v, outputs[i]);
-        }
-    }
-}
-#else
-#define TOGETHER() barrier()
 vec4 outputs[DIM / 8]; // of a query, half of the columns
 
-void ask(uint from) {}
-
-void put(uint tokens) {}
-
-void clear(uint group) {
-    [[unroll]] for (uint i = 0u; i < uint(DIM) / 8u; i++) {
-        outputs[i] = vec4(0.0);
-    }
-}
-
 // An invocation has a query and every other token.
-void score(uint group, uint k_at) {
-    uint m = gl_LocalInvocationIndex / 2u;
+void score(uint m, uint k_at) {
     for (uint t = gl_LocalInvocationIndex % 2u; t < 64u; t += 2u) {
         float sum = 0.0;
         [[unroll]] for (uint e = 0u; e < EIGHTS; e++) {
@@ -167,15 +73,11 @@ void score(uint group, uint k_at) {
     }
 }
 
-void multiply(uint group, uint lane) {
+void add_values(uint m, uint v_at, uint tokens) {
     [[unroll]] for (uint i = 0u; i < uint(DIM) / 8u; i++) {
-        outputs[i] *= row_values[gl_LocalInvocationIndex / 2u];
+        outputs[i] *= row_values[m];
     }
-}
-
-void add_values(uint group, uint lane, uint v_at, uint tokens) {
-    multiply(group, lane);
-    uint m = gl_LocalInvocationIndex / 2u, e_first = gl_LocalInvocationIndex % 2u * (EIGHTS / 2u);
+    uint e_first = gl_LocalInvocationIndex % 2u * (EIGHTS / 2u);
     for (uint t = 0u; t < tokens; t++) {
         vec2 pair = unpackHalf2x16(scores[m * ROW + t / 2u]);
         float weight = (t & 1u) == 0u ? pair.x : pair.y;
@@ -186,14 +88,9 @@ void add_values(uint group, uint lane, uint v_at, uint tokens) {
         }
     }
 }
-#endif
 
 void main() {
-#if COOPERATIVE
-    uint group = gl_SubgroupID, lane = gl_SubgroupInvocationID;
-#else
-    uint group = gl_LocalInvocationIndex / 32u, lane = gl_LocalInvocationIndex % 32u;
-#endif
+    uint m = gl_LocalInvocationIndex / 2u, own_half = gl_LocalInvocationIndex % 2u, half_at = own_half * 32u;
     uint tile = p.tile_first + p.tile_count - 1u - gl_WorkGroupID.y; // the longest first
     uint row_first = parameters[p.tiles_word + 2u * tile], row_count = parameters[p.tiles_word + 2u * tile + 1u];
     uint share = p.heads / p.kv_heads, portions = (share + uint(HEADS) - 1u) / uint(HEADS);
@@ -203,23 +100,19 @@ void main() {
     uint k_at = base + kv_head * 64u * EIGHTS, v_at = base + (p.kv_heads + kv_head) * 64u * EIGHTS;
     load_queries(row_first, row_count, head_first, head_count);
     barrier();
-    clear(group);
-
-    // An invocation has half of a query's scores.
-    uint m = group * 16u + lane / 2u, half_at = lane % 2u * 32u;
+    [[unroll]] for (uint i = 0u; i < uint(DIM) / 8u; i++) {
+        outputs[i] = vec4(0.0);
+    }
     uint tile_position = parameters[p.rows_word + row_first * 4u + 1u];
     uint position = tile_position + min(m / uint(HEADS), row_count - 1u);
     uint first = p.window > 0u && position >= p.window ? position - p.window + 1u : 0u;
     uint tile_start = p.window > 0u && tile_position >= p.window ? tile_position - p.window + 1u : 0u;
     uint tile_end = tile_position + row_count;
     float highest = LOWEST, sum = 0.0;
-    ask(k_at + tile_start / 64u * width);
     for (uint block = tile_start / 64u; block < (tile_end + 63u) / 64u; block++) {
         uint tokens = min(tile_end - block * 64u, 64u);
-        put(64u);
-        ask(v_at + block * width);
-        score(group, k_at + block * width);
-        TOGETHER();
+        score(m, k_at + block * width);
+        barrier();
         float own[32], top = highest;
         [[unroll]] for (uint i = 0u; i < 32u; i++) {
             uint token = block * 64u + half_at + i;
@@ -228,10 +121,10 @@ void main() {
             top = max(top, own[i]);
         }
         row_values[m] = LOWEST;
-        TOGETHER();
+        barrier();
         // The two halves' maxima, through memory: any subgroup will do.
-        scores[m * ROW + 64u + lane % 2u] = floatBitsToUint(top);
-        TOGETHER();
+        scores[m * ROW + 64u + own_half] = floatBitsToUint(top);
+        barrier();
         top = max(uintBitsToFloat(scores[m * ROW + 64u]), uintBitsToFloat(scores[m * ROW + 65u]));
         float shrink = exp(highest - top), part = 0.0;
         highest = top;
@@ -242,40 +135,21 @@ void main() {
         }
         sum = fma(sum, shrink, part);
         row_values[m] = shrink;
-        TOGETHER();
-        put(tokens);
-        if ((block + 1u) * 64u < tile_end) {
-            ask(k_at + (block + 1u) * width);
-        }
-        add_values(group, lane, v_at + block * width, tokens);
-        TOGETHER();
+        barrier();
+        add_values(m, v_at + block * width, tokens);
+        barrier();
     }
-    scores[m * ROW + 64u + lane % 2u] = floatBitsToUint(sum);
-    TOGETHER();
+    scores[m * ROW + 64u + own_half] = floatBitsToUint(sum);
+    barrier();
     row_values[m] = 1.0 / (uintBitsToFloat(scores[m * ROW + 64u]) + uintBitsToFloat(scores[m * ROW + 65u]));
-    TOGETHER();
-#if COOPERATIVE
-    [[unroll]] for (uint i = 0u; i < uint(DIM) / 16u; i++) {
-        coopMatStore(outputs[i], scores, group * 16u * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
-        TOGETHER();
-        [[unroll]] for (uint k8 = 0u; k8 < 8u; k8++) { // to a constant: see matrix.comp
-            uint k = lane + 32u * k8, own_m = group * 16u + k / 16u, row = own_m / uint(HEADS), head = own_m % uint(HEADS);
-            if (row < row_count && head < head_count) {
-                dst[(row_first + row) * p.stride + (head_first + head) * uint(DIM) + 16u * i + k % 16u] =
-                    uintBitsToFloat(scores[own_m * ROW + k % 16u]) * row_values[own_m];
-            }
-        }
-        TOGETHER();
-    }
-#else
-    uint own_m = gl_LocalInvocationIndex / 2u, row = own_m / uint(HEADS), head = own_m % uint(HEADS);
+    barrier();
+    uint row = m / uint(HEADS), head = m % uint(HEADS);
     if (row < row_count && head < head_count) {
-        uint at = (row_first + row) * p.stride + (head_first + head) * uint(DIM) + gl_LocalInvocationIndex % 2u * (uint(DIM) / 2u);
+        uint at = (row_first + row) * p.stride + (head_first + head) * uint(DIM) + own_half * (uint(DIM) / 2u);
         [[unroll]] for (uint i = 0u; i < uint(DIM) / 8u; i++) {
             [[unroll]] for (uint k = 0u; k < 4u; k++) {
-                dst[at + 4u * i + k] = outputs[i][k] * row_values[own_m];
+                dst[at + 4u * i + k] = outputs[i][k] * row_values[m];
             }
         }
     }
-#endif
 }

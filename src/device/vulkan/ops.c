@@ -133,8 +133,8 @@ static spi_vk_shader tile_shader(const spi_vk_recorder *r, uint32_t at_once) {
     static const spi_vk_shader shaders[2][2][3] = {
         {{SPI_VK_attention_tile_64_1, SPI_VK_attention_tile_64_4, SPI_VK_attention_tile_64_8},
          {SPI_VK_attention_tile_128_1, SPI_VK_attention_tile_128_4, SPI_VK_attention_tile_128_8}},
-        {{SPI_VK_attention_tile_c64_1, SPI_VK_attention_tile_c64_4, SPI_VK_attention_tile_c64_8},
-         {SPI_VK_attention_tile_c128_1, SPI_VK_attention_tile_c128_4, SPI_VK_attention_tile_c128_8}}};
+        {{SPI_VK_attention_matrix_64_1, SPI_VK_attention_matrix_64_4, SPI_VK_attention_matrix_64_8},
+         {SPI_VK_attention_matrix_128_1, SPI_VK_attention_matrix_128_4, SPI_VK_attention_matrix_128_8}}};
     return shaders[r->vk->limits.cooperative][r->program->tape->kv.head_dim == 128][at_once == 1   ? 0
                                                                                     : at_once == 4 ? 1
                                                                                                    : 2];
@@ -159,6 +159,7 @@ static sp_status record_tiles(const spi_vk_recorder *r, const spi_op *op, const 
 
 /* Those for any head and span; for Q8_0 there are no others. */
 static spi_vk_shader plain_shader(const spi_kv_shape *kv, uint32_t at_once) {
+/* For a tile with so many heads at once. */
     if (spi_kv_is_q8(kv)) {
         return at_once == 1 ? SPI_VK_attention_q8_1 : SPI_VK_attention_q8_4;
     }

@@ -75,23 +75,23 @@ static const uint32_t words_attention_tile_128_4[] = {
 static const uint32_t words_attention_tile_128_8[] = {
 #include "attention_tile_128_8.spv.h"
 };
-static const uint32_t words_attention_tile_c64_1[] = {
-#include "attention_tile_c64_1.spv.h"
+static const uint32_t words_attention_matrix_64_1[] = {
+#include "attention_matrix_64_1.spv.h"
 };
-static const uint32_t words_attention_tile_c64_4[] = {
-#include "attention_tile_c64_4.spv.h"
+static const uint32_t words_attention_matrix_64_4[] = {
+#include "attention_matrix_64_4.spv.h"
 };
-static const uint32_t words_attention_tile_c64_8[] = {
-#include "attention_tile_c64_8.spv.h"
+static const uint32_t words_attention_matrix_64_8[] = {
+#include "attention_matrix_64_8.spv.h"
 };
-static const uint32_t words_attention_tile_c128_1[] = {
-#include "attention_tile_c128_1.spv.h"
+static const uint32_t words_attention_matrix_128_1[] = {
+#include "attention_matrix_128_1.spv.h"
 };
-static const uint32_t words_attention_tile_c128_4[] = {
-#include "attention_tile_c128_4.spv.h"
+static const uint32_t words_attention_matrix_128_4[] = {
+#include "attention_matrix_128_4.spv.h"
 };
-static const uint32_t words_attention_tile_c128_8[] = {
-#include "attention_tile_c128_8.spv.h"
+static const uint32_t words_attention_matrix_128_8[] = {
+#include "attention_matrix_128_8.spv.h"
 };
 static const uint32_t words_gate[] = {
 #include "gate.spv.h"

@@ -1,0 +1,261 @@
+// attention_matrix.comp - dst[r] = softmax(scale * q k^T) v for tiles of rows of one session, by cooperative matrices of 16 x
+// 16 (SPV_KHR_cooperative_matrix): q and the weights of tokens are rounded to f16, sums are f32. By a running maximum and
+// sum (arXiv:2205.14135), of which the maximum need not be the largest: a row's is renewed, and what was summed up is
+// scaled, only when a score is so far above it that weights become large for f16. Behind the first tokens that is rare.
+//
+// A work group has 64 queries: HEADS heads that share a KV head, of 64 / HEADS rows. A subgroup of 32 has 16 of them. k and
+// v of a block lie in shared memory, where there is room for both side by side, and the next ones are asked for meanwhile.
+// Scores go through memory, since nobody knows which of a matrix's numbers an invocation has: two lanes have a row, each
+// every other four of its tokens. Loops around matrices count to constants: see matrix.comp.
+// variants: attention_matrix_64_1=-DDIM=64,-DHEADS=1,-DCOOPERATIVE=1 attention_matrix_64_4=-DDIM=64,-DHEADS=4,-DCOOPERATIVE=1 attention_matrix_64_8=-DDIM=64,-DHEADS=8,-DCOOPERATIVE=1 attention_matrix_128_1=-DDIM=128,-DHEADS=1,-DCOOPERATIVE=1 attention_matrix_128_4=-DDIM=128,-DHEADS=4,-DCOOPERATIVE=1 attention_matrix_128_8=-DDIM=128,-DHEADS=8,-DCOOPERATIVE=1
+#version 450
+#extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_KHR_shader_subgroup_shuffle : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
+layout(local_size_x = 128) in;
+layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
+layout(std430, binding = 2) readonly buffer Blocks { uvec4 blocks[]; }; // eight f16
+layout(std430, binding = 4) readonly buffer Q { vec4 q[]; };
+layout(std430, binding = 6) writeonly buffer Dst { float dst[]; };
+layout(push_constant) uniform Push {
+    uint tile_first, tile_count, tiles_word; // of this span; two words a tile: its first row, how many
+    uint stride, heads, kv_heads;
+    uint rows_word, block_words, layer_word, window;
+    float scale, softcap;
+} p;
+
+// Scores are logarithms to base two. FLOOR is below all of them and still above what is not seen.
+const float LOWEST = -3.0e38, FLOOR = -1.0e30, LOG2_E = 1.4426950408889634, ABOVE = 8.0;
+const uint EIGHTS = uint(DIM) / 8u, STRIDE = EIGHTS + 1u; // of a token, in eights, padded: no two in the same banks
+const uint DS = uint(DIM) / 16u;                          // matrices
+const uint ROW = 18u;                                     // of a query's scores, in fours, padded as well
+const uint LOADS = 64u * EIGHTS / 128u;
+shared uvec4 k_tile[64u * STRIDE];
+#if DIM == 64
+shared uvec4 v_tile[64u * STRIDE];
+#else
+#define v_tile k_tile // in turns
+#endif
+shared uvec4 scores[64u * ROW];  // f32, then weights in f16; at first queries
+shared uvec4 spread[4u * 64u];   // a subgroup's number of each of 16 rows, for all columns
+shared float row_factors[64];
+
+#include "softcap.glsl"
+
+#define SUM_MATRIX coopmat<float, gl_ScopeSubgroup, 16, 16, gl_MatrixUseAccumulator>
+#define LEFT       coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA>
+#define RIGHT      coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseB>
+SUM_MATRIX outputs[DS];
+LEFT queries[DS];
+uvec4 next_k[LOADS], next_v[LOADS]; // of a block, on their way
+vec4 own[8];                        // scores of a lane
+float highest = FLOOR, sum = 0.0;   // of its row, of its tokens
+
+void together() {
+    subgroupMemoryBarrierShared();
+    subgroupBarrier();
+}
+
+uint halves_of(float a, float b) {
+    return packHalf2x16(clamp(vec2(a, b), vec2(-65504.0), vec2(65504.0)));
+}
+
+// Queries of rows or heads that there are none of are those of the last.
+void load_queries(uint group, uint lane, uint row_first, uint row_count, uint head_first, uint head_count) {
+    float scale = p.softcap > 0.0 ? p.scale : p.scale * LOG2_E;
+    uint to = group * 16u * ROW;
+    [[unroll]] for (uint l = 0u; l < EIGHTS / 2u; l++) {
+        uint i = lane + 32u * l, m = group * 16u + i / EIGHTS, e = i % EIGHTS;
+        uint row = row_first + min(m / uint(HEADS), row_count - 1u), head = head_first + min(m % uint(HEADS), head_count - 1u);
+        uint at = (row * p.stride + head * uint(DIM)) / 4u + 2u * e;
+        vec4 a = q[at] * scale, b = q[at + 1u] * scale;
+        scores[to + i / EIGHTS * STRIDE + e] =
+            uvec4(halves_of(a.x, a.y), halves_of(a.z, a.w), halves_of(b.x, b.y), halves_of(b.z, b.w));
+    }
+    together();
+    [[unroll]] for (uint e = 0u; e < DS; e++) {
+        coopMatLoad(queries[e], scores, to + 2u * e, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
+        outputs[e] = SUM_MATRIX(0.0);
+    }
+    together();
+}
+
+void ask_k(uint from) {
+    [[unroll]] for (uint l = 0u; l < LOADS; l++) {
+        next_k[l] = blocks[from + gl_LocalInvocationIndex + 128u * l];
+    }
+}
+
+void ask_v(uint from) {
+    [[unroll]] for (uint l = 0u; l < LOADS; l++) {
+        next_v[l] = blocks[from + gl_LocalInvocationIndex + 128u * l];
+    }
+}
+
+void put_k() {
+    [[unroll]] for (uint l = 0u; l < LOADS; l++) {
+        uint i = gl_LocalInvocationIndex + 128u * l;
+        k_tile[i / EIGHTS * STRIDE + i % EIGHTS] = next_k[l];
+    }
+}
+
+// Behind the last token there may be anything, and what has no weight must not count: 0 * NaN would.
+void put_v(uint tokens) {
+    [[unroll]] for (uint l = 0u; l < LOADS; l++) {
+        uint i = gl_LocalInvocationIndex + 128u * l, t = i / EIGHTS;
+        v_tile[t * STRIDE + i % EIGHTS] = t < tokens ? next_v[l] : uvec4(0u);
+    }
+}
+
+void score(uint group, uint lane) {
+    SUM_MATRIX products[4];
+    [[unroll]] for (uint t = 0u; t < 4u; t++) {
+        products[t] = SUM_MATRIX(0.0);
+        [[unroll]] for (uint e = 0u; e < DS; e++) {
+            RIGHT k;
+            coopMatLoad(k, k_tile, 16u * t * STRIDE + 2u * e, STRIDE, gl_CooperativeMatrixLayoutColumnMajor);
+            products[t] = coopMatMulAdd(queries[e], k, products[t]);
+        }
+    }
+    [[unroll]] for (uint t = 0u; t < 4u; t++) { // behind all products: loads do not pass stores
+        coopMatStore(products[t], scores, group * 16u * ROW + 4u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
+    }
+    together();
+    [[unroll]] for (uint i = 0u; i < 8u; i++) {
+        own[i] = uintBitsToFloat(scores[(group * 16u + lane / 2u) * ROW + 2u * i + lane % 2u]);
+    }
+}
+
+float cap(float value) {
+    return p.softcap > 0.0 ? soft_cap(value) * LOG2_E : value;
+}
+
+// What a row does not see of the tokens from `token` on: all but [first, position].
+void hide(uint token, uint first, uint position) {
+    [[unroll]] for (uint i = 0u; i < 8u; i++) {
+        uint at = token + 8u * i;
+        own[i].x = at >= first && at <= position ? cap(own[i].x) : LOWEST;
+        own[i].y = at + 1u >= first && at + 1u <= position ? cap(own[i].y) : LOWEST;
+        own[i].z = at + 2u >= first && at + 2u <= position ? cap(own[i].z) : LOWEST;
+        own[i].w = at + 3u >= first && at + 3u <= position ? cap(own[i].w) : LOWEST;
+    }
+}
+
+// The maximum, if that of some row of the subgroup has to be another one.
+void renew(uint group, uint lane) {
+    float top = highest;
+    [[unroll]] for (uint i = 0u; i < 8u; i++) {
+        top = max(top, max(max(own[i].x, own[i].y), max(own[i].z, own[i].w)));
+    }
+    top = max(top, subgroupShuffleXor(top, 1u));
+    if (subgroupMax(top - highest) > ABOVE) {
+        float factor = exp2(highest - top);
+        uint word = floatBitsToUint(factor), at = group * 64u + 2u * lane;
+        highest = top;
+        sum *= factor;
+        spread[at] = uvec4(word);
+        spread[at + 1u] = uvec4(word);
+        together();
+        SUM_MATRIX factors;
+        coopMatLoad(factors, spread, group * 64u, 4u, gl_CooperativeMatrixLayoutRowMajor);
+        [[unroll]] for (uint i = 0u; i < DS; i++) {
+            outputs[i] = outputs[i] * factors;
+        }
+    }
+}
+
+// Weights instead of scores: in the first half of a row.
+void weigh(uint group, uint lane) {
+    together(); // all have read their scores
+    [[unroll]] for (uint i = 0u; i < 8u; i++) {
+        uint to = (group * 16u + lane / 2u) * ROW + i, word = lane % 2u * 2u;
+        vec4 weight = exp2(own[i] - highest);
+        sum += weight.x + weight.y + weight.z + weight.w;
+        scores[to][word] = packHalf2x16(weight.xy);
+        scores[to][word + 1u] = packHalf2x16(weight.zw);
+    }
+}
+
+void add_values(uint group) {
+    [[unroll]] for (uint t = 0u; t < 4u; t++) {
+        LEFT weights;
+        coopMatLoad(weights, scores, group * 16u * ROW + 2u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
+        [[unroll]] for (uint i = 0u; i < DS; i++) {
+            RIGHT v;
+            coopMatLoad(v, v_tile, 16u * t * STRIDE + 2u * i, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
+            outputs[i] = coopMatMulAdd(weights, v, outputs[i]);
+        }
+    }
+}
+
+void store(uint group, uint lane, uint row_first, uint row_count, uint head_first, uint head_count) {
+    sum += subgroupShuffleXor(sum, 1u);
+    row_factors[group * 16u + lane / 2u] = 1.0 / sum;
+    [[unroll]] for (uint i = 0u; i < DS; i++) {
+        together();
+        coopMatStore(outputs[i], scores, group * 16u * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
+        together();
+        [[unroll]] for (uint k = 0u; k < 8u; k++) { // to a constant: see matrix.comp
+            uint m = group * 16u + lane / 16u + 2u * k, column = lane % 16u, row = m / uint(HEADS), head = m % uint(HEADS);
+            if (row < row_count && head < head_count) {
+                dst[(row_first + row) * p.stride + (head_first + head) * uint(DIM) + 16u * i + column] =
+                    uintBitsToFloat(scores[m * ROW + column / 4u][column % 4u]) * row_factors[m];
+            }
+        }
+    }
+}
+
+void main() {
+    uint group = gl_SubgroupID, lane = gl_SubgroupInvocationID;
+    uint tile = p.tile_first + p.tile_count - 1u - gl_WorkGroupID.y; // the longest first
+    uint row_first = parameters[p.tiles_word + 2u * tile], row_count = parameters[p.tiles_word + 2u * tile + 1u];
+    uint share = p.heads / p.kv_heads, portions = (share + uint(HEADS) - 1u) / uint(HEADS);
+    uint kv_head = gl_WorkGroupID.x / portions, head_at = (gl_WorkGroupID.x % portions) * uint(HEADS);
+    uint head_first = kv_head * share + head_at, head_count = min(uint(HEADS), share - head_at);
+    uint base = (parameters[p.rows_word + row_first * 4u + 2u] + p.layer_word) / 4u, width = p.block_words / 4u;
+    uint k_at = base + kv_head * 64u * EIGHTS, v_at = base + (p.kv_heads + kv_head) * 64u * EIGHTS;
+    uint position_first = parameters[p.rows_word + row_first * 4u + 1u], position_end = position_first + row_count;
+    uint position = position_first + min((group * 16u + lane / 2u) / uint(HEADS), row_count - 1u);
+    // Tokens that the lane's row sees, that some row does, and that all do.
+    uint first = p.window > 0u && position >= p.window ? position - p.window + 1u : 0u;
+    uint start = p.window > 0u && position_first >= p.window ? position_first - p.window + 1u : 0u;
+    uint all_start = p.window > 0u && position_end > p.window ? position_end - p.window : 0u;
+    uint block_end = (position_end + 63u) / 64u;
+    ask_k(k_at + start / 64u * width);
+    ask_v(v_at + start / 64u * width);
+    load_queries(group, lane, row_first, row_count, head_first, head_count);
+    for (uint block = start / 64u; block < block_end; block++) {
+        uint tokens = min(position_end - block * 64u, 64u), next = min(block + 1u, block_end - 1u) * width;
+        barrier();
+        put_k();
+#if DIM == 64
+        put_v(tokens);
+#endif
+        barrier();
+        ask_k(k_at + next);
+#if DIM == 64
+        ask_v(v_at + next);
+#endif
+        score(group, lane);
+        if (p.softcap > 0.0 || block * 64u + 63u > position_first || block * 64u < all_start) {
+            hide(block * 64u + 4u * (lane % 2u), first, position);
+        }
+        renew(group, lane);
+        weigh(group, lane);
+#if DIM != 64
+        barrier();
+        put_v(tokens);
+        barrier();
+        ask_v(v_at + next);
+#else
+        together();
+#endif
+        add_values(group);
+    }
+    store(group, lane, row_first, row_count, head_first, head_count);
+}
