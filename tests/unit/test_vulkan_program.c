@@ -350,10 +350,13 @@ static void test_small_limits(void **state) {
     tell(&limits);
 }
 
-/* The kernels of hardware: a norm and a gate within products, attention of a token in ranges and merged. */
+/* The kernels of hardware: a norm and a gate within products, attention of a token in ranges and merged, rows that follow
+ * to the region later. */
 static void test_fast_kernels(void **state) {
     (void)state;
     spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .few_rows_max = 6, .matrix_rows_min = 9, .unmapped = true};
+    tell(&limits);
+    limits.copied_rows_min = 4;
     tell(&limits);
     limits.ranges = 5;
     tell(&limits);

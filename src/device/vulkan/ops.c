@@ -4,7 +4,9 @@
 #include "device/vulkan/vulkan.h"
 
 #define LANES        64u /* of a work group in most plain kernels */
-#define TILE_QUERIES 64u /* of attention_tile */
+#define TILE_QUERIES 64u /* of attention_tile and attention_matrix */
+/* Of kv_copy: stores that wait for the bus hold up what else runs there. */
+#define COPY_GROUPS 8u
 
 static uint32_t groups(uint64_t count, uint32_t size) {
     uint64_t result = (count + size - 1) / size;
@@ -86,16 +88,45 @@ static uint32_t layer_word(const spi_vk_recorder *r, uint32_t layer) {
     return (uint32_t)(spi_kv_row_offset(&r->program->tape->kv, layer, 0, 0, 0) / sizeof(uint32_t));
 }
 
+/* Rows of k and v whose way over the bus takes longer than their attention has to wait: see kv_copy.comp. */
+static bool is_copied_later(const spi_vk_recorder *r, const spi_op *store) {
+    const spi_tape *tape = r->program->tape;
+    bool attends = store + 1 < tape->ops + tape->op_count && store[1].kind == SPI_OP_ATTENTION;
+    return spi_vk_is_fast(r->vk) && attends && r->rows >= r->vk->limits.copied_rows_min && !spi_kv_is_q8(&tape->kv) &&
+           tape->kv.head_dim % 8 == 0;
+}
+
+static sp_status record_copies(spi_vk_recorder *r, const spi_op *store) {
+    const spi_kv_shape *kv = &r->program->tape->kv;
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
+        const spi_vk_span *span = &r->plan->kv[i];
+        spi_vk_dispatch dispatch = {.shader = SPI_VK_kv_copy,
+                                    .groups_x = COPY_GROUPS,
+                                    .groups_y = 1,
+                                    .push = {span->first, span->count, kv->kv_heads, kv->head_dim,
+                                             r->program->rows_word, (uint32_t)(kv->block_bytes / sizeof(uint32_t)),
+                                             layer_word(r, store->layer), span->block_first, span->block_end,
+                                             span->base_word},
+                                    .bindings = {[1] = spi_vk_bind(&r->program->parameters),
+                                                 [2] = span->binding,
+                                                 [3] = {span->host, span->binding.offset, span->binding.range}}};
+        status = span->host ? spi_vk_dispatch_record(r, &dispatch) : SP_OK;
+    }
+    return status;
+}
+
 static sp_status record_kv_store(const spi_vk_recorder *r, const spi_op *op) {
     const spi_kv_shape *kv = &r->program->tape->kv;
     /* Pairs of k, and of v; in Q8_0 pieces of 64 columns. */
     uint64_t invocations = (uint64_t)kv->kv_heads * kv->head_dim / (spi_kv_is_q8(kv) ? SPI_VK_Q8_COLUMNS / 2 : 1);
     spi_vk_shader shaders[2] = {spi_kv_is_q8(kv) ? SPI_VK_kv_store_q8 : SPI_VK_kv_store,
                                 spi_kv_is_q8(kv) ? SPI_VK_kv_store_q8_mirrored : SPI_VK_kv_store_mirrored};
+    bool later = is_copied_later(r, op);
     sp_status status = SP_OK;
     for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
         const spi_vk_span *span = &r->plan->kv[i];
-        spi_vk_dispatch dispatch = {.shader = shaders[span->host != VK_NULL_HANDLE],
+        spi_vk_dispatch dispatch = {.shader = shaders[span->host != VK_NULL_HANDLE && !later],
                                     .groups_x = groups(invocations, LANES),
                                     .groups_y = span->count,
                                     .push = {span->first, stride(r, op->src), kv->kv_heads, kv->head_dim,
@@ -129,6 +160,7 @@ uint32_t spi_vk_tile_rows(const spi_vk *vk, const spi_tape *tape) {
     return TILE_QUERIES / (share == 1 ? 1 : share <= 4 ? 4 : 8);
 }
 
+/* For a tile with so many heads at once. */
 static spi_vk_shader tile_shader(const spi_vk_recorder *r, uint32_t at_once) {
     static const spi_vk_shader shaders[2][2][3] = {
         {{SPI_VK_attention_tile_64_1, SPI_VK_attention_tile_64_4, SPI_VK_attention_tile_64_8},
@@ -159,7 +191,6 @@ static sp_status record_tiles(const spi_vk_recorder *r, const spi_op *op, const 
 
 /* Those for any head and span; for Q8_0 there are no others. */
 static spi_vk_shader plain_shader(const spi_kv_shape *kv, uint32_t at_once) {
-/* For a tile with so many heads at once. */
     if (spi_kv_is_q8(kv)) {
         return at_once == 1 ? SPI_VK_attention_q8_1 : SPI_VK_attention_q8_4;
     }
@@ -169,7 +200,8 @@ static spi_vk_shader plain_shader(const spi_kv_shape *kv, uint32_t at_once) {
 static sp_status record_attention(spi_vk_recorder *r, const spi_op *op) {
     const spi_kv_shape *kv = &r->program->tape->kv;
     uint32_t share = op->heads / kv->kv_heads;
-    sp_status status = SP_OK;
+    bool copies = op > r->program->tape->ops && op[-1].kind == SPI_OP_KV_STORE && is_copied_later(r, op - 1);
+    sp_status status = copies ? record_copies(r, op - 1) : SP_OK;
     for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
         const spi_vk_span *span = &r->plan->kv[i];
         if (r->program->tile_rows && span->tile_count && r->plan->row_count > 1) {

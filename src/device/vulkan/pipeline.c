@@ -24,6 +24,9 @@ static const uint32_t words_kv_store_q8[] = {
 static const uint32_t words_kv_store_q8_mirrored[] = {
 #include "kv_store_q8_mirrored.spv.h"
 };
+static const uint32_t words_kv_copy[] = {
+#include "kv_copy.spv.h"
+};
 static const uint32_t words_attention_1[] = {
 #include "attention_1.spv.h"
 };

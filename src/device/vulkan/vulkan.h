@@ -44,6 +44,7 @@ typedef struct spi_vk_limits {
     uint32_t matrix_rows_min;            /* of a product, from which on it takes tiles */
     uint32_t few_rows_min, few_rows_max; /* of a product whose weight is read as it lies, by cooperative matrices */
     uint32_t ranges;                     /* of a session's tokens in a decode's attention; 0: by the number of rows */
+    uint32_t copied_rows_min;            /* of k and v, that go over the bus beside their attention */
     bool unmapped; /* the host does not reach the device's own memory: it is filled through a window */
 } spi_vk_limits;
 
@@ -66,9 +67,9 @@ typedef struct spi_vk_variant {
     uint32_t invocations; /* of a work group */
     uint32_t norm;        /* 1: one of x is done on the way */
     uint32_t fours;       /* of x in shared memory */
-} spi_vk_variant;
     uint32_t batch;       /* rows of x */
     uint32_t partials;    /* sums in shared memory */
+} spi_vk_variant;
 
 typedef struct spi_vk_pipelines { /* of one kernel, as they were needed */
     struct {
@@ -447,10 +448,10 @@ static inline uint32_t spi_vk_group_max(const spi_vk *vk) { /* invocations side 
                : limits->maxComputeWorkGroupSize[0];
 }
 
-/* fuse.c: several ops from op_index on as one step. *taken: how many; 0 if nothing can be fused here. */
 /* products.c: runs of so few rows have kernels that take them at once, and what is fused to a product of one row. */
 #define SPI_VK_BATCH_MAX 4u
 
+/* fuse.c: several ops from op_index on as one step. *taken: how many; 0 if nothing can be fused here. */
 sp_status spi_vk_fused_record(spi_vk_recorder *recorder, uint32_t op_index, uint32_t *taken);
 #define SPI_VK_RANGES_MAX 32u
 #define SPI_VK_TILE_MAX   128u /* rows of x in a tile of a product */
