@@ -133,6 +133,17 @@ static spi_cpu_attention arguments(const spi_program *program, const spi_step *s
                                .scratch = program->scratch + thread * program->scratch_bytes};
 }
 
+/* Of what a group's KV head gave. */
+static void make_forms(const spi_program *program, const spi_step *step, const spi_cpu_group *group, uint32_t kv_head) {
+    const spi_kv_shape *kv = &program->tape->kv;
+    uint32_t columns = step->op->heads / kv->kv_heads * kv->head_dim;
+    spi_cpu_make_forms(program, step,
+                       &(spi_cpu_patch){.row_first = group->row,
+                                        .row_end = group->row + group->row_count,
+                                        .first = kv_head * columns,
+                                        .end = (kv_head + 1) * columns});
+}
+
 /* Items of a group lie KV head by KV head. */
 static void share_chunk(spi_program *program, const spi_step *step, uint32_t item, uint32_t thread) {
     const spi_cpu_kernels *kernels = program->cpu->kernels;
@@ -157,6 +168,7 @@ static void share_chunk(spi_program *program, const spi_step *step, uint32_t ite
         args.chunk_count = count;
         args.records = records;
         kernels->attention_combine(&args);
+        make_forms(program, step, group, kv_head);
     }
 }
 
@@ -173,4 +185,5 @@ void spi_cpu_attention_item(spi_program *program, const spi_step *step, uint32_t
     spi_cpu_attention args = arguments(program, step, group, unit % kv_heads, thread);
     args.chunk_count = chunks_of(program, step->op, group, &args.chunk_first);
     program->cpu->kernels->attention(&args);
+    make_forms(program, step, group, unit % kv_heads);
 }

@@ -1,7 +1,7 @@
 /* device/cpu/cpu.h - what the files of the CPU backend share: the opened device, loaded weights, a prepared tape.
  *
  * cpu.c opens, links and multiplies; store.c packs weights; program.c turns a tape into phases of steps; run.c executes
- * them, with product.c and attention.c. Arithmetic is behind kernels.h. May include: device/backend.h, os, base.
+ * them, with product.c, attention.c and forms.c. Arithmetic is behind kernels.h. May include: device/backend.h, os, base.
  */
 #ifndef SPI_DEVICE_CPU_CPU_H
 #define SPI_DEVICE_CPU_CPU_H
@@ -49,6 +49,8 @@ typedef struct spi_step {
     uint32_t angles; /* ROPE: which table */
     uint32_t phase;  /* steps of one phase do not depend on each other */
     bool outputs;    /* behind GATHER: rows are outputs */
+    bool within;     /* PREPARE: the step that computes the buffer does it at once, a few rows at a time */
+    const struct spi_step *prepares[SPI_FORM_COUNT]; /* OP: those; NULL where there is none */
 } spi_step;
 
 /* Cosines and sines of a run's positions, times the op's scale: [rows_max][pairs] each, filled when a run begins. ROPE
@@ -133,6 +135,19 @@ size_t spi_cpu_product_weights(const spi_program *program, const spi_op *op, uin
 /* Part `part` of part_count of a MATMUL or HEAD over `rows` rows, with the scratch of `thread`. product.c */
 void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t rows, uint32_t part,
                            uint32_t part_count, uint32_t thread);
+
+/* forms.c: rows that a step has in this run, if it has any; whether this run's products take what a PREPARE makes; whether
+ * any such is made within the step. */
+uint32_t spi_cpu_rows(const spi_program *program, const spi_step *step);
+bool spi_cpu_in_form(const spi_program *program, const spi_step *prepare);
+bool spi_cpu_makes_forms(const spi_program *program, const spi_step *step);
+/* A part of a buffer; columns begin with a multiple of SPI_BF16_UNIT, and end with one or the buffer. */
+typedef struct spi_cpu_patch {
+    uint32_t row_first, row_end, first, end;
+} spi_cpu_patch;
+/* Does so much of a PREPARE; does all that is made within the step, of what it has just computed. */
+void spi_cpu_make_form(const spi_program *program, const spi_step *prepare, const spi_cpu_patch *of);
+void spi_cpu_make_forms(const spi_program *program, const spi_step *step, const spi_cpu_patch *of);
 
 /* attention.c: what a run's attention is made of, found when it begins; an owner's items of a step; one of them. */
 void spi_cpu_attention_plan(spi_program *program);

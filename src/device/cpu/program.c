@@ -18,12 +18,14 @@
 /* What steps read and write: a buffer, a buffer in another form, all KV blocks, all logits. */
 typedef struct resource {
     uint32_t written, read; /* 1 + the last phase that did; 0: none yet */
+    uint32_t writer;        /* 1 + the last step that wrote it */
 } resource;
 
 typedef struct builder {
     spi_program *program;
     resource *resources; /* [form][buffer_count], then KV and logits */
     uint32_t *prepared;  /* [form][buffer_count]: 1 + the step that put what the buffer holds now into the form */
+    uint32_t *producers; /* [steps]: of a PREPARE that is done within another step, 1 + that step */
     bool outputs;
 } builder;
 
@@ -55,6 +57,7 @@ static spi_step *place(builder *build, spi_step_kind kind, const spi_op *op, res
         reads[i]->read = reads[i]->read > phase + 1 ? reads[i]->read : phase + 1;
     }
     write->written = phase + 1;
+    write->writer = program->step_count;
     step->kind = kind;
     step->op = op;
     step->phase = phase;
@@ -77,6 +80,28 @@ static resource *form_resource(const builder *build, spi_cpu_form form, uint32_t
     return &build->resources[form * build->program->tape->buffer_count + buffer];
 }
 
+/* Whether a step writes its rows by whole blocks of columns, and has each from one thread. */
+static bool makes_patches(const spi_program *program, const spi_step *step) {
+    const spi_kv_shape *kv = &program->tape->kv;
+    if (step->kind == SPI_STEP_OP && step->op->kind == SPI_OP_ATTENTION) {
+        return step->op->heads / kv->kv_heads * kv->head_dim % SPI_BF16_UNIT == 0;
+    }
+    return step->kind == SPI_STEP_OP && (step->op->kind == SPI_OP_NORM || step->op->kind == SPI_OP_GATE);
+}
+
+/* 1 + the step that can put the buffer into the form while it computes it: if nobody uses the form's room meanwhile. 0: none
+ * can. */
+static uint32_t find_producer(const builder *build, spi_cpu_form form, uint32_t buffer) {
+    uint32_t producer = build->resources[buffer].writer;
+    if (!producer) {
+        return 0;
+    }
+    const spi_step *step = &build->program->steps[producer - 1];
+    const resource *room = form_resource(build, form, buffer);
+    bool free = room->read <= step->phase && room->written <= step->phase;
+    return makes_patches(build->program, step) && free && step->outputs == build->outputs ? producer : 0;
+}
+
 /* The op's src in a form, for runs of rows_min <= rows < rows_end. False: no memory. */
 static bool place_form(builder *build, const spi_op *op, spi_cpu_form form, uint32_t rows_min, uint32_t rows_end) {
     spi_program *program = build->program;
@@ -88,6 +113,7 @@ static bool place_form(builder *build, const spi_op *op, spi_cpu_form form, uint
         return true;
     }
     *prepared = program->step_count + 1;
+    build->producers[program->step_count] = find_producer(build, form, buffer);
     resource *reads[] = {&build->resources[buffer]};
     spi_step *step = place(build, SPI_STEP_PREPARE, op, reads, 1, form_resource(build, form, buffer));
     step->buffer = buffer;
@@ -220,18 +246,34 @@ static bool place_op(builder *build, const spi_op *op) {
     return good;
 }
 
+/* Tells steps which forms are made within them; `moved` says where each step is now. */
+static void join_steps(const builder *build, const uint32_t *moved) {
+    spi_step *steps = build->program->steps;
+    for (uint32_t i = 0; i < build->program->step_count; i++) {
+        if (build->producers[i]) {
+            spi_step *step = &steps[moved[i]];
+            step->within = true;
+            steps[moved[build->producers[i] - 1]].prepares[step->form] = step;
+        }
+    }
+}
+
 /* Puts the steps into the order of their phases, keeping the tape's order inside of each. */
-static bool sort_steps(spi_program *program) {
+static bool sort_steps(const builder *build) {
+    spi_program *program = build->program;
     spi_step *sorted = spi_alloc(program->step_count, sizeof *sorted);
+    uint32_t *moved = spi_alloc(program->step_count, sizeof *moved);
     program->phase_first = spi_alloc((size_t)program->phase_count + 1, sizeof *program->phase_first);
-    if (!sorted || !program->phase_first) {
+    if (!sorted || !moved || !program->phase_first) {
         spi_free(sorted);
+        spi_free(moved);
         return false;
     }
     uint32_t count = 0;
     for (uint32_t phase = 0; phase < program->phase_count; phase++) {
         for (uint32_t i = 0; i < program->step_count; i++) {
             if (program->steps[i].phase == phase) {
+                moved[i] = count;
                 sorted[count++] = program->steps[i];
             }
         }
@@ -239,7 +281,13 @@ static bool sort_steps(spi_program *program) {
     }
     spi_free(program->steps);
     program->steps = sorted;
+    join_steps(build, moved);
+    spi_free(moved);
     return true;
+}
+
+static size_t steps_max(const spi_tape *tape) {
+    return SPI_FORM_COUNT * (size_t)tape->op_count + 1;
 }
 
 static bool build_steps(spi_program *program) {
@@ -247,22 +295,25 @@ static bool build_steps(spi_program *program) {
     builder build = {.program = program};
     build.resources = spi_alloc(SPI_FORM_COUNT * (size_t)tape->buffer_count + 2, sizeof *build.resources);
     build.prepared = spi_alloc(SPI_FORM_COUNT * (size_t)tape->buffer_count, sizeof *build.prepared);
-    bool good = build.resources && build.prepared;
+    build.producers = spi_alloc(steps_max(tape), sizeof *build.producers);
+    bool good = build.resources && build.prepared && build.producers;
     for (uint32_t i = 0; i < tape->op_count && good; i++) {
         good = place_op(&build, &tape->ops[i]);
     }
-    spi_free(build.resources);
-    spi_free(build.prepared);
     if (good) {
         place_angles(program);
         plan_attention(program);
+        good = sort_steps(&build);
     }
-    return good && sort_steps(program);
+    spi_free(build.resources);
+    spi_free(build.prepared);
+    spi_free(build.producers);
+    return good;
 }
 
 static bool allocate(spi_program *program) {
     const spi_tape *tape = program->tape;
-    program->steps = spi_alloc(SPI_FORM_COUNT * (size_t)tape->op_count + 1, sizeof *program->steps);
+    program->steps = spi_alloc(steps_max(tape), sizeof *program->steps);
     program->buffers = spi_alloc(tape->buffer_count, sizeof *program->buffers);
     bool acts = true;
     for (uint32_t form = 0; form < SPI_FORM_COUNT; form++) {

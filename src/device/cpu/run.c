@@ -16,8 +16,9 @@
 #define LIGHT_ELEMENTS 8192u
 /* Parts of a thread's share of an elementwise step. */
 #define SHARE_PARTS 4u
-/* Rows of activations that are turned into bf16 together: what they become lies together, line by line. */
-#define BF16_ROWS 8u
+/* Rows of activations that are turned into a form together, if there are enough for all threads: what they become lies
+ * together, line by line. */
+#define FORM_ROWS 8u
 /* Of the next products' weights, what a thread asks for while it waits for others: so much in a turn, and in all. The
  * second-level cache has room for it, and memory works on meanwhile. */
 #define AHEAD_TURN_BYTES 4096u
@@ -31,6 +32,12 @@ typedef struct step_share {
     const spi_op *op;
     uint32_t rows, part, part_count, thread;
 } step_share;
+
+/* 0: nothing to do in this run. */
+static uint32_t rows_of(const spi_program *program, const spi_step *step) {
+    bool nothing = step->kind == SPI_STEP_PREPARE && (step->within || !spi_cpu_in_form(program, step));
+    return nothing ? 0 : spi_cpu_rows(program, step);
+}
 
 static uint32_t width(const step_share *share, uint32_t buffer) {
     return share->program->tape->buffers[buffer].width;
@@ -76,86 +83,51 @@ static void piece(const step_share *share, uint32_t row, uint32_t column, uint32
     }
 }
 
-static void pieces(const step_share *share) {
-    uint32_t columns = width(share, share->op->dst), pieces = (columns - 1) / PIECE_COLUMNS + 1;
-    uint64_t first, end;
-    items(share, (uint64_t)share->rows * pieces, &first, &end);
+/* The share's patches, all of the buffer's columns cut into pieces; `work` does one. */
+static void patches(const step_share *share, uint32_t buffer, uint32_t piece_columns,
+                    void (*work)(const step_share *share, const spi_cpu_patch *of)) {
+    uint32_t columns = width(share, buffer), pieces = (columns - 1) / piece_columns + 1;
+    uint64_t unit = (uint64_t)share->rows * pieces / share->part_count, first, end;
+    unit = unit < 1 ? 1 : unit > FORM_ROWS ? FORM_ROWS : unit;
+    while (SPI_BF16_UNIT % unit) {
+        unit--;
+    }
+    items(share, (share->rows + unit - 1) / unit * pieces, &first, &end);
     for (uint64_t i = first; i < end; i++) {
-        uint32_t column = (uint32_t)(i % pieces) * PIECE_COLUMNS;
-        uint32_t count = columns - column < PIECE_COLUMNS ? columns - column : PIECE_COLUMNS;
-        piece(share, (uint32_t)(i / pieces), column, count);
+        uint32_t column = (uint32_t)(i % pieces) * piece_columns, row = (uint32_t)(i / pieces * unit);
+        work(share, &(spi_cpu_patch){.row_first = row,
+                                     .row_end = share->rows - row < unit ? share->rows : row + (uint32_t)unit,
+                                     .first = column,
+                                     .end = columns - column < piece_columns ? columns : column + piece_columns});
     }
 }
 
-static void quantise(const step_share *share) {
-    const spi_program *program = share->program;
-    const spi_cpu_kernels *kernels = program->cpu->kernels;
-    uint32_t buffer = share->step->buffer, columns = width(share, buffer), blocks = columns / SPI_I8_COLUMNS;
-    uint32_t piece_blocks = PIECE_COLUMNS / SPI_I8_COLUMNS, pieces = (blocks - 1) / piece_blocks + 1;
-    uint64_t first, end;
-    items(share, (uint64_t)share->rows * pieces, &first, &end);
-    for (uint64_t i = first; i < end; i++) {
-        uint32_t row = (uint32_t)(i / pieces), block = (uint32_t)(i % pieces) * piece_blocks, tile_first = 0, tile;
-        while (tile = spi_i8_tile_tokens(share->rows - tile_first, kernels->token_tile_max), row >= tile_first + tile) {
-            /* All tiles before the last few are full: go there at once. */
-            uint32_t full = (row - tile_first) / tile;
-            tile_first += tile == kernels->token_tile_max && full > 1 ? (full - 1) * tile : tile;
-        }
-        uint8_t *at = program->acts[SPI_FORM_I8][buffer] +
-                      ((size_t)tile_first * blocks + (size_t)block * tile) * SPI_I8_TOKEN_BYTES;
-        uint32_t count = blocks - block < piece_blocks ? blocks - block : piece_blocks;
-        kernels->quantise(at, tile, row - tile_first, row_of(share, buffer, row) + block * SPI_I8_COLUMNS, count);
-    }
+static void prepare_patch(const step_share *share, const spi_cpu_patch *of) {
+    spi_cpu_make_form(share->program, share->step, of);
 }
 
-/* 32 columns of a row, or what is left of them. */
-static void square_row(const spi_cpu_kernels *kernels, uint16_t *to, const float *from, uint32_t count) {
-    if (count < SPI_BF16_UNIT) {
-        float rest[SPI_BF16_UNIT] = {0};
-        memcpy(rest, from, count * sizeof *rest);
-        kernels->to_bf16(to, rest);
-    } else {
-        kernels->to_bf16(to, from);
+static void pieces_patch(const step_share *share, const spi_cpu_patch *of) {
+    for (uint32_t row = of->row_first; row < of->row_end; row++) {
+        piece(share, row, of->first, of->end - of->first);
     }
+    spi_cpu_make_forms(share->program, share->step, of);
 }
 
-/* Columns [first, end) of BF16_ROWS rows, or of what is left of them, into their squares. */
-static void rows_to_bf16(const step_share *share, uint32_t row_first, uint32_t first, uint32_t end) {
-    const spi_program *program = share->program;
-    uint32_t buffer = share->step->buffer, unit = SPI_BF16_UNIT, columns = width(share, buffer);
-    uint32_t row_end = row_first + BF16_ROWS < share->rows ? row_first + BF16_ROWS : share->rows;
-    uint16_t *squares = (uint16_t *)(void *)program->acts[SPI_FORM_BF16][buffer] +
-                        (size_t)(row_first / unit) * unit * spi_bf16_stride(columns);
-    for (uint32_t column = first; column < end; column += unit) {
-        for (uint32_t row = row_first; row < row_end; row++) {
-            square_row(program->cpu->kernels, squares + (size_t)column * unit + (size_t)(row % unit) * unit,
-                       row_of(share, buffer, row) + column, end - column);
-        }
-    }
+/* A group, or, since forms take 32 columns together, the whole row. */
+static uint32_t norm_columns(const step_share *share) {
+    return spi_cpu_makes_forms(share->program, share->step) ? width(share, share->op->dst) : share->op->group;
 }
 
-static void to_bf16(const step_share *share) {
-    uint32_t columns = width(share, share->step->buffer), pieces = (columns - 1) / PIECE_COLUMNS + 1;
-    uint64_t first, end;
-    items(share, (uint64_t)((share->rows - 1) / BF16_ROWS + 1) * pieces, &first, &end);
-    for (uint64_t i = first; i < end; i++) {
-        uint32_t column = (uint32_t)(i % pieces) * PIECE_COLUMNS;
-        uint32_t count = columns - column < PIECE_COLUMNS ? columns - column : PIECE_COLUMNS;
-        rows_to_bf16(share, (uint32_t)(i / pieces) * BF16_ROWS, column, column + count);
-    }
-}
-
-static void norm(const step_share *share) {
+static void norm_patch(const step_share *share, const spi_cpu_patch *of) {
     const spi_op *op = share->op;
-    uint32_t groups = width(share, op->dst) / op->group;
     const float *weight = share->program->store->tensors[op->weight].data;
-    uint64_t first, end;
-    items(share, (uint64_t)share->rows * groups, &first, &end);
-    for (uint64_t i = first; i < end; i++) {
-        uint32_t row = (uint32_t)(i / groups), column = (uint32_t)(i % groups) * op->group;
-        share->program->cpu->kernels->norm(row_of(share, op->dst, row) + column, row_of(share, op->src, row) + column,
-                                           weight, op->group, op->eps);
+    for (uint32_t row = of->row_first; row < of->row_end; row++) {
+        for (uint32_t column = of->first; column < of->end; column += op->group) {
+            share->program->cpu->kernels->norm(row_of(share, op->dst, row) + column,
+                                               row_of(share, op->src, row) + column, weight, op->group, op->eps);
+        }
     }
+    spi_cpu_make_forms(share->program, share->step, of);
 }
 
 static void rope(const step_share *share) {
@@ -220,20 +192,16 @@ static void execute(const step_share *share) {
         fill_angles(share);
         return;
     }
-    if (share->step->kind == SPI_STEP_PREPARE && share->step->form == SPI_FORM_I8) {
-        quantise(share);
-        return;
-    }
     if (share->step->kind == SPI_STEP_PREPARE) {
-        to_bf16(share);
+        patches(share, share->step->buffer, PIECE_COLUMNS, prepare_patch);
         return;
     }
     switch (share->op->kind) {
     case SPI_OP_EMBED:
     case SPI_OP_GATE:
     case SPI_OP_ADD:
-    case SPI_OP_GATHER: pieces(share); break;
-    case SPI_OP_NORM: norm(share); break;
+    case SPI_OP_GATHER: patches(share, share->op->dst, PIECE_COLUMNS, pieces_patch); break;
+    case SPI_OP_NORM: patches(share, share->op->dst, norm_columns(share), norm_patch); break;
     case SPI_OP_ROPE: rope(share); break;
     case SPI_OP_KV_STORE: kv_store(share); break;
     case SPI_OP_ATTENTION: break; /* by its own items */
@@ -246,14 +214,6 @@ static void execute(const step_share *share) {
 }
 
 /* ---- phases and items ---- */
-
-/* 0: nothing to do in this run. */
-static uint32_t rows_of(const spi_program *program, const spi_step *step) {
-    uint32_t rows = step->outputs ? program->run->out_count : program->run->row_count;
-    uint32_t form_rows = program->alone ? 1 : rows; /* whose products take the form of a run of one row */
-    bool other_form = step->kind == SPI_STEP_PREPARE && (form_rows < step->rows_min || form_rows >= step->rows_end);
-    return other_form ? 0 : rows;
-}
 
 static bool is_product(const spi_step *step) {
     return step->kind == SPI_STEP_OP && (step->op->kind == SPI_OP_MATMUL || step->op->kind == SPI_OP_HEAD);
