@@ -20,11 +20,12 @@
 
 #define AMX_GROUP_ROWS   SPI_AMX_ROWS
 #define AMX_STEP         32u /* columns of a tile */
-#define AMX_SLICE_STEPS  16u
-#define AMX_SLICE        (AMX_SLICE_STEPS * AMX_STEP)
+#define AMX_SLICE_STEPS  64u /* of many tokens: of most matrices all columns, so that sums stay in tiles */
+#define AMX_FEW_STEPS    16u /* of few, who use a panel once or twice: it stays near */
+#define AMX_FEW_TOKENS   64u
 #define AMX_BLOCK_TOKENS 32u
 #define AMX_PANEL_BYTES  ((size_t)AMX_SLICE_STEPS * 2 * AMX_TILE_BYTES)
-#define AMX_ACTS_BYTES   ((size_t)512 << 10) /* that stay in the second-level cache beside weights and sums */
+#define AMX_ACTS_BYTES   ((size_t)1 << 20) /* that stay in the second-level cache beside weights and sums */
 _Static_assert(2 * AMX_PANEL_BYTES <= SPI_AMX_SCRATCH_BYTES, "see products.h");
 
 /* A panel and how much of it is expanded. */
@@ -185,6 +186,10 @@ SPI_INLINE void amx_expand(sp_dtype type, const spi_cpu_product *args, amx_panel
     }
 }
 
+static uint32_t amx_slice(const spi_cpu_product *args) {
+    return AMX_STEP * (args->token_count <= AMX_FEW_TOKENS ? AMX_FEW_STEPS : AMX_SLICE_STEPS);
+}
+
 /* All columns of a group before the next group, not all groups before the next slice. */
 static bool amx_groups_first(const spi_cpu_product *args) {
     return args->token_count * args->act_stride * sizeof(uint16_t) <= AMX_ACTS_BYTES;
@@ -193,7 +198,7 @@ static bool amx_groups_first(const spi_cpu_product *args) {
 /* False: there is no panel behind this place. */
 static bool amx_move_on(const spi_cpu_product *args, uint32_t *row, uint32_t *col) {
     if (amx_groups_first(args)) {
-        *col += AMX_SLICE;
+        *col += amx_slice(args);
         if (*col >= args->cols) {
             *col = 0;
             *row += AMX_GROUP_ROWS;
@@ -203,7 +208,7 @@ static bool amx_move_on(const spi_cpu_product *args, uint32_t *row, uint32_t *co
     *row += AMX_GROUP_ROWS;
     if (*row >= args->row_count) {
         *row = 0;
-        *col += AMX_SLICE;
+        *col += amx_slice(args);
     }
     return *col < args->cols;
 }
@@ -221,7 +226,7 @@ SPI_INLINE const uint8_t *amx_place(sp_dtype type, const spi_cpu_product *args, 
 SPI_INLINE amx_panel amx_open(sp_dtype type, const spi_cpu_product *args, uint32_t row, uint32_t col, uint8_t *tiles) {
     const uint32_t left = args->cols - col, unit_blocks = type == SP_BF16 ? 1 : spi_packed_unit_blocks(type);
     amx_panel panel = {.row = row, .col = col, .from = amx_place(type, args, row, col), .tiles = tiles};
-    panel.steps = left < AMX_SLICE ? (left + AMX_STEP - 1) / AMX_STEP : AMX_SLICE_STEPS;
+    panel.steps = ((left < amx_slice(args) ? left : amx_slice(args)) + AMX_STEP - 1) / AMX_STEP;
     panel.pieces = (panel.steps + unit_blocks - 1) / unit_blocks * unit_blocks * SPI_PACKED_SETS;
     panel.ahead = amx_move_on(args, &row, &col) ? amx_place(type, args, row, col) - panel.from : 0;
     return panel;

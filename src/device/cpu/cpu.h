@@ -127,8 +127,8 @@ sp_status spi_cpu_read_buffer(void *context, spi_program *program, uint32_t buff
 sp_status spi_cpu_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
 /* Bytes of scratch that a thread needs for a step's products. product.c */
 size_t spi_cpu_product_scratch_bytes(const spi_program *program, const spi_op *op);
-/* Parts that an owner's share of a MATMUL or HEAD is best taken in. product.c */
-uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uint32_t owner_count);
+/* Parts that an owner's share of a MATMUL or HEAD over `rows` rows is best taken in. product.c */
+uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uint32_t rows, uint32_t owner_count);
 /* About where the weights of an owner's share begin, and how many bytes they are. product.c */
 size_t spi_cpu_product_weights(const spi_program *program, const spi_op *op, uint32_t owner, uint32_t owner_count,
                                const uint8_t **weights);

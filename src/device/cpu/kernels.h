@@ -79,7 +79,8 @@ typedef struct spi_cpu_type {
      * of SPI_BF16_UNIT of them. */
     void (*product_many)(const spi_cpu_product *args);
     uint32_t many_tokens;
-    uint32_t many_out_floats; /* 0, or how large an `out` product_many does best with */
+    uint32_t many_out_floats;                  /* 0, or how large an `out` product_many does best with */
+    uint32_t many_part_rows, many_part_tokens; /* 0, or parts of a share that it does best with */
 } spi_cpu_type;
 
 /* Attention of neighbouring rows of one session, for the query heads that share one KV head. Its tokens are taken in

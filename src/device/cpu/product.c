@@ -48,11 +48,15 @@ static uint32_t few_block_tokens(spi_cpu_form form, uint32_t cols, uint32_t toke
     return blocks == 1 ? tokens : round_up((tokens - 1) / blocks + 1, TOKENS_UNIT);
 }
 
-/* `alone`: see spi_program.alone. */
-static plan make_plan(const spi_cpu_type *type, uint32_t cols, uint32_t tokens, bool alone) {
+static bool takes_many(const spi_program *program, const spi_cpu_type *type, uint32_t tokens) {
+    return type->product_many && tokens >= type->many_tokens && !program->alone;
+}
+
+/* `many`: see takes_many. */
+static plan make_plan(const spi_cpu_type *type, uint32_t cols, uint32_t tokens, bool many) {
     plan made = {.form = type->form, .product = type->product, .group_rows = type->group_rows};
     uint32_t unit = 1, floats = OUT_TILE_FLOATS;
-    if (type->product_many && tokens >= type->many_tokens && !alone) {
+    if (many) {
         made.form = SPI_FORM_BF16;
         made.product = type->product_many;
         uint32_t blocks = (tokens - 1) / MANY_TOKENS_MAX + 1;
@@ -118,11 +122,26 @@ static const void *first_act(const spi_program *program, const spi_step *step, s
     }
 }
 
-/* So large that beginning one costs nothing, so many that threads can help each other. */
-uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uint32_t owner_count) {
-    uint32_t part_rows = program->run->row_count <= FEW_TOKENS ? FEW_PART_ROWS : PART_ROWS;
-    uint32_t parts = program->store->tensors[op->weight].rows / owner_count / part_rows;
-    return parts < 1 ? 1 : parts > PARTS_MAX ? PARTS_MAX : parts;
+/* How an owner's share is cut: rows into `rows` parts, and tokens into `tokens`. */
+typedef struct cut {
+    uint32_t rows, tokens;
+} cut;
+
+/* So large that beginning a part costs nothing, so many that threads can help each other. */
+static cut make_cut(const spi_program *program, const spi_op *op, uint32_t tokens, uint32_t owner_count) {
+    const spi_cpu_type *type = program->store->matrices[op->weight].type;
+    uint32_t rows = program->store->tensors[op->weight].rows / owner_count;
+    if (takes_many(program, type, tokens) && type->many_part_tokens) {
+        uint32_t parts = rows / type->many_part_rows;
+        return (cut){.rows = parts < 1 ? 1 : parts, .tokens = (tokens - 1) / type->many_part_tokens + 1};
+    }
+    uint32_t parts = rows / (tokens <= FEW_TOKENS ? FEW_PART_ROWS : PART_ROWS);
+    return (cut){.rows = parts < 1 ? 1 : parts > PARTS_MAX ? PARTS_MAX : parts, .tokens = 1};
+}
+
+uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uint32_t tokens, uint32_t owner_count) {
+    cut into = make_cut(program, op, tokens, owner_count);
+    return into.rows * into.tokens;
 }
 
 size_t spi_cpu_product_weights(const spi_program *program, const spi_op *op, uint32_t owner, uint32_t owner_count,
@@ -165,41 +184,57 @@ static uint32_t ahead_bytes(void) {
     return features->intel ? 4096 : features->amd_family >= 26 ? 8192 : 0;
 }
 
-void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t tokens, uint32_t part,
-                           uint32_t part_count, uint32_t thread) {
+/* Rows [first, end) of the matrix with tokens [token, token_end). */
+static void product_rows(const spi_program *program, const spi_step *step, const plan *made, uint32_t token,
+                         uint32_t token_end, uint32_t first, uint32_t end, uint8_t *scratch) {
     const spi_op *op = step->op;
     const spi_tensor *tensor = &program->store->tensors[op->weight];
     const spi_cpu_matrix *matrix = &program->store->matrices[op->weight];
-    const plan made = make_plan(matrix->type, tensor->cols, tokens, program->alone);
-    uint64_t first, end;
-    spi_pool_share(tensor->rows, made.group_rows, part, part_count, &first, &end);
-    uint8_t *scratch = program->scratch + thread * program->scratch_bytes;
     float *sums = (float *)(void *)scratch;
     spi_cpu_product args = {
         .weights = matrix->data,
         .tensor = tensor,
         .rows = tensor->rows,
         .cols = tensor->cols,
-        .act_stride = made.form == SPI_FORM_BF16 ? spi_bf16_stride(tensor->cols) : tensor->cols,
+        .act_stride = made->form == SPI_FORM_BF16 ? spi_bf16_stride(tensor->cols) : tensor->cols,
         .ahead_bytes = ahead_bytes(),
         .out = sums,
-        .out_stride = made.out_stride,
+        .out_stride = made->out_stride,
         .scratch = scratch + sums_bytes(matrix->type),
     };
-    for (uint32_t token = 0; token < tokens; token += made.block_tokens) {
-        args.acts = first_act(program, step, made.form, tensor->cols, token);
-        args.token_count = tokens - token < made.block_tokens ? tokens - token : made.block_tokens;
-        for (uint32_t row = (uint32_t)first; row < end; row += made.tile_rows) {
-            args.row_first = row;
-            args.row_count = end - row < made.tile_rows ? (uint32_t)end - row : made.tile_rows;
-            if (program->alone && made.form == SPI_FORM_F32 && !matrix->type->one_order) {
-                product_alone(matrix->type, &args, tensor->bytes / tensor->rows);
-            } else {
-                made.product(&args);
-            }
-            for (uint32_t t = 0; t < args.token_count; t++) {
-                finish(program, op, token + t, row, args.row_count, sums + t * args.out_stride);
-            }
+    args.acts = first_act(program, step, made->form, tensor->cols, token);
+    args.token_count = token_end - token;
+    for (uint32_t row = first; row < end; row += made->tile_rows) {
+        args.row_first = row;
+        args.row_count = end - row < made->tile_rows ? end - row : made->tile_rows;
+        if (program->alone && made->form == SPI_FORM_F32 && !matrix->type->one_order) {
+            product_alone(matrix->type, &args, tensor->bytes / tensor->rows);
+        } else {
+            made->product(&args);
         }
+        for (uint32_t t = 0; t < args.token_count; t++) {
+            finish(program, op, token + t, row, args.row_count, sums + t * args.out_stride);
+        }
+    }
+}
+
+void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t tokens, uint32_t part,
+                           uint32_t part_count, uint32_t thread) {
+    const spi_tensor *tensor = &program->store->tensors[step->op->weight];
+    const spi_cpu_type *type = program->store->matrices[step->op->weight].type;
+    cut into = make_cut(program, step->op, tokens, spi_pool_thread_count(program->cpu->pool));
+    bool many = takes_many(program, type, tokens);
+    uint64_t first, end, token_first, token_end;
+    spi_pool_share(tensor->rows, type->group_rows, part / into.tokens, part_count / into.tokens, &first, &end);
+    spi_pool_share(tokens, into.tokens > 1 ? SPI_BF16_UNIT : 1, part % into.tokens, into.tokens, &token_first,
+                   &token_end);
+    if (token_first == token_end) {
+        return;
+    }
+    const plan made = make_plan(type, tensor->cols, (uint32_t)(token_end - token_first), many);
+    for (uint32_t token = (uint32_t)token_first; token < token_end; token += made.block_tokens) {
+        uint32_t left = (uint32_t)token_end - token;
+        product_rows(program, step, &made, token, token + (left < made.block_tokens ? left : made.block_tokens),
+                     (uint32_t)first, (uint32_t)end, program->scratch + thread * program->scratch_bytes);
     }
 }

@@ -86,11 +86,15 @@ SPI_AFFINE_QUANTS(X)
 X(SP_BF16, bf16)
 #undef X
 #define SPI_AMX_ROWS          32u
-#define SPI_AMX_SCRATCH_BYTES ((size_t)64 << 10)
+#define SPI_AMX_SCRATCH_BYTES ((size_t)256 << 10)
 /* Expanding weights pays from so many tokens on; BF16 only has to be turned round. */
 #define SPI_AMX_QUANT_TOKENS 24u
-#define SPI_AMX_OUT_FLOATS   ((uint32_t)128 << 10) /* 512 tokens x 256 rows: in the second-level cache */
-#define SPI_AMX_BF16_TOKENS  8u
+/* So many rows that the activations' way from the last cache is short beside what is done with them, so many tokens that
+ * expanding is, and otherwise so small that no thread waits long for another one's last part. */
+#define SPI_AMX_PART_ROWS   128u
+#define SPI_AMX_PART_TOKENS 256u
+#define SPI_AMX_OUT_FLOATS  ((uint32_t)64 << 10) /* 256 tokens x 256 rows: in the second-level cache */
+#define SPI_AMX_BF16_TOKENS 8u
 void spi_to_bf16_amx(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]);
 
 /* AVX-512's products of bf16: of many tokens with BF16 weights that were turned round. */

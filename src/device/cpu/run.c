@@ -253,7 +253,8 @@ static uint32_t step_items(const spi_program *program, const spi_step *step, uin
     if (is_attention(step)) {
         return spi_cpu_attention_items(program, step, owner, owner_count);
     }
-    return is_product(step) ? spi_cpu_product_parts(program, step->op, owner_count) : SHARE_PARTS;
+    return is_product(step) ? spi_cpu_product_parts(program, step->op, rows_of(program, step), owner_count)
+                            : SHARE_PARTS;
 }
 
 static uint32_t phase_items(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count) {

@@ -38,7 +38,8 @@
 #define TABLE_SCRATCH_BYTES  SPI_AMX_SCRATCH_BYTES
 #define TABLE_FLOAT_ROWS     SPI_AMX_ROWS
 #define TABLE_MANY(name, from)                                                                                         \
-    .product_many = spi_product_##name##_amx, .many_tokens = (from), .many_out_floats = SPI_AMX_OUT_FLOATS
+    .product_many = spi_product_##name##_amx, .many_tokens = (from), .many_out_floats = SPI_AMX_OUT_FLOATS,            \
+    .many_part_rows = SPI_AMX_PART_ROWS, .many_part_tokens = SPI_AMX_PART_TOKENS
 #else
 #define TABLE_ATTENTION_ROWS   16
 #define TABLE_SCRATCH_BYTES    SPI_FLOAT_SCRATCH_BYTES
