@@ -124,6 +124,13 @@ static void amx_cap_and_mask(amx_room *room, const amx_queries *queries, uint32_
     }
 }
 
+/* e^x, or 0 where that changes no sum of f32 that 1 is in. Masked scores are there: e to their power is no normal number, and
+ * Intel's processors take a hundred cycles and more for each vector in which there is such a one. */
+SPI_INLINE vf amx_weight(vf x) {
+    const vf least = v_set(-60);
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, least, _CMP_GE_OQ), v_exp(v_max(x, least)));
+}
+
 /* See attention_softmax. False: sums of earlier blocks stay as they are. */
 static bool amx_softmax(amx_room *room, amx_queries *queries) {
     vf largest[4] = {v_set(-INFINITY), v_set(-INFINITY), v_set(-INFINITY), v_set(-INFINITY)};
@@ -135,12 +142,12 @@ static bool amx_softmax(amx_room *room, amx_queries *queries) {
     const vf nothing = v_set(-INFINITY), old = v_load(queries->largest);
     vf now = v_max(old, v_max(v_max(largest[0], largest[1]), v_max(largest[2], largest[3])));
     vf shift = _mm512_mask_blend_ps(_mm512_cmpeq_ps_mask(now, nothing), now, v_zero());
-    vf factor = _mm512_maskz_mov_ps(_mm512_cmpneq_ps_mask(old, nothing), v_exp(v_sub(old, shift)));
+    vf factor = _mm512_maskz_mov_ps(_mm512_cmpneq_ps_mask(old, nothing), amx_weight(v_sub(old, shift)));
     vf sums[2] = {v_zero(), v_zero()};
     for (uint32_t token = 0; token < SPI_BLOCK_TOKENS; token += 2) {
         for (uint32_t i = 0; i < 2; i++) {
             float *at = room->scores + (token + i) * AMX_QUERIES;
-            vf weight = v_exp(v_sub(v_load(at), shift));
+            vf weight = amx_weight(v_sub(v_load(at), shift));
             sums[i] = v_add(sums[i], weight);
             v_store(at, weight);
         }
