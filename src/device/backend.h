@@ -38,7 +38,7 @@ typedef struct spi_program spi_program; /* a tape made ready for a device */
 typedef struct spi_backend {
     const char *name; /* "cpu", "vulkan": the word that users type */
 
-    /* run needs at most 256 KiB of stack and calls nobody else's code: it may be called on a guest's fiber. */
+    /* run needs at most 256 KiB of stack with one row, whatever it calls: that may be on a guest's fiber. */
     bool runs_on_fibers;
 
     bool has_q8_kv; /* it takes tapes whose keys and values are Q8_0, too */

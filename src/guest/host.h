@@ -54,9 +54,11 @@ void spi_guest_release(sp_guest *guest, uint64_t offset, uint64_t bytes);
 /* To be called with every session that an import opens. It joins the guest's cache. SP_NO_MEMORY. */
 sp_status spi_guest_session_opened(sp_guest *guest, sp_session *session, sp_error *error);
 
-/* Appends one token with logits of the last, right now, if nobody else waits for anything. SP_BUSY: nothing was done, and
- * the guest has to wait for its turn like others: session_append. */
-sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t token, sp_error *error);
+/* Appends one token with logits of the last, right now, if nobody else waits for anything, and picks the next where
+ * `sampler` (NULL: nobody) says. SP_BUSY: nothing was done, and the guest has to wait for its turn like others:
+ * session_append. */
+sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t token, sp_sampler *sampler, int32_t *next,
+                               sp_error *error);
 
 /* The imports' own state, made by spi_host_create with the guest and destroyed with it, before its region. */
 struct spi_host *spi_guest_host(sp_guest *guest);

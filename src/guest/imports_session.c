@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "guest/imports.h"
 #include "guest/imports_abi.h"
+#include "sampler/state.h"
 
 #define CONTEXT_DEFAULT_MAX 8192u
 
@@ -156,15 +157,18 @@ int32_t spi_host_session_decode(sp_guest *guest, int32_t session, int32_t sample
         return SP_BAD_HANDLE;
     }
     sp_error *error = spi_host_error(guest);
-    sp_status status = spi_guest_append_now(guest, of->session, token, error);
+    /* The likeliest is the same whoever picks it, and a device has every logit at hand once. Other picks are made from
+     * the sampler's random state, as session_sample makes them. */
+    sp_sampler *greedy = spi_sampler_is_greedy(with->sampler) ? with->sampler : NULL;
+    int32_t next = 0;
+    sp_status status = spi_guest_append_now(guest, of->session, token, greedy, &next, error);
     if (status == SP_BUSY) {
         return spi_fail(error, SP_BUSY, "session_decode: others wait for their turn: use session_append");
     }
     if (status) {
         return spi_fail_within(error, "session_decode");
     }
-    int32_t next;
-    status = sp_session_sample(of->session, with->sampler, &next, error);
+    status = greedy ? SP_OK : sp_session_sample(of->session, with->sampler, &next, error);
     return status ? (int32_t)status : next;
 }
 

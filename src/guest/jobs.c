@@ -175,9 +175,10 @@ static void run_matmul(sp_guest *guest) {
 
 /* The way of decoding when there is nobody to share the pass over the weights with: on the guest's own fiber, without
  * suspending it and walking the scheduler, whose code and data the weights have driven out of the caches meanwhile. One
- * token is one chunk, so that nothing can cut it short. A cache writes files, and a driver does what it likes: they need more
- * stack than a fiber has for sure. */
-sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t token, sp_error *error) {
+ * token is one chunk, so that nothing can cut it short. A cache writes files, and some drivers do what they like: they need
+ * more stack than a fiber has for sure. */
+sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t token, sp_sampler *sampler, int32_t *next,
+                               sp_error *error) {
     sp_engine *engine = guest->engine;
     void *context;
     int64_t begin_ns = spi_clock_ns();
@@ -185,11 +186,13 @@ sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t tok
         !spi_device_backend(session->device, &context)->runs_on_fibers) {
         return SP_BUSY;
     }
-    sp_append part = {.session = session, .tokens = &token, .token_count = 1, .logits = SP_LOGITS_LAST};
+    sp_append part = {
+        .session = session, .tokens = &token, .token_count = 1, .logits = SP_LOGITS_LAST, .sampler = sampler};
     uint64_t begin_ticks = spi_clock_ticks();
     atomic_store(&guest->is_computing, true);
     sp_status status = engine->hooks.append(&part, 1, NULL, NULL, error);
     atomic_store(&guest->is_computing, false);
+    *next = part.token;
     guest->host_ticks -= spi_clock_ticks() - begin_ticks; /* the import around it counts this as its own */
     int64_t end_ns = spi_clock_ns();
     if (!status) {

@@ -208,10 +208,10 @@ static void pick(const work *item) {
     const uint8_t *first = sp_region_base(session->region) + session->offset + session->layout.logits_offset;
     const float *logits = (const float *)(const void *)first +
                           (size_t)(part->logits == SP_LOGITS_ALL ? part->token_count - 1 : 0) * session->vocab;
-    if (item->is_chain) {
-        part->token = sp_sampler_pick(part->sampler, logits, session->vocab);
-    } else if (!item->is_picked) {
-        part->token = spi_draw_pick(&item->pick.draw, logits, session->vocab);
+    if (!item->is_picked) { /* the likeliest is the same by either, and the sampler is faster */
+        bool draws = !item->is_chain && item->pick.draw.inverse != 0;
+        part->token = draws ? spi_draw_pick(&item->pick.draw, logits, session->vocab)
+                            : sp_sampler_pick(part->sampler, logits, session->vocab);
     }
     sp_sampler_accept(part->sampler, part->token);
 }

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "sampler/state.h"
 
 struct sp_session {
     sp_session_options options;
@@ -274,7 +275,8 @@ void double_finish(spi_job *job) {
     job->tokens = NULL;
 }
 
-sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t token, sp_error *error) {
+sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t token, sp_sampler *sampler, int32_t *next,
+                               sp_error *error) {
     if (!guest->is_alone) {
         return SP_BUSY;
     }
@@ -283,7 +285,8 @@ sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t tok
     }
     session->tokens[session->count++] = token;
     session->rows = 1;
-    return SP_OK;
+    guest->pick_count += sampler != NULL;
+    return sampler ? sp_session_sample(session, sampler, next, error) : SP_OK;
 }
 
 sp_status sp_session_truncate(sp_session *session, uint32_t token_count, sp_error *error) {
@@ -357,6 +360,10 @@ sp_status sp_sampler_create(const sp_sampler_options *options, sp_sampler **samp
 void sp_sampler_destroy(sp_sampler *sampler) {
     double_sampler_count--;
     spi_free(sampler);
+}
+
+bool spi_sampler_is_greedy(const sp_sampler *sampler) {
+    return sampler->options.temperature == 0;
 }
 
 void sp_sampler_accept(sp_sampler *sampler, int32_t token) {

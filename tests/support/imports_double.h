@@ -33,6 +33,7 @@ struct sp_guest {
     sp_model *model;   /* NULL: none; its name is "toy" */
     uint32_t handle_count_max;
     bool interrupted, is_alone; /* alone: sessions may be appended to at once */
+    uint32_t pick_count;        /* of tokens that were picked where they were computed */
     const sp_guest_mail *mail;
     void *mail_env;
     sp_guest_counters counters;

@@ -3,8 +3,10 @@
  * and without logits, with KV mirrored and in place; the guest's blocks are compared as well. */
 #include "support/cuda_rig.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/half.h"
 #include "bench_shape.h"
@@ -213,6 +215,15 @@ static void compare_picks(sp_device *device, const bench_shape *shape, uint32_t 
         run_picks(&alone, expected[i], start + i, NULL);
     }
     assert_memory_equal(logits(&ahead), logits(&alone), shape->vocab * sizeof(float));
+    /* One at a time, behind a run of several. */
+    picks = (spi_picks){.tokens = got, .count_max = 2};
+    assert_int_equal(run_picks(&ahead, 7, start, &picks), 2);
+    for (uint32_t i = 0; i <= first; i++) {
+        picks = (spi_picks){.tokens = got, .count_max = 1};
+        assert_int_equal(run_picks(&ahead, expected[i], start + i, &picks), 1);
+        assert_int_equal(got[0], expected[i + 1]);
+    }
+    assert_memory_equal(logits(&ahead), logits(&alone), shape->vocab * sizeof(float));
     sp_sampler_destroy(greedy);
     bench_model_close(&alone);
     bench_model_close(&ahead);
@@ -309,9 +320,70 @@ static void test_picks(void **state) {
     sp_device_close(device);
 }
 
+#define STACK_BYTES   ((size_t)1 << 20)
+#define STACK_MOST    ((size_t)256 << 10) /* device/backend.h: a guest's fiber has no more for sure */
+#define STACK_PATTERN 0x5a
+
+/* Tokens on a thread of its own: into fresh blocks, with picks and without. */
+static void *decode_there(void *env) {
+    bench_model *model = env;
+    for (uint32_t i = 0; i < 200; i++) {
+        int32_t got;
+        spi_picks picks = {.tokens = &got, .count_max = 1};
+        run_picks(model, (int32_t)i, i, i % 2 ? &picks : NULL);
+    }
+    return NULL;
+}
+
+/* What tokens take of a stack, the driver's part included. */
+static void measure_stack(const spi_cu_choices *choices, const char *how) {
+    const bench_shape shape = {.layers = 2,
+                               .width = 2048,
+                               .heads = 32,
+                               .kv_heads = 8,
+                               .head_dim = 64,
+                               .inner = 8192,
+                               .vocab = 5000,
+                               .type = SP_Q4_0};
+    sp_error error = {0};
+    bench_model model;
+    pthread_attr_t attributes;
+    pthread_t thread;
+    sp_device *device = test_cuda_open(choices);
+    if (!device) {
+        skip();
+    }
+    TEST_OK(bench_model_open(device, &shape, 64, CONTEXT, &model, &error), error);
+    uint8_t *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(stack != MAP_FAILED);
+    memset(stack, STACK_PATTERN, STACK_BYTES);
+    assert_int_equal(pthread_attr_init(&attributes), 0);
+    assert_int_equal(pthread_attr_setstack(&attributes, stack, STACK_BYTES), 0);
+    assert_int_equal(pthread_create(&thread, &attributes, decode_there, &model), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    size_t untouched = 0;
+    while (untouched < STACK_BYTES && stack[untouched] == STACK_PATTERN) {
+        untouched++;
+    }
+    print_message("a token %s takes %zu KiB of stack\n", how, (STACK_BYTES - untouched) >> 10);
+    assert_true(STACK_BYTES - untouched <= STACK_MOST);
+    pthread_attr_destroy(&attributes);
+    munmap(stack, STACK_BYTES);
+    bench_model_close(&model);
+    sp_device_close(device);
+}
+
+static void test_stack(void **state) {
+    (void)state;
+    const spi_cu_choices op_by_op = {.op_by_op = true};
+    measure_stack(NULL, "in one launch");
+    measure_stack(&op_by_op, "op by op");
+}
+
 /* "short" leaves all shapes but one out: under compute-sanitizer the others take minutes. */
 int main(int count, char **words) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_agrees), cmocka_unit_test(test_picks)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_agrees), cmocka_unit_test(test_picks),
+                                       cmocka_unit_test(test_stack)};
     is_short = count > 1 && !strcmp(words[1], "short");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

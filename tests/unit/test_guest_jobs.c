@@ -97,7 +97,8 @@ static void call_decode(sp_guest *guest, int64_t *words) {
     uint32_t which;
     sp_error error = {0};
     memcpy(&which, sp_region_base(sp_guest_region(guest)) + 100, sizeof which);
-    words[0] = spi_guest_append_now(guest, &sessions[which], (int32_t)words[0], &error);
+    int32_t next;
+    words[0] = spi_guest_append_now(guest, &sessions[which], (int32_t)words[0], NULL, &next, &error);
 }
 
 static void call_interrupted(sp_guest *guest, int64_t *words) {

@@ -315,6 +315,15 @@ static void test_append(void **state) {
     memcpy(at(guest, (uint32_t)info.logits + 99 * 4), &high, 4);
     assert_int_equal(CALL(guest, "session_decode", session, sampler, 5), 99);
     assert_int_equal(CALL(guest, "session_length", session), 61);
+    /* The likeliest is picked where it is computed, other picks are made by the sampler afterwards. */
+    assert_int_equal(guest->pick_count, 1);
+    const float warm = 0.5f;
+    memcpy(at(guest, 2048), &warm, sizeof warm);
+    uint32_t other = (uint32_t)CALL(guest, "sampler_create", 2048, sizeof warm);
+    assert_int_equal(CALL(guest, "session_decode", session, other, 5), 99);
+    assert_int_equal(guest->pick_count, 1);
+    assert_int_equal(CALL(guest, "session_truncate", session, 61), SP_OK);
+    assert_int_equal(CALL(guest, "sampler_destroy", other), SP_OK);
     guest->is_alone = false;
     /* Nothing is a valid thing to append. */
     assert_int_equal(CALL(guest, "session_append", session, 0xffffffff, 0, 0), SP_OK);

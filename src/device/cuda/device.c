@@ -166,6 +166,7 @@ static uint32_t rows_max(void *context) {
 
 const spi_backend spi_backend_cuda = {
     .name = "cuda",
+    .runs_on_fibers = true, /* tests/unit/test_cuda_decode.c looks at what the driver takes of a stack */
     .has_q8_kv = true,
     .rows_max = rows_max,
     .enumerate = spi_cu_enumerate,

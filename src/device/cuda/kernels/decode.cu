@@ -81,11 +81,51 @@ __device__ __forceinline__ void wait_for_phase() {
     }
 }
 
-/* By one thread of each block, behind a barrier of its warps: the last one tells the host that all is written. */
-__device__ __forceinline__ void tell_host(const spi_cu_token &token) {
-    __threadfence_system();
-    if (atomicInc(token.finished, gridDim.x - 1) == gridDim.x - 1) {
+/* The likeliest token of a block, by one of its threads, where others find it. */
+__device__ __forceinline__ void leave_best(const spi_cu_token &token, const shared_state &shared, uint32_t tag) {
+    likeliest best = shared.best[0];
+    for (uint32_t i = 1; i < WARPS; i++) {
+        best.consider(shared.best[i].logit, shared.best[i].token);
+    }
+    uint64_t word = (uint64_t)__float_as_uint(best.logit) << 32 | best.token << 2 | tag;
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(token.best + blockIdx.x), "l"(word) : "memory");
+}
+
+__device__ __forceinline__ uint64_t ask_best(const uint64_t *from) {
+    uint64_t word;
+    asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(word) : "l"(from) : "memory");
+    return word;
+}
+
+__device__ __forceinline__ likeliest best_of(uint64_t word) {
+    return {__uint_as_float((uint32_t)(word >> 32)), (uint32_t)word >> 2};
+}
+
+/* By one warp of each block, behind a barrier of all: the last block tells the host that all is written, and which token
+ * is the likeliest behind the last one, for which the others need not wait. */
+__device__ __forceinline__ void tell_host(const spi_cu_token &token, const token_step &step, bool picks) {
+    uint32_t lane = threadIdx.x, before = 0;
+    if (lane == 0) {
         __threadfence_system();
+        before = atomicInc(token.finished, gridDim.x - 1);
+    }
+    if (__shfl_sync(0xffffffffu, before, 0) != gridDim.x - 1) {
+        return;
+    }
+    __threadfence_system();
+    if (picks) {
+        likeliest best = {-INFINITY, 0};
+        for (uint32_t i = lane; i < gridDim.x; i += 32) {
+            likeliest other = best_of(ask_best(token.best + i));
+            best.consider(other.logit, other.token);
+        }
+        best.over_warp();
+        if (lane == 0) {
+            token.picks[step.index] = (int32_t)best.token;
+            __threadfence_system();
+        }
+    }
+    if (lane == 0) {
         *(volatile uint32_t *)token.done = token.sequence;
     }
 }
@@ -117,26 +157,25 @@ __device__ __forceinline__ void any_product(const spi_cu_token &token, const tok
 #undef PRODUCT
 }
 
+__device__ __forceinline__ uint32_t best_tag(const spi_cu_token &token, const token_step &step) {
+    return (token.best_tag + step.index + 1) & 3;
+}
+
 /* The likeliest token of all blocks: each says what its own likeliest is, when all that it wrote can be seen. */
 __device__ __forceinline__ uint32_t pick(const spi_cu_token &token, const token_step &step, shared_state &shared) {
-    uint32_t warp = threadIdx.x / 32, tag = (token.best_tag + step.index + 1) & 3;
-    likeliest best = shared.best[0];
+    uint32_t warp = threadIdx.x / 32, tag = best_tag(token, step);
     __threadfence();
     all_sync();
     if (threadIdx.x == 0) {
-        for (uint32_t i = 1; i < WARPS; i++) {
-            best.consider(shared.best[i].logit, shared.best[i].token);
-        }
-        uint64_t word = (uint64_t)__float_as_uint(best.logit) << 32 | best.token << 2 | tag;
-        asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(token.best + blockIdx.x), "l"(word) : "memory");
+        leave_best(token, shared, tag);
     }
-    best = {-INFINITY, 0};
+    likeliest best = {-INFINITY, 0};
     if (threadIdx.x < gridDim.x) {
         uint64_t word;
         do {
-            asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(word) : "l"(token.best + threadIdx.x) : "memory");
+            word = ask_best(token.best + threadIdx.x);
         } while ((word ^ tag) & 3);
-        best = {__uint_as_float((uint32_t)(word >> 32)), (uint32_t)word >> 2};
+        best = best_of(word);
     }
     __threadfence();
     best.over_warp();
@@ -204,11 +243,11 @@ __device__ __forceinline__ void go_on(const spi_cu_token &token, shared_state &s
             ask_for_turns(token, step, shared);
         }
         compute<first, second>(token, step, shared, room);
-        if (!token.picks) {
+        if (!token.picks || step.last) {
             return;
         }
         uint32_t chosen = pick(token, step, shared);
-        bool ends = step.last;
+        bool ends = false;
         for (uint32_t i = 0; i < token.stop_count; i++) {
             ends = ends || (uint32_t)token.stops[i] == chosen;
         }
@@ -253,6 +292,7 @@ template <int first, int second> __device__ __forceinline__ void decode(const sp
     }
     mark_time(token, 2);
     go_on<first, second>(token, shared, memory);
+    const bool picks = token.picks && shared.step.last;
     if (!shared.step.last) {
         if (threadIdx.x == 0) {
             shared_store(&shared.ring.ended, 1);
@@ -260,10 +300,13 @@ template <int first, int second> __device__ __forceinline__ void decode(const sp
         hand_over(token, shared.phases[(token.phase_count - 1) & 1]);
         all_sync();
     }
+    if (picks && threadIdx.x == 0) {
+        leave_best(token, shared, best_tag(token, shared.step));
+    }
     mark(token, 3 * token.phase_count);
     mark_time(token, 3);
-    if (threadIdx.x == 0) {
-        tell_host(token);
+    if (threadIdx.x < 32) {
+        tell_host(token, shared.step, picks);
     }
 }
 #endif
