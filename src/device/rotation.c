@@ -7,6 +7,10 @@
 #include "base/error.h"
 #include "base/memory.h"
 
+/* Of positions, of which a run of many sessions has many: a sine of each would take longer than sending the run. */
+#define DIGITS 64u
+#define LEVELS 3u
+
 static bool same(const spi_op *a, const spi_op *b) {
     return a->weight == b->weight && a->rope_dims == b->rope_dims && a->rope_base == b->rope_base &&
            a->rope_freq_scale == b->rope_freq_scale && a->scale == b->scale;
@@ -22,17 +26,35 @@ static uint32_t find_first(const spi_tape *tape, uint32_t op) {
     return op;
 }
 
+static void set_turns(spi_rotation *rotation) {
+    double unit = 1, *to = rotation->turns;
+    for (uint32_t level = 0; level < LEVELS; level++, unit *= DIGITS) {
+        double scale = level + 1 == LEVELS ? rotation->scale : 1;
+        for (uint32_t digit = 0; digit < DIGITS; digit++) {
+            for (uint32_t i = 0; i < rotation->pairs; i++) {
+                *to++ = scale * cos(digit * unit * rotation->frequencies[i]);
+                *to++ = scale * sin(digit * unit * rotation->frequencies[i]);
+            }
+        }
+    }
+}
+
 static bool set_up(const spi_tensor *tensors, const spi_op *op, spi_rotation *rotation) {
     const float *factors = op->weight == SPI_NONE ? NULL : tensors[op->weight].data;
     rotation->pairs = op->rope_dims / 2;
     rotation->scale = (double)op->scale;
-    rotation->frequencies = spi_alloc(rotation->pairs, sizeof *rotation->frequencies);
-    for (uint32_t i = 0; rotation->frequencies && i < rotation->pairs; i++) {
+    rotation->frequencies = spi_alloc(rotation->pairs * (1 + LEVELS * DIGITS * 2), sizeof *rotation->frequencies);
+    if (!rotation->frequencies) {
+        return false;
+    }
+    for (uint32_t i = 0; i < rotation->pairs; i++) {
         rotation->frequencies[i] = (double)op->rope_freq_scale *
                                    pow((double)op->rope_base, -2.0 * i / (double)op->rope_dims) /
                                    (factors ? (double)factors[i] : 1.0);
     }
-    return rotation->frequencies != NULL;
+    rotation->turns = rotation->frequencies + rotation->pairs;
+    set_turns(rotation);
+    return true;
 }
 
 sp_status spi_rotations_create(const spi_tape *tape, const spi_tensor *tensors, spi_rotations *rotations,
@@ -64,26 +86,27 @@ void spi_rotations_destroy(spi_rotations *rotations) {
     memset(rotations, 0, sizeof *rotations);
 }
 
-/* Positions next to each other differ by one angle: only every ANCHOR-th is computed from the start, and the error of so
- * many steps in double is far below what f32 can hold. */
-#define ANCHOR 64u
+static const double *turns_of(const spi_rotation *rotation, uint32_t level, uint32_t digit) {
+    return rotation->turns + ((size_t)level * DIGITS + digit) * rotation->pairs * 2;
+}
 
+/* Rows of positions that differ in the last digit only. */
 static void fill_rows(const spi_rotation *rotation, uint32_t position, uint32_t rows, float *table) {
-    for (uint32_t i = 0; i < rotation->pairs; i++) {
-        double frequency = rotation->frequencies[i], x = 0, y = 0;
-        double step_cos = rows > 1 ? cos(frequency) : 1, step_sin = rows > 1 ? sin(frequency) : 0;
+    uint32_t high = position / DIGITS, pairs = rotation->pairs;
+    bool far = high >= DIGITS * DIGITS;
+    const double *a = turns_of(rotation, 2, far ? 0 : high / DIGITS), *b = turns_of(rotation, 1, high % DIGITS);
+    for (uint32_t i = 0; i < pairs; i++) {
+        double x = a[2 * i] * b[2 * i] - a[2 * i + 1] * b[2 * i + 1];
+        double y = a[2 * i] * b[2 * i + 1] + a[2 * i + 1] * b[2 * i];
+        if (far) {
+            double angle = (double)high * DIGITS * rotation->frequencies[i];
+            x = rotation->scale * cos(angle), y = rotation->scale * sin(angle);
+        }
         for (uint32_t row = 0; row < rows; row++) {
-            double before = x;
-            if (row % ANCHOR == 0) {
-                x = rotation->scale * cos((position + row) * frequency);
-                y = rotation->scale * sin((position + row) * frequency);
-            } else {
-                x = before * step_cos - y * step_sin;
-                y = before * step_sin + y * step_cos;
-            }
-            float *to = table + ((size_t)row * rotation->pairs + i) * 2;
-            to[0] = (float)x;
-            to[1] = (float)y;
+            const double *c = turns_of(rotation, 0, position % DIGITS + row) + 2 * i;
+            float *to = table + ((size_t)row * pairs + i) * 2;
+            to[0] = (float)(x * c[0] - y * c[1]);
+            to[1] = (float)(x * c[1] + y * c[0]);
         }
     }
 }
@@ -91,7 +114,11 @@ static void fill_rows(const spi_rotation *rotation, uint32_t position, uint32_t 
 void spi_rotation_fill(const spi_rotation *rotation, const spi_run *run, float *table) {
     for (uint32_t s = 0; s < run->segment_count; s++) {
         const spi_segment *segment = &run->segments[s];
-        fill_rows(rotation, segment->position_first, segment->row_count,
-                  table + (size_t)segment->row_first * rotation->pairs * 2);
+        for (uint32_t row = 0, rows; row < segment->row_count; row += rows) {
+            uint32_t position = segment->position_first + row, left = segment->row_count - row;
+            rows = DIGITS - position % DIGITS;
+            rows = rows < left ? rows : left;
+            fill_rows(rotation, position, rows, table + (size_t)(segment->row_first + row) * rotation->pairs * 2);
+        }
     }
 }

@@ -1,5 +1,5 @@
-/* Tables of cosines and sines against the C library's in double, at far positions and over rows that are computed from the
- * ones before; ops that turn alike share a table; factors and scales; every allocation that fails. */
+/* Tables of cosines and sines against the C library's in double, at far positions and over the edges of digits; a position's
+ * numbers beside any others; ops that turn alike share a table; factors and scales; every allocation that fails. */
 #include "support/support.h"
 
 #include <math.h>
@@ -45,11 +45,12 @@ static void test_tables(void **state) {
     assert_int_not_equal(rotations.of_op[1], rotations.of_op[3]);
     const spi_segment segments[] = {{.row_first = 0, .row_count = 1000, .position_first = 100000},
                                     {.row_first = 1000, .row_count = 1, .position_first = 7},
-                                    {.row_first = 1001, .row_count = ROWS - 1001, .position_first = 0}};
-    const spi_run run = {.row_count = ROWS, .segments = segments, .segment_count = 3};
+                                    {.row_first = 1001, .row_count = 399, .position_first = 0},
+                                    {.row_first = 1400, .row_count = ROWS - 1400, .position_first = 64 * 64 * 64 - 50}};
+    const spi_run run = {.row_count = ROWS, .segments = segments, .segment_count = 4};
     for (int i = 1; i < 4; i += 2) {
         spi_rotation_fill(&rotations.items[rotations.of_op[i]], &run, table);
-        for (size_t s = 0; s < 3; s++) {
+        for (size_t s = 0; s < run.segment_count; s++) {
             for (uint32_t k = 0; k < segments[s].row_count; k++) {
                 check_table(table, &ops[i], segments[s].row_first + k, segments[s].position_first + k);
             }
@@ -83,6 +84,27 @@ static void test_factors(void **state) {
     spi_rotations_destroy(&rotations);
 }
 
+static void test_rows_alone(void **state) {
+    (void)state;
+    static float all[ROWS * PAIRS * 2], alone[PAIRS * 2];
+    spi_op ops[4];
+    make_ops(ops);
+    const spi_tape tape = {.ops = ops, .op_count = 4};
+    spi_rotations rotations;
+    sp_error error = {0};
+    TEST_OK(spi_rotations_create(&tape, NULL, &rotations, &error), error);
+    const spi_segment many = {.row_count = ROWS, .position_first = 64 * 64 * 64 - 700};
+    const spi_run run = {.row_count = ROWS, .segments = &many, .segment_count = 1};
+    spi_rotation_fill(&rotations.items[0], &run, all);
+    for (uint32_t row = 0; row < ROWS; row++) {
+        const spi_segment segment = {.row_count = 1, .position_first = many.position_first + row};
+        const spi_run one = {.row_count = 1, .segments = &segment, .segment_count = 1};
+        spi_rotation_fill(&rotations.items[0], &one, alone);
+        assert_memory_equal(alone, all + (size_t)row * PAIRS * 2, sizeof alone);
+    }
+    spi_rotations_destroy(&rotations);
+}
+
 static void test_every_allocation_fails(void **state) {
     (void)state;
     spi_op ops[4];
@@ -104,6 +126,7 @@ static void test_every_allocation_fails(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_tables), cmocka_unit_test(test_factors),
+                                       cmocka_unit_test(test_rows_alone),
                                        cmocka_unit_test(test_every_allocation_fails)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
