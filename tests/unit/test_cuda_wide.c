@@ -218,6 +218,7 @@ static void test_sessions(void **state) {
         {.layers = 2, .width = 960, .heads = 15, .kv_heads = 5, .head_dim = 64, .inner = 2560, .vocab = 3000},
         {.layers = 2, .width = 512, .heads = 8, .kv_heads = 1, .head_dim = 256, .inner = 1024, .vocab = 777},
         {.layers = 1, .width = 1280, .heads = 20, .kv_heads = 1, .head_dim = 64, .inner = 1024, .vocab = 777},
+        {.layers = 1, .width = 512, .heads = 5, .kv_heads = 5, .head_dim = 256, .inner = 1024, .vocab = 777},
     };
     const spi_cu_choices plain = {.op_by_op = true};
     sp_device *reference = test_cuda_open(&plain), *device = reference ? test_cuda_open(NULL) : NULL;

@@ -136,13 +136,15 @@ spi_cu_heads_kernels spi_cu_wide_heads_kernels(const spi_kv_shape *kv) {
     static const spi_cu_kernel flash[][3] = {{SPI_CU_flash64, SPI_CU_flash128, SPI_CU_flash256},
                                              {SPI_CU_flash64_q8, SPI_CU_flash128_q8, SPI_CU_flash256_q8}},
                                few[][3] = {{SPI_CU_few64, SPI_CU_few128, SPI_CU_few256},
-                                           {SPI_CU_few64_q8, SPI_CU_few128_q8, SPI_CU_few256_q8}};
+                                           {SPI_CU_few64_q8, SPI_CU_few128_q8, SPI_CU_few256_q8}},
+                               many[][3] = {{SPI_CU_many64, SPI_CU_many128, SPI_CU_many256},
+                                            {SPI_CU_many64_q8, SPI_CU_many128_q8, SPI_CU_many256_q8}};
     uint32_t dim = kv->head_dim, width = dim == 64 ? 0 : dim == 128 ? 1 : 2, type = spi_kv_is_q8(kv);
     return (spi_cu_heads_kernels){.place = type ? SPI_CU_place_heads_q8 : SPI_CU_place_heads,
                                   .flash = flash[type][width],
                                   .few = few[type][width],
-                                  .flash_bytes = 2 * 2 * SPI_BLOCK_TOKENS * dim * 2,
-                                  .few_bytes = SPI_CU_FEW_BYTES(dim, dim > 64 ? 1 : 2)};
+                                  .many = many[type][width],
+                                  .flash_bytes = 2 * 2 * SPI_BLOCK_TOKENS * dim * 2};
 }
 
 /* A multiprocessor that is to run two kernels at the same time has to be divided for both in the same way: all of a run's
@@ -160,13 +162,15 @@ static sp_status allow_shared(spi_cu *cu, spi_cu_kernel kernel, uint32_t bytes, 
 
 static sp_status allow_kernels(spi_cu *cu, const spi_program *program, const spi_cu_phases *phases, sp_error *error) {
     spi_cu_heads_kernels kernels = spi_cu_wide_heads_kernels(&program->tape->kv);
+    uint32_t dim = program->tape->kv.head_dim, stages = dim > 64 ? 1 : 2; /* at most: wide_run.c */
     const spi_cu_kernel others[] = {SPI_CU_norm_pack, kernels.place, SPI_CU_gather, SPI_CU_pick};
     sp_status status = prefer_shared(cu, spi_cu_embed_kernel(phases->embedding.type), error);
     for (size_t i = 0; i < sizeof others / sizeof others[0] && !status; i++) {
         status = prefer_shared(cu, others[i], error);
     }
     status = status ? status : allow_shared(cu, kernels.flash, kernels.flash_bytes, error);
-    status = status ? status : allow_shared(cu, kernels.few, kernels.few_bytes, error);
+    status = status ? status : allow_shared(cu, kernels.few, SPI_CU_FEW_BYTES(dim, stages, 8), error);
+    status = status ? status : allow_shared(cu, kernels.many, SPI_CU_FEW_BYTES(dim, 1, 4), error);
     for (uint32_t i = 0; i < phases->count && !status; i++) {
         const spi_cu_phase *phase = &phases->items[i];
         for (size_t tile = 0; tile < TILE_COUNT && phase->kind == SPI_CU_PHASE_PRODUCT && !status; tile++) {

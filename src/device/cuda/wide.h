@@ -42,8 +42,8 @@ typedef struct spi_cu_slab {
 } spi_cu_slab;
 
 typedef struct spi_cu_heads_kernels {
-    spi_cu_kernel place, flash, few;
-    uint32_t flash_bytes, few_bytes; /* of shared memory, at most */
+    spi_cu_kernel place, flash, few, many; /* few and many: few.cu, for blocks of eight and of four warps */
+    uint32_t flash_bytes;                  /* of shared memory */
 } spi_cu_heads_kernels;
 
 extern const uint32_t spi_cu_wide_tile_rows[SPI_CU_WIDE_TILE_COUNT];

@@ -319,6 +319,20 @@ static uint32_t context_shares(const pass *p, uint32_t kv_heads) {
     return shares;
 }
 
+static sp_status attend_few(pass *p, spi_cu_few *all, const spi_cu_heads_kernels *kernels) {
+    const spi_cu_kv *kv = &all->flash.kv;
+    /* Large blocks would wait for others to end: a multiprocessor has few at a time, beside those of the product before. */
+    bool many = p->span_count * kv->kv_heads > 2 * (uint32_t)p->cu->card.multiprocessors;
+    uint32_t warps = many ? 4 : 8;
+    /* Long contexts of few sessions want more on its way; else there is room for the next kernel's weights. */
+    all->flash.stages = many || kv->head_dim > 64 || p->context < LONG_CONTEXT ? 1 : 2;
+    all->clocks = clocks_of(p, "attention");
+    void *arguments[] = {all};
+    return spi_cu_launch_cluster(p->cu, many ? kernels->many : kernels->few, p->span_count, kv->kv_heads,
+                                 context_shares(p, kv->kv_heads), warps * 32,
+                                 SPI_CU_FEW_BYTES(kv->head_dim, all->flash.stages, warps), arguments, p->error);
+}
+
 static sp_status attend(pass *p, uint32_t index) {
     const spi_cu_phase *phase = &p->plan->phases.items[index];
     spi_cu_kv kv = kv_of(p->program, phase);
@@ -327,13 +341,7 @@ static sp_status attend(pass *p, uint32_t index) {
     changed(p, phase->out);
     p->packed[0] = (contents){.source = phase->out, .form = all.flash.form_out};
     if (p->is_few) {
-        /* Long contexts of few sessions want more on its way; else there is room for the next kernel's weights. */
-        bool many = p->span_count * kv.kv_heads > 2 * (uint32_t)p->cu->card.multiprocessors;
-        all.flash.stages = many || kv.head_dim > 64 || p->context < LONG_CONTEXT ? 1 : 2;
-        all.clocks = clocks_of(p, "attention");
-        void *arguments[] = {&all};
-        return spi_cu_launch_cluster(p->cu, kernels.few, p->span_count, kv.kv_heads, context_shares(p, kv.kv_heads),
-                                     THREADS, SPI_CU_FEW_BYTES(kv.head_dim, all.flash.stages), arguments, p->error);
+        return attend_few(p, &all, &kernels);
     }
     void *arguments[] = {&all.heads}, *flash_arguments[] = {&all.flash};
     sp_status status = spi_cu_launch(p->cu, kernels.place, spi_cu_ceil(phase->heads + 2 * kv.kv_heads, HEADS_A_BLOCK),

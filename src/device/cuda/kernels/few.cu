@@ -5,7 +5,8 @@
  * and rotate them and put new keys and values where they belong; those of rows before the block's own are put there by
  * several blocks, all with the same numbers. Then each warp goes through every eighth run of 16 keys by itself, and what
  * they have is merged in the warps' order. Scores and sums are kept in registers, in f32 (arXiv:2307.08691). Long contexts
- * of few sessions are shared out among the blocks of a cluster, whose warps count as if they were one block's.
+ * of few sessions are shared out among the blocks of a cluster, whose warps count as if they were one block's. Blocks of
+ * four warps are for so many sessions that blocks of eight would not all be on the card at once.
  */
 #include <cstddef>
 #include <cuda_fp16.h>
@@ -13,16 +14,14 @@
 #include "device/cuda/kernels/place.cuh"
 #include "device/cuda/kernels/tiles.cuh"
 
-#define THREADS 256
-#define WARPS   (THREADS / 32)
 #define KEYS    16 /* of a warp at a time */
 #define QUERIES SPI_CU_FEW_QUERIES
 #define LOG2_E  1.4426950408889634f
 
-template <int dim> struct few_memory {
+template <int dim, int warps> struct few_memory {
     uint8_t queries[QUERIES][dim * 2 + 16]; /* so that ldmatrix meets no bank twice */
-    float heads[WARPS][dim];
-    float largest[WARPS][QUERIES], total[WARPS][QUERIES];
+    float heads[warps][dim];
+    float largest[warps][QUERIES], total[warps][QUERIES];
     uint8_t ring[1]; /* each warp's stages of keys and values; after them sums */
 };
 
@@ -106,16 +105,17 @@ __device__ __forceinline__ void see_keys(const spi_cu_flash &args, few_sums<dim>
 }
 
 /* Heads of the block's rows, and keys and values of the session's new rows up to the block's last. */
-template <int dim, bool q8>
-__device__ __forceinline__ void place_all(const spi_cu_few &args, const spi_cu_span &span, few_memory<dim> &memory) {
+template <int dim, int warps, bool q8>
+__device__ __forceinline__ void place_all(const spi_cu_few &args, const spi_cu_span &span,
+                                          few_memory<dim, warps> &memory) {
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = blockIdx.y,
              group = args.flash.heads / args.flash.kv.kv_heads, queries = span.count * group,
              news = span.first + span.count - span.run_first;
     float *room = memory.heads[warp];
-    for (uint32_t i = threadIdx.x; i < (QUERIES - queries) * dim / 2; i += THREADS) {
+    for (uint32_t i = threadIdx.x; i < (QUERIES - queries) * dim / 2; i += warps * 32) {
         ((uint32_t *)memory.queries[queries + i / (dim / 2)])[i % (dim / 2)] = 0;
     }
-    for (uint32_t item = warp; item < queries + 2 * news; item += WARPS) {
+    for (uint32_t item = warp; item < queries + 2 * news; item += warps) {
         if (item < queries) {
             place_query(args.heads, span.first + item / group, head * group + item % group, room, lane,
                         (uint32_t *)memory.queries[item]);
@@ -129,29 +129,29 @@ __device__ __forceinline__ void place_all(const spi_cu_few &args, const spi_cu_s
 }
 
 /* What the warps of one of the cluster's blocks have of a query's four columns, as if its largest score were `largest`. */
-template <int dim> struct few_part {
+template <int dim, int warps> struct few_part {
     float4 sum;
     float largest, total;
 
-    __device__ __forceinline__ few_part(const few_memory<dim> &memory, uint32_t block, uint32_t query,
+    __device__ __forceinline__ few_part(const few_memory<dim, warps> &memory, uint32_t block, uint32_t query,
                                         uint32_t column) {
         const float *parts = (const float *)memory.ring + query * dim + column;
-        float scores[WARPS], totals[WARPS];
-        float4 sums[WARPS];
+        float scores[warps], totals[warps];
+        float4 sums[warps];
 #pragma unroll
-        for (int w = 0; w < WARPS; w++) {
+        for (int w = 0; w < warps; w++) {
             scores[w] = __uint_as_float(word_of_block(&memory.largest[w][query], block));
             totals[w] = __uint_as_float(word_of_block(&memory.total[w][query], block));
             sums[w] = four_of_block(parts + w * QUERIES * dim, block);
         }
         largest = scores[0];
 #pragma unroll
-        for (int w = 1; w < WARPS; w++) {
+        for (int w = 1; w < warps; w++) {
             largest = fmaxf(largest, scores[w]);
         }
         sum = make_float4(0, 0, 0, 0), total = 0;
 #pragma unroll
-        for (int w = 0; w < WARPS; w++) {
+        for (int w = 0; w < warps; w++) {
             float factor = scores[w] == -INFINITY ? 0 : exp2f(scores[w] - largest);
             total += factor * totals[w];
             sum.x += factor * sums[w].x, sum.y += factor * sums[w].y;
@@ -178,7 +178,8 @@ template <int dim> struct few_part {
 };
 
 /* A warp's sums to where all find them. */
-template <int dim> __device__ __forceinline__ void leave_sums(few_memory<dim> &memory, const few_sums<dim> &sums) {
+template <int dim, int warps>
+__device__ __forceinline__ void leave_sums(few_memory<dim, warps> &memory, const few_sums<dim> &sums) {
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     float *parts = (float *)memory.ring;
     __syncthreads(); /* they lie where keys were */
@@ -200,16 +201,16 @@ template <int dim> __device__ __forceinline__ void leave_sums(few_memory<dim> &m
 }
 
 /* What all warps have, together: each of the cluster's blocks does some columns. */
-template <int dim>
-__device__ __forceinline__ void merge(const spi_cu_flash &args, const spi_cu_span &span, few_memory<dim> &memory,
+template <int dim, int warps>
+__device__ __forceinline__ void merge(const spi_cu_flash &args, const spi_cu_span &span, few_memory<dim, warps> &memory,
                                       const few_sums<dim> &sums) {
     uint32_t group = args.heads / args.kv.kv_heads, blocks = gridDim.z, items = span.count * group * (dim / 4);
     leave_sums(memory, sums);
     blocks_sync();
-    for (uint32_t first = blockIdx.z * (THREADS / blocks); first < items; first += THREADS) {
+    for (uint32_t first = blockIdx.z * (warps * 32 / blocks); first < items; first += warps * 32) {
         uint32_t i = first + threadIdx.x / blocks, from = min(i, items - 1); /* whole warps join */
         uint32_t query = from / (dim / 4), column = from % (dim / 4) * 4;
-        few_part<dim> part(memory, threadIdx.x % blocks, query, column);
+        few_part<dim, warps> part(memory, threadIdx.x % blocks, query, column);
         part.join(blocks);
         float inverse = 1 / part.total;
         if (i < items && threadIdx.x % blocks == 0) {
@@ -234,9 +235,11 @@ __device__ __forceinline__ spi_cu_span span_at(const spi_cu_flash &args, uint32_
 
 /* The session's older keys are there before the kernel that precedes this one has ended: those of the first turn are on
  * their way by then. */
-template <int dim, bool q8> __device__ __forceinline__ void attend_few(const spi_cu_few &all) {
+template <int dim, int warps, bool q8> __device__ __forceinline__ void attend_few(const spi_cu_few &all) {
+    using few_room = few_memory<dim, warps>;
+    static_assert(offsetof(few_room, ring) == SPI_CU_FEW_BYTES(dim, 0, warps), "what the host asks for");
     extern __shared__ __align__(128) uint8_t bytes[];
-    few_memory<dim> &memory = *(few_memory<dim> *)bytes;
+    few_room &memory = *(few_room *)bytes;
     const spi_cu_flash &args = all.flash;
     start_the_next();
     mark(threadIdx.x ? 0 : all.clocks, 0);
@@ -244,7 +247,7 @@ template <int dim, bool q8> __device__ __forceinline__ void attend_few(const spi
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, group = args.heads / args.kv.kv_heads;
     uint32_t end = span.position + span.count, own[2], q[dim / 16][4];
     uint32_t begin = args.window && span.position + 1 > args.window ? span.position + 1 - args.window : 0;
-    uint32_t first = begin / KEYS * KEYS + (blockIdx.z * WARPS + warp) * KEYS, pace = gridDim.z * WARPS * KEYS,
+    uint32_t first = begin / KEYS * KEYS + (blockIdx.z * warps + warp) * KEYS, pace = gridDim.z * warps * KEYS,
              stages = args.stages;
     uint32_t ring = shared_address(memory.ring) + warp * stages * 4 * KEYS * dim, asked = 0;
     /* The next turn's keys, if there are some, of which all are before `limit`. */
@@ -263,7 +266,7 @@ template <int dim, bool q8> __device__ __forceinline__ void attend_few(const spi
     }
     wait_for_the_last();
     mark(threadIdx.x ? 0 : all.clocks, 1);
-    place_all<dim, q8>(all, span, memory);
+    place_all<dim, warps, q8>(all, span, memory);
     mark(threadIdx.x ? 0 : all.clocks, 2);
 #pragma unroll
     for (int k = 0; k < dim / 16; k++) {
@@ -290,21 +293,22 @@ template <int dim, bool q8> __device__ __forceinline__ void attend_few(const spi
     }
     asm volatile("cp.async.wait_all;" ::: "memory");
     mark(threadIdx.x ? 0 : all.clocks, 3);
-    merge<dim>(args, span, memory, sums);
+    merge<dim, warps>(args, span, memory, sums);
     if (blockIdx.z == 0) {
-        clear_rest(args, span, THREADS);
+        clear_rest(args, span, warps * 32);
     }
     mark(threadIdx.x ? 0 : all.clocks, 4);
 }
 
-#define FEW(dim, name, q8)                                                                                             \
-    KERNEL __launch_bounds__(THREADS) name(const __grid_constant__ spi_cu_few args) {                                  \
-        static_assert(offsetof(few_memory<dim>, ring) == SPI_CU_FEW_BYTES(dim, 0), "what the host asks for");          \
-        attend_few<dim, q8>(args);                                                                                     \
+#define FEW_FORM(dim, warps, name, q8)                                                                                 \
+    KERNEL __launch_bounds__(warps * 32) name(const __grid_constant__ spi_cu_few args) {                               \
+        attend_few<dim, warps, q8>(args);                                                                              \
     }
-FEW(64, few64, false)
-FEW(128, few128, false)
-FEW(256, few256, false)
-FEW(64, few64_q8, true)
-FEW(128, few128_q8, true)
-FEW(256, few256_q8, true)
+#define FEW(dim)                                                                                                       \
+    FEW_FORM(dim, 8, few##dim, false)                                                                                  \
+    FEW_FORM(dim, 8, few##dim##_q8, true)                                                                              \
+    FEW_FORM(dim, 4, many##dim, false)                                                                                 \
+    FEW_FORM(dim, 4, many##dim##_q8, true)
+FEW(64)
+FEW(128)
+FEW(256)

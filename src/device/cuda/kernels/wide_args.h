@@ -111,12 +111,12 @@ typedef struct spi_cu_flash {
 } spi_cu_flash;
 
 /* Both of a run of few rows: so many queries a block, so many blocks for a session and head, and so much shared memory
- * (few.cu). */
+ * for a block of so many warps (few.cu). */
 #define SPI_CU_FEW_QUERIES    16u
 #define SPI_CU_FEW_SHARES_MAX 8u
-#define SPI_CU_FEW_BYTES(dim, stages)                                                                                  \
-    (SPI_CU_FEW_QUERIES * ((dim)*2 + 16) + 8 * (dim)*4 + 2 * 8 * SPI_CU_FEW_QUERIES * 4 +                              \
-     8u * (stages)*2 * 16 * (dim)*2)
+#define SPI_CU_FEW_BYTES(dim, stages, warps)                                                                           \
+    (SPI_CU_FEW_QUERIES * ((dim)*2 + 16) + (warps) * (dim)*4 + 2 * (warps)*SPI_CU_FEW_QUERIES * 4 +                    \
+     (warps) * (stages)*2u * 16 * (dim)*2)
 
 typedef struct spi_cu_few {
     spi_cu_heads heads;
