@@ -27,6 +27,17 @@ __device__ __forceinline__ void behind_the_last() {
     wait_for_the_last();
 }
 
+/* A kernel's arguments are read through a cache that has none of them when it begins: each line, from this byte on, is asked
+ * for while there is nothing else to do. */
+template <typename Args> __device__ __forceinline__ void ask_for_arguments(const Args &args, uint32_t first_byte) {
+    constexpr uint32_t line = 16; /* words */
+    const uint32_t *words = (const uint32_t *)&args;
+#pragma unroll
+    for (uint32_t i = first_byte / 4; i < sizeof args / 4; i += line) {
+        asm volatile("" ::"r"(words[i]));
+    }
+}
+
 /* For measuring: one thread of a block says when it is at a point. */
 __device__ __forceinline__ void mark(unsigned long long clocks, uint32_t point) {
     if (clocks) {

@@ -20,6 +20,8 @@
 #ifndef SPI_DEVICE_CUDA_KERNELS_WIDE_CUH
 #define SPI_DEVICE_CUDA_KERNELS_WIDE_CUH
 
+#include <cstddef>
+
 #include "device/cuda/kernels/hopper.cuh"
 #include "device/cuda/kernels/packed.cuh"
 
@@ -302,7 +304,7 @@ __device__ __forceinline__ void multipliers_sync() {
 template <uint32_t lanes>
 __device__ __forceinline__ float factor_of(const spi_cu_squares &norm, uint32_t row, bool is_left) {
     const float *record = (const float *)norm.records + (uint64_t)row * norm.pitch;
-    float sum = 0;
+    float sum = 0, left = is_left ? record[0] : 1; /* asked for before the others are waited for */
     for (uint32_t i = threadIdx.x % lanes; i < norm.pieces; i += lanes) {
         sum += record[1 + i];
     }
@@ -311,7 +313,7 @@ __device__ __forceinline__ float factor_of(const spi_cu_squares &norm, uint32_t 
         sum += __shfl_xor_sync(0xffffffffu, sum, offset);
     }
     float factor = rsqrtf(sum * norm.inverse_cols + norm.eps);
-    return is_left ? factor / record[0] : factor;
+    return is_left ? factor / left : factor;
 }
 
 /* What the sums of rows want, and what is known of the rows that they are added to, by so many threads of which `lanes`
@@ -584,6 +586,7 @@ template <int type, int rows> __device__ __forceinline__ void multiply_wide(cons
         registers_more<rows>();
         float sums[rows / 2] = {};
         if (rows < 256) {
+            ask_for_arguments(args, offsetof(spi_cu_wide, parts)); /* the maps before are read by the card */
             wait_for_the_last();
             mark(threadIdx.x ? 0 : args.clocks, 1);
             find_factors<rows, WIDE / (rows < 256 ? rows : 256), WIDE>(args, threadIdx.x, wanted, known);
