@@ -138,8 +138,9 @@ sp_status spi_folder_create(const char *path, sp_error *error) {
         char kept = part[i];
         part[i] = 0;
         struct stat stat_now;
-        if (mkdir(part, 0700) && (stat(part, &stat_now) || !S_ISDIR(stat_now.st_mode))) {
-            return spi_fail(error, SP_IO, "cannot make the folder %s: %s", part, strerror(errno));
+        int problem = mkdir(part, 0700) ? errno : 0;
+        if (problem && (stat(part, &stat_now) || !S_ISDIR(stat_now.st_mode))) {
+            return spi_fail(error, SP_IO, "cannot make the folder %s: %s", part, strerror(problem));
         }
         part[i] = kept;
     }

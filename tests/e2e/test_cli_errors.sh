@@ -50,6 +50,8 @@ if [ "$(uname)" = Linux ]; then # what is written and does not arrive is told
     [ "$got" = 1 ] && grep >/dev/null 'cannot write to standard output' "$work/err" || fail "chat >/dev/full: $got"
     expect 1 "cannot write '/dev/full': No space" "$SAMEPAGE" logits -m $model --text hi -o /dev/full
     [ -c /dev/full ] || fail "/dev/full was removed"
+    expect 1 'cannot make the folder /sys/samepage: (Operation not permitted|Permission denied|Read-only)' \
+        "$SAMEPAGE" actor create ada -m $model --data /sys/samepage
 fi
 # What does not fit is no file afterwards: half of one would be taken for a whole one.
 mkdir "$work/full"
