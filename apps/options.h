@@ -80,7 +80,7 @@ typedef struct spi_common {
             &(common).kv_type                                                                                          \
     }
 #define SPI_OPTION_MODEL(common)                                                                                       \
-    { "model", 'm', SPI_OPTION_TEXT, "FILE", "the model: a GGUF file or an MLX folder", &(common).model }
+    { "model", 'm', SPI_OPTION_TEXT, "FILE", "the model: a GGUF file or a folder of safetensors", &(common).model }
 #define SPI_OPTION_JSON(common)                                                                                        \
     { "json", 0, SPI_OPTION_FLAG, NULL, "print JSON", &(common).json }
 #define SPI_OPTION_QUIET(common)                                                                                       \
