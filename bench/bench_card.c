@@ -30,6 +30,21 @@ bool bench_next_number(const char **list, uint32_t *number) {
     return found;
 }
 
+static bool take(const bench_option *own, const char *word, const char *value) {
+    uint32_t number = (uint32_t)strtoul(value, NULL, 10);
+    while (own->name && strcmp(own->name, word)) {
+        own++;
+    }
+    if (own->text) {
+        *own->text = value;
+    } else if (own->number) {
+        *own->number = number * (own->unit ? own->unit : 1);
+    } else if (own->flag) {
+        *own->flag = number;
+    }
+    return own->name;
+}
+
 static bool parse(const bench_card *card, int count, char **words, bench_options *options) {
     *options = (bench_options){.types = "BF16,Q8_0,Q4_0",
                                .contexts = "0,512",
@@ -38,26 +53,23 @@ static bool parse(const bench_card *card, int count, char **words, bench_options
                                .repeats = 101,
                                .rows = 512,
                                .context_max = 16384 + 512};
+    const bench_option common[] = {{"--type", .text = &options->types},
+                                   {"--context", .text = &options->contexts},
+                                   {"--prefill", .text = &options->prefills},
+                                   {"--sequences", .text = &options->sequences},
+                                   {"--repeats", .number = &options->repeats},
+                                   {"--rows", .number = &options->rows},
+                                   {0}};
     for (int i = 1; i + 1 < count; i += 2) {
-        const char *word = words[i], *value = words[i + 1];
-        uint32_t number = (uint32_t)strtoul(value, NULL, 10);
-        if (!strcmp(word, "--type")) {
-            options->types = value;
-        } else if (!strcmp(word, "--context")) {
-            options->contexts = value;
-        } else if (!strcmp(word, "--prefill")) {
-            options->prefills = value;
-        } else if (!strcmp(word, "--sequences")) {
-            options->sequences = value;
-        } else if (!strcmp(word, "--repeats")) {
-            options->repeats = number && number < BENCH_REPEATS_MAX ? number : BENCH_REPEATS_MAX;
-        } else if (!strcmp(word, "--rows")) {
-            options->rows = number ? number : 512;
-        } else if (!strcmp(word, "--kv-type") && (!strcmp(value, "f16") || !strcmp(value, "q8_0"))) {
-            options->kv_type = strcmp(value, "q8_0") ? SP_KV_F16 : SP_KV_Q8_0;
-        } else if (!card->option(word, value, options)) {
+        if (!take(common, words[i], words[i + 1]) && !take(card->own, words[i], words[i + 1])) {
             return false;
         }
+    }
+    bool limited = options->repeats && options->repeats < BENCH_REPEATS_MAX;
+    options->repeats = limited ? options->repeats : BENCH_REPEATS_MAX;
+    options->rows = options->rows ? options->rows : 512;
+    if (card->chosen) {
+        card->chosen(options);
     }
     return count % 2;
 }

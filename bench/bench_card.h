@@ -19,6 +19,15 @@ typedef struct bench_options {
     sp_kv_type kv_type;
 } bench_options;
 
+/* An option by name: where its value goes. Numbers are multiplied by `unit`, if that is not 0. */
+typedef struct bench_option {
+    const char *name;
+    const char **text; /* one of these */
+    uint32_t *number;
+    bool *flag;
+    uint32_t unit;
+} bench_option;
+
 /* A weight type on its way. */
 typedef struct bench_run {
     bench_model model;
@@ -33,8 +42,9 @@ typedef struct bench_card {
     const char *name, *usage; /* of its own options */
     bool picks;               /* the device can pick tokens by itself: sequences are measured with and without */
 
-    /* An option of its own; false: it is none. */
-    bool (*option)(const char *word, const char *value, bench_options *options);
+    const bench_option *own; /* its own options, the last one without a name */
+    /* After the options were read; NULL: nothing. */
+    void (*chosen)(bench_options *options);
     /* Opens the device and prints a line about it. */
     int (*open)(sp_device **device, sp_error *error);
     int (*read)(sp_device *device, double *gb_s, sp_error *error);

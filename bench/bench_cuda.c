@@ -4,7 +4,6 @@
  *                [--profile 1] [--flight KIB] [--flight-most KIB] [--stage KIB] [--split N]
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "bench_card.h"
@@ -15,38 +14,27 @@ static struct {
     const char *restores;
     uint32_t ahead; /* tokens that the card goes on by itself */
     spi_cu_choices choices;
-    bool profile;
-} chosen = {.restores = ""};
+    bool profile, mirror;
+} chosen = {.restores = "", .mirror = true};
 
-static bool take_option(const char *word, const char *value, bench_options *options) {
-    uint32_t number = (uint32_t)strtoul(value, NULL, 10);
-    if (!strcmp(word, "--restore")) {
-        chosen.restores = value;
+static const bench_option own[] = {{"--restore", .text = &chosen.restores},
+                                   {"--mirror", .flag = &chosen.mirror},
+                                   {"--ahead", .number = &chosen.ahead},
+                                   {"--op-by-op", .flag = &chosen.choices.op_by_op},
+                                   {"--apart", .flag = &chosen.choices.apart},
+                                   {"--in-place", .flag = &chosen.choices.in_place},
+                                   {"--profile", .flag = &chosen.profile},
+                                   {"--flight", .number = &chosen.choices.flight_bytes, .unit = 1024},
+                                   {"--flight-most", .number = &chosen.choices.flight_most_bytes, .unit = 1024},
+                                   {"--stage", .number = &chosen.choices.stage_bytes, .unit = 1024},
+                                   {"--split", .number = &chosen.choices.split_blocks},
+                                   {0}};
+
+static void apply(bench_options *options) {
+    chosen.choices.unmirrored = !chosen.mirror;
+    if (*chosen.restores) {
         options->context_max = 32768 + 512;
-    } else if (!strcmp(word, "--mirror")) {
-        chosen.choices.unmirrored = !number;
-    } else if (!strcmp(word, "--ahead")) {
-        chosen.ahead = number;
-    } else if (!strcmp(word, "--op-by-op")) {
-        chosen.choices.op_by_op = number;
-    } else if (!strcmp(word, "--apart")) {
-        chosen.choices.apart = number;
-    } else if (!strcmp(word, "--in-place")) {
-        chosen.choices.in_place = number;
-    } else if (!strcmp(word, "--profile")) {
-        chosen.profile = number;
-    } else if (!strcmp(word, "--flight")) {
-        chosen.choices.flight_bytes = number * 1024;
-    } else if (!strcmp(word, "--flight-most")) {
-        chosen.choices.flight_most_bytes = number * 1024;
-    } else if (!strcmp(word, "--stage")) {
-        chosen.choices.stage_bytes = number * 1024;
-    } else if (!strcmp(word, "--split")) {
-        chosen.choices.split_blocks = number;
-    } else {
-        return false;
     }
-    return true;
 }
 
 static int open_device(sp_device **device, sp_error *error) {
@@ -266,7 +254,8 @@ int main(int count, char **words) {
                                              "[--apart 1] [--profile 1]\n       [--flight KIB] [--flight-most KIB] "
                                              "[--stage KIB] [--split N]",
                                     .picks = true,
-                                    .option = take_option,
+                                    .own = own,
+                                    .chosen = apply,
                                     .open = open_device,
                                     .read = read_bandwidth,
                                     .decoded = profile,

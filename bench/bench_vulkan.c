@@ -7,8 +7,6 @@
  * much all layers took.
  */
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "bench_card.h"
 #include "device/vulkan/vulkan.h"
@@ -19,26 +17,13 @@ static struct {
     spi_vk_limits limits;
 } chosen = {.device = "0", .profiles = ""};
 
-static bool take_option(const char *word, const char *value, bench_options *options) {
-    uint32_t number = (uint32_t)strtoul(value, NULL, 10);
-    (void)options;
-    if (!strcmp(word, "--device")) {
-        chosen.device = value;
-    } else if (!strcmp(word, "--profile")) {
-        chosen.profiles = value;
-    } else if (!strcmp(word, "--no-bytes")) {
-        chosen.limits.no_bytes = number;
-    } else if (!strcmp(word, "--no-matrices")) {
-        chosen.limits.no_cooperative = number;
-    } else if (!strcmp(word, "--matrices-from")) {
-        chosen.limits.matrix_rows_min = number;
-    } else if (!strcmp(word, "--ranges")) {
-        chosen.limits.ranges = number;
-    } else {
-        return false;
-    }
-    return true;
-}
+static const bench_option own[] = {{"--device", .text = &chosen.device},
+                                   {"--profile", .text = &chosen.profiles},
+                                   {"--no-bytes", .flag = &chosen.limits.no_bytes},
+                                   {"--no-matrices", .flag = &chosen.limits.no_cooperative},
+                                   {"--matrices-from", .number = &chosen.limits.matrix_rows_min},
+                                   {"--ranges", .number = &chosen.limits.ranges},
+                                   {0}};
 
 static int open_device(sp_device **device, sp_error *error) {
     char name[32];
@@ -150,7 +135,7 @@ int main(int count, char **words) {
     static const bench_card card = {.name = "bench_vulkan",
                                     .usage = "[--device N] [--profile ROWS,...] [--ranges N] [--no-bytes 1] "
                                              "[--no-matrices 1] [--matrices-from ROWS]",
-                                    .option = take_option,
+                                    .own = own,
                                     .open = open_device,
                                     .read = read_bandwidth,
                                     .rest = profiles};
