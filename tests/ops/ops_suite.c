@@ -2,6 +2,7 @@
 #include "ops/ops_suite.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +11,22 @@
 
 #define CASES_PER_OP   24u
 #define CASES_PER_TYPE 16u
+
+sp_device *ops_open_card(const char *backend, uint32_t index) {
+    char name[32];
+    snprintf(name, sizeof name, "%s:%u", backend, index);
+    sp_error error = {0};
+    sp_device *device = NULL;
+    sp_status status = sp_device_open(name, NULL, &device, &error);
+    if (status == SP_NO_DEVICE || status == SP_UNSUPPORTED) {
+        if (!index) {
+            print_message("no usable %s device: %s\n", backend, error.message);
+        }
+        return NULL;
+    }
+    TEST_OK(status, error);
+    return device;
+}
 
 static void run_case(const char *label, const ops_device *on, const ops_case *test, bool evaluate, ops_result *result) {
     sp_error error = {0};

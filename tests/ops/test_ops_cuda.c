@@ -7,29 +7,11 @@
 #include "ops/ops_suite.h"
 #include "support/support.h"
 
-#define DEVICES_MAX 8u
-
-/* NULL: there is no such device. */
-static sp_device *open_cuda(uint32_t index) {
-    char name[32];
-    snprintf(name, sizeof name, "cuda:%u", index);
-    sp_error error = {0};
-    sp_device *device = NULL;
-    sp_status status = sp_device_open(name, NULL, &device, &error);
-    if (status == SP_NO_DEVICE || status == SP_UNSUPPORTED) {
-        if (!index) {
-            print_message("no usable CUDA device: %s\n", error.message);
-        }
-        return NULL;
-    }
-    TEST_OK(status, error);
-    return device;
-}
-
 static void run_suite(const spi_cu_choices *choices, const char *what) {
-    for (uint32_t i = 0; i < DEVICES_MAX; i++) {
+    for (uint32_t i = 0; i < OPS_CARDS_MAX; i++) {
         spi_cu_test_choices(choices);
-        ops_device on = {.device = open_cuda(i), .exact_acts = true, .matrix_units = !choices || !choices->op_by_op};
+        ops_device on = {
+            .device = ops_open_card("cuda", i), .exact_acts = true, .matrix_units = !choices || !choices->op_by_op};
         spi_cu_test_choices(NULL);
         if (!on.device) {
             if (!i) {

@@ -2,7 +2,6 @@
  * limits so small that weights are cut into pieces and sessions into spans, and what a discrete card does otherwise: sums
  * in slices, memory that the host does not reach. Skipped only where there is no device. */
 #include <stdio.h>
-#include <string.h>
 
 #include "device/vulkan/vulkan.h"
 #include "ops/ops_suite.h"
@@ -10,29 +9,11 @@
 
 /* Barely more than the largest KV block of a case, and what a tile of its widest weight takes in F32. */
 #define SMALL_WINDOW_BYTES ((uint64_t)544 << 10)
-#define DEVICES_MAX        8u
-
-/* NULL: there is no such device. */
-static sp_device *open_vulkan(uint32_t index) {
-    char name[32];
-    snprintf(name, sizeof name, "vulkan:%u", index);
-    sp_error error = {0};
-    sp_device *device = NULL;
-    sp_status status = sp_device_open(name, NULL, &device, &error);
-    if (status == SP_NO_DEVICE || status == SP_UNSUPPORTED) {
-        if (!index) {
-            print_message("no usable Vulkan device: %s\n", error.message);
-        }
-        return NULL;
-    }
-    TEST_OK(status, error);
-    return device;
-}
 
 static void run_suite(const spi_vk_limits *limits, const char *what) {
-    for (uint32_t i = 0; i < DEVICES_MAX; i++) {
+    for (uint32_t i = 0; i < OPS_CARDS_MAX; i++) {
         spi_vk_test_limits(limits);
-        ops_device on = {.device = open_vulkan(i)};
+        ops_device on = {.device = ops_open_card("vulkan", i)};
         spi_vk_test_limits(NULL);
         if (!on.device) {
             if (!i) {
