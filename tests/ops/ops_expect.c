@@ -20,6 +20,7 @@
  * EMBED scales one exact value: 2 u; that of an affine type is a product and a sum, each rounded: u of each more. ADD is two roundings, one where the scale is 1 and then the same as here: bound 0;
  * KV_STORE and GATHER are exact.
  */
+#include <assert.h>
 #include <float.h>
 #include <math.h>
 #include <stdio.h>
@@ -35,13 +36,15 @@
 #define TINY      1e-36
 #define SUBNORMAL 0x1p-25 /* half of the smallest f16 */
 /* Queries of an attention case that are evaluated: the evaluation is slow, and each is like the others. */
-#define QUERIES_MAX 400u
+#define QUERIES_MAX  400u
+#define HEAD_DIM_MAX 512u
 
 double ops_from_half(uint16_t half) {
-    int exponent = half >> 10 & 31, fraction = half & 1023;
-    double magnitude = exponent == 31 ? (fraction ? NAN : INFINITY)
-                       : exponent     ? ldexp(1024 + fraction, exponent - 25)
-                                      : ldexp(fraction, -24);
+    uint64_t exponent = half >> 10 & 31, fraction = half & 1023;
+    uint64_t bits = (exponent - 15 + 1023) << 52 | fraction << 42; /* a double has the same fraction, in front */
+    double magnitude;
+    memcpy(&magnitude, &bits, sizeof magnitude);
+    magnitude = exponent == 31 ? (fraction ? NAN : INFINITY) : exponent ? magnitude : (double)fraction * 0x1p-24;
     return half & 0x8000 ? -magnitude : magnitude;
 }
 
@@ -72,13 +75,81 @@ static uint32_t row_of_output(const ops_bench *bench, uint32_t out) {
     return segment->row_first + segment->row_count - segment->out_count + (out - segment->out_first);
 }
 
-/* Decoded once per comparison: [rows][cols]. */
+/* What products need beside the case, made once for a comparison. Columns are filled up with zeros to whole groups of 32. */
 typedef struct decoded {
-    double *weights;
     const spi_tensor *tensor;
+    uint32_t cols;
+    double *weights; /* [rows][cols] */
+    double *squares; /* [rows][cols / 32]: of the weights of a group, added up */
+    double *x;       /* [cols]: a row of activations */
 } decoded;
 
-static double bf16_bound(sp_dtype type, const double *w, const float *x, uint32_t cols) {
+static bool decode(decoded *matrix, const spi_tensor *tensor) {
+    uint32_t cols = (tensor->cols + 31) / 32 * 32;
+    size_t count = (size_t)tensor->rows * cols;
+    *matrix = (decoded){.tensor = tensor,
+                        .cols = cols,
+                        .weights = calloc(count, sizeof(double)),
+                        .squares = calloc(count / 32, sizeof(double)),
+                        .x = calloc(cols, sizeof(double))};
+    if (!matrix->weights || !matrix->squares || !matrix->x) {
+        return false;
+    }
+    for (uint32_t row = 0; row < tensor->rows; row++) {
+        for (uint32_t col = 0; col < tensor->cols; col++) {
+            matrix->weights[(size_t)row * cols + col] = ops_weight(tensor, row, col);
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        matrix->squares[i / 32] += matrix->weights[i] * matrix->weights[i];
+    }
+    return true;
+}
+
+static void release(decoded *matrix) {
+    free(matrix->weights);
+    free(matrix->squares);
+    free(matrix->x);
+}
+
+/* The sum of w x and that of |w x|, in lanes: these loops are most of the time of the tests of ops. */
+static double dot(const double *w, const double *x, uint32_t cols, double *magnitude) {
+    double sums[4] = {0}, magnitudes[4] = {0};
+    for (uint32_t k = 0; k < cols; k += 4) {
+        for (uint32_t lane = 0; lane < 4; lane++) {
+            double term = w[k + lane] * x[k + lane];
+            sums[lane] += term;
+            magnitudes[lane] += fabs(term);
+        }
+    }
+    *magnitude = magnitudes[0] + magnitudes[1] + magnitudes[2] + magnitudes[3];
+    return sums[0] + sums[1] + sums[2] + sums[3];
+}
+
+/* Of a product whose activations are rounded to 8 bits, by groups of 32. */
+static double rounded_variance(const double *squares, const double *x, uint32_t cols) {
+    double variance = 0;
+    for (uint32_t first = 0; first < cols; first += 32) {
+        double largest = 0;
+        for (uint32_t k = first; k < first + 32; k++) {
+            largest = fabs(x[k]) > largest ? fabs(x[k]) : largest;
+        }
+        variance += largest * largest / (127.0 * 127.0 * 12) * squares[first / 32];
+    }
+    return variance;
+}
+
+/* Of one whose factors are both rounded to 16 bits. */
+static double halved_variance(const double *w, const double *x, uint32_t cols, double half_error) {
+    double variance = 0;
+    for (uint32_t k = 0; k < cols; k++) {
+        double term = w[k] * x[k], tiny = SUBNORMAL * (fabs(w[k]) + fabs(x[k]));
+        variance += (term * term * half_error * half_error * 2 + tiny * tiny) / 3;
+    }
+    return variance;
+}
+
+static double bf16_bound(sp_dtype type, const double *w, const double *x, uint32_t cols) {
     double squares = 0, roundings = type == SP_BF16 ? 1 : sp_dtype_block_elements(type) > 1 ? 2 : 0;
     for (uint32_t k = 0; k < cols; k++) {
         squares += w[k] * x[k] * w[k] * x[k];
@@ -89,30 +160,24 @@ static double bf16_bound(sp_dtype type, const double *w, const float *x, uint32_
 static void expect_product(const ops_bench *bench, const decoded *matrix, uint32_t row, double *values,
                            double *bounds) {
     const spi_op *op = &bench->ops[bench->tape.op_count - 1];
-    const float *x = input(bench, 0, row);
-    uint32_t cols = matrix->tensor->cols;
-    bool rounded = sp_dtype_block_elements(matrix->tensor->type) > 1 && !bench->on->exact_acts && !bench->test.grid;
+    const float *from = input(bench, 0, row);
     sp_dtype type = matrix->tensor->type;
+    uint32_t cols = matrix->cols;
+    bool rounded = sp_dtype_block_elements(type) > 1 && !bench->on->exact_acts && !bench->test.grid;
     bool halved = bench->on->matrix_units && type != SP_F32;
     double half_error = type == SP_BF16 || type == SP_MXFP4 ? 0x1p-8 : 0x1p-11;
+    for (uint32_t k = 0; k < matrix->tensor->cols; k++) {
+        matrix->x[k] = (double)from[k];
+    }
     for (uint32_t r = 0; r < matrix->tensor->rows; r++) {
         const double *w = matrix->weights + (size_t)r * cols;
-        double sum = 0, magnitude = 0, variance = 0, halved_variance = 0;
-        for (uint32_t first = 0; first < cols; first += 32) {
-            double largest = 0, squares = 0;
-            for (uint32_t k = first; k < first + 32 && k < cols; k++) {
-                sum += w[k] * x[k];
-                magnitude += fabs(w[k] * x[k]);
-                largest = fmax(largest, fabs((double)x[k]));
-                squares += w[k] * w[k];
-                double term = w[k] * (double)x[k], tiny = SUBNORMAL * (fabs(w[k]) + fabs((double)x[k]));
-                halved_variance += (term * term * half_error * half_error * 2 + tiny * tiny) / 3;
-            }
-            variance += largest * largest / (127.0 * 127.0 * 12) * squares;
+        double magnitude, sum = dot(w, matrix->x, cols, &magnitude);
+        bounds[r] = sum_bound(matrix->tensor->cols, magnitude);
+        if (rounded) {
+            bounds[r] += 6 * sqrt(rounded_variance(matrix->squares + (size_t)r * (cols / 32), matrix->x, cols));
         }
-        bounds[r] = sum_bound(cols, magnitude) + (rounded ? 6 * sqrt(variance) : 0);
-        bounds[r] += bench->on->bf16 ? bf16_bound(matrix->tensor->type, w, x, cols) : 0;
-        bounds[r] += halved ? 6 * sqrt(halved_variance) : 0;
+        bounds[r] += bench->on->bf16 ? bf16_bound(type, w, matrix->x, cols) : 0;
+        bounds[r] += halved ? 6 * sqrt(halved_variance(w, matrix->x, cols, half_error)) : 0;
         if (op->bias != SPI_NONE) {
             double bias = ops_weight(&bench->tensors[op->bias], 0, r);
             sum += bias;
@@ -203,14 +268,59 @@ typedef struct kv_view {
     uint32_t head;
 } kv_view;
 
-static double kv_value(const kv_view *view, uint32_t which, uint32_t position, uint32_t i) {
+/* A row of keys (which 0) or values. */
+static void kv_row(const kv_view *view, uint32_t which, uint32_t position, double *to) {
+    const ops_case *test = &view->bench->test;
     const spi_kv_shape *kv = &view->bench->tape.kv;
-    uint64_t at = spi_kv_row_offset(kv, view->bench->test.layer, which, view->head, position);
+    const uint8_t *row = view->blocks + spi_kv_row_offset(kv, test->layer, which, view->head, position);
     if (kv->type != SP_KV_Q8_0) {
-        return ops_from_half(load_u16(view->blocks + at + (size_t)i * 2));
+        for (uint32_t i = 0; i < test->head_dim; i++) {
+            to[i] = ops_from_half(load_u16(row + (size_t)i * 2));
+        }
+        return;
     }
-    uint64_t scale = spi_kv_scale_offset(kv, view->bench->test.layer, which, view->head, position);
-    return ops_from_half(load_u16(view->blocks + scale + (size_t)(i / 32) * 2)) * (int8_t)view->blocks[at + i];
+    const uint8_t *scales = view->blocks + spi_kv_scale_offset(kv, test->layer, which, view->head, position);
+    for (uint32_t i = 0; i < test->head_dim; i++) {
+        to[i] = ops_from_half(load_u16(scales + (size_t)(i / 32) * 2)) * (int8_t)row[i];
+    }
+}
+
+/* Of a score, queries and keys rounded to f16. */
+static double score_variance(const float *q, const double *key, uint32_t count, double scale) {
+    double variance = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        double scaled = (double)q[i] * key[i] * scale, tiny = SUBNORMAL * key[i];
+        variance += (scaled * scaled * 0x1p-22 + tiny * tiny) / 3;
+    }
+    return variance;
+}
+
+/* A query's scores, of positions from `first` to `position`; returns the largest error of one. */
+static double expect_scores(const kv_view *view, const float *q, uint32_t first, uint32_t position, double *scores) {
+    const ops_case *test = &view->bench->test;
+    double key[HEAD_DIM_MAX], score_error = 0;
+    assert(test->head_dim <= HEAD_DIM_MAX);
+    for (uint32_t at = first; at <= position; at++) {
+        double sum = 0, magnitude = 0;
+        kv_row(view, 0, at, key);
+        for (uint32_t i = 0; i < test->head_dim; i++) {
+            double term = (double)q[i] * key[i];
+            sum += term;
+            magnitude += fabs(term);
+        }
+        double score = sum * (double)test->scale;
+        double error = sum_bound(test->head_dim, magnitude) * (double)test->scale + 4 * U * fabs(score);
+        if (view->bench->on->matrix_units) {
+            error += 6 * sqrt(score_variance(q, key, test->head_dim, (double)test->scale));
+        }
+        if (test->softcap != 0) {
+            score = (double)test->softcap * tanh(score / (double)test->softcap);
+            error += 8 * U * (double)test->softcap;
+        }
+        scores[at] = score;
+        score_error = fmax(score_error, error);
+    }
+    return score_error;
 }
 
 /* One query; `scores` has room for its positions. The error of a score moves its weight by as much, relatively; so does
@@ -219,43 +329,32 @@ static void expect_query(const kv_view *view, const float *q, uint32_t position,
                          double *bounds) {
     const ops_case *test = &view->bench->test;
     uint32_t first = test->window && position + 1 > test->window ? position + 1 - test->window : 0;
-    double largest = -INFINITY, total = 0, score_error = 0;
+    double score_error = expect_scores(view, q, first, position, scores);
+    double value[HEAD_DIM_MAX], variance[HEAD_DIM_MAX] = {0}, *magnitude = bounds;
+    double largest = -INFINITY, total = 0;
     for (uint32_t at = first; at <= position; at++) {
-        double sum = 0, magnitude = 0, variance = 0;
-        for (uint32_t i = 0; i < test->head_dim; i++) {
-            double k = kv_value(view, 0, at, i), term = (double)q[i] * k;
-            double scaled = term * (double)test->scale, tiny = SUBNORMAL * k;
-            sum += term;
-            magnitude += fabs(term);
-            variance += (scaled * scaled * 0x1p-22 + tiny * tiny) / 3;
-        }
-        double score = sum * (double)test->scale;
-        double error = sum_bound(test->head_dim, magnitude) * (double)test->scale + 4 * U * fabs(score);
-        error += view->bench->on->matrix_units ? 6 * sqrt(variance) : 0;
-        if (test->softcap != 0) {
-            score = (double)test->softcap * tanh(score / (double)test->softcap);
-            error += 8 * U * (double)test->softcap;
-        }
-        scores[at] = score;
-        largest = fmax(largest, score);
-        score_error = fmax(score_error, error);
+        largest = fmax(largest, scores[at]);
     }
     for (uint32_t at = first; at <= position; at++) {
         scores[at] = exp(scores[at] - largest);
         total += scores[at];
     }
     for (uint32_t i = 0; i < test->head_dim; i++) {
-        double magnitude = 0, variance = 0;
-        values[i] = 0;
-        for (uint32_t at = first; at <= position; at++) {
-            double term = scores[at] / total * kv_value(view, 1, at, i);
+        values[i] = magnitude[i] = 0;
+    }
+    for (uint32_t at = first; at <= position; at++) {
+        kv_row(view, 1, at, value);
+        double weight = scores[at] / total;
+        for (uint32_t i = 0; i < test->head_dim; i++) {
+            double term = weight * value[i], tiny = SUBNORMAL / total * value[i];
             values[i] += term;
-            magnitude += fabs(term);
-            double tiny = SUBNORMAL / total * kv_value(view, 1, at, i);
-            variance += (term * term * 0x1p-22 + tiny * tiny) / 3;
+            magnitude[i] += fabs(term);
+            variance[i] += (term * term * 0x1p-22 + tiny * tiny) / 3;
         }
-        bounds[i] = magnitude * (2 * score_error + 8 * U) + 2 * sum_bound(position + 1 - first, magnitude);
-        bounds[i] += view->bench->on->matrix_units ? 6 * sqrt(variance) : 0;
+    }
+    for (uint32_t i = 0; i < test->head_dim; i++) {
+        bounds[i] = magnitude[i] * (2 * score_error + 8 * U) + 2 * sum_bound(position + 1 - first, magnitude[i]);
+        bounds[i] += view->bench->on->matrix_units ? 6 * sqrt(variance[i]) : 0;
     }
 }
 
@@ -365,7 +464,7 @@ static void hold_still(const ops_bench *bench, ops_result *result, uint32_t buff
 
 typedef struct work {
     bool evaluate;
-    double *values, *bounds, *scores, *weights;
+    double *values, *bounds, *scores;
     float *actual;
     uint8_t *region;
 } work;
@@ -470,8 +569,7 @@ sp_status ops_compare(ops_bench *bench, bool evaluate, ops_result *result) {
     *result = (ops_result){0};
     const spi_tensor *tensor = &bench->tensors[0];
     bool product = bench->test.kind == SPI_OP_MATMUL || bench->test.kind == SPI_OP_HEAD;
-    size_t weights = product && evaluate ? (size_t)tensor->rows * tensor->cols : 0, widest = bench->tape.vocab,
-           positions = 0;
+    size_t widest = bench->tape.vocab, positions = 0;
     for (uint32_t b = 0; b < bench->tape.buffer_count; b++) {
         widest = widest > bench->buffers[b].width ? widest : bench->buffers[b].width;
     }
@@ -483,15 +581,12 @@ sp_status ops_compare(ops_bench *bench, bool evaluate, ops_result *result) {
                  .values = malloc(widest * sizeof(double)),
                  .bounds = malloc(widest * sizeof(double)),
                  .scores = malloc(positions * sizeof(double)),
-                 .weights = malloc((weights + 1) * sizeof(double)),
                  .actual = malloc(bench->tape.rows_max * widest * sizeof(float)),
                  .region = malloc(bench->region_bytes)};
-    bool good = room.values && room.bounds && room.scores && room.weights && room.actual && room.region;
+    decoded matrix = {0};
+    bool good = room.values && room.bounds && room.scores && room.actual && room.region;
+    good = good && (!product || !evaluate || decode(&matrix, tensor));
     if (good) {
-        decoded matrix = {room.weights, tensor};
-        for (size_t i = 0; i < weights; i++) {
-            room.weights[i] = ops_weight(tensor, (uint32_t)(i / tensor->cols), (uint32_t)(i % tensor->cols));
-        }
         double error_max = 0, value_max = DBL_MIN;
         compare_buffers(bench, &matrix, &room, result, &error_max, &value_max);
         compare_regions(bench, &matrix, &room, result, &error_max, &value_max);
@@ -500,7 +595,7 @@ sp_status ops_compare(ops_bench *bench, bool evaluate, ops_result *result) {
     free(room.values);
     free(room.bounds);
     free(room.scores);
-    free(room.weights);
+    release(&matrix);
     free(room.actual);
     free(room.region);
     return good ? SP_OK : SP_NO_MEMORY;
