@@ -75,7 +75,7 @@ class Tensor:
     std: float = 0.0                  # of the drawn values
 
 
-def parse_arguments():
+def parse_arguments(arguments):
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], epilog=__doc__.split("\n\n", 1)[1],
         formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,7 +123,7 @@ def parse_arguments():
     text.add_argument("--tokenizer", default="gpt2", choices=("gpt2", "llama"),
                       help="gpt2: byte-level BPE with merges, as Llama 3; llama: SentencePiece with scores, as Llama 2")
     text.add_argument("--chat-template", action="store_true", help="store the Llama 3 chat template (gpt2 only)")
-    a = parser.parse_args()
+    a = parser.parse_args(arguments)
 
     names = ("layers", "d", "ff", "heads", "kv_heads", "head_dim", "vocab", "tied", "rope_theta", "rope_scaling",
              "rope_factor", "context")
@@ -362,8 +362,8 @@ def write_tensor(file, tensor, seed):
         values.tofile(file)
 
 
-def main():
-    a = parse_arguments()
+def main(arguments=None):
+    a = parse_arguments(arguments)
     started = time.monotonic()
     writer = gguf.GGUFWriter(a.out, a.family)
     add_hyperparameters(writer, a)

@@ -12,3 +12,4 @@ if [ ! -x $venv/bin/python ] || ! $venv/bin/python -c 'import llama_cpp' 2>/dev/
 fi
 $venv/bin/python tools/oracle/golden.py -o build/oracle-golden
 $venv/bin/python tools/oracle/check.py build/samepage --golden build/oracle-golden --verbose
+$venv/bin/python tools/oracle/kv.py check build/samepage

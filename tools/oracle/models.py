@@ -8,12 +8,17 @@ The embedding is larger than what a block adds to it, as in trained models: atte
 a choice, made so that F32 can be held to 1e-4: with an embedding as small as the other weights the f16 alone costs
 3e-4 to 6.5e-4 on these shapes, in llama.cpp and in a double evaluation that rounds nothing else.
 """
+import contextlib
+import functools
 import hashlib
+import io
 import os
-import subprocess
 import sys
 
 import numpy as np
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import make_model  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 GOLDEN = os.path.join(ROOT, "tests", "golden", "logits")
@@ -158,7 +163,12 @@ def make(name, type_, folder, expected=None, quantise=None):
     if type_ in QUANTISED:
         quantise(make(name, "f32", folder), path, QUANTISED[type_])
     elif not (expected and os.path.exists(path) and sha256(path) == expected):
-        os.makedirs(folder, exist_ok=True)
-        command = [sys.executable, os.path.join(ROOT, "tools", "make_model.py"), path, "--type", type_]
-        subprocess.run(command + options(name), check=True, stdout=subprocess.DEVNULL)
+        write(name, type_, path)
     return path
+
+
+@functools.lru_cache(maxsize=None)  # once in a process: many types are quantised from one file
+def write(name, type_, path):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with contextlib.redirect_stdout(io.StringIO()):
+        make_model.main([path, "--type", type_, *options(name)])
