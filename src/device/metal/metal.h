@@ -21,7 +21,7 @@ typedef enum spi_mt_kernel {
     SPI_MT_KERNEL_COUNT
 } spi_mt_kernel;
 
-/* A kernel's text and its threads in a threadgroup, as cmake/metal.cmake made them. */
+/* A kernel's text and its threads in a threadgroup, as cmake/generated/metal.cmake made them. */
 typedef struct spi_mt_source {
     const char *name, *text;
     uint32_t threads;

@@ -150,7 +150,7 @@ _Static_assert(SPI_VK_matmul_1_iq4_xs - SPI_VK_matmul_1_f32 == (int)SPI_VK_IQ4_X
                    SPI_VK_embed_mxfp4 - SPI_VK_embed_f32 == (int)SPI_VK_MXFP4 &&
                    SPI_VK_embed_q4_1 - SPI_VK_embed_f32 == (int)SPI_VK_Q4_1 &&
                    SPI_VK_matmul_4_affine8 - SPI_VK_matmul_4_f32 == (int)SPI_VK_AFFINE8,
-               "cmake/shaders.cmake lists the types in the order of spi_vk_type");
+               "cmake/generated/shaders.cmake lists the types in the order of spi_vk_type");
 
 static sp_status create_set_layout(spi_vk *vk, sp_error *error) {
     VkDescriptorSetLayoutBinding bindings[SPI_VK_BINDINGS - 1];

@@ -228,7 +228,7 @@ sp_status spi_vk_product(void *context, spi_link *link, const sp_matmul *args, s
  * [unit][row][16 bytes], so that neighbouring invocations read neighbouring bytes, and the scales and high bits of the
  * quantised types lie apart as [step][word][row][4 bytes]. A step is what a kernel takes at once: one unit of a plain
  * type, 32 to 256 elements of the others. What lies behind the last column or row is zero. The numbers are TYPE in
- * shaders/weights.glsl, which says what a step's words are, and the order is that of cmake/shaders.cmake. */
+ * shaders/weights.glsl, which says what a step's words are, and the order is that of cmake/generated/shaders.cmake. */
 typedef enum spi_vk_type {
     SPI_VK_F32,
     SPI_VK_F16,

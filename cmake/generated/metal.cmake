@@ -1,21 +1,19 @@
 # The kernels of src/device/metal/kernels.def, each a variant of a shader in shaders/ or shaders/metal/: GLSL -> SPIR-V ->
-# the Metal Shading Language -> build/metal/NAME.msl.h, its bytes, and metal_kernels.inc, the table of all. A shader with a
+# the Metal Shading Language -> metal/NAME.msl.h, its bytes, and metal_kernels.inc, the table of all. A shader with a
 # line "// variants: NAME=-DA=1,-DB=2 NAME2=..." gives one kernel for each of them, one without is called as its file.
 # Push constants take buffer 0, and the storage buffers' bindings begin with 1: so the numbers are those of GLSL.
-find_program(SPIRV_CROSS spirv-cross REQUIRED)
-find_program(GLSLC glslc REQUIRED)
-find_program(SPIRV_VAL spirv-val)
+find_program(METAL_VALIDATOR spirv-val)
 set(METAL_DIR "${PROJECT_BINARY_DIR}/metal")
 file(MAKE_DIRECTORY "${METAL_DIR}")
-file(STRINGS "${PROJECT_SOURCE_DIR}/src/device/metal/kernels.def" lines REGEX "^KERNEL\\(")
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/device/metal/kernels.def")
+file(STRINGS "${ROOT}/src/device/metal/kernels.def" lines REGEX "^KERNEL\\(")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${ROOT}/src/device/metal/kernels.def")
 set(METAL_KERNELS)
 foreach(line ${lines})
   string(REGEX REPLACE "^KERNEL\\((.*)\\)$" "\\1" name "${line}")
   list(APPEND METAL_KERNELS ${name})
 endforeach()
-file(GLOB METAL_SHADERS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.comp" "${PROJECT_SOURCE_DIR}/shaders/metal/*.comp")
-file(GLOB METAL_HEADERS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.glsl" "${PROJECT_SOURCE_DIR}/shaders/metal/*.glsl")
+file(GLOB METAL_SHADERS CONFIGURE_DEPENDS "${ROOT}/shaders/*.comp" "${ROOT}/shaders/metal/*.comp")
+file(GLOB METAL_HEADERS CONFIGURE_DEPENDS "${ROOT}/shaders/*.glsl" "${ROOT}/shaders/metal/*.glsl")
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${METAL_SHADERS}) # their lists of variants, their sizes
 
 set(METAL_OUTPUTS)
@@ -41,18 +39,18 @@ foreach(shader ${METAL_SHADERS})
     string(SUBSTRING "${variant}" ${after} -1 defines)
     string(REPLACE "," ";" defines "${defines}")
     set(validate)
-    if(SPIRV_VAL)
-      set(validate COMMAND ${SPIRV_VAL} --target-env vulkan1.2 "${METAL_DIR}/${out}.spv")
+    if(METAL_VALIDATOR)
+      set(validate COMMAND ${METAL_VALIDATOR} --target-env vulkan1.2 "${METAL_DIR}/${out}.spv")
     endif()
     add_custom_command(OUTPUT "${METAL_DIR}/${out}.msl.h" "${METAL_DIR}/${out}.metal"
-      COMMAND ${GLSLC} -O --target-env=vulkan1.2 ${defines} -I "${PROJECT_SOURCE_DIR}/shaders"
-        -I "${PROJECT_SOURCE_DIR}/shaders/metal" ${shader} -o "${METAL_DIR}/${out}.spv"
+      COMMAND ${GLSLC} -O --target-env=vulkan1.2 ${defines} -I "${ROOT}/shaders"
+        -I "${ROOT}/shaders/metal" ${shader} -o "${METAL_DIR}/${out}.spv"
       ${validate}
       COMMAND ${SPIRV_CROSS} --msl --msl-version 20300 --msl-decoration-binding "${METAL_DIR}/${out}.spv"
         --output "${METAL_DIR}/${out}.metal"
       COMMAND ${CMAKE_COMMAND} "-DINPUT=${METAL_DIR}/${out}.metal" "-DOUTPUT=${METAL_DIR}/${out}.msl.h"
-        -P "${PROJECT_SOURCE_DIR}/cmake/embed_bytes.cmake"
-      DEPENDS ${shader} ${METAL_HEADERS} "${PROJECT_SOURCE_DIR}/cmake/embed_bytes.cmake" VERBATIM)
+        -P "${CMAKE_CURRENT_SOURCE_DIR}/embed_bytes.cmake"
+      DEPENDS ${shader} ${METAL_HEADERS} "${CMAKE_CURRENT_SOURCE_DIR}/embed_bytes.cmake" VERBATIM)
     list(APPEND METAL_OUTPUTS "${METAL_DIR}/${out}.msl.h")
     list(APPEND METAL_TEXTS "${METAL_DIR}/${out}.metal")
     list(APPEND found ${out})
@@ -71,4 +69,9 @@ foreach(name ${METAL_KERNELS})
 endforeach()
 file(CONFIGURE OUTPUT "${METAL_DIR}/metal_kernels.inc"
   CONTENT "${text}const spi_mt_source spi_mt_sources[SPI_MT_KERNEL_COUNT] = {\n${table}};\n" @ONLY)
-add_custom_target(samepage_metal_kernels DEPENDS ${METAL_OUTPUTS} ${METAL_TEXTS})
+add_custom_target(metal DEPENDS ${METAL_OUTPUTS} ${METAL_TEXTS})
+list(JOIN METAL_KERNELS "\n" text)
+file(CONFIGURE OUTPUT "${METAL_DIR}/kernels.txt" CONTENT "${text}\n" @ONLY)
+list(JOIN METAL_OUTPUTS "\n" text)
+list(JOIN METAL_TEXTS "\n" more)
+file(CONFIGURE OUTPUT "${METAL_DIR}/outputs.txt" CONTENT "${text}\n${more}\n" @ONLY)

@@ -1,21 +1,15 @@
-# shaders/*.comp -> build/shaders/NAME.spv.h, a list of 32-bit words to be included in an array. A shader with a line
+# shaders/*.comp -> shaders/NAME.spv.h, a list of 32-bit words to be included in an array. A shader with a line
 # "// variants: NAME=-DA=1,-DB=2 NAME2=..." is built once for each of them.
 # A line "// types: NAME=-DA=1 ..." builds each for every weight type, as NAME_q4_0 and so on with -DTYPE=4: those are
-# listed in build/shaders/typed_shaders.def and their words in typed_shaders.inc.
+# listed in shaders/typed_shaders.def and their words in typed_shaders.inc.
 # "// fast types:" does so for all types but MLX's. Variants with -DCOOPERATIVE=1 are left to the compiler that knows
 # cooperative matrices.
 # Every variant has to pass spirv-val.
-set(glslang_dir "${PROJECT_SOURCE_DIR}/.deps/glslang")
-find_program(GLSLANG glslang PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
-find_program(SPIRV_VALIDATOR spirv-val PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
-find_program(SPIRV_OPTIMISER spirv-opt PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
-find_program(SPIRV_DISASSEMBLER spirv-dis PATHS "${glslang_dir}/bin" NO_DEFAULT_PATH)
-if(NOT GLSLANG OR NOT SPIRV_VALIDATOR OR NOT SPIRV_OPTIMISER OR NOT SPIRV_DISASSEMBLER)
-  message(FATAL_ERROR "glslang and SPIRV-Tools are not in ${glslang_dir}: run tools/bootstrap.sh")
-endif()
-set(with_glslang ${CMAKE_COMMAND} -E env "LD_LIBRARY_PATH=${glslang_dir}/lib")
-file(GLOB SHADER_FILES CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.comp")
-file(GLOB SHADER_HEADERS CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/shaders/*.glsl")
+set(with_glslang ${CMAKE_COMMAND} -E env "LD_LIBRARY_PATH=${GLSLANG_LIBRARIES}")
+set(SHADERS_DIR "${PROJECT_BINARY_DIR}/shaders")
+file(MAKE_DIRECTORY "${SHADERS_DIR}")
+file(GLOB SHADER_FILES CONFIGURE_DEPENDS "${ROOT}/shaders/*.comp")
+file(GLOB SHADER_HEADERS CONFIGURE_DEPENDS "${ROOT}/shaders/*.glsl")
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${SHADER_FILES}) # their lists of variants
 set(SHADER_OUTPUTS)
 # In the order of spi_vk_type.
@@ -58,26 +52,25 @@ foreach(shader ${SHADER_FILES})
     math(EXPR after "${equals} + 1")
     string(SUBSTRING "${variant}" ${after} -1 defines)
     string(REPLACE "," ";" defines "${defines}")
-    set(output "${PROJECT_BINARY_DIR}/shaders/${out}.spv.h")
-    set(binary "${PROJECT_BINARY_DIR}/shaders/${out}.spv")
-    set(compile COMMAND ${GLSLC} -O --target-env=vulkan1.2 ${defines} -I "${PROJECT_SOURCE_DIR}/shaders" ${shader}
+    set(output "${SHADERS_DIR}/${out}.spv.h")
+    set(binary "${SHADERS_DIR}/${out}.spv")
+    set(compile COMMAND ${GLSLC} -O --target-env=vulkan1.2 ${defines} -I "${ROOT}/shaders" ${shader}
       -o ${binary})
     if("-DCOOPERATIVE=1" IN_LIST defines)
       # The optimiser that is linked to it would be another version's.
       set(compile
-        COMMAND ${with_glslang} ${GLSLANG} --quiet -V --target-env vulkan1.2 ${defines} "-I${PROJECT_SOURCE_DIR}/shaders"
+        COMMAND ${with_glslang} ${GLSLANG} --quiet -V --target-env vulkan1.2 ${defines} "-I${ROOT}/shaders"
           ${shader} -o ${binary}
-        COMMAND ${with_glslang} ${SPIRV_OPTIMISER} -O ${binary} -o ${binary}
-        COMMAND ${with_glslang} ${CMAKE_COMMAND} -DDISASSEMBLER=${SPIRV_DISASSEMBLER} -DFROM=${binary}
-          -P "${PROJECT_SOURCE_DIR}/cmake/matrices.cmake")
+        COMMAND ${with_glslang} ${SPIRV_OPT} -O ${binary} -o ${binary}
+        COMMAND ${with_glslang} ${CMAKE_COMMAND} -DDISASSEMBLER=${SPIRV_DIS} -DFROM=${binary}
+          -P "${CMAKE_CURRENT_SOURCE_DIR}/matrices.cmake")
     endif()
     add_custom_command(OUTPUT ${output}
-      COMMAND ${CMAKE_COMMAND} -E make_directory "${PROJECT_BINARY_DIR}/shaders"
       ${compile}
-      COMMAND ${with_glslang} ${SPIRV_VALIDATOR} --target-env vulkan1.2 ${binary}
-      COMMAND ${CMAKE_COMMAND} -DFROM=${binary} -DTO=${output} -P "${PROJECT_SOURCE_DIR}/cmake/words.cmake"
-      DEPENDS ${shader} ${SHADER_HEADERS} "${PROJECT_SOURCE_DIR}/cmake/words.cmake"
-        "${PROJECT_SOURCE_DIR}/cmake/matrices.cmake" VERBATIM)
+      COMMAND ${with_glslang} ${SPIRV_VAL} --target-env vulkan1.2 ${binary}
+      COMMAND ${CMAKE_COMMAND} -DFROM=${binary} -DTO=${output} -P "${CMAKE_CURRENT_SOURCE_DIR}/words.cmake"
+      DEPENDS ${shader} ${SHADER_HEADERS} "${CMAKE_CURRENT_SOURCE_DIR}/words.cmake"
+        "${CMAKE_CURRENT_SOURCE_DIR}/matrices.cmake" VERBATIM)
     list(APPEND SHADER_OUTPUTS ${output})
   endforeach()
 endforeach()
@@ -87,6 +80,8 @@ foreach(name ${typed_names})
   string(APPEND typed_list "SHADER(${name})\n")
   string(APPEND typed_words "static const uint32_t words_${name}[] = {\n#include \"${name}.spv.h\"\n};\n")
 endforeach()
-file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/shaders/typed_shaders.def" CONTENT "${typed_list}" @ONLY)
-file(CONFIGURE OUTPUT "${PROJECT_BINARY_DIR}/shaders/typed_shaders.inc" CONTENT "${typed_words}" @ONLY)
-add_custom_target(samepage_shaders DEPENDS ${SHADER_OUTPUTS})
+file(CONFIGURE OUTPUT "${SHADERS_DIR}/typed_shaders.def" CONTENT "${typed_list}" @ONLY)
+file(CONFIGURE OUTPUT "${SHADERS_DIR}/typed_shaders.inc" CONTENT "${typed_words}" @ONLY)
+add_custom_target(shaders DEPENDS ${SHADER_OUTPUTS})
+list(JOIN SHADER_OUTPUTS "\n" text)
+file(CONFIGURE OUTPUT "${SHADERS_DIR}/outputs.txt" CONTENT "${text}\n" @ONLY)
