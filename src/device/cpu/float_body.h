@@ -273,6 +273,33 @@ SPI_INLINE void float_wide_product(sp_dtype type, const spi_cpu_product *args) {
     }
 }
 
+/* Of few tokens weights are widened each time; slice by slice where many are, so that sums are added up in one order. */
+SPI_INLINE void float_few_tokens(sp_dtype type, const spi_cpu_product *args, uint32_t row, uint32_t token) {
+    const size_t bytes = type == SP_F32 ? 4 : 2, row_bytes = args->cols * bytes;
+    const uint32_t rows = args->row_count - row, tokens = args->token_count - token;
+    const uint32_t slice = FLOAT_WIDENS ? FLOAT_SLICE : args->cols;
+    for (uint32_t k = 0; k < args->cols; k += slice) {
+        float_tile tile = {.rows = (const uint8_t *)args->weights + (args->row_first + row) * row_bytes + k * bytes,
+                           .row_bytes = row_bytes,
+                           .x = (const float *)args->acts + token * args->act_stride + k,
+                           .x_stride = args->act_stride,
+                           .out = args->out + token * args->out_stride + row,
+                           .out_stride = args->out_stride,
+                           .cols = args->cols - k < slice ? args->cols - k : slice,
+                           .first = k == 0};
+        float_tile_any(type, &tile, rows < FLOAT_ROWS ? rows : FLOAT_ROWS,
+                       tokens < FLOAT_TOKENS ? tokens : FLOAT_TOKENS);
+    }
+}
+
+SPI_INLINE void float_few_product(sp_dtype type, const spi_cpu_product *args) {
+    for (uint32_t row = 0; row < args->row_count; row += FLOAT_ROWS) {
+        for (uint32_t token = 0; token < args->token_count; token += FLOAT_TOKENS) {
+            float_few_tokens(type, args, row, token);
+        }
+    }
+}
+
 SPI_INLINE void float_product(sp_dtype type, const spi_cpu_product *args) {
     size_t row_bytes = (size_t)args->cols * (type == SP_F32 ? 4 : 2);
     const uint8_t *rows = (const uint8_t *)args->weights + args->row_first * row_bytes;
@@ -294,21 +321,7 @@ SPI_INLINE void float_product(sp_dtype type, const spi_cpu_product *args) {
         float_wide_product(type, args);
         return;
     }
-    for (uint32_t r = 0; r < args->row_count; r += FLOAT_ROWS) {
-        uint32_t row_count = args->row_count - r < FLOAT_ROWS ? args->row_count - r : FLOAT_ROWS;
-        for (uint32_t t = 0; t < args->token_count; t += FLOAT_TOKENS) {
-            uint32_t tokens = args->token_count - t < FLOAT_TOKENS ? args->token_count - t : FLOAT_TOKENS;
-            float_tile tile = {.rows = rows + r * row_bytes,
-                               .row_bytes = row_bytes,
-                               .x = (const float *)args->acts + t * args->act_stride,
-                               .x_stride = args->act_stride,
-                               .out = args->out + t * args->out_stride + r,
-                               .out_stride = args->out_stride,
-                               .cols = args->cols,
-                               .first = true};
-            float_tile_any(type, &tile, row_count, tokens);
-        }
-    }
+    float_few_product(type, args);
 }
 
 #endif

@@ -117,7 +117,7 @@ static turned_kernel *const turned_bf16[] = {
 #undef X
 };
 
-/* A slice of a group with all tokens, in tiles as even as can be. */
+/* A slice of a group with all tokens, in tiles as even as can be. The first one asks for the next slice. */
 SPI_INLINE void turned_slice(sp_dtype type, const uint8_t *weights, uint32_t cols, const spi_cpu_product *args,
                              uint32_t row, uint32_t col) {
     turned_kernel *const *kernels = type == SP_F32 ? turned_f32 : type == SP_F16 ? turned_f16 : turned_bf16;
@@ -128,7 +128,8 @@ SPI_INLINE void turned_slice(sp_dtype type, const uint8_t *weights, uint32_t col
         float *out = args->out + t * args->out_stride + row;
         for (uint32_t part = 0; part < TURNED_ROWS; part += TURNED_VECTORS * V_WIDTH) {
             kernels[tokens - 1](weights + part * turned_bytes(type), cols, x, args->act_stride, out + part,
-                                args->out_stride, col == 0, i || part ? 0 : args->ahead_bytes);
+                                args->out_stride, col == 0,
+                                i || part ? 0 : TURNED_SLICE * TURNED_ROWS * turned_bytes(type));
         }
     }
 }
