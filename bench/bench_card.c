@@ -53,12 +53,14 @@ static bool parse(const bench_card *card, int count, char **words, bench_options
                                .repeats = 101,
                                .rows = 512,
                                .context_max = 16384 + 512};
+    const char *kv_type = "f16";
     const bench_option common[] = {{"--type", .text = &options->types},
                                    {"--context", .text = &options->contexts},
                                    {"--prefill", .text = &options->prefills},
                                    {"--sequences", .text = &options->sequences},
                                    {"--repeats", .number = &options->repeats},
                                    {"--rows", .number = &options->rows},
+                                   {"--kv-type", .text = &kv_type},
                                    {0}};
     for (int i = 1; i + 1 < count; i += 2) {
         if (!take(common, words[i], words[i + 1]) && !take(card->own, words[i], words[i + 1])) {
@@ -71,7 +73,9 @@ static bool parse(const bench_card *card, int count, char **words, bench_options
     if (card->chosen) {
         card->chosen(options);
     }
-    return count % 2;
+    bool q8 = !strcmp(kv_type, "q8_0");
+    options->kv_type = q8 ? SP_KV_Q8_0 : SP_KV_F16;
+    return count % 2 && (q8 || !strcmp(kv_type, "f16"));
 }
 
 /* A card that was idle takes its time to raise its clocks: a second of it is not measured. */
