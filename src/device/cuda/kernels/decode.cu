@@ -81,8 +81,9 @@ __device__ __forceinline__ void wait_for_phase() {
     }
 }
 
-/* The likeliest token of a block, by one of its threads, where others find it. */
-__device__ __forceinline__ void leave_best(const spi_cu_token &token, const shared_state &shared, uint32_t tag) {
+/* The likeliest token of a block, by one of its threads, where others find it. A function of its own, as is what the last
+ * block does: within the kernel they cost its loops registers. */
+__device__ __noinline__ void leave_best(const spi_cu_token &token, const shared_state &shared, uint32_t tag) {
     likeliest best = shared.best[0];
     for (uint32_t i = 1; i < WARPS; i++) {
         best.consider(shared.best[i].logit, shared.best[i].token);
@@ -103,7 +104,7 @@ __device__ __forceinline__ likeliest best_of(uint64_t word) {
 
 /* By one warp of each block, behind a barrier of all: the last block tells the host that all is written, and which token
  * is the likeliest behind the last one, for which the others need not wait. */
-__device__ __forceinline__ void tell_host(const spi_cu_token &token, const token_step &step, bool picks) {
+__device__ __noinline__ void tell_host(const spi_cu_token &token, const token_step &step, bool picks) {
     uint32_t lane = threadIdx.x, before = 0;
     if (lane == 0) {
         __threadfence_system();
