@@ -3,15 +3,14 @@
  * and without logits, with KV mirrored and in place; the guest's blocks are compared as well. */
 #include "support/cuda_rig.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/half.h"
 #include "bench_shape.h"
 #include "samepage/sampler.h"
 #include "sampler/draw.h"
+#include "support/painted_stack.h"
 
 /* Plain types differ by the order of sums only. Quantised ones round activations to 8 bits in one of the two: each
  * product is then off by about 0.4% of its own size, and so are the logits, for errors add up like the terms do. */
@@ -320,19 +319,16 @@ static void test_picks(void **state) {
     sp_device_close(device);
 }
 
-#define STACK_BYTES   ((size_t)1 << 20)
-#define STACK_MOST    ((size_t)256 << 10) /* device/backend.h: a guest's fiber has no more for sure */
-#define STACK_PATTERN 0x5a
+#define STACK_MOST ((size_t)256 << 10) /* device/backend.h: a guest's fiber has no more for sure */
 
-/* Tokens on a thread of its own: into fresh blocks, with picks and without. */
-static void *decode_there(void *env) {
+/* Tokens into fresh blocks, with picks and without. */
+static void decode_there(void *env) {
     bench_model *model = env;
     for (uint32_t i = 0; i < 200; i++) {
         int32_t got;
         spi_picks picks = {.tokens = &got, .count_max = 1};
         run_picks(model, (int32_t)i, i, i % 2 ? &picks : NULL);
     }
-    return NULL;
 }
 
 /* What tokens take of a stack, the driver's part included. */
@@ -347,28 +343,14 @@ static void measure_stack(const spi_cu_choices *choices, const char *how) {
                                .type = SP_Q4_0};
     sp_error error = {0};
     bench_model model;
-    pthread_attr_t attributes;
-    pthread_t thread;
     sp_device *device = test_cuda_open(choices);
     if (!device) {
         skip();
     }
     TEST_OK(bench_model_open(device, &shape, 64, CONTEXT, &model, &error), error);
-    uint8_t *stack = mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(stack != MAP_FAILED);
-    memset(stack, STACK_PATTERN, STACK_BYTES);
-    assert_int_equal(pthread_attr_init(&attributes), 0);
-    assert_int_equal(pthread_attr_setstack(&attributes, stack, STACK_BYTES), 0);
-    assert_int_equal(pthread_create(&thread, &attributes, decode_there, &model), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    size_t untouched = 0;
-    while (untouched < STACK_BYTES && stack[untouched] == STACK_PATTERN) {
-        untouched++;
-    }
-    print_message("a token %s takes %zu KiB of stack\n", how, (STACK_BYTES - untouched) >> 10);
-    assert_true(STACK_BYTES - untouched <= STACK_MOST);
-    pthread_attr_destroy(&attributes);
-    munmap(stack, STACK_BYTES);
+    size_t bytes = test_stack_of(decode_there, &model);
+    print_message("a token %s takes %zu KiB of stack\n", how, bytes >> 10);
+    assert_true(bytes <= STACK_MOST);
     bench_model_close(&model);
     sp_device_close(device);
 }

@@ -1,56 +1,16 @@
 /* tests/unit/test_stack.c - what spi_backend.runs_on_fibers promises: run needs at most 256 KiB of stack, whatever the
  * op, the weight type, the instruction set and the context. The rest of a guest's fiber is the guest's own.
  *
- * The stack of a thread is painted; how far the paint has gone is how deep the calls went. Sanitizers have frames of their
- * own, and kernels that are not optimised keep every vector in memory: they are no measure, and nothing is asserted
- * there. */
-#include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
-
+ * Sanitizers have frames of their own, and kernels that are not optimised keep every vector in memory: they are no
+ * measure, and nothing is asserted there. */
 #include "ops/ops_cases.h"
+#include "support/painted_stack.h"
 #include "support/session_rig.h"
 #include "support/support.h"
 #include "support/tiny_model.h"
 
-#define STACK_BYTES   ((size_t)2 << 20)
 #define PROMISE_BYTES ((size_t)256 << 10)
-#define PAINT         0x5a
 #define CASES         16u
-
-typedef struct errand {
-    void (*run)(void *env);
-    void *env;
-} errand;
-
-static void *do_errand(void *env) {
-    errand *todo = env;
-    todo->run(todo->env);
-    return NULL;
-}
-
-/* Bytes of stack that a function took on a thread that calls nothing else. */
-static size_t stack_of(void (*run)(void *env), void *env) {
-    static unsigned char *stack;
-    if (!stack) {
-        stack = aligned_alloc(4096, STACK_BYTES);
-        assert_non_null(stack);
-    }
-    memset(stack, PAINT, STACK_BYTES);
-    pthread_attr_t attributes;
-    pthread_t thread;
-    errand todo = {run, env};
-    assert_int_equal(pthread_attr_init(&attributes), 0);
-    assert_int_equal(pthread_attr_setstack(&attributes, stack, STACK_BYTES), 0);
-    assert_int_equal(pthread_create(&thread, &attributes, do_errand, &todo), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    pthread_attr_destroy(&attributes);
-    size_t untouched = 0;
-    while (untouched < STACK_BYTES && stack[untouched] == PAINT) {
-        untouched++;
-    }
-    return STACK_BYTES - untouched;
-}
 
 static void nothing(void *env) {
     (void)env;
@@ -62,7 +22,7 @@ static void run_op(void *env) {
 }
 
 static void expect_within(size_t bytes, const char *what) {
-    size_t thread_bytes = stack_of(nothing, NULL); /* its descriptor and what starts it lie there, too */
+    size_t thread_bytes = test_stack_of(nothing, NULL); /* its descriptor and what starts it lie there, too */
     assert_true(bytes >= thread_bytes);
     bytes -= thread_bytes;
     print_message("%-16s %6.1f KiB of stack\n", what, (double)bytes / 1024);
@@ -90,7 +50,7 @@ static size_t stack_of_cases(const ops_device *on, spi_op_kind kind, sp_dtype ty
         ops_bench bench;
         sp_error error = {0};
         TEST_OK(ops_open(on, &test, &bench, &error), error);
-        size_t bytes = stack_of(run_op, &bench);
+        size_t bytes = test_stack_of(run_op, &bench);
         most = bytes > most ? bytes : most;
         ops_close(&bench);
     }
@@ -138,7 +98,7 @@ static void test_session(void **state) {
         if (contexts[i]) {
             test_session_append(session, tokens, contexts[i], SP_LOGITS_NONE);
         }
-        size_t bytes = stack_of(append_one, session);
+        size_t bytes = test_stack_of(append_one, session);
         most = bytes > most ? bytes : most;
         sp_session_destroy(session);
     }
