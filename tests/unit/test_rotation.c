@@ -31,15 +31,19 @@ static void check_table(const float *table, const spi_op *op, uint32_t row, uint
     }
 }
 
+static void create(const spi_op *ops, const spi_tensor *tensors, spi_rotations *rotations) {
+    const spi_tape tape = {.ops = ops, .op_count = 4};
+    sp_error error = {0};
+    TEST_OK(spi_rotations_create(&tape, tensors, rotations, &error), error);
+}
+
 static void test_tables(void **state) {
     (void)state;
     static float table[ROWS * PAIRS * 2];
     spi_op ops[4];
     make_ops(ops);
-    const spi_tape tape = {.ops = ops, .op_count = 4};
     spi_rotations rotations;
-    sp_error error = {0};
-    TEST_OK(spi_rotations_create(&tape, NULL, &rotations, &error), error);
+    create(ops, NULL, &rotations);
     assert_int_equal(rotations.count, 2);
     assert_int_equal(rotations.of_op[1], rotations.of_op[2]);
     assert_int_not_equal(rotations.of_op[1], rotations.of_op[3]);
@@ -69,10 +73,8 @@ static void test_factors(void **state) {
     make_ops(ops);
     ops[3].weight = 0;
     const spi_tensor tensor = {.name = "factors", .type = SP_F32, .rows = 1, .cols = PAIRS, .data = all};
-    const spi_tape tape = {.ops = ops, .op_count = 4};
     spi_rotations rotations;
-    sp_error error = {0};
-    TEST_OK(spi_rotations_create(&tape, &tensor, &rotations, &error), error);
+    create(ops, &tensor, &rotations);
     const spi_segment segment = {.row_count = 1, .position_first = 321};
     const spi_run run = {.row_count = 1, .segments = &segment, .segment_count = 1};
     spi_rotation_fill(&rotations.items[rotations.of_op[3]], &run, table);
@@ -89,10 +91,8 @@ static void test_rows_alone(void **state) {
     static float all[ROWS * PAIRS * 2], alone[PAIRS * 2];
     spi_op ops[4];
     make_ops(ops);
-    const spi_tape tape = {.ops = ops, .op_count = 4};
     spi_rotations rotations;
-    sp_error error = {0};
-    TEST_OK(spi_rotations_create(&tape, NULL, &rotations, &error), error);
+    create(ops, NULL, &rotations);
     const spi_segment many = {.row_count = ROWS, .position_first = 64 * 64 * 64 - 700};
     const spi_run run = {.row_count = ROWS, .segments = &many, .segment_count = 1};
     spi_rotation_fill(&rotations.items[0], &run, all);
