@@ -89,27 +89,46 @@ template <int threads, bool largest> __device__ __forceinline__ float block_redu
     return all;
 }
 
+/* On cards that have clusters. */
+__device__ __forceinline__ void cluster_sync() {
+    asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+
+/* The same place in another block's shared memory; and what stands there. */
+__device__ __forceinline__ uint32_t place_in_block(const void *here, uint32_t block) {
+    uint32_t address;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;"
+                 : "=r"(address)
+                 : "r"((uint32_t)__cvta_generic_to_shared(here)), "r"(block));
+    return address;
+}
+
+__device__ __forceinline__ float4 from_block(const float *here, uint32_t block) {
+    float4 value;
+    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+                 : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+                 : "r"(place_in_block(here, block))
+                 : "memory");
+    return value;
+}
+
 /* Of the blocks of a cluster, those that differ in z; where there is one alone, of its threads. */
 __device__ __forceinline__ void blocks_sync() {
 #if __CUDA_ARCH__ >= 900
     if (gridDim.z > 1) {
-        asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+        cluster_sync();
         return;
     }
 #endif
     __syncthreads();
 }
 
-/* A word at the same place of another block's shared memory; and four. */
+/* A word of one of those blocks; and four. */
 __device__ __forceinline__ uint32_t word_of_block(const void *here, uint32_t block) {
     uint32_t value = *(const uint32_t *)here;
 #if __CUDA_ARCH__ >= 900
     if (gridDim.z > 1) {
-        uint32_t address = (uint32_t)__cvta_generic_to_shared(here);
-        asm volatile("mapa.shared::cluster.u32 %0, %0, %2;\nld.shared::cluster.u32 %1, [%0];"
-                     : "+r"(address), "=r"(value)
-                     : "r"(block)
-                     : "memory");
+        asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(value) : "r"(place_in_block(here, block)) : "memory");
     }
 #endif
     return value;
@@ -119,11 +138,7 @@ __device__ __forceinline__ float4 four_of_block(const float *here, uint32_t bloc
     float4 value = *(const float4 *)here;
 #if __CUDA_ARCH__ >= 900
     if (gridDim.z > 1) {
-        uint32_t address = (uint32_t)__cvta_generic_to_shared(here);
-        asm volatile("mapa.shared::cluster.u32 %0, %0, %5;\nld.shared::cluster.v4.f32 {%1, %2, %3, %4}, [%0];"
-                     : "+r"(address), "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
-                     : "r"(block)
-                     : "memory");
+        value = from_block(here, block);
     }
 #endif
     return value;

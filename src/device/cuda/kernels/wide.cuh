@@ -265,23 +265,7 @@ __device__ __forceinline__ void put_gated(const spi_cu_wide &args, uint32_t row,
     }
 }
 
-__device__ __forceinline__ void cluster_sync() {
-    asm volatile("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
-}
-
-/* Four floats at the same place of another block's shared memory. */
-__device__ __forceinline__ float4 from_block(const float *here, uint32_t block) {
-    uint32_t address;
-    float4 value;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(here)), "r"(block));
-    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
-                 : "r"(address)
-                 : "memory");
-    return value;
-}
-
-/* The sum of what stands there in all blocks of the cluster; all are asked before the first is waited for. */
+/* The sum of what stands at the same place in all blocks of the cluster; all are asked before the first is waited for. */
 __device__ __forceinline__ float4 from_all(const float *here, uint32_t blocks) {
     float4 parts[SPI_CU_WIDE_CLUSTER_MAX], sum = make_float4(0, 0, 0, 0);
 #pragma unroll
