@@ -16,6 +16,7 @@ export SAMEPAGE_SOURCE_DIR=$PWD SAMEPAGE_BUILD_DIR=$build
 model=models/samepage-demo-q8_0.gguf
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'kill "${processes[@]}"; exit 130' INT TERM
 export XDG_CACHE_HOME=$work/cache XDG_DATA_HOME=$work/data
 passed=0 failed=0 missing=0
 # Where the driver's own description is not in a place that the Vulkan loader knows.
@@ -23,20 +24,49 @@ for description in /usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json; do
     [ -n "${VK_DRIVER_FILES:-}" ] || [ ! -f $description ] || export VK_DRIVER_FILES=$description
 done
 
-check() { # name, command...
-    local name=$1
+# Most of a test's time is the host's, which evaluates in double on few threads, so tests run beside each other: begin
+# starts one, finish waits for all of them, in order, and prints what each said.
+names=() processes=() # processes: a shell for each, which passes on that it is to end
+begin() { # name, command...
+    local said=$work/said.${#names[@]} name=$1
     shift
-    "$@" 2>&1 | tee "$work/said"
-    if [ "${PIPESTATUS[0]}" != 0 ]; then
-        failed=$((failed + 1))
-        echo "FAILED: $name"
-    elif grep -q '^\[ *SKIPPED *\]' "$work/said"; then
-        missing=$((missing + 1))
-        echo "NOT RUN, in part or whole: $name"
-    else
-        passed=$((passed + 1))
-        echo "ok: $name"
-    fi
+    (
+        SECONDS=0
+        "$@" >"$said" 2>&1 &
+        trap 'kill $!' TERM
+        wait $!
+        result=$?
+        echo $SECONDS >"$said.seconds"
+        exit $result
+    ) &
+    names+=("$name") processes+=($!)
+}
+
+finish() { # what has begun, in order
+    local i result said
+    for i in "${!names[@]}"; do
+        said=$work/said.$i
+        echo "running: ${names[i]}"
+        wait "${processes[i]}"
+        result=$?
+        cat "$said"
+        if [ $result != 0 ]; then
+            failed=$((failed + 1))
+            echo "FAILED: ${names[i]}"
+        elif grep -q '^\[ *SKIPPED *\]' "$said"; then
+            missing=$((missing + 1))
+            echo "NOT RUN, in part or whole: ${names[i]}"
+        else
+            passed=$((passed + 1))
+            echo "ok: ${names[i]}, $(cat "$said.seconds") s"
+        fi
+    done
+    names=() processes=()
+}
+
+check() { # name, command...: with nothing beside it
+    begin "$@"
+    finish
 }
 
 moving_conversation() { # over all three devices, with both types of keys and values; a test passes where only two are there
@@ -74,22 +104,23 @@ carried_actor() { # from the CPU to the card, in a file
 }
 
 command -v nvidia-smi >/dev/null && nvidia-smi -L
-check "every op, every type, against double" "$build/tests/test_ops_cuda"
-check "a token in one launch agrees with op by op" "$build/tests/test_cuda_decode"
-check "rows of several sessions agree with op by op" "$build/tests/test_cuda_wide"
-check "the stand-in driver's sequences" "$build/tests/test_cuda_driver"
-check "Vulkan: every op, every type, against double" "$build/tests/test_ops_vulkan"
-check "Vulkan: a small model against the CPU" "$build/tests/test_vulkan_program"
-check "snapshots, and a conversation that moves between devices" moving_conversation
-check "doctor proves the link" doctor
-check "complete and chat say on the card what they say on the CPU" same_answers
-check "an actor is carried to the card" carried_actor
+begin "every op, every type, against double" "$build/tests/test_ops_cuda"
+begin "Vulkan: every op, every type, against double" "$build/tests/test_ops_vulkan"
+begin "a token in one launch agrees with op by op" "$build/tests/test_cuda_decode"
+begin "rows of several sessions agree with op by op" "$build/tests/test_cuda_wide"
+begin "the stand-in driver's sequences" "$build/tests/test_cuda_driver"
+begin "Vulkan: a small model against the CPU" "$build/tests/test_vulkan_program"
 if command -v compute-sanitizer >/dev/null; then
-    check "compute-sanitizer memcheck" timeout 300 compute-sanitizer --tool memcheck --error-exitcode 9 \
+    begin "compute-sanitizer memcheck" timeout 400 compute-sanitizer --tool memcheck --error-exitcode 9 \
         bash -c '"$0/tests/test_cuda_decode" short && "$0/tests/test_cuda_wide" short' "$build"
 else
     echo "compute-sanitizer is not installed: memory is not checked"
 fi
+finish
+check "snapshots, and a conversation that moves between devices" moving_conversation
+check "doctor proves the link" doctor
+check "complete and chat say on the card what they say on the CPU" same_answers
+check "an actor is carried to the card" carried_actor
 # racecheck is no check of this suite, because it does not follow bulk copies that mbarriers order: of a program that does
 # nothing but such copies, in order and with the right sum (ordered_copy.cu), it reports each of them as a race with the
 # reads of what it brought. SAMEPAGE_RACECHECK=1 shows that, where nvcc is, and then what racecheck says of the token's
