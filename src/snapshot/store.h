@@ -1,11 +1,12 @@
 /* snapshot/store.h - the inside of a store.
  *
- *     store.c        a store's life, its index     store_session.c  what sessions find and give
+ *     store.c        a store's life, its index     store_session.c  what sessions find
  *     store_pack.c   its packs: scanning, evicting  store_place.c    blocks on their way into a session
  *     store_tail.c   what is behind full blocks     store_cost.c     whether that is worth it
- *     store_check.c  gc, verify, sync, pins
+ *     store_check.c  gc, verify, sync, pins      store_take.c   what sessions give
  *
- * One lock holds all of it; a block is read, hashed and written under it, since a session waits for that anyway. May
+ * One lock holds all of it; a block is read, hashed and written under it, since a session waits for that anyway, and
+ * threads that help to write touch nothing but their pack. May
  * include: what snapshot.h may. */
 #ifndef SPI_SNAPSHOT_STORE_H
 #define SPI_SNAPSHOT_STORE_H
@@ -81,6 +82,8 @@ __attribute__((format(printf, 2, 3))) void spi_store_note(sp_store *store, const
 sp_status spi_store_scan(sp_store *store, bool always, sp_error *error);
 sp_status spi_store_pack_for(sp_store *store, const spi_pack_header *like, const spi_digest *parent, spi_pack **pack,
                              sp_error *error);
+/* Another pack of this process's with room, that is none of those; a new one as long as there are not too many. NULL: none. */
+spi_pack *spi_store_spare_pack(sp_store *store, const spi_pack_header *like, spi_pack *const *others, uint32_t count);
 void spi_store_drop_pack(sp_store *store, spi_pack *pack, bool remove);
 uint64_t spi_store_evict(sp_store *store, uint64_t bytes_max);
 sp_status spi_store_use(sp_store *store, spi_pack *pack); /* opens its file if need be, and notes the use */
@@ -97,6 +100,12 @@ bool spi_store_should_compute(sp_store *store, const sp_session *session, uint32
  * how many of them, from the first on, are whole. */
 sp_status spi_store_place(sp_store *store, spi_attached *attached, sp_session *session, uint32_t first, uint32_t count,
                           uint32_t *good, sp_error *error);
+
+/* store_take.c: all full blocks that the store lacks, a long run of them in so many packs at a time; *held is how many it has
+ * then, from the first on. */
+#define SPI_STRIPES_MAX 4u /* with eight, writing is no faster */
+sp_status spi_store_take_blocks(sp_store *store, spi_attached *attached, const sp_session *session,
+                                uint32_t stripes_max, uint32_t *held, sp_error *error);
 
 /* store_session.c */
 void spi_store_drop_damaged(sp_store *store, spi_entry *entry);

@@ -240,22 +240,25 @@ static bool fits(const spi_pack *pack, const spi_pack_header *like) {
            pack->header.flags == like->flags && memcmp(pack->header.weights, like->weights, sizeof like->weights) == 0;
 }
 
-/* A chain goes on where its last block lies, so that the blocks of a conversation are one mapping. */
-sp_status spi_store_pack_for(sp_store *store, const spi_pack_header *like, const spi_digest *parent, spi_pack **out,
-                             sp_error *error) {
-    const spi_entry *before = spi_store_find(store, parent);
-    bool in_memory = !store->folder || !(like->flags & SPI_PACK_SEALED) == store->has_key;
-    *out = NULL;
-    if (before && fits(before->pack, like) && before->slot + 1 == before->pack->count &&
-        spi_pack_is_named(before->pack)) {
-        *out = before->pack;
-        return SP_OK;
+static bool is_among(spi_pack *const *packs, uint32_t count, const spi_pack *pack) {
+    for (uint32_t i = 0; i < count; i++) {
+        if (packs[i] == pack) {
+            return true;
+        }
     }
+    return false;
+}
+
+/* A pack that is none of the others: a new one, or one that others add to as well where there are many. */
+static sp_status want_pack(sp_store *store, const spi_pack_header *like, spi_pack *const *others, uint32_t count,
+                           spi_pack **out, sp_error *error) {
+    bool in_memory = !store->folder || !(like->flags & SPI_PACK_SEALED) == store->has_key;
     uint32_t own = 0;
     spi_pack *shared = NULL;
     for (spi_pack *pack = store->packs; pack; pack = pack->next) {
         own += pack->is_own && pack->count < pack->header.capacity;
-        shared = fits(pack, like) && !pack->name[0] == in_memory && spi_pack_is_named(pack) ? pack : shared;
+        bool can = fits(pack, like) && !pack->name[0] == in_memory && !is_among(others, count, pack);
+        shared = can && spi_pack_is_named(pack) ? pack : shared;
     }
     if (shared && own >= OWN_PACKS_MAX) {
         *out = shared;
@@ -270,6 +273,24 @@ sp_status spi_store_pack_for(sp_store *store, const spi_pack_header *like, const
         (*out)->touched_ns = (*out)->used_ns;
     }
     return status;
+}
+
+/* A chain goes on where its last block lies, so that the blocks of a conversation are one mapping. */
+sp_status spi_store_pack_for(sp_store *store, const spi_pack_header *like, const spi_digest *parent, spi_pack **out,
+                             sp_error *error) {
+    const spi_entry *before = spi_store_find(store, parent);
+    *out = NULL;
+    if (before && fits(before->pack, like) && before->slot + 1 == before->pack->count &&
+        spi_pack_is_named(before->pack)) {
+        *out = before->pack;
+        return SP_OK;
+    }
+    return want_pack(store, like, NULL, 0, out, error);
+}
+
+spi_pack *spi_store_spare_pack(sp_store *store, const spi_pack_header *like, spi_pack *const *others, uint32_t count) {
+    spi_pack *pack;
+    return want_pack(store, like, others, count, &pack, NULL) ? NULL : pack;
 }
 
 /* ---- evicting ---- */

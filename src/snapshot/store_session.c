@@ -1,7 +1,6 @@
 /* snapshot/store_session.c - what attached sessions find in a store and give to it. */
 #include <sodium/crypto_aead_xchacha20poly1305.h>
 #include <sodium/crypto_generichash_blake2b.h>
-#include <sodium/randombytes.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -13,16 +12,6 @@
 #include "snapshot/store.h"
 
 static const spi_digest no_parent;
-
-static spi_pack_header header_for(const sp_store *store, const sp_session *session) {
-    sp_fingerprint fingerprint;
-    spi_pack_header like = {.block_bytes = spi_kv_block_bytes_of(session),
-                            .kv_format = spi_kv_format_of(session),
-                            .flags = store->has_key ? SPI_PACK_SEALED : 0};
-    sp_model_get_fingerprint(session->model, &fingerprint);
-    memcpy(like.weights, fingerprint.weights, sizeof like.weights);
-    return like;
-}
 
 void spi_store_name(const sp_store *store, const sp_session *session, const spi_digest *parent, uint32_t block,
                     uint32_t token_count, spi_digest *name) {
@@ -237,76 +226,11 @@ static sp_status cache_find(void *env, sp_session *session, uint32_t token_count
     return status;
 }
 
-/* ---- taking in ---- */
+/* ---- telling ---- */
 
-static sp_status seal(const sp_store *store, const uint8_t *bytes, size_t count, spi_pack_record *record,
-                      uint8_t **sealed) {
-    *sealed = spi_alloc(count, 1);
-    if (!*sealed) {
-        return SP_NO_MEMORY;
-    }
-    randombytes_buf(record->nonce, sizeof record->nonce);
-    crypto_aead_xchacha20poly1305_ietf_encrypt_detached(*sealed, record->check, NULL, bytes, count, record->name.bytes,
-                                                        SPI_DIGEST_BYTES, NULL, record->nonce, store->key);
-    return SP_OK;
-}
-
-static sp_status take_block(sp_store *store, const spi_attached *attached, const sp_session *session, uint32_t block,
-                            sp_error *error) {
-    spi_pack_header like = header_for(store, session);
-    spi_pack_record record = {.name = attached->names[block], .parent = block ? attached->names[block - 1] : no_parent};
-    const uint8_t *bytes = spi_session_block(session, block);
-    uint8_t *sealed = NULL;
-    spi_pack *pack;
-    sp_status status = spi_store_pack_for(store, &like, &record.parent, &pack, error);
-    if (!status && store->has_key) {
-        status = seal(store, bytes, (size_t)like.block_bytes, &record, &sealed);
-    } else if (!status) {
-        spi_hash hash = spi_hash_bytes(bytes, (size_t)like.block_bytes, 0);
-        memcpy(record.check, &hash, sizeof hash);
-    }
-    if (!status) {
-        status = spi_pack_append(pack, &record, sealed ? sealed : bytes, (size_t)like.block_bytes, error);
-    }
-    spi_free(sealed);
-    if (!status && !spi_store_insert(store, &record.name, pack, pack->count - 1, true)) {
-        status = spi_fail(error, SP_NO_MEMORY, "no memory for the index of a store");
-    }
-    if (!status) {
-        pack->used_ns = spi_clock_ns();
-        store->stats.taken_blocks++;
-    }
-    return status;
-}
-
-/* All full blocks that the store lacks; *held is how many it has then, from the first on. */
-static sp_status take_blocks(sp_store *store, spi_attached *attached, const sp_session *session, uint32_t *held,
-                             sp_error *error) {
-    uint32_t full = session->token_count / SPI_BLOCK_TOKENS;
-    sp_status status = SP_OK;
-    *held = 0;
-    if (session->is_foreign) {
-        return SP_OK;
-    }
-    if (!spi_store_want_names(attached, session, full)) {
-        return spi_fail(error, SP_NO_MEMORY, "no memory for the names of a session's blocks");
-    }
-    spi_store_lock(store);
-    for (uint32_t i = 0; i < full && !status; i++) {
-        spi_entry *known = spi_store_find(store, &attached->names[i]);
-        if (known) {
-            known->pack->used_ns = spi_clock_ns();
-        } else {
-            status = take_block(store, attached, session, i, error);
-        }
-        *held = status ? i : i + 1;
-    }
-    if (status) {
-        spi_store_note(store, "blocks are not kept: %s", error && error->status ? error->message : "the store is full");
-    }
-    (void)spi_store_evict(store, store->bytes_max);
-    spi_store_unlock(store);
-    return status;
+/* A device that maps files gets a conversation as one mapping; others copy it anyway, and outrun one thread that writes. */
+static uint32_t stripes_for(const sp_session *session) {
+    return spi_session_can_map(session) ? 1 : SPI_STRIPES_MAX;
 }
 
 static void cache_grown(void *env, sp_session *session, uint32_t from, uint32_t computed_count, int64_t ns) {
@@ -321,7 +245,8 @@ static void cache_grown(void *env, sp_session *session, uint32_t from, uint32_t 
         spi_store_unlock(store);
     }
     if (session->token_count / SPI_BLOCK_TOKENS > kept) {
-        (void)take_blocks(store, attached, session, &held, &ignored); /* a cache that cannot take is still one */
+        (void)spi_store_take_blocks(store, attached, session, stripes_for(session), &held,
+                                    &ignored); /* a cache that cannot take is still one */
     }
 }
 
@@ -375,7 +300,9 @@ sp_status sp_store_take(sp_store *store, sp_session *session, uint32_t *block_co
     *block_count = 0;
     error = error ? error : &local;
     sp_status status = sp_store_attach(store, session, error);
-    return status ? status : take_blocks(store, session->cache_data, session, block_count, error);
+    return status
+               ? status
+               : spi_store_take_blocks(store, session->cache_data, session, stripes_for(session), block_count, error);
 }
 
 /* A store that cannot take all of a session's blocks has them inside of the snapshot. */

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -355,6 +356,110 @@ static void another_process_finds_them(void **state) {
     test_folder_remove(folder);
 }
 
+static uint32_t count_packs(const char *folder) {
+    DIR *dir = opendir(folder);
+    uint32_t count = 0;
+    for (const struct dirent *item; (item = readdir(dir));) {
+        count += strstr(item->d_name, ".kv") != NULL;
+    }
+    closedir(dir);
+    return count;
+}
+
+/* A session of 960 tokens, 15 blocks, computed without a store. */
+static sp_session *long_session(uint64_t seed, int32_t *tokens) {
+    sp_session *session = test_session_create(test_rig.tiny, test_rig.cpu, 1024, 1);
+    test_tokens(test_rig.tiny, seed, tokens, 960);
+    test_session_append(session, tokens, 960, SP_LOGITS_LAST);
+    return session;
+}
+
+static sp_status take_striped(sp_store *store, sp_session *session, uint32_t *held, sp_error *error) {
+    sp_status status = sp_store_attach(store, session, error);
+    return status ? status : spi_store_take_blocks(store, session->cache_data, session, SPI_STRIPES_MAX, held, error);
+}
+
+static void check_found(const char *folder, const uint8_t *key, const int32_t *tokens, sp_session *plain) {
+    sp_store *store = open_store(folder, key, 0);
+    sp_session *again = attached(store, test_rig.tiny, test_rig.cpu);
+    uint64_t damaged = 9;
+    sp_error error = {0};
+    test_session_append(again, tokens, 960, SP_LOGITS_LAST);
+    assert_int_equal(stats_of(store).hits, 14); /* the last block's last token has to be computed */
+    assert_true(test_distance(sp_session_logits(plain, 0), sp_session_logits(again, 0),
+                              test_model_vocab(test_rig.tiny)) < 1e-3);
+    TEST_OK(sp_store_verify(store, &damaged, &error), error);
+    assert_int_equal(damaged, 0);
+    sp_session_destroy(again);
+    sp_store_close(store);
+}
+
+/* A long run goes into several packs at a time; more than may be open at a time share them. */
+static void a_long_run_has_stripes(void **state) {
+    (void)state;
+    const uint8_t key[SP_STORE_KEY_BYTES] = {5};
+    for (int sealed = 0; sealed < 2; sealed++) {
+        char folder[64];
+        int32_t tokens[960];
+        uint32_t held;
+        sp_error error = {0};
+        test_folder_create(folder);
+        sp_store *store = open_store(folder, sealed ? key : NULL, 0);
+        for (uint32_t i = 0; i < 18; i++) {
+            sp_session *session = long_session(40 + i, tokens);
+            TEST_OK(take_striped(store, session, &held, &error), error);
+            assert_int_equal(held, 15);
+            TEST_OK(take_striped(store, session, &held, &error), error); /* all known now */
+            assert_int_equal(stats_of(store).taken_blocks, 15 * (i + 1));
+            assert_true(count_packs(folder) == (i < 16 ? SPI_STRIPES_MAX * (i + 1) : SPI_STRIPES_MAX * 16));
+            if (i == 0 || i == 17) {
+                check_found(folder, sealed ? key : NULL, tokens, session);
+            }
+            sp_session_destroy(session);
+        }
+        sp_store_close(store);
+        test_folder_remove(folder);
+    }
+}
+
+static atomic_int stripe_countdown;
+
+static int stripe_fault(spi_file_op op) {
+    (void)op;
+    return atomic_fetch_sub(&stripe_countdown, 1) == 0 ? ENOSPC : 0;
+}
+
+/* A stripe that fails leaves what lies before it, and what the others wrote; the next try takes the rest. */
+static void stripes_may_fail(void **state) {
+    (void)state;
+    const uint8_t key[SP_STORE_KEY_BYTES] = {6};
+    for (int i = 0; i < 48; i++) {
+        char folder[64];
+        int32_t tokens[960];
+        uint32_t held = 99;
+        sp_session *session = long_session(70, tokens);
+        sp_error error = {0};
+        test_folder_create(folder);
+        sp_store *store = open_store(folder, key, 0);
+        TEST_OK(sp_store_attach(store, session, &error), error);
+        atomic_store(&stripe_countdown, i);
+        spi_file_set_fault(i < 36 ? stripe_fault : NULL);
+        spi_memory_fail_after(i < 36 ? -1 : i - 36);
+        sp_status status = take_striped(store, session, &held, &error);
+        spi_memory_fail_after(-1);
+        spi_file_set_fault(NULL);
+        assert_true(status == SP_OK || status == SP_IO || status == SP_NO_MEMORY);
+        assert_true(status ? held < 15 && error.message[0] : held == 15);
+        TEST_OK(take_striped(store, session, &held, &error), error);
+        assert_int_equal(held, 15);
+        assert_true(stats_of(store).taken_blocks == 15);
+        check_found(folder, key, tokens, session);
+        sp_session_destroy(session);
+        sp_store_close(store);
+        test_folder_remove(folder);
+    }
+}
+
 static int fault_countdown, fault_errno;
 
 static int fault(spi_file_op op) {
@@ -433,6 +538,7 @@ int main(void) {
         cmocka_unit_test(costs_are_known_by_size),       cmocka_unit_test(damage_costs_time_only),
         cmocka_unit_test(a_limit_is_kept_and_pins_too),  cmocka_unit_test(another_process_finds_them),
         cmocka_unit_test(a_full_disk_is_survived),       cmocka_unit_test(any_allocation_may_fail),
+        cmocka_unit_test(a_long_run_has_stripes),        cmocka_unit_test(stripes_may_fail),
     };
     return cmocka_run_group_tests(tests, test_rig_open, test_rig_close);
 }
