@@ -13,6 +13,7 @@
 
 typedef struct reader {
     uint32_t version;
+    bool is_delta;
     const uint8_t *bytes;
     size_t count, at;
     sp_status status;
@@ -190,7 +191,8 @@ static void take_session(reader *from, spi_state_slot *slot, spi_saved_session *
     uint32_t kv_type = from->version >= 2 ? take_u32(from, "sessions") : (uint32_t)SP_KV_F16;
     session->is_foreign = foreign == 1;
     slot->kv_type = kv_type == SP_KV_Q8_0 ? SP_KV_Q8_0 : SP_KV_F16;
-    if (foreign > 1 || kv_type != (uint32_t)slot->kv_type || session->token_first > slot->token_count) {
+    uint32_t first_max = from->is_delta ? slot->token_count : 0; /* a whole snapshot has all tokens */
+    if (foreign > 1 || kv_type != (uint32_t)slot->kv_type || session->token_first > first_max) {
         fail(from, SP_BAD_FILE, "sessions");
     }
     session->token_count = slot->token_count - session->token_first;
@@ -264,7 +266,11 @@ static void find_sections(reader *from, sp_snapshot *snapshot, spi_saved_session
 }
 
 sp_status spi_state_read(sp_snapshot *snapshot, const uint8_t *bytes, size_t count, sp_error *error) {
-    reader from = {.version = snapshot->header->version, .bytes = bytes, .count = count, .error = error};
+    reader from = {.version = snapshot->header->version,
+                   .is_delta = snapshot->header->flags & SPI_SNAPSHOT_DELTA,
+                   .bytes = bytes,
+                   .count = count,
+                   .error = error};
     copy_text(&from, snapshot->made_by, sizeof snapshot->made_by, "version");
     copy_text(&from, snapshot->module_name, sizeof snapshot->module_name, "module");
     take_into(&from, snapshot->module_hash, sizeof snapshot->module_hash, "module");

@@ -158,6 +158,35 @@ static void forged_states_are_survived(void **state) {
     sp_guest_destroy(guest);
 }
 
+/* Only a delta may count on tokens from before: what was applied to such a base would read them where none are. */
+static void a_whole_snapshot_has_all_tokens(void **state) {
+    (void)state;
+    sp_guest *guest;
+    sp_snapshot *snapshot = make_snapshot(&guest);
+    sp_snapshot_session session;
+    size_t count, places = 0;
+    const void *bytes = sp_snapshot_bytes(snapshot, &count);
+    uint8_t *bad = spi_alloc(count, 1);
+    memcpy(bad, bytes, count);
+    assert_true(sp_snapshot_get_session(snapshot, 0, &session));
+    /* As they stand behind each other: tokens at most, rows of logits at most and now, tokens, those from before. */
+    const uint32_t is[5] = {session.context_max, 1, session.logits_rows, session.token_count, 0};
+    const uint32_t becomes[5] = {session.context_max, 1, session.logits_rows, session.token_count + 1, 1};
+    const spi_snapshot_section *section = spi_snapshot_find(snapshot, SPI_SECTION_STATE, 0);
+    for (uint64_t at = section->offset; at + sizeof is <= section->offset + section->bytes; at++) {
+        if (memcmp(bad + at, is, sizeof is) == 0) {
+            memcpy(bad + at, becomes, sizeof becomes);
+            places++;
+        }
+    }
+    assert_int_equal(places, 1);
+    reseal(bad);
+    refused(bad, count, SP_BAD_FILE, "sessions");
+    spi_free(bad);
+    sp_snapshot_close(snapshot);
+    sp_guest_destroy(guest);
+}
+
 static void a_newer_version_says_so(void **state) {
     (void)state;
     sp_guest *guest;
@@ -364,10 +393,10 @@ static void any_allocation_may_fail(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_flipped_bit_is_found),     cmocka_unit_test(forged_states_are_survived),
-        cmocka_unit_test(a_newer_version_says_so),        cmocka_unit_test(encrypted_files_need_the_key),
-        cmocka_unit_test(a_failed_write_changes_nothing), cmocka_unit_test(other_things_are_refused),
-        cmocka_unit_test(any_allocation_may_fail),
+        cmocka_unit_test(every_flipped_bit_is_found),      cmocka_unit_test(forged_states_are_survived),
+        cmocka_unit_test(a_whole_snapshot_has_all_tokens), cmocka_unit_test(a_newer_version_says_so),
+        cmocka_unit_test(encrypted_files_need_the_key),    cmocka_unit_test(a_failed_write_changes_nothing),
+        cmocka_unit_test(other_things_are_refused),        cmocka_unit_test(any_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
