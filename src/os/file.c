@@ -12,10 +12,10 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-/* Opens a regular file to read and gives its length. */
+/* Opens a regular file to read and gives its length. Not blocking: opening a pipe would wait for who writes into it. */
 static sp_status open_regular(const char *path, int *file, size_t *bytes, sp_error *error) {
     struct stat stat;
-    *file = open(path, O_RDONLY | O_CLOEXEC);
+    *file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (*file < 0) {
         return spi_fail(error, errno == ENOENT || errno == ENOTDIR ? SP_NOT_FOUND : SP_IO, "cannot open %s: %s", path,
                         strerror(errno));
@@ -74,6 +74,7 @@ void spi_file_map_close(spi_file_map *map) {
 static sp_status read_all(int file, char *data, size_t bytes) {
     size_t done = 0;
     while (done < bytes) {
+        errno = 0; /* nothing is told by it where the file ends too soon */
         ssize_t got = read(file, data + done, bytes - done);
         if (got < 0 && errno == EINTR) {
             continue;
@@ -140,7 +141,8 @@ sp_status spi_folder_create(const char *path, sp_error *error) {
         struct stat stat_now;
         int problem = mkdir(part, 0700) ? errno : 0;
         if (problem && (stat(part, &stat_now) || !S_ISDIR(stat_now.st_mode))) {
-            return spi_fail(error, SP_IO, "cannot make the folder %s: %s", part, strerror(problem));
+            return spi_fail(error, SP_IO, "cannot make the folder %s: %s", part,
+                            problem == EEXIST ? "there is something else of that name" : strerror(problem));
         }
         part[i] = kept;
     }

@@ -33,7 +33,8 @@ sp_status spi_file_write(const char *path, const void *data, size_t bytes, bool 
 /* The same for what does not fit into memory: bytes are written in their order to the temporary name, and nothing is seen
  * under the path before commit. is_private: only the owner may read it; otherwise as the umask says. With sync the file
  * and its folder are on disk when commit returns, so that the new name survives a power cut. Both ways of ending free the
- * writer; abort removes what was written. Errors are SP_IO with the path and the reason. */
+ * writer; abort removes what was written. What is there already and no regular file (a folder, /dev/null) is refused.
+ * Errors are SP_IO with the path and the reason. */
 typedef struct spi_file_writer spi_file_writer;
 sp_status spi_file_writer_open(const char *path, bool is_private, spi_file_writer **writer, sp_error *error);
 sp_status spi_file_writer_put(spi_file_writer *writer, const void *data, size_t bytes, sp_error *error);

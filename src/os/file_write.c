@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -86,9 +87,18 @@ static int open_temporary(const char *path, char *temporary, size_t capacity, in
     return file;
 }
 
+/* A folder, or a device or pipe, which the rename would put a file in place of. */
+static bool is_no_file(const char *path) {
+    struct stat found;
+    return !stat(path, &found) && !S_ISREG(found.st_mode);
+}
+
 sp_status spi_file_writer_open(const char *path, bool is_private, spi_file_writer **out, sp_error *error) {
     size_t length = strlen(path), capacity = length + 48;
     *out = NULL;
+    if (is_no_file(path)) {
+        return spi_fail(error, SP_IO, "cannot write %s: it is not a regular file: give another name", path);
+    }
     spi_file_writer *writer = spi_alloc(1, sizeof *writer);
     if (!writer || !(writer->path = spi_copy_string(path, length)) || !(writer->temporary = spi_alloc(capacity, 1))) {
         if (writer) {
