@@ -156,7 +156,7 @@ static int run_rm(const spi_command *command, int argc, char **argv) {
         return result;
     }
     if (!operands.count || operands.rest_count) {
-        return spi_usage_error(command, "which actor?");
+        return spi_usage_error(command, "name the actor");
     }
     result = SPI_EXIT_OK;
     for (int i = 0; i < operands.count; i++) {

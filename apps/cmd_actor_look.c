@@ -147,7 +147,7 @@ static int run_show(const spi_command *command, int argc, char **argv) {
         return result;
     }
     if (operands.count != 1 || operands.rest_count) {
-        return spi_usage_error(command, "which actor?");
+        return spi_usage_error(command, "name the actor");
     }
     l.list = l.set.common.json ? cJSON_CreateArray() : NULL;
     result = spi_actor_ask(&l.set, spi_actor_request("show", operands.items[0]), NULL, 0, on_show, &l);
@@ -242,7 +242,7 @@ static int run_log(const spi_command *command, int argc, char **argv) {
         return result;
     }
     if (operands.count != 1 || operands.rest_count) {
-        return spi_usage_error(command, "which actor?");
+        return spi_usage_error(command, "name the actor");
     }
     cJSON *json = l.set.common.json ? cJSON_CreateObject() : NULL,
           *request = spi_actor_request("log", operands.items[0]);

@@ -117,7 +117,7 @@ static int logits(const settings *set) {
         remove_torn(set->output);
     }
 end:
-    if (error.status) {
+    if (error.status && !(file && is_stdout && ferror(stdout))) { /* of which main tells for every command */
         spi_complain_error(&error);
     }
     spi_free(tokens);

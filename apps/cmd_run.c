@@ -35,7 +35,7 @@ typedef struct prepared {
 static sp_status name_model(const char *text, char **name, const char **path, sp_error *error) {
     const char *equals = strchr(text, '='), *slash = strrchr(text, '/');
     struct stat found;
-    if (equals && equals > text && !memchr(text, '/', (size_t)(equals - text)) && stat(text, &found)) {
+    if (equals && equals > text && equals[1] && !memchr(text, '/', (size_t)(equals - text)) && stat(text, &found)) {
         *path = equals + 1;
         *name = spi_copy_string(text, (size_t)(equals - text));
     } else {

@@ -177,7 +177,7 @@ static int run_verify(const spi_command *command, int argc, char **argv) {
         return result;
     }
     if (!operands.count || operands.rest_count) {
-        return spi_usage_error(command, "which files?");
+        return spi_usage_error(command, "name the files");
     }
     result = SPI_EXIT_OK;
     for (int i = 0; i < operands.count; i++) {
@@ -223,7 +223,7 @@ static int run_diff(const spi_command *command, int argc, char **argv) {
         return result;
     }
     if (operands.count != 2 || operands.rest_count) {
-        return spi_usage_error(command, "which two files?");
+        return spi_usage_error(command, "name two files");
     }
     sp_status status = open_file(operands.items[0], set.key_path, &a, &error);
     status = status ? status : open_file(operands.items[1], set.key_path, &b, &error);

@@ -12,8 +12,10 @@
 #include <strings.h>
 
 #include "base/memory.h"
+#include "samepage/session.h"
 
 enum { WORD_MAX = 1 << 20, OPTIONS_MAX = 40, HELP_COLUMN = 28, LONG_BASE = 256, OPTION_HELP = 'h' };
+_Static_assert(WORD_MAX == 1048576 && SP_LOOKUP_MAX == 32, "kind_words says so");
 
 static void print_line(const char *format, va_list arguments, const char *end) {
     char line[1024];
@@ -98,10 +100,11 @@ fail:
     return NULL;
 }
 
+/* In tens, as guests read the words that are handed on to them: 010 is ten. */
 static bool parse_number(const char *text, uint64_t most, uint64_t *number) {
     char *end;
     errno = 0;
-    unsigned long long value = strtoull(text, &end, 0);
+    unsigned long long value = strtoull(text, &end, 10);
     if (end == text || *end || errno || strchr(text, '-') || value > most) {
         return false;
     }
@@ -149,8 +152,19 @@ static const char *kind_words(spi_option_kind kind) {
     case SPI_OPTION_REAL:
     case SPI_OPTION_REAL_WORD: return "a number that is not negative";
     case SPI_OPTION_COUNT_WORD: return "a whole number up to 1048576";
+    case SPI_OPTION_PORTION_WORD: return "a number from 0 to 1";
+    case SPI_OPTION_LOOKUP_WORD: return "a whole number up to 32";
     case SPI_OPTION_KV_TYPE: return "f16 or q8_0";
     default: return "a whole number that is not negative";
+    }
+}
+
+static uint64_t most_of(spi_option_kind kind) {
+    switch (kind) {
+    case SPI_OPTION_COUNT: return UINT32_MAX;
+    case SPI_OPTION_COUNT_WORD: return WORD_MAX;
+    case SPI_OPTION_LOOKUP_WORD: return SP_LOOKUP_MAX;
+    default: return UINT64_MAX;
     }
 }
 
@@ -167,20 +181,22 @@ static int store(const spi_command *command, const spi_option *option, const cha
         }
         break;
     case SPI_OPTION_COUNT:
-        good = parse_number(text, UINT32_MAX, &number);
+        good = parse_number(text, most_of(option->kind), &number);
         *(uint32_t *)option->target = (uint32_t)number;
         break;
-    case SPI_OPTION_LONG: good = parse_number(text, UINT64_MAX, option->target); break;
+    case SPI_OPTION_LONG: good = parse_number(text, most_of(option->kind), option->target); break;
     case SPI_OPTION_SIZE: good = spi_parse_size(text, option->target); break;
     case SPI_OPTION_REAL: good = parse_real(text, option->target); break;
     case SPI_OPTION_COUNT_WORD:
     case SPI_OPTION_LONG_WORD:
-        good = parse_number(text, option->kind == SPI_OPTION_COUNT_WORD ? WORD_MAX : UINT64_MAX, &number);
+    case SPI_OPTION_LOOKUP_WORD:
+        good = parse_number(text, most_of(option->kind), &number);
         *(const char **)option->target = text;
         break;
     case SPI_OPTION_KV_TYPE: good = parse_kv_type(text, option->target); break;
     case SPI_OPTION_REAL_WORD:
-        good = parse_real(text, &real);
+    case SPI_OPTION_PORTION_WORD:
+        good = parse_real(text, &real) && (option->kind == SPI_OPTION_REAL_WORD || real <= 1);
         *(const char **)option->target = text;
         break;
     }

@@ -41,7 +41,9 @@ typedef enum spi_option_kind {
     SPI_OPTION_COUNT_WORD, /* const char *: checked, at most 2^20, and kept as it is, to be handed to a guest */
     SPI_OPTION_LONG_WORD,
     SPI_OPTION_REAL_WORD,
-    SPI_OPTION_KV_TYPE, /* sp_kv_type: f16, q8_0 */
+    SPI_OPTION_PORTION_WORD, /* likewise, from 0 to 1 */
+    SPI_OPTION_LOOKUP_WORD,  /* likewise, at most SP_LOOKUP_MAX */
+    SPI_OPTION_KV_TYPE,      /* sp_kv_type: f16, q8_0 */
 } spi_option_kind;
 
 typedef struct spi_list {

@@ -34,16 +34,21 @@ expect 2 'built in talks with a model: give -m' "$SAMEPAGE" actor create ada --d
 expect 1 'quantised already .*--requantize' "$SAMEPAGE" quantize $model "$work/out.gguf" Q4_0
 expect 2 "no command 'frob'" "$SAMEPAGE" frob
 expect 2 'which model' "$SAMEPAGE" chat
+mkfifo "$work/pipe" # waits for nobody: a model that comes through one is none
+expect 1 'is not a regular file' timeout 20 "$SAMEPAGE" complete -m "$work/pipe" -p x
+expect 1 'pipe: it is not a regular file: give another name' "$SAMEPAGE" quantize $model "$work/pipe" Q4_0 --requantize
+[ -p "$work/pipe" ] || fail "a pipe was replaced"
 expect 2 'needs a value' "$SAMEPAGE" complete -m $model -p
 expect 2 "unknown option '--bogus'" "$SAMEPAGE" complete -m $model --bogus
 if [ "$(uname)" = Linux ]; then # what is written and does not arrive is told
     expect 1 'no device "metal" here: .*built without metal: it is for Macs' "$SAMEPAGE" complete -m $model -p x -d metal
     for command in "complete -q -p hi -n 4 -m $model" "complete -q -p hi -n 4 --json -m $model" "tokenize -p hi -m $model" \
-        "model info $model"; do
+        "logits -q --text hi -m $model -o -" "model info $model"; do
         got=0
         # shellcheck disable=SC2086 # words of a command
         "$SAMEPAGE" $command >/dev/full 2>"$work/err" </dev/null || got=$?
         [ "$got" = 1 ] && grep >/dev/null 'cannot write to standard output' "$work/err" || fail "$command >/dev/full: $got"
+        [ "$(wc -l <"$work/err")" = 1 ] || fail "$command >/dev/full: $(cat "$work/err")"
     done
     got=0
     echo hi | "$SAMEPAGE" chat -q -m $model >/dev/full 2>"$work/err" || got=$?

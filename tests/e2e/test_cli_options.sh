@@ -24,6 +24,14 @@ grep -q 'cannot write' "$work/err" || fail "a full disk is not told"
 expect 2 "takes a whole number up to" "$SAMEPAGE" complete -m $model -p x -n many
 expect 2 "takes a whole number" "$SAMEPAGE" complete -m $model -p x -t -1
 expect 2 "takes a number" "$SAMEPAGE" chat -m $model --temp warm
+expect 2 "takes a number from 0 to 1, not '1.5'" "$SAMEPAGE" complete -m $model -p x --top-p 1.5
+expect 2 "takes a whole number up to 32, not '33'" "$SAMEPAGE" complete -m $model -p x --lookup 33
+# Numbers are in tens, here and in the guests that they are handed to.
+expect 2 "takes a whole number" "$SAMEPAGE" complete -m $model -p x -n 0x4
+[ "$("$SAMEPAGE" complete -m $model -p x -n 010 --ignore-eos --json | sed 's/.*"generated_tokens":\([0-9]*\),.*/\1/')" = 10 ] ||
+    fail "-n 010 is not ten"
+[ "$("$SAMEPAGE" bench -m $model -d cpu -t 010 -p 1 -n 0 -r 1 --json | sed -n 's/.*"threads":[^0-9]*\([0-9]*\),.*/\1/p' | head -n 1)" = 10 ] ||
+    fail "-t 010 is not ten"
 expect 2 "takes a size like 512M" "$SAMEPAGE" run "$guests/example_matmul.wasm" --memory-max 3X
 expect 2 "takes no value" "$SAMEPAGE" doctor --json=yes
 expect 2 "KEY=VALUE" "$SAMEPAGE" run "$guests/example_matmul.wasm" --env LANG
