@@ -1,6 +1,11 @@
 /* agent.c - an actor that talks with a model and remembers.
  *
- *     samepage actor create ada -m model.gguf            (this is the agent that is built in)
+ *     samepage actor create ada -m model.gguf            (this is the agent that is built in; one of your own:)
+ *
+ *     clang --target=wasm32-wasi -mexec-model=reactor -O2 -Isdk/c/include -o agent.wasm \
+ *         sdk/examples/agent.c sdk/c/samepage_chat.c
+ *     samepage actor create ada agent.wasm -m model.gguf
+ *
  *     samepage actor send ada "My name is Ada."
  *
  * What was said stays in its session and in its memory, which are kept: there is no code here that saves anything. A

@@ -1,6 +1,11 @@
 /* chat.c - a conversation in a page of C, at a terminal or as an actor (samepage_talk.h).
  *
+ *     clang --target=wasm32-wasi -O2 -Isdk/c/include -o chat.wasm \
+ *         sdk/examples/chat.c sdk/c/samepage_chat.c sdk/c/samepage_talk_program.c
  *     samepage run --model model.gguf chat.wasm
+ *
+ *     clang --target=wasm32-wasi -mexec-model=reactor -O2 -Isdk/c/include -o chat_actor.wasm \
+ *         sdk/examples/chat.c sdk/c/samepage_chat.c sdk/c/samepage_talk_actor.c
  *     samepage actor create ada chat_actor.wasm --model model.gguf
  *
  * A session is a timeline of tokens. Each turn appends only what is new: the question, in the format that the model was

@@ -1,5 +1,6 @@
 /* matmul.c - the smallest guest that computes: the device multiplies two matrices where they lie.
  *
+ *     clang --target=wasm32-wasi -O2 -Isdk/c/include -o matmul.wasm sdk/examples/matmul.c
  *     samepage run matmul.wasm
  *
  * The matrices are ordinary C arrays. Nothing is sent anywhere: the device is told three addresses and three sizes, and

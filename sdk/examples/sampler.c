@@ -1,5 +1,6 @@
 /* sampler.c - a guest that picks its own tokens.
  *
+ *     clang --target=wasm32-wasi -O2 -Isdk/c/include -o sampler.wasm sdk/examples/sampler.c
  *     samepage run sampler.wasm --model model.gguf -- "Once upon a time" 8
  *
  * The logits of the latest token are an array of floats in this program's own memory. sp_session_logits gives the
