@@ -17,6 +17,7 @@
 
 #define SPI_FRAME_HEAD_BYTES_MAX ((size_t)1 << 20)
 #define SPI_FRAME_BODY_BYTES_MAX ((size_t)64 << 20)
+#define SPI_FRAME_BYTES_MAX      (8 + SPI_FRAME_HEAD_BYTES_MAX + SPI_FRAME_BODY_BYTES_MAX)
 
 /* Bytes that have come and are not yet taken, or that wait to be sent. */
 typedef struct spi_buffer {

@@ -180,7 +180,10 @@ void spi_socket_poll(spi_socket *sock, int timeout_ms, int wake) {
     for (uint32_t i = 0; i < count; i++) {
         connection *c = sock->connections[i];
         bool wants_out = c->out.start < c->out.end;
-        files[i] = (struct pollfd){.fd = c->file, .events = (short)(POLLIN | (wants_out ? POLLOUT : 0))};
+        /* Who has sent a whole request while the one before is answered sends the rest when that is over. */
+        bool wants_in = c->in.end - c->in.start < SPI_FRAME_BYTES_MAX;
+        files[i] =
+            (struct pollfd){.fd = c->file, .events = (short)((wants_in ? POLLIN : 0) | (wants_out ? POLLOUT : 0))};
     }
     /* Who comes when there is no room waits, and must not keep this process awake meanwhile. */
     files[count] = (struct pollfd){.fd = count < CONNECTIONS_MAX ? sock->listener : -1, .events = POLLIN};
@@ -189,8 +192,10 @@ void spi_socket_poll(spi_socket *sock, int timeout_ms, int wake) {
         return;
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (files[i].revents) {
+        if (files[i].revents & ~POLLOUT) {
             receive_some(sock->connections[i]);
+        }
+        if (files[i].revents) {
             send_some(sock->connections[i]);
             handle(sock->connections[i]);
         }

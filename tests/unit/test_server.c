@@ -1,5 +1,6 @@
 /* tests/unit/test_server.c - actors over their socket: more who come than there is room for, and who does not read. What is
  * asked and answered is tests/e2e/test_actor.sh's. */
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,6 +62,7 @@ static void ask(int file, const char *op, const char *name) {
     cJSON *head = cJSON_CreateObject();
     cJSON_AddStringToObject(head, "op", op);
     cJSON_AddStringToObject(head, "name", name);
+    cJSON_AddBoolToObject(head, "wait", true);
     TEST_OK(spi_frame_write(&out, head, NULL, 0, &error), error);
     assert_int_equal(spi_local_send(file, out.bytes, out.end), out.end);
     spi_buffer_free(&out);
@@ -95,18 +97,23 @@ static void one_more_than_there_is_room_for(void **state) {
     }
 }
 
-/* Its answers are kept up to a limit, and then it is dropped, though nothing ever comes from it. */
-static void who_does_not_read_is_dropped(void **state) {
-    rig *r = *state;
+static void create_ada(rig *r) {
     sp_error error = {0};
     void *wasm;
     size_t wasm_bytes;
-    uint64_t id;
     TEST_OK(spi_file_read(test_build_path("guests/test_actor.wasm"), (size_t)1 << 24, &wasm, &wasm_bytes, &error),
             error);
     const sp_actor_spec spec = {.wasm = wasm, .wasm_bytes = wasm_bytes, .module_name = "actor", .device = "none"};
     TEST_OK(sp_actor_create(spi_server_actors(r->server), "ada", &spec, &error), error);
     spi_free(wasm);
+}
+
+/* Its answers are kept up to a limit, and then it is dropped, though nothing ever comes from it. */
+static void who_does_not_read_is_dropped(void **state) {
+    rig *r = *state;
+    sp_error error = {0};
+    uint64_t id;
+    create_ada(r);
     char *text = malloc(SP_ACTOR_TEXT_BYTES_MAX);
     assert_non_null(text);
     memset(text, 'x', SP_ACTOR_TEXT_BYTES_MAX);
@@ -129,10 +136,45 @@ static void who_does_not_read_is_dropped(void **state) {
     close(other);
 }
 
+/* While an answer is waited for, no more is taken than one more request can be: the rest stays with who sends it. */
+static void who_sends_without_end_is_not_read(void **state) {
+    rig *r = *state;
+    enum { CHUNK = 1 << 20 };
+    create_ada(r);
+    int file = join(r), other = join(r);
+    ask(file, "send", "ada");
+    spi_socket_poll(r->sock, 10, -1);
+    char *chunk = calloc(CHUNK, 1); /* lengths of nothing: no frame, if somebody looked */
+    assert_non_null(chunk);
+    assert_int_equal(fcntl(file, F_SETFL, O_NONBLOCK), 0);
+    size_t sent = 0;
+    for (int refused = 0; sent < 3 * SPI_FRAME_BYTES_MAX && refused < 20;) {
+        ssize_t put = spi_local_send(file, chunk, CHUNK);
+        sent += put > 0 ? (size_t)put : 0;
+        refused = put > 0 ? 0 : refused + 1;
+        spi_socket_poll(r->sock, 1, -1);
+    }
+    assert_true(sent >= SPI_FRAME_BYTES_MAX && sent < SPI_FRAME_BYTES_MAX + 16 * (size_t)CHUNK);
+    free(chunk);
+    ask(other, "hello", "");
+    assert_true(has_answer(r, other));
+    int64_t begun_ns = spi_clock_ns();
+    spi_socket_poll(r->sock, 100, -1); /* nor does it keep this process awake */
+    assert_true(spi_clock_ns() - begun_ns > 50000000);
+    close(file);
+    for (int i = 0; i < 200; i++) {
+        spi_socket_poll(r->sock, 1, -1);
+    }
+    ask(other, "hello", "");
+    assert_true(has_answer(r, other));
+    close(other);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_more_than_there_is_room_for, setup, teardown),
         cmocka_unit_test_setup_teardown(who_does_not_read_is_dropped, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_sends_without_end_is_not_read, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
