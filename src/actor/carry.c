@@ -13,11 +13,13 @@
 
 /* ---- out ---- */
 
+/* What no file carries need not be in memory: spi_manifest_write refuses it. */
 static sp_status collect_mail(sp_actors *actors, spi_manifest *manifest, sp_error *error) {
     uint64_t after = 0, id = manifest->record.id;
+    size_t bytes = 0;
     bool found = true;
     sp_status status = SP_OK;
-    while (!status && found) {
+    while (!status && found && bytes <= SPI_MANIFEST_BYTES_MAX && manifest->mail_count <= SPI_MANIFEST_MAIL_MAX) {
         sp_letter letter;
         status = spi_keeper_log(actors->keeper, id, after, 0, &letter, &found, error);
         after = letter.id;
@@ -36,6 +38,7 @@ static sp_status collect_mail(sp_actors *actors, spi_manifest *manifest, sp_erro
                            .text_bytes = letter.text_bytes};
         memcpy(mail->sender_name, letter.sender, sizeof mail->sender_name);
         manifest->mail_count += mail->text != NULL;
+        bytes += letter.text_bytes;
         status = mail->text ? SP_OK : spi_fail(error, SP_NO_MEMORY, "no memory for an actor's mail");
     }
     return status;
@@ -44,7 +47,7 @@ static sp_status collect_mail(sp_actors *actors, spi_manifest *manifest, sp_erro
 static sp_status collect_timers(sp_actors *actors, spi_manifest *manifest, sp_error *error) {
     bool found = true;
     sp_status status = SP_OK;
-    for (uint32_t i = 0; !status && found; i++) {
+    for (uint32_t i = 0; !status && found && i <= SPI_MANIFEST_TIMERS_MAX; i++) {
         if (!SPI_RESERVE(manifest->timers, manifest->timer_count, manifest->timer_capacity)) {
             return spi_fail(error, SP_NO_MEMORY, "no memory for an actor's timers");
         }

@@ -18,6 +18,7 @@
 #include "samepage/actor.h"
 
 #define SPI_OUTPUT_BYTES_MAX 4096u
+extern uint32_t spi_queue_max; /* messages that wait for one actor, whoever sends them; fewer in tests */
 
 /* ---- a message that is being handled ---- */
 

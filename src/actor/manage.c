@@ -6,14 +6,16 @@
 #include <string.h>
 
 #include "actor/house.h"
+#include "actor/manifest.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "device/backend.h"
 
 #define DEADLINE_MS_DEFAULT  300000u
 #define FAILURES_MAX_DEFAULT 3u
-#define QUEUE_MAX            100000u
 #define KEY_BYTES_MAX        255u
+
+uint32_t spi_queue_max = SPI_MANIFEST_MAIL_MAX;
 
 sp_status spi_manage_check_name(const char *name, sp_error *error) {
     static const char first[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -166,8 +168,8 @@ sp_status sp_actor_send(sp_actors *actors, const char *name, const char *text, u
                         "there is no actor %.64s: 'samepage actor list' shows those that there are", name);
     }
     status = status ? status : spi_keeper_count(actors->keeper, actor, SPI_COUNT_QUEUED, &queued, error);
-    if (!status && queued >= QUEUE_MAX) {
-        return spi_fail(error, SP_LIMIT, "%u messages wait for %s already: send later", QUEUE_MAX, name);
+    if (!status && queued >= spi_queue_max) {
+        return spi_fail(error, SP_LIMIT, "%u messages wait for %s already: send later", spi_queue_max, name);
     }
     spi_mail mail = {.id = spi_keeper_next_id(actors->keeper),
                      .sent_ms = spi_actors_now_ms(),

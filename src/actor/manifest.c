@@ -8,10 +8,7 @@
 
 #define MAGIC       "SPactor1"
 #define MAGIC_BYTES 8u
-#define BYTES_MAX   ((size_t)16 << 20)
 #define TAG_NEEDED  0x80000000u
-#define MAIL_MAX    100000u
-#define TIMERS_MAX  10000u
 
 enum { TAG_NAME = 1, TAG_DEVICE, TAG_ENVIRONMENT, TAG_LIMITS, TAG_MODEL, TAG_MAIL, TAG_TIMER, TAG_KV_TYPE };
 
@@ -100,11 +97,14 @@ sp_status spi_manifest_write(const spi_manifest *manifest, void **bytes, size_t 
     }
     *bytes = NULL;
     *byte_count = 0;
-    if (w.has_failed || w.count > BYTES_MAX) {
+    bool is_too_much = w.count > SPI_MANIFEST_BYTES_MAX || manifest->mail_count > SPI_MANIFEST_MAIL_MAX ||
+                       manifest->timer_count > SPI_MANIFEST_TIMERS_MAX;
+    if (w.has_failed || is_too_much) {
         spi_free(w.bytes);
-        return w.has_failed ? spi_fail(error, SP_NO_MEMORY, "no memory for an actor's manifest")
-                            : spi_fail(error, SP_LIMIT, "%s has more unread mail than a file carries: let it read it",
-                                       record->name);
+        return w.has_failed
+                   ? spi_fail(error, SP_NO_MEMORY, "no memory for an actor's manifest")
+                   : spi_fail(error, SP_LIMIT,
+                              "%s has more unread mail or timers than a file carries: let it read them", record->name);
     }
     *bytes = w.bytes;
     *byte_count = w.count;
@@ -192,7 +192,7 @@ static sp_status read_mail(const field *f, spi_manifest *manifest, sp_error *err
     const char *rest = f->bytes + sizeof head;
     size_t rest_bytes = f->count >= sizeof head ? f->count - sizeof head : 0;
     const char *zero = rest_bytes ? memchr(rest, 0, rest_bytes) : NULL;
-    if (!zero || zero - rest > SP_ACTOR_NAME_BYTES_MAX || manifest->mail_count == MAIL_MAX) {
+    if (!zero || zero - rest > SP_ACTOR_NAME_BYTES_MAX || manifest->mail_count == SPI_MANIFEST_MAIL_MAX) {
         return bad(error, "a message has no sender, or there are too many");
     }
     memcpy(&head, f->bytes, sizeof head);
@@ -217,7 +217,8 @@ static sp_status read_mail(const field *f, spi_manifest *manifest, sp_error *err
 
 static sp_status read_timer(const field *f, spi_manifest *manifest, sp_error *error) {
     uint64_t due_ms;
-    if (f->count < sizeof due_ms || f->count - sizeof due_ms > 255 || manifest->timer_count == TIMERS_MAX) {
+    if (f->count < sizeof due_ms || f->count - sizeof due_ms > 255 ||
+        manifest->timer_count == SPI_MANIFEST_TIMERS_MAX) {
         return bad(error, "a timer has another length, or there are too many");
     }
     if (!SPI_RESERVE(manifest->timers, manifest->timer_count, manifest->timer_capacity)) {

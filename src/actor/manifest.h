@@ -11,6 +11,11 @@
 
 #include "actor/keeper.h"
 
+/* What a file carries, and so what it is read for: more is not written. */
+#define SPI_MANIFEST_BYTES_MAX  ((size_t)16 << 20)
+#define SPI_MANIFEST_MAIL_MAX   100000u
+#define SPI_MANIFEST_TIMERS_MAX 10000u
+
 typedef struct spi_manifest_timer {
     char *note;
     size_t note_bytes;
@@ -27,7 +32,7 @@ typedef struct spi_manifest {
 
 void spi_manifest_free(spi_manifest *manifest);
 
-/* Bytes from spi_alloc. SP_NO_MEMORY, SP_LIMIT (more than the 16 MiB that a snapshot carries). */
+/* Bytes from spi_alloc. SP_NO_MEMORY, SP_LIMIT (more than is read again). */
 sp_status spi_manifest_write(const spi_manifest *manifest, void **bytes, size_t *byte_count, sp_error *error);
 
 /* SP_BAD_FILE, SP_UNSUPPORTED (a newer one), SP_NO_MEMORY. */

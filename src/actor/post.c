@@ -47,6 +47,20 @@ static sp_status reply(void *env, const char *text, uint32_t text_bytes, sp_erro
     return SP_OK;
 }
 
+/* An actor whose every message sends more than one would fill the disk. */
+static sp_status check_queue(const spi_resident *resident, uint64_t to, const char *name, sp_error *error) {
+    const spi_turn *turn = &resident->turn;
+    uint64_t queued = 0;
+    sp_status status = spi_keeper_count(resident->actors->keeper, to, SPI_COUNT_QUEUED, &queued, error);
+    for (size_t i = 0; i < turn->sent_count; i++) {
+        queued += turn->sent[i].to == to;
+    }
+    if (!status && queued >= spi_queue_max) {
+        return spi_fail(error, SP_LIMIT, "actor_send: %u messages wait for %s already", spi_queue_max, name);
+    }
+    return status;
+}
+
 static sp_status send(void *env, const char *name, const char *text, uint32_t text_bytes, uint64_t *id,
                       sp_error *error) {
     spi_resident *resident = env;
@@ -64,6 +78,10 @@ static sp_status send(void *env, const char *name, const char *text, uint32_t te
     sp_status status = spi_keeper_find_id(keeper, name, &to, error);
     if (status || !to) {
         return status ? status : spi_fail(error, SP_NOT_FOUND, "actor_send: there is no actor %s", name);
+    }
+    status = check_queue(resident, to, name, error);
+    if (status) {
+        return status;
     }
     char *copy = spi_copy_string(text, text_bytes);
     if (!copy || !SPI_RESERVE(turn->sent, turn->sent_count, turn->sent_capacity)) {

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "actor/house.h"
 #include "actor/manifest.h"
 #include "base/memory.h"
 #include "os/file.h"
@@ -270,6 +271,23 @@ static void limits_hold(void **state) {
     assert_int_equal(id, 0);
 }
 
+/* Whoever sends: an actor that sends to itself and others could fill the disk. */
+static void mailboxes_are_not_endless(void **state) {
+    rig *r = *state;
+    sp_error error = {0};
+    uint64_t id, usual = spi_queue_max;
+    create(r, "a");
+    spi_queue_max = 3;
+    uint64_t first = post(r, "a", "send a count"), second = post(r, "a", "send a count");
+    post(r, "a", "count");
+    assert_int_equal(sp_actor_send(r->actors, "a", "count", 5, NULL, &id, &error), SP_LIMIT);
+    settle(r);
+    assert_int_equal(strtol(reply_to(r, "a", first), NULL, 10), SP_LIMIT); /* three wait, the one that it handles too */
+    assert_true(strtol(reply_to(r, "a", second), NULL, 10) > 0);
+    spi_queue_max = (uint32_t)usual;
+    assert_int_equal(info_of(r, "a").queued, 0);
+}
+
 /* ---- sleep, fork, files ---- */
 
 static void they_sleep_and_wake(void **state) {
@@ -506,6 +524,36 @@ static spi_manifest sample_manifest(void) {
     return m;
 }
 
+/* What would not be read again is not written, nor brought into memory before. */
+static void a_file_carries_no_more_than_is_read(void **state) {
+    rig *r = *state;
+    sp_error error = {0};
+    uint64_t id;
+    char path[128];
+    snprintf(path, sizeof path, "%s/a.snap", r->folder);
+    create(r, "a");
+    char *large = calloc(1, SP_ACTOR_TEXT_BYTES_MAX);
+    for (int i = 0; i < 17; i++) {
+        TEST_OK(sp_actor_send(r->actors, "a", large, SP_ACTOR_TEXT_BYTES_MAX, NULL, &id, &error), error);
+    }
+    free(large);
+    assert_int_equal(sp_actor_export(r->actors, "a", path, &error), SP_LIMIT);
+    assert_non_null(strstr(error.message, "unread mail"));
+    spi_manifest m = sample_manifest(), back;
+    void *bytes;
+    size_t count, timers = SPI_MANIFEST_TIMERS_MAX + 1;
+    m.timers = spi_alloc(timers, sizeof *m.timers);
+    m.timer_count = timers;
+    assert_int_equal(spi_manifest_write(&m, &bytes, &count, &error), SP_LIMIT);
+    m.timer_count--;
+    TEST_OK(spi_manifest_write(&m, &bytes, &count, &error), error);
+    TEST_OK(spi_manifest_read(bytes, count, &back, &error), error);
+    assert_int_equal(back.timer_count, m.timer_count);
+    spi_manifest_free(&back);
+    spi_free(bytes);
+    spi_free(m.timers);
+}
+
 static void manifests_survive_and_are_checked(void **state) {
     (void)state;
     spi_manifest m = sample_manifest(), back;
@@ -554,6 +602,8 @@ int main(void) {
         TEST(failures_are_undone),
         TEST(a_flaky_message_gets_through),
         TEST(limits_hold),
+        TEST(mailboxes_are_not_endless),
+        TEST(a_file_carries_no_more_than_is_read),
         TEST(they_sleep_and_wake),
         TEST(many_commits_are_folded),
         TEST(large_states_are_files),

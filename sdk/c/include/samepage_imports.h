@@ -321,7 +321,7 @@ SP_IMPORT("actor_sender") int32_t sp_import_actor_sender(char *text, uint32_t ca
  * Fails with SP_UNSUPPORTED, SP_INVALID, SP_LIMIT, SP_BAD_POINTER, SP_NO_MEMORY. */
 SP_IMPORT("actor_reply") int32_t sp_import_actor_reply(const char *text, uint32_t text_bytes);
 
-/* The number of a message, which is sent once this one is handled. At most 1,024 for one message.
+/* The number of a message, which is sent once this one is handled. At most 1,024 for one message, and none to an actor for which 100,000 wait.
  * name: of an actor that exists, at most 64 bytes; may be this one.
  * text: at most 1 MiB.
  * Fails with SP_UNSUPPORTED, SP_INVALID, SP_NOT_FOUND, SP_LIMIT, SP_BAD_POINTER, SP_NO_MEMORY. */
