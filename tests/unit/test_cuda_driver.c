@@ -15,6 +15,7 @@
 #include "samepage/store.h"
 #include "session/session.h"
 #include "snapshot/snapshot.h"
+#include "support/device_life.h"
 #include "support/fake_cuda.h"
 
 #define MIB ((size_t)1 << 20)
@@ -161,48 +162,9 @@ static void test_lists_and_picks(void **state) {
 static const bench_shape small = {
     .layers = 2, .width = 192, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 192, .vocab = 100, .type = SP_Q8_0};
 
-/* A life of a device: a region that is linked and grows, a model, prompts and tokens, blocks that the host wrote, a
- * guest's product. The first failure ends it; everything that was made is given back in any case. */
 static sp_status live(sp_error *error) {
-    sp_device *device;
-    sp_region *region = NULL;
-    bench_model model = {0};
-    bool linked = false;
-    sp_status status = sp_device_open("cuda", NULL, &device, error);
-    if (status) {
-        return status;
-    }
-    sp_region_options options = {.reserve_bytes = 64 * MIB, .size_bytes = 100};
-    status = sp_region_create(&options, &region, error);
-    if (!status) {
-        status = sp_device_link(device, region, error);
-        linked = !status;
-    }
-    status = status ? status : sp_region_grow(region, 5 * MIB, error);
-    status = status ? status : sp_region_grow(region, 20 * MIB, error);
-    bool opened = !status;
-    status = status ? status : bench_model_open(device, &small, 80, 300, &model, error);
-    static const uint32_t rows[] = {70, 1, 9, 1};
-    uint32_t position = 0;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && !status; i++) {
-        status = bench_model_run(&model, rows[i], position, i % 2, error) < 0 ? error->status : SP_OK;
-        position += rows[i];
-    }
-    status = status ? status : spi_device_host_wrote(device, model.region, 0, model.tape.kv.block_bytes * 3, error);
-    if (!status) {
-        status = bench_model_run(&model, 1, 200, true, error) < 0 ? error->status : SP_OK;
-    }
-    sp_matmul product = {.m = 3, .n = 40, .k = 5, .type = SP_F32, .a_offset = 0, .b_offset = 1024, .c_offset = 4096};
-    status = status ? status : sp_device_matmul(device, region, &product, error);
-    if (opened) {
-        bench_model_close(&model);
-    }
-    if (linked) {
-        sp_device_unlink(device, region);
-    }
-    sp_region_destroy(region);
-    sp_device_close(device);
-    return status;
+    static const uint32_t runs[] = {70, 1, 9, 1};
+    return test_device_life("cuda", &small, 80, runs, sizeof runs / sizeof runs[0], error);
 }
 
 static void test_a_life(void **state) {

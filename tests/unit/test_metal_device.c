@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "bench_shape.h"
+#include "support/device_life.h"
 #include "support/guests.h"
 #include "support/metal_rig.h"
 
@@ -99,46 +100,12 @@ static void refused_devices(void **state) {
     expect_refusal(SP_UNSUPPORTED, "older than the family Apple7");
 }
 
-/* A model that is a tape, and a region that is linked and grows, and a guest's product. */
 static const bench_shape small = {
     .layers = 2, .width = 64, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 96, .vocab = 100, .type = SP_Q8_0};
 
 static sp_status live(sp_error *error) {
-    sp_device *device;
-    sp_region *region = NULL;
-    bench_model model = {0};
-    bool linked = false;
-    sp_status status = sp_device_open("metal", NULL, &device, error);
-    if (status) {
-        return status;
-    }
-    sp_region_options options = {.reserve_bytes = 64 * MIB, .size_bytes = 100};
-    status = sp_region_create(&options, &region, error);
-    if (!status) {
-        status = sp_device_link(device, region, error);
-        linked = !status;
-    }
-    status = status ? status : sp_region_grow(region, 5 * MIB, error);
-    status = status ? status : sp_region_grow(region, 20 * MIB, error);
-    bool opened = !status;
-    status = status ? status : bench_model_open(device, &small, 16, 300, &model, error);
-    static const uint32_t rows[] = {16, 1, 9};
-    uint32_t position = 0;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && !status; i++) {
-        status = bench_model_run(&model, rows[i], position, i % 2, error) < 0 ? error->status : SP_OK;
-        position += rows[i];
-    }
-    sp_matmul product = {.m = 3, .n = 40, .k = 5, .type = SP_F32, .a_offset = 0, .b_offset = 1024, .c_offset = 4096};
-    status = status ? status : sp_device_matmul(device, region, &product, error);
-    if (opened) {
-        bench_model_close(&model);
-    }
-    if (linked) {
-        sp_device_unlink(device, region);
-    }
-    sp_region_destroy(region);
-    sp_device_close(device);
-    return status;
+    static const uint32_t runs[] = {16, 1, 9};
+    return test_device_life("metal", &small, 16, runs, sizeof runs / sizeof runs[0], error);
 }
 
 static void a_life(void **state) {
@@ -146,7 +113,7 @@ static void a_life(void **state) {
     sp_error error = {0};
     TEST_OK(live(&error), error);
     metal_check();
-    assert_int_equal(metal.counts()->command_buffers, 4);
+    assert_int_equal(metal.counts()->command_buffers, 5);
     assert_int_equal(metal.counts()->residents, 0); /* all that came went */
     assert_true(metal.counts()->barriers > 0);
     metal_reset();
