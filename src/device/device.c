@@ -168,7 +168,7 @@ void sp_device_get_counters(const sp_device *device, sp_device_counters *counter
     *counters = (sp_device_counters){0};
     device->backend->counters(device->context, counters);
     for (const spi_linked *linked = device->links; linked; linked = linked->next) {
-        counters->linked_bytes += linked->link->linked_bytes;
+        counters->linked_bytes += linked->link ? linked->link->linked_bytes : 0; /* NULL: it has lost it */
     }
 }
 

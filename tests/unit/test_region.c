@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/memory.h"
+#include "device/backend.h"
 #include "os/vm.h"
 #include "region/region.h"
 
@@ -163,6 +164,36 @@ static void no_memory_at_any_place_is_clean(void **state) {
     assert_in_range(failures, 1, 99);
 }
 
+/* A device that cannot take a region again that has changed pages says so, is looked at without harm, and takes it when it
+ * grows. */
+static void a_lost_link_is_made_again(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_device *device;
+    sp_device_counters counters;
+    const sp_device_options options = {.thread_count = 1};
+    const spi_region_piece zeros = {.bytes = spi_vm_page_bytes(), .file = -1};
+    TEST_OK(sp_device_open("cpu", &options, &device, &error), error);
+    sp_region *region = make(64 * MIB, MIB, SP_BACKING_ANONYMOUS);
+    TEST_OK(sp_device_link(device, region, &error), error);
+    sp_device_get_counters(device, &counters);
+    assert_int_equal(counters.linked_bytes, sp_region_committed_bytes(region));
+    spi_memory_fail_after(0);
+    assert_int_equal(spi_region_remap(region, &zeros, 1, &error), SP_NO_MEMORY);
+    spi_memory_fail_after(-1);
+    assert_null(spi_device_find_link(device, region));
+    sp_device_get_counters(device, &counters);
+    assert_int_equal(counters.linked_bytes, 0);
+    assert_int_equal(spi_device_host_wrote(device, region, 0, 64, &error), SP_OK); /* the same bytes: nothing to tell */
+    TEST_OK(sp_region_grow(region, 3 * MIB, &error), error);
+    assert_non_null(spi_device_find_link(device, region));
+    sp_device_get_counters(device, &counters);
+    assert_int_equal(counters.linked_bytes, sp_region_committed_bytes(region));
+    sp_device_unlink(device, region);
+    sp_region_destroy(region);
+    sp_device_close(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_are_exact_and_faults_lie_behind),
@@ -170,6 +201,7 @@ int main(void) {
         cmocka_unit_test(bad_requests_are_refused),
         cmocka_unit_test(watchers_hear_of_commitment_only),
         cmocka_unit_test(no_memory_at_any_place_is_clean),
+        cmocka_unit_test(a_lost_link_is_made_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
