@@ -49,10 +49,7 @@ static void look(const sp_snapshot *snapshot) {
     }
     (void)sp_snapshot_module(snapshot, &count);
     (void)sp_snapshot_extra(snapshot, &count);
-    /* Deltas are compared by who applied them. */
-    if (!info.is_delta) {
-        (void)sp_snapshot_diff(snapshot, snapshot, NULL, NULL, &same, NULL);
-    }
+    (void)sp_snapshot_diff(snapshot, snapshot, NULL, NULL, &same, NULL);
     sp_snapshot *result;
     if (sp_snapshot_apply(snapshot, snapshot, &result, NULL) == SP_OK) {
         sp_snapshot_close(result);

@@ -198,7 +198,7 @@ SP_EXPORT bool sp_snapshot_get_session(const sp_snapshot *snapshot, uint32_t ind
 SP_EXPORT const void *sp_snapshot_module(const sp_snapshot *snapshot, size_t *byte_count);
 SP_EXPORT const void *sp_snapshot_extra(const sp_snapshot *snapshot, size_t *byte_count);
 
-/* Calls line for each thing that differs, in words; *same if nothing does. SP_NO_MEMORY. */
+/* Calls line for each thing that differs, in words; *same if nothing does. SP_INVALID: one of them is a delta. */
 SP_EXPORT sp_status sp_snapshot_diff(const sp_snapshot *a, const sp_snapshot *b, sp_notice line, void *env, bool *same,
                                      sp_error *error);
 

@@ -1,6 +1,7 @@
 /* snapshot/diff.c - what two snapshots differ in, in words. */
 #include <string.h>
 
+#include "base/error.h"
 #include "snapshot/snapshot.h"
 
 typedef struct telling {
@@ -135,7 +136,10 @@ static void compare_pages(telling *all, const sp_snapshot *a, const sp_snapshot 
 sp_status sp_snapshot_diff(const sp_snapshot *a, const sp_snapshot *b, sp_notice line, void *env, bool *same,
                            sp_error *error) {
     telling all = {.line = line, .env = env, .same = true};
-    (void)error;
+    *same = false;
+    if ((a->header->flags | b->header->flags) & SPI_SNAPSHOT_DELTA) { /* has not what came before it */
+        return spi_fail(error, SP_INVALID, "a delta cannot be compared: apply it to what it was made on");
+    }
     compare_identity(&all, a, b);
     compare_instance(&all, &a->state, &b->state);
     compare_slots(&all, a, b);

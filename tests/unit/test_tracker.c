@@ -207,6 +207,10 @@ static void foreign_deltas_are_refused(void **state) {
     assert_int_equal(sp_guest_restore(delta, rig->module, &rig->options, NULL, &restored, &error), SP_INVALID);
     assert_non_null(strstr(error.message, "delta"));
     assert_null(restored);
+    bool same = true; /* it has the new tokens alone: there is nothing to compare those of before with */
+    assert_int_equal(sp_snapshot_diff(second, delta, print_line, NULL, &same, &error), SP_INVALID);
+    assert_int_equal(sp_snapshot_diff(delta, second, print_line, NULL, &same, &error), SP_INVALID);
+    assert_false(same);
     sp_snapshot_close(delta);
     sp_snapshot_close(second);
     sp_snapshot_close(first);
