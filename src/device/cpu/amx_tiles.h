@@ -25,6 +25,8 @@ static inline void amx_begin(void) {
 }
 static inline void amx_end(void) {
 }
+static inline void amx_space(void) {
+}
 static inline void amx_zero(uint32_t tile) {
     memset(amx_tiles[tile], 0, AMX_TILE_BYTES);
 }
@@ -84,6 +86,9 @@ static inline void amx_begin(void) {
 static inline void amx_end(void) {
     __asm__ volatile("tilerelease");
 }
+/* Nothing, for some cycles, between two products: while one waits for the tiles' unit, its loads would fill the queues that the
+ * other thread of the core needs, too. */
+#define amx_space()    __asm__ volatile(".rept 10\n\tnop\n\t.endr")
 #define amx_zero(tile) __asm__ volatile("tilezero %%tmm" #tile : :)
 #define amx_load(tile, from, stride)                                                                                   \
     __asm__ volatile("tileloadd (%0, %1, 1), %%tmm" #tile : : "r"(from), "r"((size_t)(stride)) : "memory")

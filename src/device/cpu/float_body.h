@@ -1,10 +1,9 @@
-/* device/cpu/float_body.h - products with F32, F16 and BF16 weights, as the file has them: on Arm, and with AVX-512 of BF16
- * where products of many tokens want rows (elsewhere on x86 weights are turned round: turned_body.h).
+/* device/cpu/float_body.h - products with F32, F16 and BF16 weights, as the file has them: on Arm (on x86 weights are turned
+ * round: turned_body.h, amx_bf16_body.h).
  *
  * Lanes run along a row. One token: a row at a time in four chains, so that each thread reads one stream, which memory
- * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers. On Arm, where tiles are small, weights are
- * widened to f32 once for all tiles, a slice of some rows at a time.
- * vdpbf16ps is not used: it would round activations to 8 bits.
+ * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers. Tiles are small, so weights are widened to
+ * f32 once for all of them, a slice of some rows at a time.
  * Included by float_*.c.
  */
 #ifndef SPI_DEVICE_CPU_FLOAT_BODY_H
@@ -14,14 +13,8 @@
 #include "device/cpu/products.h"
 #include "device/cpu/vector.h"
 
-#define FLOAT_ROWS 4u
-#if defined(__AVX512F__)
-#define FLOAT_TOKENS 6u /* 24 sums of 32 registers */
-#define FLOAT_WIDENS false
-#else
-#define FLOAT_TOKENS 3u /* 12 sums of 16 registers */
-#define FLOAT_WIDENS true
-#endif
+#define FLOAT_ROWS   4u
+#define FLOAT_TOKENS 3u /* 12 sums, of the 16 registers that narrow vectors of two leave */
 /* Widened weights and a tile's activations fit into the first-level cache together: with 4 rows x 1024 columns, a third of
  * the speed is gone. */
 #define FLOAT_WIDE_ROWS SPI_FLOAT_ROWS
@@ -50,15 +43,10 @@ SPI_INLINE float float_rest(sp_dtype type, const void *row, const float *x, uint
     return sum;
 }
 
-SPI_INLINE float float_dot(sp_dtype type, const void *row, const float *x, uint32_t cols, const bool asks,
-                           size_t ahead_bytes) {
+SPI_INLINE float float_dot(sp_dtype type, const void *row, const float *x, uint32_t cols) {
     vf sums[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
     uint32_t k = 0;
     for (; k + 4 * V_WIDTH <= cols; k += 4 * V_WIDTH) {
-        const uint8_t *at = (const uint8_t *)row + (size_t)k * (type == SP_F32 ? 4 : 2);
-        for (uint32_t line = 0; asks && line < 4 * V_WIDTH * (type == SP_F32 ? 4 : 2) / 64; line++) {
-            v_fetch(at + ahead_bytes + line * 64);
-        }
 #pragma GCC unroll 4
         for (uint32_t u = 0; u < 4; u++) {
             sums[u] = v_fma(float_weights(type, row, k + u * V_WIDTH), v_load(x + k + u * V_WIDTH), sums[u]);
@@ -69,49 +57,6 @@ SPI_INLINE float float_dot(sp_dtype type, const void *row, const float *x, uint3
     }
     return v_sum(v_add(v_add(sums[0], sums[1]), v_add(sums[2], sums[3]))) + float_rest(type, row, x, k, cols);
 }
-
-#if defined(V_PAIRS)
-/* As many even columns and odd ones, in turns: V_WIDTH of each. Of what is left of a row, nothing. */
-SPI_INLINE void float_pair_up(const float *x, uint32_t cols, float *pairs) {
-    for (uint32_t k = 0; k + 2 * V_WIDTH <= cols; k += 2 * V_WIDTH) {
-        vf even, odd;
-        v_part_pairs(v_load(x + k), v_load(x + k + V_WIDTH), &even, &odd);
-        v_store(pairs + k, even);
-        v_store(pairs + k + V_WIDTH, odd);
-    }
-}
-
-/* A bf16 is the upper half of an f32: of two neighbours in 32 bits, one is shifted, and of the other the lower half is
- * taken away. Against widening a vector of them, half of the instructions. */
-SPI_INLINE float float_dot_pairs(const uint16_t *row, const float *pairs, const float *x, uint32_t cols,
-                                 const bool asks, size_t ahead_bytes) {
-    vf sums[4] = {v_zero(), v_zero(), v_zero(), v_zero()};
-    uint32_t k = 0;
-    for (; k + 4 * V_WIDTH <= cols; k += 4 * V_WIDTH) {
-        for (uint32_t line = 0; asks && line < 4 * V_WIDTH * sizeof *row / 64; line++) {
-            v_fetch((const uint8_t *)(row + k) + ahead_bytes + line * 64);
-        }
-#pragma GCC unroll 2
-        for (uint32_t u = 0; u < 4; u += 2) {
-            vf even, odd;
-            v_load_pairs_bf16(row + k + u * V_WIDTH, &even, &odd);
-            sums[u] = v_fma(even, v_load(pairs + k + u * V_WIDTH), sums[u]);
-            sums[u + 1] = v_fma(odd, v_load(pairs + k + (u + 1) * V_WIDTH), sums[u + 1]);
-        }
-    }
-    return v_sum(v_add(v_add(sums[0], sums[1]), v_add(sums[2], sums[3]))) + float_rest(SP_BF16, row, x, k, cols);
-}
-
-static void float_pairs_product(const spi_cpu_product *args) {
-    const uint16_t *row = (const uint16_t *)args->weights + (size_t)args->row_first * args->cols;
-    float_pair_up(args->acts, args->cols, args->scratch);
-    for (uint32_t r = 0; r < args->row_count; r++, row += args->cols) {
-        args->out[r] = args->ahead_bytes
-                           ? float_dot_pairs(row, args->scratch, args->acts, args->cols, true, args->ahead_bytes)
-                           : float_dot_pairs(row, args->scratch, args->acts, args->cols, false, 0);
-    }
-}
-#endif
 
 typedef struct float_tile {
     const uint8_t *rows; /* their first column of this slice */
@@ -127,21 +72,21 @@ typedef struct float_tile {
 /* `rows` is FLOAT_ROWS, or 1. */
 SPI_INLINE void float_tile_sums(sp_dtype type, const float_tile *tile, const uint32_t rows, const uint32_t tokens) {
     vf sums[(FLOAT_TOKENS + 1) * FLOAT_ROWS];
-#pragma GCC unroll 24
+#pragma GCC unroll 12
     for (uint32_t i = 0; i < FLOAT_TOKENS * FLOAT_ROWS; i++) {
         sums[i] = v_zero();
     }
     uint32_t k = 0;
     for (; k + V_WIDTH <= tile->cols; k += V_WIDTH) {
         vf x[FLOAT_TOKENS];
-#pragma GCC unroll 6
+#pragma GCC unroll 3
         for (uint32_t t = 0; t < tokens; t++) {
             x[t] = v_load(tile->x + t * tile->x_stride + k);
         }
 #pragma GCC unroll 4
         for (uint32_t r = 0; r < rows; r++) {
             vf w = float_weights(type, tile->rows + r * tile->row_bytes, k);
-#pragma GCC unroll 6
+#pragma GCC unroll 3
             for (uint32_t t = 0; t < tokens; t++) {
                 sums[t * FLOAT_ROWS + r] = v_fma(w, x[t], sums[t * FLOAT_ROWS + r]);
             }
@@ -168,11 +113,6 @@ SPI_INLINE void float_tile_sums(sp_dtype type, const float_tile *tile, const uin
 
 SPI_INLINE void float_tile_tokens(sp_dtype type, const float_tile *tile, const uint32_t rows, uint32_t tokens) {
     switch (tokens) {
-#if FLOAT_TOKENS > 3
-    case 6: float_tile_sums(type, tile, rows, 6); break;
-    case 5: float_tile_sums(type, tile, rows, 5); break;
-    case 4: float_tile_sums(type, tile, rows, 4); break;
-#endif
     case 3: float_tile_sums(type, tile, rows, 3); break;
     case 2: float_tile_sums(type, tile, rows, 2); break;
     default: float_tile_sums(type, tile, rows, 1); break;
@@ -277,15 +217,14 @@ SPI_INLINE void float_wide_product(sp_dtype type, const spi_cpu_product *args) {
 SPI_INLINE void float_few_tokens(sp_dtype type, const spi_cpu_product *args, uint32_t row, uint32_t token) {
     const size_t bytes = type == SP_F32 ? 4 : 2, row_bytes = args->cols * bytes;
     const uint32_t rows = args->row_count - row, tokens = args->token_count - token;
-    const uint32_t slice = FLOAT_WIDENS ? FLOAT_SLICE : args->cols;
-    for (uint32_t k = 0; k < args->cols; k += slice) {
+    for (uint32_t k = 0; k < args->cols; k += FLOAT_SLICE) {
         float_tile tile = {.rows = (const uint8_t *)args->weights + (args->row_first + row) * row_bytes + k * bytes,
                            .row_bytes = row_bytes,
                            .x = (const float *)args->acts + token * args->act_stride + k,
                            .x_stride = args->act_stride,
                            .out = args->out + token * args->out_stride + row,
                            .out_stride = args->out_stride,
-                           .cols = args->cols - k < slice ? args->cols - k : slice,
+                           .cols = args->cols - k < FLOAT_SLICE ? args->cols - k : FLOAT_SLICE,
                            .first = k == 0};
         float_tile_any(type, &tile, rows < FLOAT_ROWS ? rows : FLOAT_ROWS,
                        tokens < FLOAT_TOKENS ? tokens : FLOAT_TOKENS);
@@ -303,21 +242,13 @@ SPI_INLINE void float_few_product(sp_dtype type, const spi_cpu_product *args) {
 SPI_INLINE void float_product(sp_dtype type, const spi_cpu_product *args) {
     size_t row_bytes = (size_t)args->cols * (type == SP_F32 ? 4 : 2);
     const uint8_t *rows = (const uint8_t *)args->weights + args->row_first * row_bytes;
-#if defined(V_PAIRS)
-    if (type == SP_BF16 && args->token_count == 1 && args->cols * sizeof(float) <= SPI_FLOAT_SCRATCH_BYTES) {
-        float_pairs_product(args);
-        return;
-    }
-#endif
     if (args->token_count == 1) {
         for (uint32_t r = 0; r < args->row_count; r++) {
-            const uint8_t *row = rows + r * row_bytes;
-            args->out[r] = args->ahead_bytes ? float_dot(type, row, args->acts, args->cols, true, args->ahead_bytes)
-                                             : float_dot(type, row, args->acts, args->cols, false, 0);
+            args->out[r] = float_dot(type, rows + r * row_bytes, args->acts, args->cols);
         }
         return;
     }
-    if (FLOAT_WIDENS && args->token_count > FLOAT_TOKENS) {
+    if (args->token_count > FLOAT_TOKENS) {
         float_wide_product(type, args);
         return;
     }

@@ -67,7 +67,6 @@ SPI_AFFINE_QUANTS(X)
 #define X(type, name) extern spi_cpu_product_kernel spi_product_##name##_neon;
 SPI_FLOATS(X)
 #undef X
-extern spi_cpu_product_kernel spi_product_bf16_avx512;
 
 /* Weights that were turned round, in groups of so many rows: turn.c, turned_body.h. */
 #define X(type, name)                                                                                                  \
@@ -85,15 +84,19 @@ SPI_SUPER_QUANTS(X)
 SPI_AFFINE_QUANTS(X)
 X(SP_BF16, bf16)
 #undef X
+/* BF16 weights as tiles, and products of few tokens with them: amx_bf16_body.h. */
+extern spi_cpu_product_kernel spi_product_bf16_few_amx;
+size_t spi_amx_bf16_bytes(const spi_tensor *tensor);
+void spi_amx_bf16_pack(void *packed, const spi_tensor *tensor, uint32_t group_first, uint32_t group_count);
 #define SPI_AMX_ROWS          32u
 #define SPI_AMX_SCRATCH_BYTES ((size_t)256 << 10)
-/* Expanding weights pays from so many tokens on; BF16 only has to be turned round. */
+/* Expanding weights pays from so many tokens on; BF16 weights are tiles already. */
 #define SPI_AMX_QUANT_TOKENS 24u
 /* So many rows that the activations' way from the last cache is short beside what is done with them, so many tokens that
  * expanding is, and otherwise so small that no thread waits long for another one's last part. */
 #define SPI_AMX_PART_ROWS   128u
-#define SPI_AMX_PART_TOKENS 256u
-#define SPI_AMX_OUT_FLOATS  ((uint32_t)64 << 10) /* 256 tokens x 256 rows: in the second-level cache */
+#define SPI_AMX_PART_TOKENS 128u
+#define SPI_AMX_OUT_FLOATS  ((uint32_t)64 << 10) /* in the second-level cache */
 #define SPI_AMX_BF16_TOKENS 8u
 void spi_to_bf16_amx(uint16_t dst[SPI_BF16_UNIT], const float src[SPI_BF16_UNIT]);
 

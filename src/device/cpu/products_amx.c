@@ -1,10 +1,14 @@
 /* device/cpu/products_amx.c - products of many tokens on AMX's tiles, and activations for them.
  * tests/ops/test_ops_amx.c is linked with another one, over emulated tiles. May include: device, dtype, os, base. */
-#include "device/cpu/amx_body.h"
+#include "device/cpu/amx_bf16_body.h"
 
+/* A call, since it stands behind each product. */
 #define X(type, name)                                                                                                  \
+    static __attribute__((noinline)) void make_##name(const spi_affine *affine, amx_panel *panel) {                    \
+        amx_make_piece(type, affine, panel);                                                                           \
+    }                                                                                                                  \
     void spi_product_##name##_amx(const spi_cpu_product *args) {                                                       \
-        amx_product(type, args);                                                                                       \
+        amx_product(type, make_##name, args);                                                                          \
     }
 SPI_SMALL_QUANTS(X)
 SPI_SUPER_QUANTS(X)

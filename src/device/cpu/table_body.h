@@ -15,17 +15,11 @@
 #define TABLE_FLIP 0
 #endif
 #if defined(__aarch64__) /* no level beyond the first has anything for floats and for rounding activations */
-#define TABLE_FLOAT(name) name##_neon
-#define TABLE_QUANTISE    spi_quantise_neon
+#define TABLE_QUANTISE spi_quantise_neon
 #else
-#define TABLE_FLOAT(name) name##_avx512
-#define TABLE_QUANTISE    SPI_ISA(spi_quantise)
+#define TABLE_QUANTISE SPI_ISA(spi_quantise)
 #endif
 
-/* Products of many tokens take BF16 weights as rows. */
-#if defined(__aarch64__) || defined(TABLE_AMX)
-#define TABLE_ROWS_BF16
-#endif
 #if defined(TABLE_DPBF16)
 #define TABLE_MANY_BF16 .product_many = spi_product_bf16_avx512bf16, .many_tokens = SPI_DPBF16_TOKENS
 #elif defined(TABLE_BFMMLA)
@@ -36,14 +30,12 @@
 #if defined(TABLE_AMX)
 #define TABLE_ATTENTION_ROWS 64
 #define TABLE_SCRATCH_BYTES  SPI_AMX_SCRATCH_BYTES
-#define TABLE_FLOAT_ROWS     SPI_AMX_ROWS
 #define TABLE_MANY(name, from)                                                                                         \
     .product_many = spi_product_##name##_amx, .many_tokens = (from), .many_out_floats = SPI_AMX_OUT_FLOATS,            \
     .many_part_rows = SPI_AMX_PART_ROWS, .many_part_tokens = SPI_AMX_PART_TOKENS
 #else
 #define TABLE_ATTENTION_ROWS   16
 #define TABLE_SCRATCH_BYTES    SPI_FLOAT_SCRATCH_BYTES
-#define TABLE_FLOAT_ROWS       SPI_FLOAT_ROWS
 #define TABLE_MANY(name, from) .product_many = NULL
 #endif
 
@@ -55,7 +47,7 @@ static void table_pack(void *packed, const spi_tensor *tensor, uint32_t group_fi
     spi_pack(V_WIDTH, TABLE_FLIP, packed, tensor, group_first, group_count);
 }
 
-#if defined(TABLE_ROWS_BF16)
+#if defined(__aarch64__)
 /* On Linux rows of floats are copied as they are, into huge pages: reading them takes 3 to 17 % less time than from the small
  * pages of a file. macOS has none. */
 #if defined(__linux__)
@@ -64,7 +56,7 @@ static size_t table_copied_bytes(const spi_tensor *tensor) {
 }
 
 static void table_copy(void *copy, const spi_tensor *tensor, uint32_t group_first, uint32_t group_count) {
-    size_t group_bytes = tensor->bytes / tensor->rows * TABLE_FLOAT_ROWS, first = group_first * group_bytes;
+    size_t group_bytes = tensor->bytes / tensor->rows * SPI_FLOAT_ROWS, first = group_first * group_bytes;
     size_t bytes = group_count * group_bytes, left = tensor->bytes - first;
     memcpy((uint8_t *)copy + first, (const uint8_t *)tensor->data + first, bytes < left ? bytes : left);
 }
@@ -75,26 +67,33 @@ static void table_copy(void *copy, const spi_tensor *tensor, uint32_t group_firs
 #endif
 
 static const spi_cpu_type types[] = {
+#if defined(__aarch64__)
 #define FLOAT(dtype, name)                                                                                             \
-    .type = dtype, .form = SPI_FORM_F32, .group_rows = TABLE_FLOAT_ROWS, .product = TABLE_FLOAT(spi_product_##name),   \
-    TABLE_COPY
+    .type = dtype, .form = SPI_FORM_F32, .group_rows = SPI_FLOAT_ROWS, .product = spi_product_##name##_neon, TABLE_COPY
+    {FLOAT(SP_F32, f32)},
+    {FLOAT(SP_F16, f16)},
+    {FLOAT(SP_BF16, bf16), TABLE_MANY_BF16},
+#undef FLOAT
+#else
 #define TURNED(dtype, name)                                                                                            \
     .type = dtype, .form = SPI_FORM_F32, .group_rows = SPI_TURNED_ROWS, .packed_bytes = spi_turned_bytes,              \
     .pack = spi_turn, .product = SPI_ISA(spi_product_turned_##name), .one_order = true
-#if defined(__aarch64__)
-    {FLOAT(SP_F32, f32)},
-    {FLOAT(SP_F16, f16)},
-#else
     {TURNED(SP_F32, f32)},
     {TURNED(SP_F16, f16)},
-#endif
-#if defined(TABLE_ROWS_BF16)
-    {FLOAT(SP_BF16, bf16), TABLE_MANY_BF16},
+#if defined(TABLE_AMX)
+    {.type = SP_BF16,
+     .form = SPI_FORM_F32,
+     .group_rows = SPI_AMX_ROWS,
+     .packed_bytes = spi_amx_bf16_bytes,
+     .pack = spi_amx_bf16_pack,
+     .product = spi_product_bf16_few_amx,
+     .one_order = true,
+     TABLE_MANY_BF16},
 #else
     {TURNED(SP_BF16, bf16), TABLE_MANY_BF16},
 #endif
-#undef FLOAT
 #undef TURNED
+#endif
 #define X(dtype, name)                                                                                                 \
     {.type = dtype,                                                                                                    \
      .form = SPI_FORM_I8,                                                                                              \

@@ -5,9 +5,6 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-/* There are v_load_pairs_bf16 and v_part_pairs. */
-#define V_PAIRS
-
 /* Eight f32, whatever the width. */
 typedef __m256 v_eight;
 
@@ -68,11 +65,6 @@ SPI_INLINE void v_load_pairs_bf16(const uint16_t *p, vf *even, vf *odd) {
     __m512i both = _mm512_loadu_si512(p);
     *even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
     *odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32((int32_t)0xffff0000)));
-}
-SPI_INLINE void v_part_pairs(vf first, vf second, vf *even, vf *odd) {
-    const __m512i at = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
-    *even = _mm512_permutex2var_ps(first, at, second);
-    *odd = _mm512_permutex2var_ps(first, _mm512_add_epi32(at, _mm512_set1_epi32(1)), second);
 }
 SPI_INLINE void v_store_f16(uint16_t *p, vf x) {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
@@ -168,17 +160,6 @@ SPI_INLINE vf v_load_i8(const int8_t *p) {
 SPI_INLINE vf v_load_bf16(const uint16_t *p) {
     __m128i half = _mm_loadu_si128((const __m128i *)(const void *)p);
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(half), 16));
-}
-SPI_INLINE void v_load_pairs_bf16(const uint16_t *p, vf *even, vf *odd) {
-    __m256i both = _mm256_loadu_si256((const __m256i *)(const void *)p);
-    *even = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
-    *odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32((int32_t)0xffff0000)));
-}
-SPI_INLINE void v_part_pairs(vf first, vf second, vf *even, vf *odd) {
-    __m256d a = _mm256_castps_pd(_mm256_shuffle_ps(first, second, 0x88));
-    __m256d b = _mm256_castps_pd(_mm256_shuffle_ps(first, second, 0xdd));
-    *even = _mm256_castpd_ps(_mm256_permute4x64_pd(a, 0xd8));
-    *odd = _mm256_castpd_ps(_mm256_permute4x64_pd(b, 0xd8));
 }
 SPI_INLINE void v_store_f16(uint16_t *p, vf x) {
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
