@@ -54,7 +54,9 @@ def peer_python(scratch, name):
         return python
     print(f"versus: building llama.cpp ({name}) in {home}", file=sys.stderr, flush=True)
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
-    environment = dict(os.environ, CMAKE_ARGS=PEERS[name])
+    # gcc 12 takes ldtilecfg for reading eight bytes and drops what is stored behind them: with AMX, llama.cpp would end in
+    # its first tile.
+    environment = dict(os.environ, CMAKE_ARGS=PEERS[name], CXXFLAGS="-fno-tree-dse -fno-dse")
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir",
                     "--no-deps", "--require-hashes", "-r", os.path.join(BENCH, "requirements-versus.txt")],
                    check=True, env=environment)
