@@ -1,10 +1,10 @@
 /* bench/bench_vulkan.c - the measurements of bench_card.h on a Vulkan device.
  *
- *     bench_vulkan [bench_card.h's options] [--device N] [--profile ROWS,...] [--ranges N] [--no-bytes 1] [--no-matrices 1]
- *                  [--matrices-from ROWS]
+ *     bench_vulkan [bench_card.h's options] [--device N] [--profile ROWS,...] [--ranges N] [--no-bytes 1]
+ *                  [--no-relay 1] [--no-matrices 1] [--matrices-from ROWS]
  *
  * The profile is of runs of so many rows: microseconds between barriers, for the ops of a layer in the middle, and how
- * much all layers took.
+ * much all layers took. Such runs have all barriers, as with --no-relay.
  */
 #include <stdio.h>
 
@@ -21,6 +21,7 @@ static const bench_option own[] = {{"--device", .text = &chosen.device},
                                    {"--profile", .text = &chosen.profiles},
                                    {"--no-bytes", .flag = &chosen.limits.no_bytes},
                                    {"--no-matrices", .flag = &chosen.limits.no_cooperative},
+                                   {"--no-relay", .flag = &chosen.limits.no_relay},
                                    {"--matrices-from", .number = &chosen.limits.matrix_rows_min},
                                    {"--ranges", .number = &chosen.limits.ranges},
                                    {0}};
@@ -133,8 +134,9 @@ static int profiles(bench_run *run) {
 
 int main(int count, char **words) {
     static const bench_card card = {.name = "bench_vulkan",
-                                    .usage = "[--device N] [--profile ROWS,...] [--ranges N] [--no-bytes 1] "
-                                             "[--no-matrices 1] [--matrices-from ROWS]",
+                                    .usage =
+                                        "[--device N] [--profile ROWS,...] [--ranges N] [--no-bytes 1] [--no-relay 1] "
+                                        "[--no-matrices 1] [--matrices-from ROWS]",
                                     .own = own,
                                     .open = open_device,
                                     .read = read_bandwidth,

@@ -17,12 +17,13 @@ layout(local_size_x_id = 2) in;
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
 layout(std430, binding = 2) readonly buffer Blocks { uvec4 blocks[]; }; // eight f16
 layout(std430, binding = 3) writeonly buffer Mirrored { uint mirrored[]; };
-layout(std430, binding = 4) readonly buffer Q { float q[]; };
-layout(std430, binding = 5) readonly buffer K { float k[]; };
-layout(std430, binding = 6) writeonly buffer Dst { float dst[]; };
-layout(std430, binding = 7) readonly buffer V { float v[]; };
-layout(std430, binding = 8) writeonly buffer Parts { float parts[]; }; // for each row, head, range: head_dim + 2
+layout(std430, binding = 4) coherent readonly buffer Q { float q[]; };
+layout(std430, binding = 5) coherent readonly buffer K { float k[]; };
+layout(std430, binding = 6) coherent writeonly buffer Dst { float dst[]; };
+layout(std430, binding = 7) coherent readonly buffer V { float v[]; };
+layout(std430, binding = 8) coherent writeonly buffer Parts { float parts[]; }; // for each row, head, range: head_dim + 2
 layout(std430, binding = 9) writeonly buffer Stored { uint stored[]; }; // the blocks once more, to be written
+#include "relay_push.glsl"
 layout(push_constant) uniform Push {
     uint row_first, q_stride, kv_stride, heads, kv_heads, head_dim;
     uint rows_word, block_words, layer_word, window;
@@ -31,7 +32,9 @@ layout(push_constant) uniform Push {
     uint pairs;            // that rotate
     uint halves;           // pairs (i, i + pairs) instead of (2i, 2i + 1)
     uint ranges, mirror;
+    RELAY_PUSH;
 } p;
+#include "relay.glsl"
 #include "half.glsl"
 #include "softcap.glsl"
 
@@ -133,6 +136,8 @@ void main() {
     uint each = (block_end - block_first + p.ranges - 1u) / p.ranges;
     uint from = block_first + range * each, to = min(from + each, block_end);
     if (from >= to) {
+        relay_wait();
+        relay_signal_group();
         return;
     }
     uint eights = p.head_dim / 8u, width = p.block_words / 4u; // of a row, of a block
@@ -150,6 +155,7 @@ void main() {
         ASK(k8, i, token_first + own + i * owners, 0u)
         ASK(v8, i, token_first + own + i * owners, v_behind)
     }
+    relay_wait();
     prepare(thread, row, kv_head, head_first, head_count, to == block_end, head_at == 0u,
             base + position / 64u * p.block_words + (kv_head * 64u + position % 64u) * p.head_dim / 2u);
     barrier();
@@ -282,4 +288,5 @@ void main() {
             parts[part + 1u] = sum;
         }
     }
+    relay_signal_group();
 }

@@ -143,12 +143,9 @@ void main() {
         heads[i] = HEADS_AHEAD != 0 ? scales[words_of(o, index)] : 0u;                                                 \
         ASK2(i, unit_at, words_of(o, index))                                                                           \
     }
-    // What is added to the sum is asked for as early: a group's first invocations write its rows.
+    // A group's first invocations write its rows.
     uint out_row = strip_first * ROWS + thread, out_end = min(strip_end * ROWS, p.weight_count);
     float before = 0.0;
-    if ((p.flags & 5u) == 1u && out_row < out_end) { // a row of logits is never added to
-        before = y[p.row_first * p.y_stride + p.weight_first + out_row];
-    }
     float square = 0.0;
     uint place = subgroup * p.piece_units * UNIT_PARTS;
 #ifdef VALUES_SHARED
@@ -162,6 +159,12 @@ void main() {
         uint to = min(from + p.piece_units, end), o = strip_first * ROWS + row;
         [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
             ASK(i, o, from + slice + i * SLICES)
+        }
+        if (from == first) { // once in all: what others wrote is read from here on
+            relay_wait();
+            if ((p.flags & 5u) == 1u && out_row < out_end) { // a row of logits is never added to
+                before = y[p.row_first * p.y_stride + p.weight_first + out_row];
+            }
         }
         subgroupBarrier();
         square += prepare(from * UNIT_PARTS, to * UNIT_PARTS, place, lane);
@@ -232,5 +235,6 @@ void main() {
     value = logistic(value, t) * (total(thread / ROWS, 1u, thread % ROWS) * factor);
 #endif
     store(p.row_first, p.weight_first + out_row, before + value);
+    relay_signal(subgroupAdd(1u));
 }
 #endif

@@ -3,9 +3,9 @@
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
 layout(std430, binding = 2) readonly buffer Units { uvec4 units[]; };
 layout(std430, binding = 3) readonly buffer Scales { uint scales[]; };
-layout(std430, binding = 4) readonly buffer X { vec4 x[]; };
+layout(std430, binding = 4) coherent readonly buffer X { vec4 x[]; };
 layout(std430, binding = 5) readonly buffer Bias { float bias[]; };
-layout(std430, binding = 6) buffer Y { float y[]; };
+layout(std430, binding = 6) coherent buffer Y { float y[]; };
 layout(std430, binding = 7) readonly buffer Norm { vec4 norm[]; };
 #if GATED
 layout(std430, binding = 8) readonly buffer Units2 { uvec4 units2[]; };
@@ -13,6 +13,7 @@ layout(std430, binding = 9) readonly buffer Scales2 { uint scales2[]; };
 bool second;
 #define SCALE_WORD(at) (second ? scales2[at] : scales[at])
 #endif
+#include "relay_push.glsl"
 layout(push_constant) uniform Push { // as gemv's
     uint weight_first, weight_count;
     uint row_units;
@@ -27,7 +28,9 @@ layout(push_constant) uniform Push { // as gemv's
     uint strips;         // of a work group
     uint subgroup_units; // of a row, that a subgroup has: whole blocks of 32 columns
     uint piece_units;    // of those, as many as its part of shared memory holds of each row of x
+    RELAY_PUSH;
 } p;
+#include "relay.glsl"
 #include "weights.glsl"
 #define STORE_ADDS false
 #include "store.glsl"

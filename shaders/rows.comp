@@ -165,14 +165,11 @@ void main() {
         heads[i] = HEADS_AHEAD != 0 ? scales[words_of(o, index)] : 0u;                                                 \
         ASK2(i, unit_at, words_of(o, index))                                                                           \
     }
-    // What is added to the sum is asked for as early: a group's first invocations write its rows.
+    // A group's first invocations write its rows.
     uint own_b = thread / (p.strips * ROWS), own_o = thread % (p.strips * ROWS);
     uint out_row = strip_first * ROWS + own_o, out_end = min(strip_end * ROWS, p.weight_count);
     bool writes = out_row < out_end && p.row_first + own_b < p.row_end;
     float before = 0.0;
-    if ((p.flags & 5u) == 1u && writes) { // a row of logits is never added to
-        before = y[(p.row_first + own_b) * p.y_stride + p.weight_first + out_row];
-    }
     float square[BATCH];
     [[unroll]] for (uint b = 0u; b < BATCH; b++) {
         square[b] = 0.0;
@@ -189,6 +186,12 @@ void main() {
         uint to = min(from + p.piece_units, end), o = strip_first * ROWS + row;
         [[unroll]] for (uint i = 0u; i < AHEAD; i++) {
             ASK(i, o, from + slice + i * SLICES)
+        }
+        if (from == first) { // once in all: what others wrote is read from here on
+            relay_wait();
+            if ((p.flags & 5u) == 1u && writes) { // a row of logits is never added to
+                before = y[(p.row_first + own_b) * p.y_stride + p.weight_first + out_row];
+            }
         }
         subgroupBarrier();
         prepare(square, from * UNIT_PARTS, to * UNIT_PARTS, place, lane);
@@ -266,5 +269,6 @@ void main() {
     value = logistic(value, t) * (total(own_o / ROWS, 1u, own_b, own_o % ROWS) * factor);
 #endif
     store(p.row_first + own_b, p.weight_first + out_row, before + value);
+    relay_signal(subgroupAdd(1u));
 }
 #endif

@@ -17,11 +17,12 @@
 #define MIB  ((size_t)1 << 20)
 #define ROWS 40u
 
-enum { VOCAB = 96, WIDTH = 64, FF = 96, HEADS = 4, KV_HEADS = 2, HEAD_DIM = 16, LAYERS = 2 };
+enum { VOCAB = 96, WIDTH = 64, FF = 96, HEADS = 4, KV_HEADS = 2, LAYERS = 2 };
 enum { T_EMBED, T_NORM, T_Q, T_K, T_V, T_O, T_GATE, T_UP, T_DOWN, T_BIAS, TENSORS };
 enum { B_X, B_H, B_Q, B_K, B_V, B_A, B_G, B_U, B_OUT, BUFFERS };
 
 typedef struct small_model {
+    uint32_t head_dim;
     spi_tensor tensors[TENSORS];
     spi_op ops[64];
     uint32_t op_count;
@@ -99,7 +100,7 @@ static void rotate(small_model *model, uint32_t buffer, uint32_t heads) {
                        .weight = SPI_NONE,
                        .bias = SPI_NONE,
                        .heads = heads,
-                       .rope_dims = HEAD_DIM,
+                       .rope_dims = model->head_dim,
                        .rope_pairs = SPI_ROPE_HALVES,
                        .rope_base = 10000,
                        .rope_freq_scale = 1,
@@ -125,7 +126,7 @@ static void record_layer(small_model *model, uint32_t layer) {
     attention.dst = B_A;
     attention.src = B_Q;
     attention.heads = HEADS;
-    attention.scale = 0.25f;
+    attention.scale = 1 / sqrtf((float)model->head_dim);
     attention.window = layer ? 70 : 0;
     op(model, attention);
     product(model, T_O, B_A, B_X, true, SPI_NONE);
@@ -145,28 +146,29 @@ static void record_layer(small_model *model, uint32_t layer) {
     op(model, add);
 }
 
-static void make_model(small_model *model) {
+static void make_model(small_model *model, sp_kv_type type) {
     memset(model, 0, sizeof *model);
+    model->head_dim = type == SP_KV_Q8_0 ? SPI_VK_Q8_COLUMNS : 16;
     test_random random = test_random_seed(7);
     make_tensor(model, T_EMBED, SP_F16, VOCAB, WIDTH, &random);
     make_tensor(model, T_NORM, SP_F32, 1, WIDTH, &random);
-    make_tensor(model, T_Q, SP_Q8_0, HEADS * HEAD_DIM, WIDTH, &random);
-    make_tensor(model, T_K, SP_F32, KV_HEADS * HEAD_DIM, WIDTH, &random);
-    make_tensor(model, T_V, SP_BF16, KV_HEADS * HEAD_DIM, WIDTH, &random);
-    make_tensor(model, T_O, SP_F16, WIDTH, HEADS * HEAD_DIM, &random);
+    make_tensor(model, T_Q, SP_Q8_0, HEADS * model->head_dim, WIDTH, &random);
+    make_tensor(model, T_K, SP_F32, KV_HEADS * model->head_dim, WIDTH, &random);
+    make_tensor(model, T_V, SP_BF16, KV_HEADS * model->head_dim, WIDTH, &random);
+    make_tensor(model, T_O, SP_F16, WIDTH, HEADS * model->head_dim, &random);
     make_tensor(model, T_GATE, SP_F16, FF, WIDTH, &random);
     make_tensor(model, T_UP, SP_F32, FF, WIDTH, &random);
     make_tensor(model, T_DOWN, SP_Q4_0, WIDTH, FF, &random);
-    make_tensor(model, T_BIAS, SP_F32, 1, HEADS * HEAD_DIM, &random);
-    static const spi_buffer buffers[BUFFERS] = {{"x", WIDTH},
-                                                {"h", WIDTH},
-                                                {"q", HEADS * HEAD_DIM},
-                                                {"k", KV_HEADS * HEAD_DIM},
-                                                {"v", KV_HEADS * HEAD_DIM},
-                                                {"a", HEADS * HEAD_DIM},
-                                                {"g", FF},
-                                                {"u", FF},
-                                                {"out", WIDTH}};
+    make_tensor(model, T_BIAS, SP_F32, 1, HEADS * model->head_dim, &random);
+    const spi_buffer buffers[BUFFERS] = {{"x", WIDTH},
+                                         {"h", WIDTH},
+                                         {"q", HEADS * model->head_dim},
+                                         {"k", KV_HEADS * model->head_dim},
+                                         {"v", KV_HEADS * model->head_dim},
+                                         {"a", HEADS * model->head_dim},
+                                         {"g", FF},
+                                         {"u", FF},
+                                         {"out", WIDTH}};
     memcpy(model->buffers, buffers, sizeof buffers);
     spi_op base = {.src = SPI_NONE, .src1 = SPI_NONE, .weight = T_EMBED, .bias = SPI_NONE, .scale = 1};
     spi_op embed = base;
@@ -192,10 +194,10 @@ static void make_model(small_model *model) {
                              .op_count = model->op_count,
                              .buffers = model->buffers,
                              .buffer_count = BUFFERS,
-                             .kv = {.layers = LAYERS, .kv_heads = KV_HEADS, .head_dim = HEAD_DIM},
+                             .kv = {.type = type, .layers = LAYERS, .kv_heads = KV_HEADS, .head_dim = model->head_dim},
                              .rows_max = ROWS,
                              .vocab = VOCAB};
-    model->tape.kv.block_bytes = spi_kv_block_bytes(SP_KV_F16, LAYERS, KV_HEADS, HEAD_DIM);
+    model->tape.kv.block_bytes = spi_kv_block_bytes(type, LAYERS, KV_HEADS, model->head_dim);
     model->weights = (spi_weights){.tensors = model->tensors, .count = TENSORS};
 }
 
@@ -301,10 +303,17 @@ static bool open_pair(const small_model *model, test_rig *gpu, test_rig *cpu) {
     return true;
 }
 
+/* Kernels that wait for each other do so to the end, unless they were made to wait in vain: then there are barriers. */
+static void check_relay(const test_rig *gpu, const spi_vk_limits *limits) {
+    const spi_vk *vk = gpu->context;
+    bool refused = limits && (limits->no_relay || limits->relay_excess);
+    assert_int_equal(vk->limits.relay, vk->limits.kernels == SPI_VK_KERNELS_FAST && !refused);
+}
+
 /* The story that every configuration of limits has to get right. */
-static void tell(const spi_vk_limits *limits) {
+static void tell_with(const spi_vk_limits *limits, sp_kv_type type) {
     small_model model;
-    make_model(&model);
+    make_model(&model, type);
     test_rig gpu, cpu;
     spi_vk_test_limits(limits);
     bool there = open_pair(&model, &gpu, &cpu);
@@ -333,9 +342,14 @@ static void tell(const spi_vk_limits *limits) {
             positions[i] += script[s][i];
         }
     }
+    check_relay(&gpu, limits);
     close_rig(&gpu);
     close_rig(&cpu);
     free_model(&model);
+}
+
+static void tell(const spi_vk_limits *limits) {
+    tell_with(limits, SP_KV_F16);
 }
 
 static void test_own_limits(void **state) {
@@ -366,11 +380,23 @@ static void test_fast_kernels(void **state) {
     tell(&limits);
 }
 
+/* Kernels that wait for what never comes: the run is made again with barriers, and all that follow have them. */
+static void test_relay(void **state) {
+    (void)state;
+    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .ranges = 5, .relay_excess = 1, .unmapped = true};
+    tell(&limits);
+    limits.relay_excess = 0;
+    limits.matrix_rows_min = 3; /* sessions side by side: dispatches that do not wait, between some that do */
+    tell(&limits);
+    limits.no_relay = true;
+    tell(&limits);
+}
+
 /* A KV block across the seam of two imports cannot be bound: the run says so, and others go on. */
 static void test_seam(void **state) {
     (void)state;
     small_model model;
-    make_model(&model);
+    make_model(&model, SP_KV_F16);
     test_rig gpu;
     sp_error error = {0};
     spi_vk_limits limits = {.allocation_bytes_max = 2 * MIB};
@@ -404,7 +430,7 @@ static void test_seam(void **state) {
 static void test_no_memory(void **state) {
     (void)state;
     small_model model;
-    make_model(&model);
+    make_model(&model, SP_KV_F16);
     static const uint32_t counts[3] = {3, 2, 1}, positions[3], outs[3] = {1, 1, 1};
     int refused = 0;
     for (long n = 0;; n++) {
@@ -495,7 +521,7 @@ static sp_status use_device(test_rig *rig, const small_model *model, sp_error *e
 static void test_driver_fails(void **state) {
     (void)state;
     small_model model;
-    make_model(&model);
+    make_model(&model, SP_KV_F16);
     enum { KINDS = 7 };
     int failed[KINDS] = {0};
     spi_vk_limits limits = {.unmapped = true};
@@ -555,7 +581,7 @@ static void test_driver_fails(void **state) {
 static void test_refused(void **state) {
     (void)state;
     small_model model;
-    make_model(&model);
+    make_model(&model, SP_KV_F16);
     test_rig gpu;
     sp_error error = {0};
     sp_status status = open_rig("vulkan", NULL, &model, &gpu, &error);
@@ -593,8 +619,8 @@ int main(void) {
     setenv("XDG_CACHE_HOME", "/proc/none", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits), cmocka_unit_test(test_fast_kernels),
-        cmocka_unit_test(test_seam),       cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_driver_fails),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_relay),      cmocka_unit_test(test_seam),         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_driver_fails), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,7 @@
 #define SHARED_BYTES      (16u << 10) /* of the plain ones */
 #define FAST_SHARED_BYTES (32u << 10)
 #define GROUP_INVOCATIONS 128u
-#define STORAGE_BUFFERS   9u
+#define STORAGE_BUFFERS   11u
 /* What the fast kernels count on; lanes lie in subgroups in order on all drivers that were seen. */
 #define COOPERATIVE_SHARED_BYTES (46u << 10)
 #define FAST_INVOCATIONS         256u
@@ -126,7 +126,7 @@ static const char *missing_limit(const VkPhysicalDeviceLimits *limits) {
     if (limits->maxComputeWorkGroupInvocations < GROUP_INVOCATIONS) {
         return "work groups of less than 128 invocations";
     }
-    return limits->maxPerStageDescriptorStorageBuffers < STORAGE_BUFFERS ? "less than 9 storage buffers a shader"
+    return limits->maxPerStageDescriptorStorageBuffers < STORAGE_BUFFERS ? "less than 11 storage buffers a shader"
                                                                          : NULL;
 }
 

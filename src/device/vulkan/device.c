@@ -58,6 +58,8 @@ static void choose_limits(spi_vk *vk) {
     bool fast = limits->kernels == SPI_VK_KERNELS_FAST, forced = test_limits.kernels == SPI_VK_KERNELS_FAST;
     limits->bytes = fast && vk->adapter.int_dot && (vk->adapter.int_dot_fast || forced) && !test_limits.no_bytes;
     limits->cooperative = fast && vk->adapter.cooperative && !test_limits.no_cooperative;
+    limits->relay = fast && !test_limits.no_relay;
+    limits->relay_excess = test_limits.relay_excess;
     limits->copied_rows_min = test_limits.copied_rows_min ? test_limits.copied_rows_min : COPIED_ROWS_MIN;
     /* On a discrete card memory that is local and visible, too, is a window of some size, or slow to fill: leave it. */
     limits->unmapped = vk->info.link != SP_LINK_SHARED || test_limits.unmapped;

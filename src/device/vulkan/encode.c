@@ -134,6 +134,15 @@ void spi_vk_encode_barrier(spi_vk *vk, VkCommandBuffer commands) {
                                  0, 1, &barrier, 0, NULL, 0, NULL);
 }
 
+void spi_vk_encode_zero(spi_vk *vk, VkCommandBuffer commands, const spi_vk_buffer *buffer) {
+    VkMemoryBarrier barrier = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+                               .srcAccessMask = VK_ACCESS_TRANSFER_WRITE_BIT,
+                               .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT};
+    vk->call->CmdFillBuffer(commands, buffer->handle, 0, VK_WHOLE_SIZE, 0);
+    vk->call->CmdPipelineBarrier(commands, VK_PIPELINE_STAGE_TRANSFER_BIT, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1,
+                                 &barrier, 0, NULL, 0, NULL);
+}
+
 void spi_vk_encode_host_barrier(spi_vk *vk, VkCommandBuffer commands) {
     VkMemoryBarrier barrier = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
                                .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT,

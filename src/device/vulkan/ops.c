@@ -18,11 +18,13 @@ static uint32_t heads_at_once(uint32_t heads_per_kv) {
 }
 
 sp_status spi_vk_dispatch_record(const spi_vk_recorder *r, const spi_vk_dispatch *dispatch) {
+    spi_vk_dispatch ordered = *dispatch;
+    spi_vk_relay_dispatch(r, &ordered);
     if (r->dry) {
         VkPipeline pipeline;
         return spi_vk_pipeline_need(r->vk, dispatch->shader, dispatch->variant, &pipeline, r->error);
     }
-    return spi_vk_encode(r->vk, r->commands, r->sets, dispatch, r->error);
+    return spi_vk_encode(r->vk, r->commands, r->sets, &ordered, r->error);
 }
 
 static spi_vk_binding scratch(const spi_vk_recorder *r, uint32_t buffer) {
@@ -253,10 +255,12 @@ static sp_status record_add(const spi_vk_recorder *r, const spi_op *op) {
 
 static sp_status record_gather(spi_vk_recorder *r, const spi_op *op) {
     r->rows = r->plan->out_count;
+    bool fast = spi_vk_is_fast(r->vk);
     spi_vk_dispatch dispatch = {
-        .shader = SPI_VK_gather,
+        .shader = fast ? SPI_VK_gather_relay : SPI_VK_gather,
         .groups_x = groups(width(r, op->dst), LANES),
         .groups_y = r->rows,
+        .signals = fast ? groups(width(r, op->dst), LANES) * r->rows : 0,
         .push = {stride(r, op->dst), width(r, op->dst), r->program->outs_word},
         .bindings = {[1] = spi_vk_bind(&r->program->parameters), [4] = scratch(r, op->src), [6] = scratch(r, op->dst)}};
     return spi_vk_dispatch_record(r, &dispatch);

@@ -105,6 +105,9 @@ static const uint32_t words_add[] = {
 static const uint32_t words_gather[] = {
 #include "gather.spv.h"
 };
+static const uint32_t words_gather_relay[] = {
+#include "gather_relay.spv.h"
+};
 static const uint32_t words_product_f32[] = {
 #include "product_f32.spv.h"
 };

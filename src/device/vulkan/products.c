@@ -121,6 +121,7 @@ static sp_status record_row(const spi_vk_recorder *r, const spi_vk_product_ops *
         .variant = {cut.rows, cut.invocations, ops->norm != NULL, cut.fours, t->row_count, cut.partials},
         .groups_x = spi_vk_ceil_div(piece->row_count, cut.rows * cut.strips),
         .groups_y = 1,
+        .signals = piece->row_count * t->row_count,
         .push = {piece->row_first, piece->row_count, tensor->packing.units, r->program->tape->buffers[src].width,
                  spi_vk_buffer_stride(r, src) / 4, t->stride, t->row_first, t->row_first + t->row_count, t->flags,
                  r->program->outs_word, spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap),

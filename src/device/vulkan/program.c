@@ -96,7 +96,15 @@ static sp_status create_buffers(spi_vk *vk, spi_program *program, sp_error *erro
                                                            : SPI_VK_RANGES_MAX;
     uint64_t parts_bytes = ranges * heads * (tape->kv.head_dim + 2u) * sizeof(float);
     status = status ? status : create_scratch(vk, state_bytes, "attention", SPI_VK_LOCAL, &program->state, error);
-    return status ? status : create_scratch(vk, parts_bytes, "attention", SPI_VK_LOCAL, &program->parts, error);
+    status = status ? status : create_scratch(vk, parts_bytes, "attention", SPI_VK_LOCAL, &program->parts, error);
+    status = status ? status
+                    : create_scratch(vk, SPI_VK_RELAY_COUNTERS * sizeof(uint32_t), "counters", SPI_VK_LOCAL,
+                                     &program->counters, error);
+    status = status ? status : create_scratch(vk, sizeof(uint32_t), "a word", SPI_VK_STAGING, &program->late, error);
+    if (!status) {
+        *(uint32_t *)program->late.mapped = 0;
+    }
+    return status;
 }
 
 static sp_status create_parameters(spi_vk *vk, spi_program *program, sp_error *error) {
@@ -161,6 +169,8 @@ void spi_vk_discard(void *context, spi_program *program) {
     spi_vk_buffer_destroy(vk, &program->parameters);
     spi_vk_buffer_destroy(vk, &program->state);
     spi_vk_buffer_destroy(vk, &program->parts);
+    spi_vk_buffer_destroy(vk, &program->counters);
+    spi_vk_buffer_destroy(vk, &program->late);
     spi_vk_buffer_destroy(vk, &program->halves);
     spi_vk_buffer_destroy(vk, &program->factors);
     spi_vk_buffer_destroy(vk, &program->expanded[0]);

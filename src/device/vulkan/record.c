@@ -9,10 +9,7 @@ bool spi_vk_is_fast(const spi_vk *vk) {
 
 void spi_vk_order(spi_vk_recorder *r, spi_vk_access next) {
     if ((next.reads & r->since.writes) | (next.writes & (r->since.reads | r->since.writes))) {
-        if (!r->dry) {
-            spi_vk_encode_barrier(r->vk, r->commands);
-            spi_vk_profile_stamp(r->vk, r->commands, r->op);
-        }
+        spi_vk_relay_order(r);
         r->since = (spi_vk_access){0};
     }
     r->since.reads |= next.reads;
@@ -65,8 +62,9 @@ sp_status spi_vk_record_dry(spi_vk *vk, spi_program *program, sp_error *error) {
                             .outs = &whole,
                             .kv_count = 1,
                             .out_span_count = 1};
+        spi_vk_relay relay = {0};
         spi_vk_recorder recorder = {
-            .vk = vk, .program = program, .plan = &plan, .rows = count, .dry = true, .error = error};
+            .vk = vk, .program = program, .plan = &plan, .relay = &relay, .rows = count, .dry = true, .error = error};
         status = record_ops(&recorder);
     }
     return status;
@@ -97,13 +95,18 @@ static sp_status record(spi_vk *vk, spi_program *program, spi_vk_recording *reco
     if (status) {
         return status;
     }
+    spi_vk_relay relay = {.on = vk->limits.relay && program->plan.decode && !vk->profile.pool};
     spi_vk_recorder recorder = {.vk = vk,
                                 .program = program,
                                 .plan = &program->plan,
+                                .relay = &relay,
                                 .commands = recording->commands,
                                 .sets = &recording->sets,
                                 .rows = program->plan.row_count,
                                 .error = error};
+    if (relay.on) {
+        spi_vk_encode_zero(vk, recording->commands, &program->counters);
+    }
     spi_vk_profile_begin(vk, recording->commands);
     spi_vk_profile_stamp(vk, recording->commands, 0);
     status = record_ops(&recorder);
@@ -137,6 +140,19 @@ static spi_vk_recording *find(spi_program *program) {
     return oldest;
 }
 
+/* With barriers, since a kernel waited in vain: a run writes the same over what it wrote before. */
+static sp_status run_again(spi_vk *vk, spi_program *program, spi_vk_recording *recording, sp_error *error) {
+    *(uint32_t *)program->late.mapped = 0;
+    vk->limits.relay = false;
+    vk->generation++; /* no recording that waits is used any more */
+    spi_vk_plan done = recording->plan;
+    recording->plan = program->plan;
+    program->plan = done;
+    program->plan.generation = vk->generation;
+    sp_status status = record(vk, program, recording, error);
+    return status ? status : spi_vk_submit_again(vk, recording->commands, error);
+}
+
 sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp_error *error) {
     spi_vk *vk = context;
     sp_status status = spi_vk_plan_run(vk, program, run, error);
@@ -154,6 +170,9 @@ sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp
         spi_rotation_fill(rotation, run, (float *)program->parameters.mapped + rotation->place);
     }
     status = spi_vk_submit_again(vk, recording->commands, error);
+    if (!status && *(volatile uint32_t *)program->late.mapped) {
+        status = run_again(vk, program, recording, error);
+    }
     vk->runs += !status;
     return status;
 }

@@ -20,9 +20,9 @@ typedef enum spi_vk_shader {
     SPI_VK_SHADER_COUNT
 } spi_vk_shader;
 
-/* Bindings 1..9 of the one set that every kernel has; 0 is left to push constants, as Metal counts buffers. */
-#define SPI_VK_BINDINGS   10u
-#define SPI_VK_PUSH_WORDS 20u
+/* Bindings 1..11 of the one set that every kernel has; 0 is left to push constants, as Metal counts buffers. */
+#define SPI_VK_BINDINGS   12u
+#define SPI_VK_PUSH_WORDS 23u
 
 /* Which kernels are used: plain ones, with hardly a barrier, for a software driver; or those that want subgroups. */
 typedef enum spi_vk_kernels { SPI_VK_KERNELS_OWN_CHOICE, SPI_VK_KERNELS_PLAIN, SPI_VK_KERNELS_FAST } spi_vk_kernels;
@@ -45,6 +45,8 @@ typedef struct spi_vk_limits {
     uint32_t few_rows_min, few_rows_max; /* of a product whose weight is read as it lies, by cooperative matrices */
     uint32_t ranges;                     /* of a session's tokens in a decode's attention; 0: by the number of rows */
     uint32_t copied_rows_min;            /* of k and v, that go over the bus beside their attention */
+    bool relay, no_relay;                /* kernels of a token wait for each other by themselves: relay.c; for tests */
+    uint32_t relay_excess;               /* for tests: kernels wait for so many more than there are */
     bool unmapped; /* the host does not reach the device's own memory: it is filled through a window */
 } spi_vk_limits;
 
@@ -151,14 +153,16 @@ typedef struct spi_vk_dispatch {
     spi_vk_shader shader;
     spi_vk_variant variant;
     uint32_t groups_x, groups_y, groups_z; /* groups_z: 0 is 1 */
+    uint32_t signals; /* what it adds to its counter when all is written; 0: it takes no part in a relay */
     uint32_t push[SPI_VK_PUSH_WORDS];
     spi_vk_binding bindings[SPI_VK_BINDINGS];
 } spi_vk_dispatch;
 
 sp_status spi_vk_encode(spi_vk *vk, VkCommandBuffer commands, spi_vk_sets *sets, const spi_vk_dispatch *dispatch,
                         sp_error *error);
-void spi_vk_encode_barrier(spi_vk *vk, VkCommandBuffer commands);      /* between dispatches */
-void spi_vk_encode_host_barrier(spi_vk *vk, VkCommandBuffer commands); /* behind the last one */
+void spi_vk_encode_barrier(spi_vk *vk, VkCommandBuffer commands);                           /* between dispatches */
+void spi_vk_encode_zero(spi_vk *vk, VkCommandBuffer commands, const spi_vk_buffer *buffer); /* and a barrier */
+void spi_vk_encode_host_barrier(spi_vk *vk, VkCommandBuffer commands);                      /* behind the last one */
 sp_status spi_vk_sets_reset(spi_vk *vk, spi_vk_sets *sets, sp_error *error);
 void spi_vk_sets_destroy(spi_vk *vk, spi_vk_sets *sets);
 uint32_t spi_vk_float_word(float value); /* the bits, for push words */
@@ -367,6 +371,8 @@ struct spi_program {
     spi_vk_buffer halves, factors; /* x of a product of many rows as f16, and each row's factor */
     spi_vk_buffer expanded[2];     /* parts of such a product's weight as f16 */
     spi_vk_buffer parts;           /* what ranges of attention leave to be merged; empty if the tape needs none */
+    spi_vk_buffer counters;        /* of a relay's steps */
+    spi_vk_buffer late;            /* not zero: a kernel waited in vain */
     uint64_t *out_offsets;         /* of the run's outputs, from their regions' bases */
     const spi_link **out_links;
     spi_vk_plan plan; /* of this run */
@@ -408,6 +414,17 @@ static inline uint64_t spi_vk_bit(uint32_t buffer) {
     return buffer == SPI_NONE ? 0 : (uint64_t)1 << buffer % SPI_VK_BUFFER_BITS;
 }
 
+/* relay.c: how a dispatch comes behind those that it depends on. */
+#define SPI_VK_RELAY_COUNTERS 1024u
+#define SPI_VK_RELAY_WORD     20u /* of the push words: where to wait, for how many, where to add */
+typedef struct spi_vk_relay {
+    bool on;
+    bool wanted;                /* the next dispatch has to come behind those since the last step */
+    bool broken;                /* one of those does not signal */
+    uint32_t step, signals;     /* the counter of dispatches since the last step, and what they add to it */
+    uint32_t wait_at, wait_for; /* what all dispatches of this step wait for; wait_for is 0: there was a barrier */
+} spi_vk_relay;
+
 /* ops.c: the dispatches of each op. */
 typedef struct spi_vk_recorder {
     spi_vk *vk;
@@ -416,10 +433,11 @@ typedef struct spi_vk_recorder {
     VkCommandBuffer commands;
     spi_vk_sets *sets;
     spi_vk_access since; /* the last barrier */
-    uint32_t op;         /* being recorded */
-    uint32_t expanded;   /* the one that parts are expanded to next */
-    bool dry;            /* only pipelines are made */
-    uint32_t rows;       /* of the ops from here on: the run's, behind GATHER the outputs */
+    spi_vk_relay *relay;
+    uint32_t op;       /* being recorded */
+    uint32_t expanded; /* the one that parts are expanded to next */
+    bool dry;          /* only pipelines are made */
+    uint32_t rows;     /* of the ops from here on: the run's, behind GATHER the outputs */
     sp_error *error;
 } spi_vk_recorder;
 void spi_vk_order(spi_vk_recorder *recorder, spi_vk_access next); /* a barrier, if what follows needs one */
@@ -440,6 +458,8 @@ sp_status spi_vk_matrices_record(spi_vk_recorder *recorder, uint32_t begin, uint
                                  const spi_op *by);
 uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns); /* of a buffer for such a weight */
 sp_status spi_vk_dispatch_record(const spi_vk_recorder *recorder, const spi_vk_dispatch *dispatch);
+void spi_vk_relay_order(const spi_vk_recorder *recorder); /* the next dispatch comes behind all before it */
+void spi_vk_relay_dispatch(const spi_vk_recorder *recorder, spi_vk_dispatch *dispatch); /* it is next */
 bool spi_vk_is_fast(const spi_vk *vk);
 static inline uint32_t spi_vk_group_max(const spi_vk *vk) { /* invocations side by side */
     const VkPhysicalDeviceLimits *limits = &vk->adapter.limits;
