@@ -28,6 +28,7 @@ layout(local_size_x_id = 2) in;
 #if BYTES && TYPE < 3
 void main() {} // not quantised
 #else
+#define ONE_ROW 1
 const uint BATCH = 1u, PARTIAL_MAX = 2048u;
 #include "row.glsl"
 

@@ -42,7 +42,7 @@ int dot_of_bytes(uint a, uint b, spirv_literal int format); // signed; format 0:
 
 // Units that an invocation has on their way: few, where taking one apart is much code.
 #ifndef AHEAD
-#if TYPE <= BF16
+#if TYPE <= BF16 || (TYPE == Q8_0 && ONE_ROW)
 #define AHEAD 4u
 #else
 #define AHEAD 2u

@@ -15,6 +15,7 @@ layout(constant_id = 0) const uint ROWS = 8;      // that lie side by side: at m
 layout(constant_id = 1) const uint SUBGROUP = 32; // subgroups are this wide, and invocations lie in them in order
 layout(constant_id = 3) const uint NORM = 0;
 layout(constant_id = 4) const uint X_FOURS = 1024; // of x, that shared memory holds for all subgroups
+#define ONE_ROW 0
 layout(constant_id = 5) const uint BATCH = 2;      // rows of x
 layout(constant_id = 6) const uint PARTIAL_MAX = 2048;
 layout(local_size_x_id = 2) in;
