@@ -6,7 +6,8 @@
 // EIGHTS times eight columns each: they keep a running maximum, sum and output of their own, and those of all are put together
 // at the end. So nothing is waited for on the way, and all bytes are asked for before q is there. The token's own k and v
 // come from where they were computed, not from memory, so nobody has to wait for the group that stores them: that of the
-// last range.
+// last range. Q8: keys and values are bytes with a scale for each 32 columns, the token's own as well.
+// variants: attention_decode_q8_1_64=-DHEADS=1,-DEIGHTS=1,-DQ8=1 attention_decode_q8_2_64=-DHEADS=2,-DEIGHTS=1,-DQ8=1 attention_decode_q8_1_128=-DHEADS=1,-DEIGHTS=2,-DQ8=1 attention_decode_q8_2_128=-DHEADS=2,-DEIGHTS=2,-DQ8=1 attention_decode_q8_1_256=-DHEADS=1,-DEIGHTS=4,-DQ8=1 attention_decode_q8_2_256=-DHEADS=2,-DEIGHTS=4,-DQ8=1
 // variants: attention_decode_1_64=-DHEADS=1,-DEIGHTS=1 attention_decode_2_64=-DHEADS=2,-DEIGHTS=1 attention_decode_1_128=-DHEADS=1,-DEIGHTS=2 attention_decode_2_128=-DHEADS=2,-DEIGHTS=2 attention_decode_1_256=-DHEADS=1,-DEIGHTS=4 attention_decode_2_256=-DHEADS=2,-DEIGHTS=4
 #version 450
 #extension GL_EXT_control_flow_attributes : require
@@ -15,7 +16,14 @@
 layout(constant_id = 1) const uint SUBGROUP = 32; // subgroups are this wide, and invocations lie in them in order
 layout(local_size_x_id = 2) in;
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
+#ifndef Q8
+#define Q8 0
+#endif
+#if Q8
+layout(std430, binding = 2) readonly buffer Blocks { uvec2 blocks[]; }; // eight int8, or two words of scales
+#else
 layout(std430, binding = 2) readonly buffer Blocks { uvec4 blocks[]; }; // eight f16
+#endif
 layout(std430, binding = 3) writeonly buffer Mirrored { uint mirrored[]; };
 layout(std430, binding = 4) coherent readonly buffer Q { float q[]; };
 layout(std430, binding = 5) coherent readonly buffer K { float k[]; };
@@ -44,7 +52,10 @@ const uint TOKENS = EIGHTS == 1u ? 2u : 1u; // that eight invocations have on th
 const uint OUTPUT_STRIDE = HEADS * DIM + 4u; // padded: see the end
 const uint OUTPUTS = 4352u, SUBGROUPS_MAX = 128u;
 shared vec4 queries[HEADS * DIM / 4u];
-shared uvec4 new_k[DIM / 8u], new_v[DIM / 8u]; // the token's own
+shared uvec4 new_k[DIM / 8u], new_v[DIM / 8u]; // the token's own, as eight_of gives them
+#if Q8
+shared float new_f32[2u * DIM]; // k, behind it v
+#endif
 shared vec4 outputs[OUTPUTS / 4u];             // of subgroups
 shared float tops[SUBGROUPS_MAX * HEADS], sums_of[SUBGROUPS_MAX * HEADS];
 
@@ -70,8 +81,8 @@ uint pair_of(uint d, uint table, out vec2 turn) {
     return other;
 }
 
-// q of the group's heads, and the token's own k and v, which are stored if `store` for all that come later.
-void prepare(uint thread, uint row, uint kv_head, uint head_first, uint head_count, bool is_last, bool store, uint to) {
+// q of the group's heads.
+void prepare_queries(uint thread, uint row, uint head_first, uint head_count) {
     for (uint i = thread; i < uint(HEADS) * DIM; i += gl_WorkGroupSize.x) {
         uint h = i / DIM, d = i % DIM, at = row * p.q_stride + (head_first + min(h, head_count - 1u)) * p.head_dim;
         float value = 0.0;
@@ -82,22 +93,113 @@ void prepare(uint thread, uint row, uint kv_head, uint head_first, uint head_cou
         }
         queries[i / 4u][i % 4u] = value;
     }
-    if (!is_last) {
-        return;
+}
+
+// Columns 2 word and 2 word + 1 of the token's own k, or v, of a KV head.
+vec2 own_pair(uint row, uint kv_head, bool is_k, uint word) {
+    uint base = row * p.kv_stride + kv_head * p.head_dim, at = base + 2u * word;
+    if (!is_k) {
+        return vec2(v[at], v[at + 1u]);
     }
-    // From the last invocation on backwards: those in front have a query already.
+    vec2 a, b;
+    uint table = p.k_table + row * p.pairs * 2u, other_a = pair_of(2u * word, table, a), other_b = pair_of(2u * word + 1u, table, b);
+    return vec2(k[at] * a.x + k[base + other_a] * a.y, k[at + 1u] * b.x + k[base + other_b] * b.y);
+}
+
+void store_word(uint to, uint word) {
+    stored[to] = word;
+    if (p.mirror != 0u) {
+        mirrored[to] = word;
+    }
+}
+
+// The token's own k and v, which are stored if `store` for all that come later; to: where the KV head's k begin. From the
+// last invocation on backwards: those in front have a query already.
+#if Q8
+const uint HEAD_WORDS = 17u; // times the head's columns: codes of 64 rows, then their scales (device/kv.h)
+
+// As kv_store.comp rounds them: a word of four codes, and the scale of its 32 columns as f16.
+uint own_codes(uint from, uint first, out uint scale16) {
+    float largest = 0.0;
+    for (uint i = 0u; i < 32u; i++) {
+        largest = max(largest, abs(new_f32[from + first / 32u * 32u + i]));
+    }
+    float scale = largest / 127.0;
+    scale += fma(-scale, 127.0, largest) / 127.0;
+    float inverse = scale > 0.0 ? 1.0 / scale : 0.0;
+    inverse = scale > 0.0 && !isinf(inverse) ? fma(fma(-scale, inverse, 1.0), inverse, inverse) : inverse;
+    scale16 = to_half(floatBitsToUint(scale));
+    uint word = 0u;
+    for (uint c = 0u; c < 4u; c++) {
+        float x = new_f32[from + first + c] * inverse, whole = trunc(x);
+        word |= (uint(int(abs(x - whole) >= 0.5 ? whole + sign(x) : whole)) & 0xffu) << (8u * c);
+    }
+    return word;
+}
+
+void prepare_own(uint thread, uint row, uint kv_head, bool store, uint to, uint token) {
+    uint words = p.head_dim / 2u;
     for (uint i = gl_WorkGroupSize.x - 1u - thread; i < p.head_dim; i += gl_WorkGroupSize.x) {
-        uint words = p.head_dim / 2u, word = i % words, at = row * p.kv_stride + kv_head * p.head_dim + 2u * word;
-        bool is_k = i < words;
-        vec2 pair;
+        vec2 pair = own_pair(row, kv_head, i < words, i % words);
+        uint at = (i < words ? 0u : DIM) + 2u * (i % words);
+        new_f32[at] = pair.x;
+        new_f32[at + 1u] = pair.y;
+    }
+    barrier();
+    uint fours = p.head_dim / 4u;
+    for (uint i = gl_WorkGroupSize.x - 1u - thread; i < 2u * fours; i += gl_WorkGroupSize.x) {
+        bool is_k = i < fours;
+        uint at = i % fours, scale, word = own_codes(is_k ? 0u : DIM, 4u * at, scale);
+        uint place = to + (is_k ? 0u : p.kv_heads * HEAD_WORDS * p.head_dim);
         if (is_k) {
-            vec2 a, b;
-            uint base = at - 2u * word, table = p.k_table + row * p.pairs * 2u;
-            uint other_a = pair_of(2u * word, table, a), other_b = pair_of(2u * word + 1u, table, b);
-            pair = vec2(k[at] * a.x + k[base + other_a] * a.y, k[at + 1u] * b.x + k[base + other_b] * b.y);
+            new_k[at / 2u][at % 2u] = word;
+            new_k[at / 2u].z = scale | scale << 16; // both writers have the same
         } else {
-            pair = vec2(v[at], v[at + 1u]);
+            new_v[at / 2u][at % 2u] = word;
+            new_v[at / 2u].z = scale | scale << 16;
         }
+        if (store) {
+            store_word(place + token * fours + at, word);
+            if (at % 16u == 0u) {
+                uint other;
+                own_codes(is_k ? 0u : DIM, 4u * at + 32u, other);
+                store_word(place + 64u * fours + token * (p.head_dim / 64u) + at / 16u, scale | other << 16);
+            }
+        }
+    }
+}
+
+// Eight columns: codes in x and y, and in z the scales of the 64 columns that they are of.
+uvec4 eight_of(uint head, uint token, uint eight_at) {
+    uint scale_at = head + 16u * p.head_dim + token * (p.head_dim / 64u) + eight_at / 8u;
+    return uvec4(blocks[(head + token * (p.head_dim / 4u)) / 2u + eight_at], blocks[scale_at / 2u][scale_at % 2u], 0u);
+}
+
+float scale_of(uvec4 eight, uint eight_at) {
+    return unpackHalf2x16(eight.z >> (eight_at / 4u % 2u * 16u)).x;
+}
+
+vec4 four_codes(uint word) {
+    int w = int(word);
+    return vec4(bitfieldExtract(w, 0, 8), bitfieldExtract(w, 8, 8), bitfieldExtract(w, 16, 8), bitfieldExtract(w, 24, 8));
+}
+
+vec4 low_half(uvec4 eight, uint eight_at) {
+    return scale_of(eight, eight_at) * four_codes(eight.x);
+}
+
+vec4 high_half(uvec4 eight, uint eight_at) {
+    return scale_of(eight, eight_at) * four_codes(eight.y);
+}
+#else
+const uint HEAD_WORDS = 32u;
+
+void prepare_own(uint thread, uint row, uint kv_head, bool store, uint to, uint token) {
+    uint words = p.head_dim / 2u;
+    for (uint i = gl_WorkGroupSize.x - 1u - thread; i < p.head_dim; i += gl_WorkGroupSize.x) {
+        bool is_k = i < words;
+        uint word = i % words;
+        vec2 pair = own_pair(row, kv_head, is_k, word);
         uint both = to_half(floatBitsToUint(pair.x)) | to_half(floatBitsToUint(pair.y)) << 16;
         if (is_k) {
             new_k[word / 4u][word % 4u] = both;
@@ -105,22 +207,23 @@ void prepare(uint thread, uint row, uint kv_head, uint head_first, uint head_cou
             new_v[word / 4u][word % 4u] = both;
         }
         if (store) {
-            uint word_to = to + (is_k ? 0u : p.kv_heads * 64u * words) + word;
-            stored[word_to] = both;
-            if (p.mirror != 0u) {
-                mirrored[word_to] = both;
-            }
+            store_word(to + (is_k ? 0u : p.kv_heads * HEAD_WORDS * p.head_dim) + token * words + word, both);
         }
     }
 }
 
-vec4 low_half(uvec4 eight) {
+uvec4 eight_of(uint head, uint token, uint eight_at) {
+    return blocks[(head + token * (p.head_dim / 2u)) / 4u + eight_at];
+}
+
+vec4 low_half(uvec4 eight, uint eight_at) {
     return vec4(unpackHalf2x16(eight.x), unpackHalf2x16(eight.y));
 }
 
-vec4 high_half(uvec4 eight) {
+vec4 high_half(uvec4 eight, uint eight_at) {
     return vec4(unpackHalf2x16(eight.z), unpackHalf2x16(eight.w));
 }
+#endif
 
 void main() {
     uint thread = gl_LocalInvocationIndex, lane = thread % SUBGROUP, subgroup = thread / SUBGROUP;
@@ -140,15 +243,15 @@ void main() {
         relay_signal_group();
         return;
     }
-    uint eights = p.head_dim / 8u, width = p.block_words / 4u; // of a row, of a block
-    uint k_at = base / 4u + kv_head * 64u * eights, v_behind = p.kv_heads * 64u * eights;
+    uint eights = p.head_dim / 8u;
+    uint k_at = base + kv_head * HEAD_WORDS * p.head_dim, v_behind = p.kv_heads * HEAD_WORDS * p.head_dim; // words
     uint token_first = max(from * 64u, first), token_end = min(to * 64u, position + 1u);
     uvec4 k8[TOKENS * EIGHTS], v8[TOKENS * EIGHTS];
 #define ASK(to_be, i, wanted, behind)                                                                                  \
     {                                                                                                                  \
-        uint token = min(wanted, token_end - 1u), row_at = k_at + behind + token / 64u * width + token % 64u * eights; \
+        uint token = min(wanted, token_end - 1u), head_at = k_at + behind + token / 64u * p.block_words;               \
         [[unroll]] for (uint e = 0u; e < EIGHTS; e++) {                                                                \
-            to_be[i * EIGHTS + e] = blocks[row_at + min(eighth + 8u * e, eights - 1u)];                                \
+            to_be[i * EIGHTS + e] = eight_of(head_at, token % 64u, min(eighth + 8u * e, eights - 1u));                 \
         }                                                                                                              \
     }
     [[unroll]] for (uint i = 0u; i < TOKENS; i++) {
@@ -156,8 +259,10 @@ void main() {
         ASK(v8, i, token_first + own + i * owners, v_behind)
     }
     relay_wait();
-    prepare(thread, row, kv_head, head_first, head_count, to == block_end, head_at == 0u,
-            base + position / 64u * p.block_words + (kv_head * 64u + position % 64u) * p.head_dim / 2u);
+    prepare_queries(thread, row, head_first, head_count);
+    if (to == block_end) {
+        prepare_own(thread, row, kv_head, head_at == 0u, k_at + position / 64u * p.block_words, position % 64u);
+    }
     barrier();
     float highest[HEADS], sums[HEADS];
     vec4 acc[HEADS * EIGHTS * 2u];
@@ -180,7 +285,7 @@ void main() {
                 uvec4 k_new = new_k[min(eight_at, eights - 1u)], v_new = new_v[min(eight_at, eights - 1u)];
                 v8[i * EIGHTS + e] = is_new ? v_new : v8[i * EIGHTS + e];
                 uvec4 eight = is_new ? k_new : k8[i * EIGHTS + e];
-                vec4 a = low_half(eight), b = high_half(eight);
+                vec4 a = low_half(eight, eight_at), b = high_half(eight, eight_at);
                 [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
                     uint q_at = h * DIM / 4u + 2u * eight_at;
                     scores[i * HEADS + h] += dot(a, queries[q_at]) + dot(b, queries[q_at + 1u]);
@@ -213,7 +318,8 @@ void main() {
         }
         [[unroll]] for (uint i = 0u; i < TOKENS; i++) {
             [[unroll]] for (uint e = 0u; e < EIGHTS; e++) {
-                vec4 a = low_half(v8[i * EIGHTS + e]), b = high_half(v8[i * EIGHTS + e]);
+                uint eight_at = eighth + 8u * e;
+                vec4 a = low_half(v8[i * EIGHTS + e], eight_at), b = high_half(v8[i * EIGHTS + e], eight_at);
                 [[unroll]] for (uint h = 0u; h < uint(HEADS); h++) {
                     uint at = (h * EIGHTS + e) * 2u;
                     acc[at] = fma(vec4(scores[i * HEADS + h]), a, acc[at]);

@@ -380,6 +380,21 @@ static void test_fast_kernels(void **state) {
     tell(&limits);
 }
 
+/* Keys and values in Q8_0: a token's own are rounded where they are attended to. */
+static void test_q8(void **state) {
+    (void)state;
+    tell_with(NULL, SP_KV_Q8_0);
+    /* Without kernels that round x: what is behind it here by a little is another code. */
+    spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST,
+                            .no_bytes = true,
+                            .no_cooperative = true,
+                            .matrix_rows_min = 1000,
+                            .unmapped = true};
+    tell_with(&limits, SP_KV_Q8_0);
+    limits.ranges = 5;
+    tell_with(&limits, SP_KV_Q8_0);
+}
+
 /* Kernels that wait for what never comes: the run is made again with barriers, and all that follow have them. */
 static void test_relay(void **state) {
     (void)state;
@@ -619,8 +634,8 @@ int main(void) {
     setenv("XDG_CACHE_HOME", "/proc/none", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits), cmocka_unit_test(test_fast_kernels),
-        cmocka_unit_test(test_relay),      cmocka_unit_test(test_seam),         cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_driver_fails), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_relay),      cmocka_unit_test(test_q8),           cmocka_unit_test(test_seam),
+        cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_driver_fails), cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

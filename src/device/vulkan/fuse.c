@@ -104,7 +104,7 @@ static sp_status record_normed(spi_vk_recorder *r, uint32_t index, uint32_t *tak
 
 static bool is_attention(const spi_vk_recorder *r, uint32_t index) {
     const spi_tape *tape = r->program->tape;
-    if (index + 3 >= tape->op_count || !r->plan->decode || tape->kv.head_dim % 8 || spi_kv_is_q8(&tape->kv)) {
+    if (index + 3 >= tape->op_count || !r->plan->decode || tape->kv.head_dim % 8) {
         return false;
     }
     const spi_op *q = &tape->ops[index], *k = q + 1, *store = q + 2, *attend = q + 3;
@@ -130,11 +130,13 @@ static uint32_t stride(const spi_vk_recorder *r, uint32_t buffer) {
 }
 
 /* The kernel for heads of so many columns, and for so many of a KV head's in a work group. */
-static spi_vk_shader decode_shader(uint32_t head_dim, uint32_t at_once) {
-    static const spi_vk_shader shaders[2][3] = {
-        {SPI_VK_attention_decode_1_64, SPI_VK_attention_decode_1_128, SPI_VK_attention_decode_1_256},
-        {SPI_VK_attention_decode_2_64, SPI_VK_attention_decode_2_128, SPI_VK_attention_decode_2_256}};
-    return shaders[at_once == 2][head_dim <= 64 ? 0 : head_dim <= 128 ? 1 : 2];
+static spi_vk_shader decode_shader(const spi_kv_shape *kv, uint32_t at_once) {
+    static const spi_vk_shader shaders[2][2][3] = {
+        {{SPI_VK_attention_decode_1_64, SPI_VK_attention_decode_1_128, SPI_VK_attention_decode_1_256},
+         {SPI_VK_attention_decode_2_64, SPI_VK_attention_decode_2_128, SPI_VK_attention_decode_2_256}},
+        {{SPI_VK_attention_decode_q8_1_64, SPI_VK_attention_decode_q8_1_128, SPI_VK_attention_decode_q8_1_256},
+         {SPI_VK_attention_decode_q8_2_64, SPI_VK_attention_decode_q8_2_128, SPI_VK_attention_decode_q8_2_256}}};
+    return shaders[spi_kv_is_q8(kv)][at_once == 2][kv->head_dim <= 64 ? 0 : kv->head_dim <= 128 ? 1 : 2];
 }
 
 /* Of a work group: what one row needs to be done soon, fewer where rows keep a device busy; and no more subgroups than
@@ -160,7 +162,7 @@ static sp_status record_decode(const spi_vk_recorder *r, uint32_t index, const s
     spi_vk_binding host = span->binding;
     host.buffer = span->host ? span->host : host.buffer;
     spi_vk_dispatch dispatch = {
-        .shader = decode_shader(kv->head_dim, at_once),
+        .shader = decode_shader(kv, at_once),
         .variant = {.invocations = decode_invocations(r->vk, r->rows, kv->head_dim, at_once)},
         .groups_x = kv->kv_heads * ((share + at_once - 1) / at_once),
         .groups_y = span->count,

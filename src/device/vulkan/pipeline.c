@@ -57,6 +57,24 @@ static const uint32_t words_attention_decode_2_128[] = {
 static const uint32_t words_attention_decode_2_256[] = {
 #include "attention_decode_2_256.spv.h"
 };
+static const uint32_t words_attention_decode_q8_1_64[] = {
+#include "attention_decode_q8_1_64.spv.h"
+};
+static const uint32_t words_attention_decode_q8_1_128[] = {
+#include "attention_decode_q8_1_128.spv.h"
+};
+static const uint32_t words_attention_decode_q8_1_256[] = {
+#include "attention_decode_q8_1_256.spv.h"
+};
+static const uint32_t words_attention_decode_q8_2_64[] = {
+#include "attention_decode_q8_2_64.spv.h"
+};
+static const uint32_t words_attention_decode_q8_2_128[] = {
+#include "attention_decode_q8_2_128.spv.h"
+};
+static const uint32_t words_attention_decode_q8_2_256[] = {
+#include "attention_decode_q8_2_256.spv.h"
+};
 static const uint32_t words_attention_merge[] = {
 #include "attention_merge.spv.h"
 };
