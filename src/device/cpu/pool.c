@@ -28,9 +28,11 @@
 
 #define CACHE_LINE_BYTES 64
 /* Long enough for the uneven ends of a matrix and the gap between two tokens, short enough to lose little when another
- * program has the core. A thread that waited in vain halves its own, down to the least. */
-#define SPIN_NS_MAX   50000
-#define SPIN_NS_LEAST 1500
+ * program has the core. A thread whose sleep is long, so that it waited in vain, halves its own, down to the least; one
+ * whose sleep is short, so that going to sleep was most of it (some 20 to 40 us for both sides, measured), doubles it. */
+#define SPIN_NS_MAX    50000
+#define SPIN_NS_LEAST  1500
+#define SHORT_SLEEP_NS 100000
 /* The clock is read once in so many looks at the word. */
 #define SPINS_BETWEEN_CLOCKS 16
 #define GATE_CLOSED          (1u << 31)
@@ -76,19 +78,24 @@ static bool spin(worker *self, pool_word *word, unsigned old) {
             if (!end_ns) {
                 end_ns = now_ns + self->spin_ns;
             } else if (now_ns >= end_ns) {
-                self->spin_ns = self->spin_ns / 2 > SPIN_NS_LEAST ? self->spin_ns / 2 : SPIN_NS_LEAST;
                 return false;
             }
         }
     }
 }
 
-static void sleep_until_changed(pool_word *word, unsigned old) {
+static void sleep_until_changed(worker *self, pool_word *word, unsigned old) {
+    int64_t start_ns = spi_clock_ns(), spin_ns = self->spin_ns;
     atomic_fetch_add(&word->sleepers, 1);
     while (atomic_load(&word->value) == old) {
         spi_wait_word(&word->value, old, -1);
     }
     atomic_fetch_sub(&word->sleepers, 1);
+    if (spi_clock_ns() - start_ns < SHORT_SLEEP_NS) {
+        self->spin_ns = spin_ns < SPIN_NS_MAX / 2 ? spin_ns * 2 : spin_ns;
+    } else if (spin_ns) {
+        self->spin_ns = spin_ns / 2 > SPIN_NS_LEAST ? spin_ns / 2 : SPIN_NS_LEAST;
+    }
 }
 
 static void wake_sleepers(pool_word *word) {
@@ -220,7 +227,7 @@ static void work(void *env) {
     spi_pool *pool = self->pool;
     for (unsigned seen = 0;;) {
         if (!spin(self, &pool->serial, seen)) {
-            sleep_until_changed(&pool->serial, seen);
+            sleep_until_changed(self, &pool->serial, seen);
         }
         seen = atomic_load(&pool->serial.value);
         if (!(atomic_fetch_add(&pool->gate.value, 1) & GATE_CLOSED)) {
@@ -242,7 +249,7 @@ static void close_gate(spi_pool *pool) {
     unsigned inside = atomic_fetch_or(&pool->gate.value, GATE_CLOSED) | GATE_CLOSED;
     while (inside != GATE_CLOSED) {
         if (!spin(&pool->workers[0], &pool->gate, inside)) {
-            sleep_until_changed(&pool->gate, inside);
+            sleep_until_changed(&pool->workers[0], &pool->gate, inside);
         }
         inside = atomic_load(&pool->gate.value);
     }
@@ -279,7 +286,7 @@ void spi_pool_run(spi_pool *pool, const spi_pool_job *job) {
         if (serial - pool->base >= job->phase_count) {
             break;
         }
-        sleep_until_changed(&pool->serial, serial);
+        sleep_until_changed(&pool->workers[0], &pool->serial, serial);
     }
     close_gate(pool);
 }
