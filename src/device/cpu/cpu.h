@@ -51,6 +51,7 @@ typedef struct spi_step {
     bool outputs;    /* behind GATHER: rows are outputs */
     bool within;     /* PREPARE: the step that computes the buffer does it at once, a few rows at a time */
     const struct spi_step *prepares[SPI_FORM_COUNT]; /* OP: those; NULL where there is none */
+    const struct spi_step *next; /* MATMUL, HEAD: the product behind it; the last one's is the first */
 } spi_step;
 
 /* Cosines and sines of a run's positions, times the op's scale: [rows_max][pairs] each, filled when a run begins. ROPE

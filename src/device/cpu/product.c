@@ -15,8 +15,7 @@
 #define OUT_ROWS_MAX    2048u
 #define ALONE_BYTES     ((size_t)256 << 10)
 #define PART_ROWS       256u
-#define FEW_PART_ROWS   64u /* of few tokens, whose products wait for memory: a part takes some ten microseconds */
-#define FEW_TOKENS      4u
+#define FEW_TOKENS      4u /* whose products wait for memory */
 #define PARTS_MAX       16u
 #define STRIDE_UNIT     16u /* floats: rows of the tile start on cache lines */
 
@@ -135,11 +134,33 @@ static cut make_cut(const spi_program *program, const spi_op *op, uint32_t token
         uint32_t parts = rows / type->many_part_rows;
         return (cut){.rows = parts < 1 ? 1 : parts, .tokens = (tokens - 1) / type->many_part_tokens + 1};
     }
-    uint32_t parts = rows / (tokens <= FEW_TOKENS ? FEW_PART_ROWS : PART_ROWS);
+    uint32_t parts = rows / PART_ROWS;
     return (cut){.rows = parts < 1 ? 1 : parts > PARTS_MAX ? PARTS_MAX : parts, .tokens = 1};
 }
 
+/* Of few tokens a share is cut into two parts for each time that what is left of it can be halved: between two parts memory
+ * waits for a moment, and behind the last ones a thread for the others. Groups [first, end) of the share's. */
+static void few_part(uint64_t groups, uint32_t part, uint64_t *first, uint64_t *end) {
+    uint64_t from = groups - (groups >> part / 2), to = groups - (groups >> (part / 2 + 1));
+    uint64_t middle = from + (to - from + 1) / 2;
+    *first = part % 2 ? middle : from;
+    *end = part % 2 ? to : middle;
+}
+
+/* Of the largest share: others may have empty parts at their end. */
+static uint32_t few_parts(const spi_program *program, const spi_op *op, uint32_t owner_count) {
+    const spi_cpu_type *type = program->store->matrices[op->weight].type;
+    uint32_t groups = (program->store->tensors[op->weight].rows - 1) / type->group_rows + 1, parts = 0;
+    for (uint32_t left = (groups - 1) / owner_count + 1; left; left /= 2) {
+        parts += 2;
+    }
+    return parts;
+}
+
 uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uint32_t tokens, uint32_t owner_count) {
+    if (tokens <= FEW_TOKENS) {
+        return few_parts(program, op, owner_count);
+    }
     cut into = make_cut(program, op, tokens, owner_count);
     return into.rows * into.tokens;
 }
@@ -218,8 +239,42 @@ static void product_rows(const spi_program *program, const spi_step *step, const
     }
 }
 
+/* What is read behind an owner's last row, its share of the next product, is asked for while that row is read. */
+static void ask_for_next(const spi_program *program, const spi_step *step, uint32_t owner, uint32_t owner_count) {
+    const uint8_t *weights;
+    size_t bytes = spi_cpu_product_weights(program, step->next->op, owner, owner_count, &weights);
+    for (size_t at = 0; at < ahead_bytes() && at < bytes; at += SPI_CPU_CACHE_LINE_BYTES) {
+        __builtin_prefetch(weights + at, 0, 2);
+    }
+}
+
+static void few_share(const spi_program *program, const spi_step *step, uint32_t tokens, uint32_t part,
+                      uint32_t part_count, uint32_t thread) {
+    const spi_tensor *tensor = &program->store->tensors[step->op->weight];
+    const spi_cpu_type *type = program->store->matrices[step->op->weight].type;
+    uint32_t owner_count = spi_pool_thread_count(program->cpu->pool), parts = part_count / owner_count;
+    uint64_t share_first, share_end, first, end;
+    spi_pool_share(tensor->rows, type->group_rows, part / parts, owner_count, &share_first, &share_end);
+    few_part((share_end - share_first + type->group_rows - 1) / type->group_rows, part % parts, &first, &end);
+    first = share_first + first * type->group_rows;
+    end = share_first + end * type->group_rows;
+    end = end < share_end ? end : share_end;
+    if (first < end) {
+        const plan made = make_plan(type, tensor->cols, tokens, false);
+        if (end == share_end) {
+            ask_for_next(program, step, part / parts, owner_count);
+        }
+        product_rows(program, step, &made, 0, tokens, (uint32_t)first, (uint32_t)end,
+                     program->scratch + thread * program->scratch_bytes);
+    }
+}
+
 void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t tokens, uint32_t part,
                            uint32_t part_count, uint32_t thread) {
+    if (tokens <= FEW_TOKENS) {
+        few_share(program, step, tokens, part, part_count, thread);
+        return;
+    }
     const spi_tensor *tensor = &program->store->tensors[step->op->weight];
     const spi_cpu_type *type = program->store->matrices[step->op->weight].type;
     cut into = make_cut(program, step->op, tokens, spi_pool_thread_count(program->cpu->pool));

@@ -258,6 +258,18 @@ static void join_steps(const builder *build, const uint32_t *moved) {
     }
 }
 
+/* Behind the last product of a token comes the first one of the next. */
+static void chain_products(spi_program *program) {
+    const spi_step *next = NULL;
+    for (uint32_t i = 2 * program->step_count; i-- > 0;) {
+        spi_step *step = &program->steps[i % program->step_count];
+        if (step->kind == SPI_STEP_OP && (step->op->kind == SPI_OP_MATMUL || step->op->kind == SPI_OP_HEAD)) {
+            step->next = next;
+            next = step;
+        }
+    }
+}
+
 /* Puts the steps into the order of their phases, keeping the tape's order inside of each. */
 static bool sort_steps(const builder *build) {
     spi_program *program = build->program;
@@ -282,6 +294,7 @@ static bool sort_steps(const builder *build) {
     spi_free(program->steps);
     program->steps = sorted;
     join_steps(build, moved);
+    chain_products(program);
     spi_free(moved);
     return true;
 }
