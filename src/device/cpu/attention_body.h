@@ -281,11 +281,12 @@ SPI_INLINE void attention_block(const spi_cpu_attention *args, attention_quad *q
     const void *k = args->blocks + spi_kv_row_offset(args->kv, args->layer, 0, args->kv_head, base);
     const void *v = args->blocks + spi_kv_row_offset(args->kv, args->layer, 1, args->kv_head, base);
     const void *k_next = args->blocks + spi_kv_row_offset(args->kv, args->layer, 0, args->kv_head, next);
+    const void *v_next = args->blocks + spi_kv_row_offset(args->kv, args->layer, 1, args->kv_head, next);
     if (type == KV_ROWS_F32) {
         k = quad->rows[0];
         v = quad->rows[1];
     }
-    attention_scores(quad, k, v, first, end, head_dim, type);
+    attention_scores(quad, k, k_next, first, end, head_dim, type);
     if (args->softcap != 0) {
         attention_cap(quad, args->softcap);
     }
@@ -295,10 +296,10 @@ SPI_INLINE void attention_block(const spi_cpu_attention *args, attention_quad *q
     attention_softmax(quad);
     uint32_t d = 0;
     for (; d + VALUE_VECTORS * V_WIDTH <= head_dim; d += VALUE_VECTORS * V_WIDTH) {
-        attention_values(quad, v, k_next, first, end, head_dim, type, d, VALUE_VECTORS);
+        attention_values(quad, v, v_next, first, end, head_dim, type, d, VALUE_VECTORS);
     }
     for (; d < head_dim; d += V_WIDTH) {
-        attention_values(quad, v, k_next, first, end, head_dim, type, d, 1);
+        attention_values(quad, v, v_next, first, end, head_dim, type, d, 1);
     }
 }
 
