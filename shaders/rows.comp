@@ -1,4 +1,4 @@
-// rows.comp - row.comp for two to four rows of x at once: a weight is taken apart once for all of them. A kernel of its own,
+// rows.comp - row.comp for two to five rows of x at once: a weight is taken apart once for all of them. A kernel of its own,
 // since one row by it took a token longer by 3 to 5 %.
 // fast types: rows=-DBYTES=0,-DGATED=0 rows_gated=-DBYTES=0,-DGATED=1
 // fast types: rowsq=-DBYTES=1,-DGATED=0 rowsq_gated=-DBYTES=1,-DGATED=1

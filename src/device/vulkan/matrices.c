@@ -50,7 +50,9 @@ static bool takes_few(const spi_vk *vk, uint32_t rows) {
 
 bool spi_vk_takes_halves(const spi_vk_recorder *r, const spi_op *product) {
     const spi_vk_packing *packing = &r->program->store->tensors[product->weight].packing;
-    bool enough = r->rows >= r->vk->limits.matrix_rows_min || takes_few(r->vk, r->rows);
+    /* As many as are taken at once are done sooner so, if they are bytes. */
+    bool at_once = r->rows <= SPI_VK_BATCH_MAX && spi_vk_takes_bytes(r->vk, packing);
+    bool enough = r->rows >= r->vk->limits.matrix_rows_min || (takes_few(r->vk, r->rows) && !at_once);
     return spi_vk_is_covered(r, packing) && enough && packing->type != SPI_VK_F32;
 }
 

@@ -58,11 +58,6 @@ static sp_status record_plain(const spi_vk_recorder *r, const spi_op *op, const 
     return spi_vk_dispatch_record(r, &dispatch);
 }
 
-/* Bytes: quantised types. */
-static bool takes_bytes(const spi_vk_recorder *r, const spi_vk_tensor *tensor) {
-    return r->vk->limits.bytes && spi_vk_formats[tensor->packing.type].read;
-}
-
 /* How a product of one row is cut up: see row.comp. */
 typedef struct row_cut {
     uint32_t rows, invocations, strips, subgroup_units, piece_units, fours, partials;
@@ -114,7 +109,7 @@ static sp_status record_row(const spi_vk_recorder *r, const spi_vk_product_ops *
     const spi_vk_piece *piece = &tensor->pieces[piece_index];
     spi_vk_binding parameters = spi_vk_bind(&r->program->parameters);
     uint32_t src = ops->norm ? ops->norm->src : op->src;
-    bool bytes = takes_bytes(r, tensor);
+    bool bytes = spi_vk_takes_bytes(r->vk, &tensor->packing);
     row_cut cut = cut_row(r, ops, piece->row_count, t->row_count, bytes);
     spi_vk_dispatch dispatch = {
         .shader = spi_vk_typed(row_shader(t->row_count > 1, bytes, ops->second), tensor),

@@ -22,6 +22,11 @@ sp_status spi_vk_targets_record(const spi_vk_recorder *r, const spi_vk_product_o
 /* The fast kernels have all types but MLX's. */
 bool spi_vk_is_covered(const spi_vk_recorder *r, const spi_vk_packing *packing);
 
+/* Bytes: quantised types. */
+static inline bool spi_vk_takes_bytes(const spi_vk *vk, const spi_vk_packing *packing) {
+    return vk->limits.bytes && spi_vk_formats[packing->type].read;
+}
+
 /* A kernel of a family for a weight's type. */
 static inline spi_vk_shader spi_vk_typed(spi_vk_shader family, const spi_vk_tensor *tensor) {
     return (spi_vk_shader)((int)family + (int)tensor->packing.type);

@@ -469,7 +469,7 @@ static inline uint32_t spi_vk_group_max(const spi_vk *vk) { /* invocations side 
 }
 
 /* products.c: runs of so few rows have kernels that take them at once, and what is fused to a product of one row. */
-#define SPI_VK_BATCH_MAX 4u
+#define SPI_VK_BATCH_MAX 5u
 
 /* fuse.c: several ops from op_index on as one step. *taken: how many; 0 if nothing can be fused here. */
 sp_status spi_vk_fused_record(spi_vk_recorder *recorder, uint32_t op_index, uint32_t *taken);
