@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -110,19 +109,9 @@ char *spi_actor_absolute(const char *path) {
     return spi_copy_string(whole, (size_t)length);
 }
 
-/* Like `run` names models: "NAME=FILE", or the file's name without folder and ".gguf". */
 static sp_status add_model(cJSON *list, const char *text, sp_error *error) {
-    const char *equals = strchr(text, '='), *slash = strrchr(text, '/'), *path = text, *name = slash ? slash + 1 : text;
-    size_t name_bytes = strlen(name);
-    struct stat found;
-    if (equals && equals > text && !memchr(text, '/', (size_t)(equals - text)) && stat(text, &found)) {
-        name = text;
-        name_bytes = (size_t)(equals - text);
-        path = equals + 1;
-    } else if (name_bytes > 5 && !strcmp(name + name_bytes - 5, ".gguf")) {
-        name_bytes -= 5;
-    }
-    char *own = spi_copy_string(name, name_bytes), *absolute = spi_actor_absolute(path);
+    const spi_named_file named = spi_parse_named_file(text);
+    char *own = spi_copy_string(named.name, named.name_bytes), *absolute = spi_actor_absolute(named.path);
     cJSON *item = cJSON_CreateObject();
     if (own && absolute) {
         cJSON_AddStringToObject(item, "name", own);

@@ -30,42 +30,23 @@ typedef struct prepared {
     spi_arguments arguments;
 } prepared;
 
-/* Splits "NAME=FILE"; a FILE alone is named like the file, without folder and ".gguf". A path with a '=' in it that has
- * a '/' before or is a file as it stands is not split. */
-static sp_status name_model(const char *text, char **name, const char **path, sp_error *error) {
-    const char *equals = strchr(text, '='), *slash = strrchr(text, '/');
-    struct stat found;
-    if (equals && equals > text && equals[1] && !memchr(text, '/', (size_t)(equals - text)) && stat(text, &found)) {
-        *path = equals + 1;
-        *name = spi_copy_string(text, (size_t)(equals - text));
-    } else {
-        const char *file = slash ? slash + 1 : text;
-        size_t length = strlen(file);
-        length -= length > 5 && !strcmp(file + length - 5, ".gguf") ? 5 : 0;
-        *path = text;
-        *name = spi_copy_string(file, length);
-    }
-    return *name ? SP_OK : spi_fail(error, SP_NO_MEMORY, "not enough memory for the command line");
-}
-
 static sp_status open_models(const settings *set, prepared *made, sp_error *error) {
     made->models = spi_alloc(set->models.count, sizeof *made->models);
     if (!made->models) {
         return spi_fail(error, SP_NO_MEMORY, "not enough memory for the command line");
     }
     for (uint32_t i = 0; i < set->models.count; i++) {
-        char *name;
-        const char *path;
-        sp_status status = name_model(set->models.items[i], &name, &path, error);
-        if (status) {
-            return status;
-        }
+        const spi_named_file named = spi_parse_named_file(set->models.items[i]);
         sp_guest_model *model = &made->models[made->model_count++];
-        model->name = name;
+        model->name = spi_copy_string(named.name, named.name_bytes);
+        if (!model->name) {
+            return spi_fail(error, SP_NO_MEMORY, "not enough memory for the command line");
+        }
         if (!made->device) {
             return spi_fail(error, SP_NO_DEVICE, "a model needs a device to run on: leave -d none out");
         }
-        if ((status = spi_open_model(&set->common, path, made->device, &model->model, error))) {
+        sp_status status = spi_open_model(&set->common, named.path, made->device, &model->model, error);
+        if (status) {
             return status;
         }
     }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include "base/memory.h"
 #include "samepage/session.h"
@@ -67,6 +68,19 @@ bool spi_parse_size(const char *text, uint64_t *bytes) {
     }
     *bytes = (uint64_t)number;
     return true;
+}
+
+spi_named_file spi_parse_named_file(const char *text) {
+    const char *equals = strchr(text, '='), *slash = strrchr(text, '/');
+    struct stat found;
+    if (equals && equals > text && equals[1] && !memchr(text, '/', (size_t)(equals - text)) && stat(text, &found)) {
+        return (spi_named_file){.name = text, .path = equals + 1, .name_bytes = (size_t)(equals - text)};
+    }
+    spi_named_file whole = {.name = slash ? slash + 1 : text, .path = text};
+    whole.name_bytes = strlen(whole.name);
+    bool has_suffix = whole.name_bytes > 5 && !strcmp(whole.name + whole.name_bytes - 5, ".gguf");
+    whole.name_bytes -= has_suffix ? 5 : 0;
+    return whole;
 }
 
 int32_t *spi_parse_ids(const char *text, uint32_t *count) {

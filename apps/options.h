@@ -118,6 +118,14 @@ __attribute__((format(printf, 1, 2))) int spi_complain(const char *format, ...);
 /* "512", "64K", "4G", "1.5g"... to bytes; false if it is none. */
 bool spi_parse_size(const char *text, uint64_t *bytes);
 
+/* "NAME=FILE"; a FILE alone is named like the file, without folder and ".gguf". What has a '/' before its '=', nothing
+ * behind it, or is a file as it stands, is not split. Parts of the text, of which the name may have more behind it. */
+typedef struct spi_named_file {
+    const char *name, *path;
+    size_t name_bytes;
+} spi_named_file;
+spi_named_file spi_parse_named_file(const char *text);
+
 /* "1,2,3" (spaces are allowed) to an array that the caller frees with spi_free; NULL with *count 0 if it is not one. */
 int32_t *spi_parse_ids(const char *text, uint32_t *count);
 

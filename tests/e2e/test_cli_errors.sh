@@ -27,6 +27,8 @@ expect 1 'not in 0..3071' "$SAMEPAGE" logits -m $model --tokens 1,99999 -o "$wor
 expect 1 'cannot open .*No such file' "$SAMEPAGE" run "$work/nothing.wasm"
 expect 1 'gguf is not a valid WebAssembly module: it does not begin like one' "$SAMEPAGE" run $model
 expect 1 'given no model' "$SAMEPAGE" run "$guests/chat.wasm"
+expect 1 'cannot open m=: No such file' "$SAMEPAGE" run "$guests/chat.wasm" -m m=
+expect 1 'cannot open .*/m=: No such file' "$SAMEPAGE" actor create ada -m m= --data "$work/data"
 printf '\0asm\1\0\0\0' >"$work/empty.wasm"
 expect 1 'exports no' "$SAMEPAGE" run "$work/empty.wasm"
 expect 2 "'actor' needs a command; see 'samepage actor --help'" "$SAMEPAGE" actor
