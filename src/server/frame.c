@@ -108,6 +108,11 @@ uint64_t spi_head_number(const cJSON *head, const char *name) {
     return value >= 0 && value <= 0x1p53 ? (uint64_t)value : 0;
 }
 
+uint32_t spi_head_count(const cJSON *head, const char *name) {
+    uint64_t number = spi_head_number(head, name);
+    return number < UINT32_MAX ? (uint32_t)number : UINT32_MAX;
+}
+
 bool spi_head_flag(const cJSON *head, const char *name) {
     return cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(head, name));
 }

@@ -47,6 +47,7 @@ sp_status spi_frame_write(spi_buffer *buffer, const cJSON *head, const void *bod
 /* Fields of a head. A text that is not there is `missing`; numbers are whole and from 0 to 2^53. */
 const char *spi_head_text(const cJSON *head, const char *name, const char *missing);
 uint64_t spi_head_number(const cJSON *head, const char *name);
+uint32_t spi_head_count(const cJSON *head, const char *name); /* what is more is the most that there is */
 bool spi_head_flag(const cJSON *head, const char *name);
 
 #endif

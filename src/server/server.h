@@ -3,8 +3,8 @@
  *     request {"op": ...} + body ──> requests.c ──> sp_actors
  *     answers {"event": ...} + body, ... the last one {"end": status, "error": ...}
  *
- * requests.c knows requests and answers, and nothing of how they travel; socket.c brings them over a Unix socket, local.c
- * out of the same process. HTTP can be a third. docs/actors.md lists the requests.
+ * requests.c knows requests and answers, with look.c, and nothing of how they travel; socket.c brings them over a Unix
+ * socket, port.c out of the same process. HTTP can be a third. docs/actors.md lists the requests.
  *
  * Owns: the actors, while it lives. May include: actor, snapshot, guest, os, base.
  */

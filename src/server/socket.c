@@ -12,7 +12,7 @@
 
 #define CONNECTIONS_MAX 256u
 #define READ_BYTES      (64u << 10)
-#define UNSENT_MAX      ((size_t)64 << 20) /* who does not read its answers is dropped */
+#define UNSENT_MAX      SPI_FRAME_BYTES_MAX /* who does not read its answers is dropped */
 
 typedef struct connection {
     spi_socket *socket;

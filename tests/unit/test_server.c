@@ -170,11 +170,27 @@ static void who_sends_without_end_is_not_read(void **state) {
     close(other);
 }
 
+static void numbers_do_not_wrap(void **state) {
+    (void)state;
+    cJSON *head = cJSON_CreateObject();
+    cJSON_AddNumberToObject(head, "few", 7);
+    cJSON_AddNumberToObject(head, "many", 4294967296.0); /* cut to 32 bits it would be 0: whatever is usual */
+    cJSON_AddNumberToObject(head, "negative", -1);
+    cJSON_AddStringToObject(head, "text", "7");
+    assert_int_equal(spi_head_count(head, "few"), 7);
+    assert_int_equal(spi_head_count(head, "many"), UINT32_MAX);
+    assert_int_equal(spi_head_count(head, "negative"), 0);
+    assert_int_equal(spi_head_count(head, "text"), 0);
+    assert_int_equal(spi_head_count(head, "none"), 0);
+    cJSON_Delete(head);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_more_than_there_is_room_for, setup, teardown),
         cmocka_unit_test_setup_teardown(who_does_not_read_is_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(who_sends_without_end_is_not_read, setup, teardown),
+        cmocka_unit_test(numbers_do_not_wrap),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
