@@ -7,7 +7,8 @@ venv=.deps/venv-llama
 if [ ! -x $venv/bin/python ] || ! $venv/bin/python -c 'import llama_cpp' 2>/dev/null; then
     echo "oracle: building llama.cpp"
     python3 -m venv $venv
-    $venv/bin/pip install --quiet --disable-pip-version-check -r tools/requirements-test.txt
+    $venv/bin/pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps --require-hashes \
+        -r tools/requirements-test.txt # gguf wants to download models, too: that is not used
     $venv/bin/pip install --quiet --disable-pip-version-check llama-cpp-python==0.3.36
 fi
 $venv/bin/python tools/oracle/golden.py -o build/oracle-golden
