@@ -1,7 +1,9 @@
 /* apps/main.c - the samepage program: finds the command and runs it. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "apps/commands.h"
 #include "samepage/version.h"
@@ -77,7 +79,21 @@ static int dispatch(int argc, char **argv) {
     return command->run(command, argc - 1, argv + 1);
 }
 
+/* A file that is opened later must not take the place of a standard one that the caller closed: what is told to people
+ * would be written into it. What was closed stays of no use: reading from it fails, or writing to it. */
+static bool hold_standard_files(void) {
+    for (int file = STDIN_FILENO; file <= STDERR_FILENO; file++) {
+        if (fcntl(file, F_GETFD) < 0 && open("/dev/null", file == STDIN_FILENO ? O_WRONLY : O_RDONLY) != file) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int main(int argc, char **argv) {
+    if (!hold_standard_files()) {
+        return SPI_EXIT_FAILURE; /* and nowhere to say why */
+    }
     int result = dispatch(argc, argv);
     if (fflush(stdout) || ferror(stdout)) {
         spi_complain("cannot write to standard output: %s", strerror(errno));

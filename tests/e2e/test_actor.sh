@@ -23,6 +23,12 @@ actor send ada "Hello! My name is Ada and my boat is green." >"$work/hello"
 [ -s "$work/hello" ] || fail "ada says nothing"
 actor fork ada bob
 actor export ada "$work/ada.snap"
+# Nobody listens: what is told must not end in a file that was opened in the place of standard error.
+actor fork ada deaf
+actor send deaf "What colour is my boat?" -v 2>&- | grep green >/dev/null || fail "no answer without a standard error"
+grep -xE '[0-9]+' "$work/data/samepage/lock" >/dev/null || fail "the lock holds $(cat "$work/data/samepage/lock")"
+[ "$(wc -l <"$work/data/samepage/lock")" = 1 ] || fail "the lock holds $(cat "$work/data/samepage/lock")"
+actor rm deaf
 actor import eve "$work/ada.snap" -d $other
 for name in ada bob eve; do
     actor send $name "What colour is my boat?" | grep -i green >/dev/null || fail "$name forgot"
