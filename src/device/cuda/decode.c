@@ -5,8 +5,8 @@
 #include "base/memory.h"
 #include "device/cuda/cuda.h"
 
-#define SHARED_STATIC_BYTES 8192u /* of the kernel itself, and the system's own */
-#define STAGE_BYTES         24576u
+#define SHARED_STATIC_BYTES 10240u /* of the kernel itself, and the system's own */
+#define STAGE_BYTES         20480u
 #define FLIGHT_BYTES        32768u /* of a multiprocessor's weights on their way at once: more delays all other loads */
 #define FLIGHT_MOST_BYTES   65536u /* where its warps have little left */
 
@@ -55,8 +55,10 @@ static void share_units(spi_cu_phase *phase, uint32_t stage_bytes, uint32_t bloc
     uint32_t hands = phase->unit_count >> phase->deal_log2;
     phase->units_each = hands / blocks;
     phase->units_extra = hands % blocks;
-    phase->shift = *first_extra;
-    *first_extra = (*first_extra + blocks - phase->units_extra) % blocks;
+    if (!phase->narrow) { /* the same blocks, and threads, have the same sums again */
+        phase->shift = *first_extra;
+        *first_extra = (*first_extra + blocks - phase->units_extra) % blocks;
+    }
     uint32_t units = (phase->units_each + (phase->units_extra > 0)) << phase->deal_log2;
     uint32_t stages = spi_cu_ceil(units, stage_bytes / (phase->unit_rows * phase->stride));
     phase->stage_units = spi_cu_ceil(units, stages);
@@ -84,6 +86,45 @@ static void pack_gates(spi_cu_phases *phases, uint32_t blocks) {
     }
 }
 
+/* Whether sums of quantised products can be left as f16 numbers: each by itself is read by the product behind it only, through
+ * a norm, and otherwise added to by whoever has made it, which the same threads do in all such phases. */
+static bool sums_are_narrow(const spi_cu_phases *phases, uint32_t blocks) {
+    bool summed = false;
+    for (uint32_t i = 0; i < phases->count; i++) {
+        const spi_cu_phase *phase = &phases->items[i], *next = phase + 1;
+        if (phase->kind != SPI_CU_PHASE_PRODUCT) {
+            continue;
+        }
+        if (phase->output == SPI_CU_OUTPUT_ADD) {
+            bool good = phase->parts[0].dst == phases->x && phase->part_count == 1 && phase->unit_count % 4 == 0 &&
+                        phase->unit_count / 4 >= blocks && spi_cu_is_quantised(phase->type) && i + 1 < phases->count &&
+                        next->kind == SPI_CU_PHASE_PRODUCT && next->input == SPI_CU_INPUT_NORM &&
+                        next->src == phases->x && spi_cu_is_quantised(next->type);
+            if (!good) {
+                return false;
+            }
+            summed = true;
+        } else if (summed && phase->input != SPI_CU_INPUT_SAME && phase->src == phases->x &&
+                   phases->items[i - 1].output != SPI_CU_OUTPUT_ADD) {
+            return false;
+        }
+    }
+    return summed;
+}
+
+static void narrow_sums(spi_cu_phases *phases, uint32_t blocks) {
+    if (!sums_are_narrow(phases, blocks)) {
+        return;
+    }
+    for (uint32_t i = 0; i < phases->count; i++) {
+        spi_cu_phase *phase = &phases->items[i];
+        if (phase->kind == SPI_CU_PHASE_PRODUCT && phase->output == SPI_CU_OUTPUT_ADD) {
+            phase->narrow = phase[1].narrow_in = 1;
+            phase->deal_log2 = 2;
+        }
+    }
+}
+
 /* Shares shared memory out, and gives each phase the size of its stages: a whole number of the largest unit. False: it does
  * not fit. */
 static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_decode *decode) {
@@ -92,11 +133,13 @@ static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_deco
     uint32_t vector = 0, sums = 0, unit = 16, blocks = (uint32_t)cu->card.multiprocessors, extra = 0;
     bool fits = blocks <= SPI_CU_DECODE_WARPS * 32; /* one thread reads what one block picks */
     pack_gates(phases, blocks);
+    narrow_sums(phases, blocks);
     for (uint32_t i = 0; i < phases->count; i++) {
         spi_cu_phase *phase = &phases->items[i];
         vector = most(vector, vector_bytes(phase, &program->tape->kv));
         if (phase->kind == SPI_CU_PHASE_ATTENTION) {
-            fits = fits && phase->heads / program->tape->kv.kv_heads <= SPI_CU_DECODE_WARPS;
+            phase->group = phase->heads / program->tape->kv.kv_heads;
+            fits = fits && phase->group <= SPI_CU_DECODE_WARPS;
         } else {
             unit = most(unit, phase->unit_rows * phase->stride);
             /* Every block has a part in every vector, so that who has read one knows that all have read those before. */
@@ -131,7 +174,8 @@ static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_deco
     return fits && token->stage_count >= 2;
 }
 
-/* The kernel that has all types of the phases and as few others as there are. */
+/* The kernel that has all types of the phases and as few others as there are. Those for quantised types count on what is
+ * attended to being left as f16 numbers. */
 static spi_cu_kernel kernel_for(const spi_cu_decode *decode) {
     static const struct {
         spi_cu_kernel kernel;
@@ -146,6 +190,7 @@ static spi_cu_kernel kernel_for(const spi_cu_decode *decode) {
         uint32_t embedding = decode->token.embedding.type;
         bool has = (int)embedding == kernels[i].first || (int)embedding == kernels[i].second, first = false,
              second = false;
+        has = has && (decode->token.joined || !spi_cu_is_quantised((uint32_t)kernels[i].first));
         for (uint32_t p = 0; p < decode->phases.count && has; p++) {
             const spi_cu_phase *phase = &decode->phases.items[p];
             if (phase->kind == SPI_CU_PHASE_PRODUCT) {
@@ -213,8 +258,9 @@ static uint64_t packed_uses(const tagged_buffers *buffers) {
     return packed;
 }
 
-#define ATTENDED 1 /* no places, but names for two buffers that the phases do not know */
+#define ATTENDED 1 /* no places, but names for buffers that the phases do not know */
 #define EMBEDDED 2
+#define NARROWED 3
 
 static void tag_attention(tagged_buffers *buffers, spi_cu_phase *phase, const spi_kv_shape *kv) {
     spi_cu_address attended = ATTENDED;
@@ -235,6 +281,12 @@ static void tag_product(tagged_buffers *buffers, spi_cu_phase *phase, bool adds_
     uint32_t outputs = phase->output == SPI_CU_OUTPUT_LOGITS ? 0
                        : phase->output == SPI_CU_OUTPUT_GATE ? 1
                                                              : phase->part_count;
+    if (phase->narrow) { /* the sums themselves are their threads' own */
+        phase->parts[0].dst = buffers->items[tagged(buffers, phase->parts[0].dst, phase->parts[0].rows)].at;
+        phase->left_narrow = NARROWED;
+        phase->parts[0].tag = write_tag(buffers, &phase->left_narrow, phase->parts[0].rows);
+        return;
+    }
     for (uint32_t i = 0; i < outputs; i++) {
         phase->parts[i].tag = write_tag(buffers, &phase->parts[i].dst, phase->parts[i].rows);
     }
@@ -258,13 +310,24 @@ static bool can_join(const spi_cu_phases *phases) {
     return good;
 }
 
+/* In which form what is attended to is left: few runs of it as they are, and as f16 numbers for who multiplies by quantised
+ * weights. */
+static void shape_attention(spi_cu_decode *decode) {
+    spi_cu_phases *phases = &decode->phases;
+    decode->token.joined = can_join(phases) ? SPI_CU_JOINED_MAX : 0;
+    for (uint32_t i = 0; i + 1 < phases->count && decode->token.joined; i++) {
+        if (phases->items[i].kind == SPI_CU_PHASE_ATTENTION && spi_cu_is_quantised(phases->items[i + 1].type)) {
+            phases->items[i].narrow = phases->items[i + 1].narrow_in = 1;
+        }
+    }
+}
+
 /* Gives vectors that phases hand to each other their own places, as offsets, and tags. */
 static void tag_phases(const spi_program *program, spi_cu_decode *decode, tagged_buffers *buffers) {
     const spi_kv_shape *kv = &program->tape->kv;
     spi_cu_phases *phases = &decode->phases;
     spi_cu_address attended = ATTENDED, embedded = EMBEDDED;
     bool summed = false;
-    decode->token.joined = can_join(phases) ? SPI_CU_JOINED_MAX : 0;
     tagged(buffers, attended, (uint64_t)SPI_CU_SPLITS_MAX * phases->heads_max * (kv->head_dim + 4));
     decode->token.x_tag = write_tag(buffers, &embedded, phases->embedding.cols);
     for (uint32_t i = 0; i < phases->count; i++) {
@@ -281,6 +344,7 @@ static void tag_phases(const spi_program *program, spi_cu_decode *decode, tagged
             phase->joins_tag = phases->items[i - 1].run_tag;
         }
         phase->src = !summed && phase->src == phases->x ? EMBEDDED : phase->src;
+        phase->src = phase->narrow_in && phase->input == SPI_CU_INPUT_NORM ? NARROWED : phase->src;
         bool sums = phase->output == SPI_CU_OUTPUT_ADD && phase->parts[0].dst == phases->x;
         tag_product(buffers, phase, sums && !summed);
         summed = summed || sums;
@@ -292,6 +356,7 @@ static void move_vectors(spi_cu_phases *phases, spi_cu_pointer base) {
     for (uint32_t i = 0; i < phases->count; i++) {
         spi_cu_phase *phase = &phases->items[i];
         phase->src += base, phase->residual += base, phase->k += base, phase->v += base, phase->out += base;
+        phase->left_narrow += base;
         for (uint32_t p = 0; p < phase->part_count; p++) {
             phase->parts[p].dst += base;
         }
@@ -336,6 +401,7 @@ static uint32_t shared_bytes(const spi_cu_token *token) {
 
 static sp_status make_ready(spi_cu *cu, const spi_program *program, spi_cu_decode *decode, sp_error *error) {
     decode->token.embedding = decode->phases.embedding;
+    shape_attention(decode);
     decode->kernel = kernel_for(decode);
     decode->token.embedding_scale = decode->phases.embedding_scale;
     spi_cu_result result = cu->call->FuncSetAttribute(cu->kernels[decode->kernel], SPI_CU_FUNCTION_SHARED_BYTES,

@@ -57,6 +57,13 @@ __device__ __forceinline__ uint4 ask_now(const uint4 *from) {
     return x;
 }
 
+/* e^x; of less than 2^-126 nothing. */
+__device__ __forceinline__ float e_to(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x * 1.4426950408889634f));
+    return y;
+}
+
 __device__ __forceinline__ float warp_sum(float value) {
 #pragma unroll
     for (int offset = 16; offset; offset >>= 1) {

@@ -21,7 +21,7 @@ struct shared_state {
     spi_cu_phase phases[2];                              /* this one's and the next one's */
     spi_cu_phase streamed;                               /* the one whose weights are on their way */
     float2 turns[2][SPI_CU_TURNS_MAX][SPI_CU_PAIRS_MAX]; /* this token's and the next one's */
-    float squares[WARPS];
+    float squares[THREADS];
     likeliest best[WARPS];
     exchange sums;
 };
@@ -226,7 +226,8 @@ __device__ __forceinline__ void compute(const spi_cu_token &token, const token_s
         } else {
             const float2 *turns = shared.turns[step.index & 1][phase.turn];
             const uint8_t *bytes = room + token.vector_bytes;
-            attend(token, step, phase, turns, shared.ring, bytes, room);
+            const bool narrow = first >= 0 ? is_quantised(first) : phase.narrow;
+            attend(token, step, phase, narrow, turns, shared.ring, bytes, room);
         }
         mark(token, 3 * p + 2);
         mark_block(token, p, 1);

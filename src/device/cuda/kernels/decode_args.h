@@ -19,6 +19,9 @@
 #define SPI_CU_STOPS_MAX    8u   /* tokens that end a launch of several */
 #define SPI_CU_STEPS_MAX    32u  /* tokens of a launch */
 
+/* What sums up is left as f16 numbers of a sixteenth of it, which reach as far as 2^20. */
+#define SPI_CU_NARROWED 16.0f
+
 /* The kernels, each for products of two types: X(NAME, first, second). The first is for all types. */
 #define SPI_CU_DECODERS(X)                                                                                             \
     X(any, -1, -1)                                                                                                     \
@@ -94,11 +97,14 @@ typedef struct spi_cu_phase {
     uint32_t deal_log2; /* units are dealt out to blocks so many (log2) at a time */
     uint32_t packs; /* a gate's outputs are left as the next phase, `unpacks`, wants them: rounded, in packed_block's */
     uint32_t unpacks;
-    uint32_t joins, joins_tag; /* src comes out of attention, and few runs of it are put together here */
+    uint32_t narrow; /* outputs are f16 numbers, for who multiplies by quantised weights */
+    uint32_t narrow_in;
+    spi_cu_address left_narrow; /* sums as such, a SPI_CU_NARROWED-th of them; as they are, without tags, at dst */
+    uint32_t joins, joins_tag;  /* src comes out of attention, and few runs of it are put together here */
 
     /* Attention. src is q; k and v as they come out of their products; norms of heads may be 0. */
     spi_cu_address k, v, q_norm, k_norm, out;
-    uint32_t turn, heads, window, halves, pairs;
+    uint32_t turn, heads, group, window, halves, pairs; /* group: query heads of a KV head */
     uint32_t k_tag, v_tag, run_tag, out_tag;
     uint64_t layer_bytes;
     float k_eps;

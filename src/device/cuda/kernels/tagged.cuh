@@ -3,6 +3,8 @@
 #ifndef SPI_DEVICE_CUDA_KERNELS_TAGGED_CUH
 #define SPI_DEVICE_CUDA_KERNELS_TAGGED_CUH
 
+#include <cuda_fp16.h>
+
 #include "device/cuda/kernels/common.cuh"
 #include "device/cuda/kernels/decode_args.h"
 
@@ -88,6 +90,56 @@ __device__ __forceinline__ float ask(const float *from) {
 /* Which of the tag's bits are wrong. */
 __device__ __forceinline__ uint32_t wrong(float x, uint32_t tag) {
     return (__float_as_uint(x) ^ tag) & 3;
+}
+
+/* Four numbers as f16, written and read as one: of the first two the last bits are the tag. */
+__device__ __forceinline__ uint32_t narrow_tag(uint32_t tag) {
+    return (tag & 1) | (tag & 2) << 15;
+}
+
+__device__ __forceinline__ void publish_narrow(uint2 *to, uint2 words, uint32_t tag) {
+    words.x = (words.x & ~0x10001u) | narrow_tag(tag);
+    asm volatile("{\n"
+                 ".reg .b64 all;\n"
+                 "mov.b64 all, {%1, %2};\n"
+                 "st.relaxed.gpu.global.b64 [%0], all;\n"
+                 "}\n" ::"l"(to),
+                 "r"(words.x), "r"(words.y)
+                 : "memory");
+}
+
+__device__ __forceinline__ uint2 ask_narrow(const uint2 *from) {
+    uint2 words;
+    asm volatile("{\n"
+                 ".reg .b64 all;\n"
+                 "ld.relaxed.gpu.global.b64 all, [%2];\n"
+                 "mov.b64 {%0, %1}, all;\n"
+                 "}\n"
+                 : "=r"(words.x), "=r"(words.y)
+                 : "l"(from)
+                 : "memory");
+    return words;
+}
+
+__device__ __forceinline__ uint32_t wrong_narrow(uint2 words, uint32_t tag) {
+    return (words.x ^ narrow_tag(tag)) & 0x10001u;
+}
+
+__device__ __forceinline__ uint32_t narrow_pair(float x, float y) {
+    __half2 pair = __floats2half2_rn(fminf(fmaxf(x, -65504.0f), 65504.0f), fminf(fmaxf(y, -65504.0f), 65504.0f));
+    return *(uint32_t *)&pair;
+}
+
+/* A lane's number beside those of the next three, in every fourth lane. */
+__device__ __forceinline__ uint2 gather_narrow(float x) {
+    uint32_t pair = narrow_pair(x, __shfl_down_sync(0xffffffffu, x, 1));
+    return make_uint2(pair, __shfl_down_sync(0xffffffffu, pair, 2));
+}
+
+__device__ __forceinline__ float4 widened(uint2 words) {
+    words.x &= ~0x10001u;
+    float2 a = __half22float2(*(const __half2 *)&words.x), b = __half22float2(*(const __half2 *)&words.y);
+    return make_float4(a.x, a.y, b.x, b.y);
 }
 
 /* 16 bytes that are written and read as one: three words of somebody's, and one with a tag in its last bits. */

@@ -16,10 +16,6 @@
 #include "device/cuda/kernels/token_product.cuh"
 
 #if __CUDA_ARCH__ >= 900
-/* Query heads of a KV head: exact, they are few. */
-__device__ __forceinline__ uint32_t group_of(const spi_cu_token &token, const spi_cu_phase &phase) {
-    return (uint32_t)(__fdividef((float)phase.heads, (float)token.kv.kv_heads) + 0.5f);
-}
 
 /* A warp takes tiles of 16 positions, of which it sums up some columns of V: */
 #define TILE_HEADS 8u  /* query heads */
@@ -96,7 +92,7 @@ struct attended_part {
         float now = fmaxf(fmaxf(fmaxf(scores[0], scores[1]), fmaxf(scores[2], scores[3])), largest);
         now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
         now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
-        float old = growth(largest, now), from = now == -INFINITY ? 0 : now;
+        const float from = now == -INFINITY ? 0 : now, old = growth(largest, from);
         if (__any_sync(0xffffffffu, largest != now)) {
 #pragma unroll
             for (int j = 0; j < 4; j++) {
@@ -107,7 +103,7 @@ struct attended_part {
         total *= old;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            scores[i] = __expf(scores[i] - from);
+            scores[i] = e_to(scores[i] - from);
             total += scores[i];
         }
     }
@@ -141,9 +137,11 @@ struct attended_part {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             uint32_t at = place_of(column, i % 2, group_log2, tile) + i / 2 * 2;
-            float score = s[i / 2][i % 2] + s[i / 2][i % 2 + 2];
-            score = softcap != 0 ? softcap * tanhf(score / softcap) : score;
-            scores[i] = at < count && at >= low ? score : -INFINITY;
+            scores[i] = s[i / 2][i % 2] + s[i / 2][i % 2 + 2];
+            if (softcap != 0) { /* good to a few millionths of the cap */
+                scores[i] = softcap - __fdividef(2 * softcap, 1 + e_to(scores[i] * (2 / softcap)));
+            }
+            scores[i] = at < count && at >= low ? scores[i] : -INFINITY;
         }
         uint2 v[4];
 #pragma unroll
@@ -185,8 +183,9 @@ struct attended_part {
 /* Puts the runs of a KV head's context together: each of its blocks does some columns, four by eight lanes, of which each
  * has the runs `lane` and `lane` + 8. */
 __device__ __forceinline__ void join_runs(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
-                                          uint32_t head, uint32_t split) {
-    uint32_t shift = token.dim_shift, dim = 1u << shift, pitch = dim + 4, group = group_of(token, phase);
+                                          bool narrow, uint32_t head, uint32_t split) {
+    uint32_t shift = token.dim_shift, dim = 1u << shift, group = phase.group;
+    const uint32_t own = narrow ? dim / 2 : dim, pitch = own + 4;
     uint32_t tag = step.tag_of(phase.run_tag), splits = step.splits, first = threadIdx.x % 8;
     for (uint32_t i = split + threadIdx.x / 8 * splits; i < group << (shift - 2); i += THREADS / 8 * splits) {
         uint32_t h = head * group + (4 * i >> shift), column = 4 * i & (dim - 1);
@@ -194,18 +193,24 @@ __device__ __forceinline__ void join_runs(const spi_cu_token &token, const token
         const float *at = token.attended + h * pitch;
         const float *runs[2] = {at + min(first, splits - 1) * run_floats, at + min(first + 8, splits - 1) * run_floats};
         float4 part[2];
+        uint2 words[2];
         float2 seen[2]; /* a run's largest score, and its sum of weights */
         uint32_t missing;
         do {
             missing = 0;
 #pragma unroll
             for (int k = 0; k < 2; k++) {
-                seen[k] = ask2(runs[k] + dim);
-                part[k] = ask4(runs[k] + column);
+                seen[k] = ask2(runs[k] + own);
+                if (narrow) {
+                    words[k] = ask_narrow((const uint2 *)runs[k] + column / 4);
+                } else {
+                    part[k] = ask4(runs[k] + column);
+                }
             }
 #pragma unroll
             for (int k = 0; k < 2; k++) {
-                missing |= wrong(seen[k].x, tag) | wrong(seen[k].y, tag) | wrong4(part[k], tag);
+                missing |= wrong(seen[k].x, tag) | wrong(seen[k].y, tag) |
+                           (narrow ? wrong_narrow(words[k], tag) : wrong4(part[k], tag));
             }
         } while (missing);
         uint32_t lanes = 0xffu << (threadIdx.x % 32 / 8 * 8);
@@ -216,10 +221,14 @@ __device__ __forceinline__ void join_runs(const spi_cu_token &token, const token
             largest = fmaxf(largest, __shfl_xor_sync(lanes, largest, offset));
         }
         float c = growth(mine, largest), d = growth(other, largest);
+        const float all = c * cleared(seen[0].y) + d * cleared(seen[1].y);
+        if (narrow) {
+            part[0] = widened(words[0]), part[1] = widened(words[1]);
+            c *= cleared(seen[0].y), d *= cleared(seen[1].y);
+        }
         float sums[5] = {
             c * cleared(part[0].x) + d * cleared(part[1].x), c * cleared(part[0].y) + d * cleared(part[1].y),
-            c * cleared(part[0].z) + d * cleared(part[1].z), c * cleared(part[0].w) + d * cleared(part[1].w),
-            c * cleared(seen[0].y) + d * cleared(seen[1].y)};
+            c * cleared(part[0].z) + d * cleared(part[1].z), c * cleared(part[0].w) + d * cleared(part[1].w), all};
 #pragma unroll
         for (int offset = 1; offset < 8; offset <<= 1) {
 #pragma unroll
@@ -229,6 +238,13 @@ __device__ __forceinline__ void join_runs(const spi_cu_token &token, const token
         }
         if (first == 0) {
             float inverse = 1 / sums[4];
+            if (narrow) {
+                publish_narrow((uint2 *)phase.out + (h * dim + column) / 4,
+                               make_uint2(narrow_pair(sums[0] * inverse, sums[1] * inverse),
+                                          narrow_pair(sums[2] * inverse, sums[3] * inverse)),
+                               step.tag_of(phase.out_tag));
+                continue;
+            }
             publish4((float *)phase.out + h * dim + column,
                      make_float4(sums[0] * inverse, sums[1] * inverse, sums[2] * inverse, sums[3] * inverse),
                      step.tag_of(phase.out_tag));
@@ -239,16 +255,22 @@ __device__ __forceinline__ void join_runs(const spi_cu_token &token, const token
 /* Every use of a buffer must leave its tag everywhere: also in a run's place when there are fewer runs, and in that of all
  * runs together where nobody puts them there. */
 __device__ __forceinline__ void mark_unused(const spi_cu_token &token, const token_step &step,
-                                            const spi_cu_phase &phase, uint32_t head, uint32_t split) {
-    uint32_t dim = token.kv.head_dim, group = group_of(token, phase), tag = step.tag_of(phase.run_tag);
+                                            const spi_cu_phase &phase, bool narrow, uint32_t head, uint32_t split) {
+    uint32_t dim = token.kv.head_dim, group = phase.group, tag = step.tag_of(phase.run_tag);
     uint32_t place = split * phase.heads + head * group;
+    const uint32_t own = narrow ? dim / 2 : dim, outs = step.tag_of(phase.out_tag);
     for (uint32_t i = threadIdx.x;
-         (split >= step.splits || step.splits == 1) && split < SPI_CU_SPLITS_MAX && i < group * (dim + 4);
+         (split >= step.splits || step.splits == 1) && split < SPI_CU_SPLITS_MAX && i < group * (own + 4);
          i += THREADS) {
-        publish(token.attended + place * (dim + 4) + i, 0, tag);
+        const bool halves = narrow && i % (own + 4) < own;
+        const uint32_t word = halves ? (i % (own + 4) % 2 ? 0 : narrow_tag(tag)) : tag;
+        asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(token.attended + place * (own + 4) + i), "r"(word)
+                     : "memory");
     }
-    for (uint32_t i = threadIdx.x; step.joins && split == 0 && i < group * dim; i += THREADS) {
-        publish((float *)phase.out + head * group * dim + i, 0, step.tag_of(phase.out_tag));
+    for (uint32_t i = threadIdx.x; step.joins && split == 0 && i < group * own; i += THREADS) {
+        asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"((float *)phase.out + head * group * own + i),
+                     "r"(narrow ? (i % 2 ? 0 : narrow_tag(outs)) : outs)
+                     : "memory");
     }
 }
 
@@ -288,7 +310,7 @@ struct attention_room {
 /* Queries, and of the last run the token's own K and V, out of what the products left: a warp has a row. */
 __device__ __forceinline__ void prepare_rows(const spi_cu_token &token, const token_step &step,
                                              const spi_cu_phase &phase, const float2 *turns, uint8_t *memory) {
-    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = step.head, group = group_of(token, phase);
+    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = step.head, group = phase.group;
     const uint32_t dim = token.kv.head_dim;
     const attention_room room(memory, group, dim);
     uint32_t count = group + (step.split + 1 == step.splits ? 2 : 0);
@@ -340,7 +362,7 @@ __device__ __forceinline__ void leave_part(const spi_cu_token &token, const atte
 __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
                                         const kv_run &run, const tile_share &share, ring_reader &ring,
                                         uint8_t *memory) {
-    const uint32_t dim = token.kv.head_dim, row_bytes = dim * 2, group = group_of(token, phase);
+    const uint32_t dim = token.kv.head_dim, row_bytes = dim * 2, group = phase.group;
     const bool last = step.split + 1 == step.splits;
     const attention_room room(memory, group, dim);
     const uint32_t queries = address_of(room.queries) + share.eight * dim * 32 + threadIdx.x % 32 * 16;
@@ -372,8 +394,9 @@ __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_s
 
 /* Puts together what the block's warps have seen. */
 __device__ __forceinline__ void hand_on(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
-                                        uint8_t *memory) {
-    const uint32_t dim = token.kv.head_dim, pitch = dim + 4, group = group_of(token, phase);
+                                        bool narrow, uint8_t *memory) {
+    const uint32_t dim = token.kv.head_dim, pitch = dim + 4, group = phase.group;
+    const uint32_t own = narrow ? dim / 2 : dim;
     const uint32_t parts = tile_share(token, group).parts;
     const attention_room room(memory, group, dim);
 #pragma unroll 1
@@ -388,14 +411,28 @@ __device__ __forceinline__ void hand_on(const spi_cu_token &token, const token_s
             largest = fmaxf(largest, part[p].x);
         }
         largest = cleared(largest); /* as it will be read: any number near the largest does */
+        const float from = largest == -INFINITY ? 0 : largest;
+        const float *at = room.parts + local * pitch + column;
 #pragma unroll
         for (int p = 0; p < PARTS_MAX; p++) {
-            bool some = part[p].x != -INFINITY; /* else there is nothing */
-            float weight = some ? __expf(part[p].x - largest) : 0;
+            float value = p < parts ? at[p * group * pitch] : 0, weight = e_to(part[p].x - from);
             total += weight * part[p].y;
-            sum += some ? weight * room.parts[(p * group + local) * pitch + column] : 0;
+            sum += weight * (part[p].x != -INFINITY ? value : 0); /* else there is nothing */
         }
-        if (step.splits == 1) {
+        if (narrow) {
+            const uint2 words = gather_narrow(total > 0 ? sum / total : 0);
+            const bool one = step.splits == 1;
+            const uint32_t tag = step.tag_of(one ? phase.out_tag : phase.run_tag);
+            float *to = token.attended + ((uint64_t)step.split * phase.heads + of) * (own + 4);
+            if (column % 4 == 0) {
+                publish_narrow(one ? (uint2 *)phase.out + (of * dim + column) / 4 : (uint2 *)to + column / 4, words,
+                               tag);
+            }
+            if (!one && column == 0) {
+                publish(to + own, largest, tag);
+                publish(to + own + 1, total, tag);
+            }
+        } else if (step.splits == 1) {
             publish((float *)phase.out + of * dim + column, sum / total, step.tag_of(phase.out_tag));
         } else {
             float *to = token.attended + ((uint64_t)step.split * phase.heads + of) * pitch;
@@ -412,21 +449,22 @@ __device__ __forceinline__ void hand_on(const spi_cu_token &token, const token_s
 /* A block attends with the query heads of one KV head over one run of blocks, whose rows come through the ring. A warp takes
  * 16 positions at a time, with up to eight heads, and sums up 32 columns. */
 __device__ __forceinline__ void attend(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
-                                       const float2 *turns, ring_state &stages, const uint8_t *bytes, uint8_t *memory) {
+                                       bool narrow, const float2 *turns, ring_state &stages, const uint8_t *bytes,
+                                       uint8_t *memory) {
     if (step.split < step.splits) {
         const kv_run run(token, step, phase);
-        const tile_share share(token, group_of(token, phase));
+        const tile_share share(token, phase.group);
         ring_reader ring(stages, bytes, token);
         prepare_rows(token, step, phase, turns, memory);
         all_sync();
         see_run(token, step, phase, run, share, ring, memory);
         all_sync();
-        hand_on(token, step, phase, memory);
+        hand_on(token, step, phase, narrow, memory);
     }
     if (step.split < step.splits && step.splits > 1 && !step.joins) {
-        join_runs(token, step, phase, step.head, step.split);
+        join_runs(token, step, phase, narrow, step.head, step.split);
     } else {
-        mark_unused(token, step, phase, step.head, step.split);
+        mark_unused(token, step, phase, narrow, step.head, step.split);
     }
 }
 #endif

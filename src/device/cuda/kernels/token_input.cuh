@@ -16,7 +16,6 @@
 /* The input vector of a phase, four numbers at a time, at most four times at once; longer ones in several goes. Blocks
  * begin at different places, so that they do not all ask for the same at the same time. Returns this thread's part of the
  * sum of squares. */
-template <bool quantised>
 __device__ __forceinline__ float fill_vector(const token_step &step, const spi_cu_phase &phase,
                                              const shared_vector &vector) {
     float squares = 0;
@@ -32,7 +31,6 @@ __device__ __forceinline__ float fill_vector(const token_step &step, const spi_c
         if (normed && i < real) {
             w = __ldg(norm + i);
         }
-        await(from + (i & ~31u) * 4, tag, quantised && (i & ~31u) < real);
 #pragma unroll
         for (int k = 0; k < 4; k++) {
             x[k] = make_float4(0, 0, 0, 0);
@@ -60,16 +58,52 @@ __device__ __forceinline__ float fill_vector(const token_step &step, const spi_c
                     w = __ldg(norm + i + THREADS);
                 }
             }
-            put4(vector, quantised, i, y);
+            put4(vector, false, i, y);
             x[0] = x[1], x[1] = x[2], x[2] = x[3];
         }
     }
     return squares;
 }
 
-/* e^(from - to) of running maxima, of which the first is -infinity where nothing was seen. */
+/* The same for quantised types, whose ring is full while they wait, so that code is what they wait for: a piece of it for
+ * vectors as f16 numbers, which a norm's are a sixteenth of, and for others. */
+__device__ __forceinline__ float fill_rounded(const token_step &step, const spi_cu_phase &phase,
+                                              const shared_vector &vector) {
+    const uint32_t tag = step.tag_of(phase.src_tag), count = phase.groups * 8, real = phase.cols / 4;
+    const bool normed = phase.input == SPI_CU_INPUT_NORM, narrow = phase.narrow_in;
+    const float scale = narrow && normed ? SPI_CU_NARROWED : 1;
+    float squares = 0;
+#pragma unroll 1
+    for (uint32_t i = (threadIdx.x + blockIdx.x * 32) % THREADS; i < count; i += THREADS) { /* whole warps */
+        float4 w = make_float4(1, 1, 1, 1), y = make_float4(0, 0, 0, 0);
+        if (normed && i < real) {
+            w = __ldg((const float4 *)phase.norm_weight + i);
+        }
+        if (i < real && narrow) {
+            uint2 words;
+            do {
+                words = ask_narrow((const uint2 *)phase.src + i);
+            } while (wrong_narrow(words, tag));
+            y = widened(words);
+        } else if (i < real) {
+            do {
+                y = ask4((const float *)phase.src + i * 4);
+            } while (wrong4(y, tag));
+            y = cleared4(y);
+        }
+        if (normed) {
+            y = make_float4(y.x * scale, y.y * scale, y.z * scale, y.w * scale);
+            squares += y.x * y.x + y.y * y.y + y.z * y.z + y.w * y.w;
+            y = make_float4(y.x * w.x, y.y * w.y, y.z * w.z, y.w * w.w);
+        }
+        put4(vector, true, i, y);
+    }
+    return squares;
+}
+
+/* Of running maxima, of which the first is -infinity where nothing was seen. */
 __device__ __forceinline__ float growth(float from, float to) {
-    return from == -INFINITY ? 0 : __expf(from - to);
+    return e_to(from - to);
 }
 
 /* The same out of the runs that a context was attended to in, which are put together here: by all blocks, but without
@@ -77,13 +111,16 @@ __device__ __forceinline__ float growth(float from, float to) {
 template <bool quantised>
 __device__ __forceinline__ void fill_joined(const spi_cu_token &token, const token_step &step,
                                             const spi_cu_phase &phase, const shared_vector &vector) {
+    constexpr bool narrow = quantised;
     const uint32_t tag = step.tag_of(phase.joins_tag), count = phase.groups * 8, real = phase.cols / 4;
-    const uint32_t dim = 1u << token.dim_shift, pitch = dim + 4, heads = phase.cols >> token.dim_shift;
-    const float *latest = token.attended + (step.splits - 1) * heads * pitch + dim;
+    const uint32_t dim = 1u << token.dim_shift, own = narrow ? dim / 2 : dim, pitch = own + 4;
+    const uint32_t heads = phase.cols >> token.dim_shift;
+    const float *latest = token.attended + (step.splits - 1) * heads * pitch + own;
 #pragma unroll 1
     for (uint32_t i = (threadIdx.x + blockIdx.x * 32) % THREADS; i < count; i += THREADS) { /* whole warps */
         const float *at = token.attended + (4 * i >> token.dim_shift) * pitch;
         float4 part[SPI_CU_JOINED_MAX];
+        uint2 words[SPI_CU_JOINED_MAX];
         float2 seen[SPI_CU_JOINED_MAX];
         uint32_t missing, leader = i & ~31u;
         await(latest + (4 * leader >> token.dim_shift) * pitch, tag, quantised && leader < real);
@@ -93,20 +130,26 @@ __device__ __forceinline__ void fill_joined(const spi_cu_token &token, const tok
             for (int k = 0; k < SPI_CU_JOINED_MAX; k++) {
                 seen[k] = make_float2(-INFINITY, 0);
                 part[k] = make_float4(0, 0, 0, 0);
+                words[k] = make_uint2(0, 0);
                 if (i < real && k < step.splits) {
                     const float *run = at + k * heads * pitch;
-                    seen[k] = ask2(run + dim);
-                    part[k] = ask4(run + (4 * i & (dim - 1)));
+                    seen[k] = ask2(run + own);
+                    if (narrow) {
+                        words[k] = ask_narrow((const uint2 *)run + (i & (dim / 4 - 1)));
+                    } else {
+                        part[k] = ask4(run + (4 * i & (dim - 1)));
+                    }
                 }
             }
 #pragma unroll
             for (int k = 0; k < SPI_CU_JOINED_MAX; k++) {
                 if (i < real && k < step.splits) {
-                    missing |= wrong(seen[k].x, tag) | wrong(seen[k].y, tag) | wrong4(part[k], tag);
+                    missing |= wrong(seen[k].x, tag) | wrong(seen[k].y, tag) |
+                               (narrow ? wrong_narrow(words[k], tag) : wrong4(part[k], tag));
                 }
             }
         } while (missing);
-        float largest = -INFINITY, total = 0;
+        float largest = i < real ? -INFINITY : 0, total = 0;
         float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
         for (int k = 0; k < SPI_CU_JOINED_MAX; k++) {
@@ -116,7 +159,8 @@ __device__ __forceinline__ void fill_joined(const spi_cu_token &token, const tok
         for (int k = 0; k < SPI_CU_JOINED_MAX; k++) {
             float weight = growth(cleared(seen[k].x), largest);
             total += weight * cleared(seen[k].y);
-            part[k] = cleared4(part[k]);
+            weight *= narrow ? cleared(seen[k].y) : 1; /* narrow sums are divided by it */
+            part[k] = narrow ? widened(words[k]) : cleared4(part[k]);
             sum.x += weight * part[k].x, sum.y += weight * part[k].y;
             sum.z += weight * part[k].z, sum.w += weight * part[k].w;
         }
@@ -167,7 +211,7 @@ __device__ __forceinline__ void fill_packed(const token_step &step, const spi_cu
         if (i < real) {
             do {
                 words = ask_words(from + i);
-            } while ((words.w ^ tag) & 3);
+            } while (wrong(__uint_as_float(words.w), tag));
         }
         const uint32_t group = i / PACKED_PARTS, part = i % PACKED_PARTS;
         const uint32_t all[3] = {words.x, words.y, words.z};

@@ -95,7 +95,7 @@ __device__ __forceinline__ float capped(float value, float scale, float cap) {
 
 __device__ __forceinline__ float activated(float x, bool silu) {
     float u = silu ? x : 1.5957691216057308f * (x + 0.044715f * x * x * x);
-    return __fdividef(x, 1 + __expf(-u));
+    return __fdividef(x, 1 + e_to(-u));
 }
 
 __device__ __forceinline__ float biased(float sum, const spi_cu_part &part, uint32_t row) {
@@ -186,7 +186,16 @@ struct placement {
 /* What the input's norm still wants. By whole warps. */
 __device__ __forceinline__ float norm_factor(const spi_cu_phase &phase, const float *squares) {
     uint32_t lane = threadIdx.x % 32;
-    return phase.normed ? rsqrtf(warp_sum(lane < WARPS ? squares[lane] : 0) * phase.inverse_cols + phase.eps) : 1;
+    if (!phase.normed) {
+        return 1;
+    }
+    float sum = 0;
+#pragma unroll
+    for (uint32_t i = 0; i < THREADS / 128; i++) {
+        const float4 some = ((const float4 *)squares)[lane + i * 32];
+        sum += (some.x + some.y) + (some.z + some.w);
+    }
+    return rsqrtf(warp_sum(sum) * phase.inverse_cols + phase.eps);
 }
 
 /* What the sum of a unit is added to: it was input before, so it is there. */
@@ -195,20 +204,18 @@ __device__ __forceinline__ float residual(const spi_cu_phase &phase, const place
     return adds ? cleared(ask((const float *)phase.residual + place.first + unit)) : 0;
 }
 
-/* The block's share of a phase: rows' sums go to `sums`, [slices][rows], but logits, which are many, to where they belong.
- * Little code, each piece of it in one place: a phase is short, and what it has not executed lately must be fetched. */
+/* The block's share of a phase of logits, which are many: they go where they belong at once. */
 template <int type, int pieces>
-__device__ __forceinline__ void multiply(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
-                                         const placement &place, const slice<type, pieces> &input, const float *squares,
-                                         ring_reader &ring, exchange &room, float *sums, likeliest *bests) {
+__device__ __forceinline__ void multiply_head(const spi_cu_token &token, const token_step &step,
+                                              const spi_cu_phase &phase, const placement &place,
+                                              const slice<type, pieces> &input, const float *squares, ring_reader &ring,
+                                              exchange &room, likeliest *bests) {
     likeliest best = {-INFINITY, 0};
     const uint32_t stride = phase.stride, stage_units = phase.stage_units, sets = 1u << place.sets_log2;
-    const uint32_t at_once = 4 >> place.per_unit_log2, pitch = place.pitch();
-    const bool paired = place.per_unit_log2, is_logits = phase.output == SPI_CU_OUTPUT_LOGITS;
-    const float factor = is_logits ? norm_factor(phase, squares) : 1;
+    const uint32_t pitch = place.pitch();
+    const float factor = norm_factor(phase, squares);
     uint32_t unit = place.start(), from = unit, units = 0, batch = 0; /* of the batch: its first unit, how many */
     float v[ROWS] = {0, 0, 0, 0};
-    sums += place.index * (place.count << place.per_unit_log2) + (place.lane / 8 & place.per_unit_log2);
 #pragma unroll 1
     for (uint32_t first = 0; first < place.count; first += stage_units) {
         const uint32_t end = min(first + stage_units, place.count);
@@ -216,43 +223,103 @@ __device__ __forceinline__ void multiply(const spi_cu_token &token, const token_
 #pragma unroll 1
         while (unit < end) {
             const uint8_t *row = stage + (unit - first) * stride;
-            if (paired || (unit + pitch < end && units + 2 <= at_once)) {
+            if (unit + pitch < end && units + 2 <= ROWS) {
                 v[0] = v[2], v[1] = v[3];
-                input.dot_both(row, row + (paired ? end - first : pitch) * stride, v[2], v[3]);
-                unit += paired ? pitch : 2 * pitch;
-                units += paired ? 1 : 2;
+                input.dot_both(row, row + pitch * stride, v[2], v[3]);
+                unit += 2 * pitch;
+                units += 2;
             } else {
                 v[0] = v[1], v[1] = v[2], v[2] = v[3];
                 v[3] = input.dot(row);
                 unit += pitch, units++;
             }
-            if (units == at_once || unit >= place.count) {
+            if (units == ROWS || unit >= place.count) {
                 float sum = fold(v, place.lane);
                 int own = place.own(units);
                 uint32_t of = from + (uint32_t)own * pitch;
-                if (!is_logits) {
-                    if (place.lane % 8 == 0 && own >= 0) {
-                        sums[of << place.per_unit_log2] = sum;
-                    }
-                } else {
-                    sum = place.sets_log2 < WARPS_LOG2
-                              ? gather(room, batch, WARPS_LOG2 - place.sets_log2, sum, place.lane)
-                              : sum;
-                    if (place.finishes() && own >= 0) {
-                        finish_logit(token, step, phase, sum * factor, place.first + of, best);
-                    }
+                sum = place.sets_log2 < WARPS_LOG2 ? gather(room, batch, WARPS_LOG2 - place.sets_log2, sum, place.lane)
+                                                   : sum;
+                if (place.finishes() && own >= 0) {
+                    finish_logit(token, step, phase, sum * factor, place.first + of, best);
                 }
-                unit = from += at_once * sets;
+                unit = from += ROWS * sets;
                 units = 0, batch++;
             }
         }
         ring.close();
     }
     ring.leave();
-    if (is_logits) {
-        best.over_warp();
-        if (place.lane == 0) {
-            bests[threadIdx.x / 32] = best;
+    best.over_warp();
+    if (place.lane == 0) {
+        bests[threadIdx.x / 32] = best;
+    }
+}
+
+/* How a warp goes through its rows of a phase: places are kept in bytes and go on with the rows. All of it is known before the
+ * input is, and is asked to be there by then. */
+struct walk {
+    uint32_t at, left, most,
+        step; /* in the ring's stages, where a set's next row begins; bytes of the phase; of a stage; to the next */
+    uint32_t to, units,
+        last; /* in shared memory, where the sum of this lane's row goes, of four that are added up at once */
+    bool paired;
+
+    __device__ __forceinline__ walk(const spi_cu_phase &phase, const placement &place, const float *sums) {
+        const uint32_t row = place.lane / 8, per_unit_log2 = place.per_unit_log2;
+        paired = per_unit_log2;
+        at = place.set * phase.stride, left = place.count * phase.stride;
+        most = phase.stage_units * phase.stride, step = phase.stride << place.sets_log2;
+        units = 4u << (place.sets_log2 + per_unit_log2);
+        const uint32_t back = paired ? (row < 2 ? units : 0) + 4 - (row & 1) * 4 : (3 - row) * units;
+        to = address_of(sums + ((place.index * place.count + place.set) << per_unit_log2) + per_unit_log2) - back -
+             units;
+        last = place.lane % 8 ? 0 : row + 1; /* with so many rows left at the end it has none of them */
+        asm volatile("" : "+r"(at), "+r"(left), "+r"(most), "+r"(step), "+r"(to), "+r"(units), "+r"(last));
+    }
+
+    __device__ __forceinline__ void leave(float sum) const {
+        asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(sum) : "memory");
+    }
+};
+
+/* The block's share of another phase: rows' sums go to `sums`, [slices][rows]. A phase is short, so what is done for each
+ * row beside multiplying counts. */
+template <int type, int pieces>
+__device__ __forceinline__ void multiply(walk &way, const slice<type, pieces> &input, ring_reader &ring) {
+    uint32_t rows = 0;
+    float v[ROWS] = {0, 0, 0, 0};
+#pragma unroll 1
+    while (way.left) {
+        const uint32_t bytes = min(way.most, way.left);
+        const uint8_t *stage = ring.open();
+#pragma unroll 1
+        for (; way.at < bytes; way.at += way.step) {
+            way.to += way.units;
+            if (way.paired) {
+                v[0] = v[2], v[1] = v[3];
+                input.dot_both(stage + way.at, stage + way.at + bytes, v[2], v[3]);
+                rows += 2;
+            } else {
+                v[0] = v[1], v[1] = v[2], v[2] = v[3];
+                v[3] = input.dot(stage + way.at);
+                rows++;
+            }
+            if (rows == ROWS) {
+                const float sum = fold(v, threadIdx.x % 32);
+                if (way.last) {
+                    way.leave(sum);
+                }
+                rows = 0;
+            }
+        }
+        way.at -= bytes, way.left -= bytes;
+        ring.close();
+    }
+    ring.leave();
+    if (rows) {
+        const float sum = fold(v, threadIdx.x % 32);
+        if (way.last + rows > ROWS) {
+            way.leave(sum);
         }
     }
 }
@@ -264,7 +331,7 @@ __device__ __forceinline__ void finish_units(const token_step &step, const spi_c
 #pragma unroll 1
     for (uint32_t unit = threadIdx.x; unit < place.count; unit += THREADS) {
         float sum = 0, second = 0;
-#pragma unroll 1
+#pragma unroll 4
         for (uint32_t i = 0; i < slices; i++) {
             const float *from = sums + i * rows + (unit << place.per_unit_log2);
             sum += from[0];
@@ -277,8 +344,21 @@ __device__ __forceinline__ void finish_units(const token_step &step, const spi_c
                            step.tag_of(phase.parts[0].tag));
             continue;
         }
-        finish(step, phase, sum * factor, second * factor, place.first + unit,
-               unit == threadIdx.x ? before : residual(phase, place, unit));
+        before = unit == threadIdx.x ? before : residual(phase, place, unit);
+        if (phase.narrow) { /* whole fours */
+            sum = cleared(biased(sum * factor, phase.parts[0], place.first + unit) + before);
+            ((float *)phase.parts[0].dst)[place.first + unit] = sum;
+            const uint32_t many = place.count - (unit & ~31u), lanes = many < 32 ? (1u << many) - 1 : 0xffffffffu;
+            const float x = sum * (1.0f / SPI_CU_NARROWED);
+            const uint32_t pair = narrow_pair(x, __shfl_down_sync(lanes, x, 1));
+            const uint2 words = make_uint2(pair, __shfl_down_sync(lanes, pair, 2));
+            if (threadIdx.x % 4 == 0) {
+                publish_narrow((uint2 *)phase.left_narrow + (place.first + unit) / 4, words,
+                               step.tag_of(phase.parts[0].tag));
+            }
+            continue;
+        }
+        finish(step, phase, sum * factor, second * factor, place.first + unit, before);
     }
 }
 
@@ -328,6 +408,7 @@ __device__ __forceinline__ void product(const spi_cu_token &token, const token_s
     /* All that can be known before the input is: who waits for it has time. */
     constexpr int pieces = SPI_CU_SLICE_ELEMENTS(type) / 32 / chunks<type>::elements;
     slice<type, pieces> input(phase, place.index, place.lane);
+    walk way(phase, place, (const float *)(room + token.sums_byte));
     ring_reader ring(stages, bytes, token);
     if (phase.input != SPI_CU_INPUT_SAME) {
         float sum = 0;
@@ -336,19 +417,25 @@ __device__ __forceinline__ void product(const spi_cu_token &token, const token_s
         } else if (quantised && phase.unpacks) {
             fill_packed(step, phase, vector);
         } else {
-            sum = warp_sum(fill_vector<quantised>(step, phase, vector));
+            sum = quantised ? fill_rounded(step, phase, vector) : fill_vector(step, phase, vector);
         }
-        if (threadIdx.x % 32 == 0) {
-            squares[threadIdx.x / 32] = sum;
+        if (phase.normed) {
+            squares[threadIdx.x] = sum;
         }
         all_sync();
     }
     mark(token, mark_index);
     input.take(phase, vector, place.index, place.lane);
     float *left = (float *)(room + token.sums_byte);
-    multiply<type, pieces>(token, step, phase, place, input, squares, ring, sums, left, bests);
-    if (phase.output != SPI_CU_OUTPUT_LOGITS) {
-        if (threadIdx.x / 32 * 32 < place.count) { /* of warps that finish units */
+    if (phase.output == SPI_CU_OUTPUT_LOGITS) {
+        multiply_head<type, pieces>(token, step, phase, place, input, squares, ring, sums, bests);
+    } else {
+        const bool finishes = threadIdx.x / 32 * 32 < place.count; /* its warp finishes units */
+        if (quantised && finishes) { /* in time that it has: plain types lack registers meanwhile */
+            factor = norm_factor(phase, squares);
+        }
+        multiply<type, pieces>(way, input, ring);
+        if (!quantised && finishes) {
             factor = norm_factor(phase, squares);
         }
         all_sync();

@@ -34,6 +34,13 @@ __device__ __forceinline__ shared_vector make_vector(uint8_t *room, uint32_t col
     return v;
 }
 
+/* Of a number that is not negative; of one that is nearly nothing nothing. */
+__device__ __forceinline__ float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return x > 1e-35f ? y : 0;
+}
+
 /* Elements 4 * index .. + 3; for quantised types eight neighbouring lanes hold a block. */
 __device__ __forceinline__ void put4(const shared_vector &v, bool quantised, uint32_t index, float4 x) {
     if (!quantised) {
@@ -45,7 +52,7 @@ __device__ __forceinline__ void put4(const shared_vector &v, bool quantised, uin
     for (int offset = 1; offset < 8; offset <<= 1) {
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, offset));
     }
-    float inverse = largest > 0 ? __fdividef(127, largest) : 0;
+    float inverse = 127 * reciprocal(largest);
     int a = __float2int_rn(x.x * inverse), b = __float2int_rn(x.y * inverse), c = __float2int_rn(x.z * inverse),
         d = __float2int_rn(x.w * inverse), sum = a + b + c + d;
 #pragma unroll
