@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/half.h"
 #include "bench_shape.h"
 #include "samepage/sampler.h"
 #include "sampler/draw.h"
@@ -26,19 +25,15 @@ static const float *logits(const bench_model *model) {
     return (const float *)(const void *)(sp_region_base(model->region) + blocks * model->tape.kv.block_bytes);
 }
 
-static double half_at(const bench_model *model, uint64_t offset) {
-    uint16_t half;
-    memcpy(&half, sp_region_base(model->region) + offset, sizeof half);
-    return (double)spi_f16_to_f32(half);
-}
-
 static double compare_blocks(const bench_model *a, const bench_model *b, uint32_t position) {
     const spi_kv_shape *kv = &a->tape.kv;
     double difference = 0, size = 0;
+    const uint8_t *first = sp_region_base(a->region), *second = sp_region_base(b->region);
     for (uint32_t i = 0; i < kv->layers * 2 * kv->kv_heads; i++) {
-        uint64_t at = spi_kv_row_offset(kv, i / 2 / kv->kv_heads, i / kv->kv_heads % 2, i % kv->kv_heads, position);
+        uint32_t layer = i / 2 / kv->kv_heads, which = i / kv->kv_heads % 2, head = i % kv->kv_heads;
         for (uint32_t c = 0; c < kv->head_dim; c++) {
-            double x = half_at(a, at + (uint64_t)c * 2), y = half_at(b, at + (uint64_t)c * 2);
+            double x = (double)spi_kv_value(kv, first, layer, which, head, position, c);
+            double y = (double)spi_kv_value(kv, second, layer, which, head, position, c);
             difference += (x - y) * (x - y);
             size += x * x;
         }
@@ -62,7 +57,11 @@ static void compare(const bench_shape *shape, const spi_cu_choices *choices, sp_
     assert_null(plain.program->decode);
     assert_null(plain.program->wide);
     double worst = 0, worst_blocks = 0, worst_rows = 0,
-           bound = sp_dtype_block_elements(shape->type) > 1 ? QUANTISED_ERROR : PLAIN_ERROR;
+           bound = sp_dtype_block_elements(shape->type) > 1 ? QUANTISED_ERROR : PLAIN_ERROR,
+           rows_bound = shape->type == SP_BF16 || shape->type == SP_MXFP4 ? BRAIN_ERROR : HALF_ERROR;
+    if (shape->kv_type == SP_KV_Q8_0) {
+        bound = step_error(bound), rows_bound = step_error(rows_bound);
+    }
     uint32_t done = 0;
     for (size_t s = 0; s < sizeof starts / sizeof starts[0]; s++) {
         while (done < starts[s]) {
@@ -96,16 +95,22 @@ static void compare(const bench_shape *shape, const spi_cu_choices *choices, sp_
         }
     }
     print_message(
-        "%-5s width %u heads %u/%u of %u, inner %u: logits differ by %.1e of their size, blocks by %.1e, rows by "
-        "%.1e\n",
-        sp_dtype_name(shape->type), shape->width, shape->heads, shape->kv_heads, shape->head_dim, shape->inner, worst,
-        worst_blocks, worst_rows);
+        "%-5s width %u heads %u/%u of %u in %s, inner %u: logits differ by %.1e of their size, blocks by %.1e, rows "
+        "by %.1e\n",
+        sp_dtype_name(shape->type), shape->width, shape->heads, shape->kv_heads, shape->head_dim,
+        sp_kv_type_name(shape->kv_type), shape->inner, worst, worst_blocks, worst_rows);
     assert_true(worst <= bound);
     assert_true(worst_blocks <= bound + 1e-3); /* and the rounding of f16 */
-    assert_true(worst_rows <= (shape->type == SP_BF16 || shape->type == SP_MXFP4 ? BRAIN_ERROR : HALF_ERROR));
+    assert_true(worst_rows <= rows_bound);
     bench_model_close(&model);
     bench_model_close(&plain);
     sp_device_close(device);
+}
+
+/* Of its own for keys and values in Q8_0; and one of those that share the kernel for any type. */
+static bool has_q8_kernel(sp_dtype type) {
+    return type == SP_BF16 || type == SP_F16 || type == SP_Q8_0 || type == SP_Q4_0 || type == SP_Q4_K ||
+           type == SP_Q5_1;
 }
 
 static void test_agrees(void **state) {
@@ -145,6 +150,10 @@ static void test_agrees(void **state) {
             compare(&shape, NULL, reference);
             if (!i) {
                 compare(&shape, &in_place, reference);
+            }
+            if (has_q8_kernel(shape.type)) {
+                shape.kv_type = SP_KV_Q8_0;
+                compare(&shape, NULL, reference);
             }
         }
     }
@@ -313,6 +322,7 @@ static void test_picks(void **state) {
             for (size_t s = 0; s < (is_short ? 1 : sizeof starts / sizeof starts[0]); s++) {
                 compare_picks(device, &shape, starts[s]);
             }
+            shape.kv_type = t % 2 ? SP_KV_Q8_0 : SP_KV_F16;
             compare_batch_picks(device, &shape);
         }
     }

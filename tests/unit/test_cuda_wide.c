@@ -135,13 +135,6 @@ static void compare(party *fast, party *plain, uint32_t sessions, const uint32_t
     }
 }
 
-/* Numbers that are so far apart fall on two sides of where codes are rounded with that chance, and are a step apart then: of
- * 32 numbers the largest, some 2.5 times their root mean square, is 127 steps. */
-static double step_error(double apart) {
-    double step = 2.5 / 127;
-    return apart + sqrt(step * apart);
-}
-
 /* Next tokens of one to three sessions whose contexts are shared out among two to eight blocks of the grid. */
 static double compare_long(sp_device *device, sp_device *reference, const bench_shape *shape) {
     static const uint32_t contexts[] = {511, 512, 530, 1023, 1100, 2047, 2200};

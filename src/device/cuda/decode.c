@@ -10,6 +10,8 @@
 #define FLIGHT_BYTES        32768u /* of a multiprocessor's weights on their way at once: more delays all other loads */
 #define FLIGHT_MOST_BYTES   65536u /* where its warps have little left */
 
+#define KV_FLIGHT_BYTES 20480u /* of keys and values, whose stages are not full */
+
 #define KV_SHIFTS_BYTES 256u /* of a stage, between groups of positions: kernels/ring.cuh */
 
 static uint32_t most(uint32_t a, uint32_t b) {
@@ -156,8 +158,10 @@ static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_deco
             share_units(&phases->items[i], token->stage_bytes, blocks, &extra);
         }
     }
+    const spi_kv_shape *kv = &program->tape->kv;
+    const uint32_t row_bytes = (uint32_t)(2 * (spi_kv_number_bytes(kv) + spi_kv_scale_bytes(kv)));
     token->kv_stage = SPI_BLOCK_TOKENS;
-    while (token->kv_stage * program->tape->kv.head_dim * 4 + KV_SHIFTS_BYTES > token->stage_bytes) {
+    while (token->kv_stage * row_bytes + KV_SHIFTS_BYTES > token->stage_bytes) {
         token->kv_stage /= 2;
     }
     token->kv_group_log2 = (uint32_t)__builtin_ctz(token->kv_stage) - 2;
@@ -170,23 +174,35 @@ static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_deco
     uint32_t flight = cu->choices.flight_bytes ? cu->choices.flight_bytes : FLIGHT_BYTES;
     uint32_t flight_most = cu->choices.flight_most_bytes ? cu->choices.flight_most_bytes : FLIGHT_MOST_BYTES;
     token->flight = least(most(flight / token->stage_bytes, 1), token->stage_count);
+    token->kv_flight = least(most(KV_FLIGHT_BYTES / (token->kv_stage * row_bytes), 1), token->stage_count);
     token->flight_most = least(most(flight_most / token->stage_bytes, token->flight), token->stage_count);
     return fits && token->stage_count >= 2;
 }
 
 /* The kernel that has all types of the phases and as few others as there are. Those for quantised types count on what is
  * attended to being left as f16 numbers. */
-static spi_cu_kernel kernel_for(const spi_cu_decode *decode) {
+static spi_cu_kernel kernel_for(const spi_cu_decode *decode, bool q8) {
     static const struct {
         spi_cu_kernel kernel;
         int first, second;
+        bool q8;
     } kernels[] = {
-#define DECODE(name, first, second) {SPI_CU_decode_##name, first, second},
+#define DECODE(name, first, second) {SPI_CU_decode_##name, first, second, false},
         SPI_CU_DECODERS(DECODE)
+#undef DECODE
+#define DECODE(name, first, second) {SPI_CU_decode_q8_##name, first, second, true},
+            SPI_CU_Q8_DECODERS(DECODE)
 #undef DECODE
     };
     size_t best = 0;
-    for (size_t i = 1; i < sizeof kernels / sizeof kernels[0]; i++) {
+    for (size_t i = 0; i < sizeof kernels / sizeof kernels[0]; i++) {
+        if (kernels[i].q8 != q8) {
+            continue;
+        }
+        if (kernels[i].first < 0) { /* the first of its kind */
+            best = i;
+            continue;
+        }
         uint32_t embedding = decode->token.embedding.type;
         bool has = (int)embedding == kernels[i].first || (int)embedding == kernels[i].second, first = false,
              second = false;
@@ -199,7 +215,7 @@ static spi_cu_kernel kernel_for(const spi_cu_decode *decode) {
                 has = (int)phase->type == kernels[i].first || (int)phase->type == kernels[i].second;
             }
         }
-        best = has && (!best || (first && second)) ? i : best;
+        best = has && (kernels[best].first < 0 || (first && second)) ? i : best;
     }
     return kernels[best].kernel;
 }
@@ -402,7 +418,7 @@ static uint32_t shared_bytes(const spi_cu_token *token) {
 static sp_status make_ready(spi_cu *cu, const spi_program *program, spi_cu_decode *decode, sp_error *error) {
     decode->token.embedding = decode->phases.embedding;
     shape_attention(decode);
-    decode->kernel = kernel_for(decode);
+    decode->kernel = kernel_for(decode, spi_kv_is_q8(&program->tape->kv));
     decode->token.embedding_scale = decode->phases.embedding_scale;
     spi_cu_result result = cu->call->FuncSetAttribute(cu->kernels[decode->kernel], SPI_CU_FUNCTION_SHARED_BYTES,
                                                       cu->card.shared_bytes - (int)SHARED_STATIC_BYTES);

@@ -417,8 +417,7 @@ sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool 
     uint32_t dim = program->tape->kv.head_dim;
     memset(phases, 0, sizeof *phases);
     *found = false;
-    bool no_kernel = spi_kv_is_q8(&program->tape->kv) && !many; /* the token's reads keys and values in f16 */
-    if (cu->card.major < MAJOR_MIN || cu->choices.op_by_op || no_kernel || (dim != 64 && dim != 128 && dim != 256)) {
+    if (cu->card.major < MAJOR_MIN || cu->choices.op_by_op || (dim != 64 && dim != 128 && dim != 256)) {
         return SP_OK;
     }
     matcher m = {.program = program, .tape = program->tape, .phases = phases, .many = many};

@@ -208,7 +208,7 @@ __device__ __forceinline__ void ask_for_turns(const spi_cu_token &token, const t
 }
 
 /* All phases of a token. */
-template <int first, int second>
+template <int first, int second, bool q8>
 __device__ __forceinline__ void compute(const spi_cu_token &token, const token_step &step, shared_state &shared,
                                         uint8_t *room) {
     ask_for_phase(token, shared, 0);
@@ -227,7 +227,7 @@ __device__ __forceinline__ void compute(const spi_cu_token &token, const token_s
             const float2 *turns = shared.turns[step.index & 1][phase.turn];
             const uint8_t *bytes = room + token.vector_bytes;
             const bool narrow = first >= 0 ? is_quantised(first) : phase.narrow;
-            attend(token, step, phase, narrow, turns, shared.ring, bytes, room);
+            attend<q8>(token, step, phase, narrow, turns, shared.ring, bytes, room);
         }
         mark(token, 3 * p + 2);
         mark_block(token, p, 1);
@@ -237,14 +237,14 @@ __device__ __forceinline__ void compute(const spi_cu_token &token, const token_s
 }
 
 /* Tokens, each the likeliest behind the one before, until there are enough or one ends it. */
-template <int first, int second>
+template <int first, int second, bool q8>
 __device__ __forceinline__ void go_on(const spi_cu_token &token, shared_state &shared, uint8_t *room) {
     const token_step &step = shared.step;
     for (;;) {
         if (!step.last) {
             ask_for_turns(token, step, shared);
         }
-        compute<first, second>(token, step, shared, room);
+        compute<first, second, q8>(token, step, shared, room);
         if (!token.picks || step.last) {
             return;
         }
@@ -277,7 +277,7 @@ __device__ __forceinline__ void hand_over(const spi_cu_token &token, const spi_c
     }
 }
 
-template <int first, int second> __device__ __forceinline__ void decode(const spi_cu_token &token) {
+template <int first, int second, bool q8> __device__ __forceinline__ void decode(const spi_cu_token &token) {
     extern __shared__ __align__(128) uint8_t memory[];
     __shared__ shared_state shared;
     if (threadIdx.x == 0) {
@@ -286,14 +286,14 @@ template <int first, int second> __device__ __forceinline__ void decode(const sp
     }
     __syncthreads();
     if (threadIdx.x / 32 == WARPS) {
-        stream(token, shared.ring, shared.streamed, memory + token.vector_bytes);
+        stream<q8>(token, shared.ring, shared.streamed, memory + token.vector_bytes);
         return;
     }
     for (uint32_t i = threadIdx.x; i < SPI_CU_TURNS_MAX * SPI_CU_PAIRS_MAX; i += THREADS) {
         (&shared.turns[0][0][0])[i] = ((const float2 *)token.turns)[i];
     }
     mark_time(token, 2);
-    go_on<first, second>(token, shared, memory);
+    go_on<first, second, q8>(token, shared, memory);
     const bool picks = token.picks && shared.step.last;
     if (!shared.step.last) {
         if (threadIdx.x == 0) {
@@ -314,12 +314,15 @@ template <int first, int second> __device__ __forceinline__ void decode(const sp
 #endif
 
 #if __CUDA_ARCH__ >= 900
-#define BODY(first, second) decode<first, second>(token);
+#define BODY(first, second, q8) decode<first, second, q8>(token);
 #else
-#define BODY(first, second)
+#define BODY(first, second, q8)
 #endif
-#define DECODE(name, first, second)                                                                                    \
+#define DECODE_AS(name, first, second, q8)                                                                             \
     KERNEL __launch_bounds__(THREADS + 32, 1) decode_##name(const __grid_constant__ spi_cu_token token) {              \
-        BODY(first, second)                                                                                            \
+        BODY(first, second, q8)                                                                                        \
     }
+#define DECODE(name, first, second)    DECODE_AS(name, first, second, false)
+#define DECODE_Q8(name, first, second) DECODE_AS(q8_##name, first, second, true)
 SPI_CU_DECODERS(DECODE)
+SPI_CU_Q8_DECODERS(DECODE_Q8)

@@ -42,6 +42,15 @@
     X(Q5_K_Q6_K, SP_Q5_K, SP_Q6_K)                                                                                     \
     X(IQ4_XS_Q6_K, SP_IQ4_XS, SP_Q6_K)
 
+/* The same for keys and values in Q8_0, of the types that are used most. */
+#define SPI_CU_Q8_DECODERS(X)                                                                                          \
+    X(any, -1, -1)                                                                                                     \
+    X(F16, SP_F16, SP_F16)                                                                                             \
+    X(BF16, SP_BF16, SP_BF16)                                                                                          \
+    X(Q8_0, SP_Q8_0, SP_Q8_0)                                                                                          \
+    X(Q4_0, SP_Q4_0, SP_Q4_0)                                                                                          \
+    X(Q4_K_Q6_K, SP_Q4_K, SP_Q6_K)
+
 /* Elements of a row that a warp takes, at most; it holds the input for them in registers. */
 #define SPI_CU_SLICE_ELEMENTS(type) ((type) == SP_F16 || (type) == SP_BF16 ? 1024u : 2048u)
 
@@ -150,6 +159,7 @@ typedef struct spi_cu_token {
     uint32_t stage_bytes, stage_count; /* of the ring */
     uint32_t kv_stage;                 /* positions whose K and V are in a stage: a power of two, at least 16 */
     uint32_t kv_group_log2;            /* of them in each of four groups: ring.cuh */
+    uint32_t kv_flight;                /* stages of keys and values that may be on their way at once */
     uint32_t flight, flight_most;      /* stages that may be on their way at once; with most of the ring empty */
     uint32_t turn_pairs[SPI_CU_TURNS_MAX];
     float turns[SPI_CU_TURNS_MAX][SPI_CU_PAIRS_MAX][2];

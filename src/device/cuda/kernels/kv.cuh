@@ -12,6 +12,15 @@ __device__ __forceinline__ uint64_t q8_head_bytes(uint32_t dim) {
     return (uint64_t)64 * dim + 64 * (dim / 32) * 2;
 }
 
+/* Of a row's numbers, and of a head's 64 rows, of either type. */
+template <bool q8> __device__ __forceinline__ uint32_t kv_row_bytes(uint32_t dim) {
+    return q8 ? dim : 2 * dim;
+}
+
+template <bool q8> __device__ __forceinline__ uint64_t kv_head_bytes(uint32_t dim) {
+    return q8 ? q8_head_bytes(dim) : (uint64_t)128 * dim;
+}
+
 /* The 64 rows of a K (which = 0) or V (1) head that a position is among, of a session whose first block is at `blocks`. */
 __device__ __forceinline__ uint8_t *kv_head(const spi_cu_kv &kv, spi_cu_address blocks, uint32_t which, uint32_t head,
                                             uint32_t position, uint64_t head_bytes) {
@@ -19,14 +28,30 @@ __device__ __forceinline__ uint8_t *kv_head(const spi_cu_kv &kv, spi_cu_address 
                        (which * kv.kv_heads + head) * head_bytes);
 }
 
-/* 32 columns of a row of a head's 64, one a lane, as GGUF's quantiser rounds them. */
-__device__ __forceinline__ void put_q8(float x, uint8_t *head, uint32_t dim, uint32_t row, uint32_t column) {
-    float scale = __fdiv_rn(warp_max(fabsf(x)), 127), inverse = scale != 0 ? __fdiv_rn(1, scale) : 0;
-    float code = roundf(__fmul_rn(x, inverse));
-    head[row * dim + column] = (uint8_t)(fabsf(code) <= 127 ? (int)code : 0);
-    if (column % 32 == 0) {
-        ((__half *)(head + 64 * dim))[row * (dim / 32) + column / 32] = __float2half_rn(scale);
+/* One of 32 columns of a row, one a lane, as GGUF's quantiser rounds them, and what all of them are multiplied with. */
+struct q8_code {
+    uint8_t code;
+    __half scale;
+
+    __device__ __forceinline__ explicit q8_code(float x) {
+        float all = __fdiv_rn(warp_max(fabsf(x)), 127), inverse = all != 0 ? __fdiv_rn(1, all) : 0;
+        float rounded = roundf(__fmul_rn(x, inverse));
+        code = (uint8_t)(fabsf(rounded) <= 127 ? (int)rounded : 0);
+        scale = __float2half_rn(all);
     }
+
+    /* To a row's numbers, and its scales. */
+    __device__ __forceinline__ void put(uint8_t *numbers, __half *scales, uint32_t column) const {
+        numbers[column] = code;
+        if (column % 32 == 0) {
+            scales[column / 32] = scale;
+        }
+    }
+};
+
+/* 32 columns of a row of a head's 64. */
+__device__ __forceinline__ void put_q8(float x, uint8_t *head, uint32_t dim, uint32_t row, uint32_t column) {
+    q8_code(x).put(head + row * dim, (__half *)(head + 64 * dim) + row * (dim / 32), column);
 }
 
 /* Eight columns of a row of a head's 64, from a multiple of eight on, as f16. */

@@ -13,6 +13,7 @@
 
 #include "device/cuda/kernels/common.cuh"
 #include "device/cuda/kernels/decode_args.h"
+#include "device/cuda/kernels/kv.cuh"
 #include "device/cuda/kernels/tagged.cuh"
 
 #define WARPS   SPI_CU_DECODE_WARPS
@@ -308,38 +309,57 @@ __device__ __forceinline__ uint32_t kv_byte(uint32_t position, uint32_t row_byte
     return position * row_bytes + (position >> group_log2) * KV_SHIFT_BYTES;
 }
 
-__device__ __forceinline__ uint32_t kv_part_bytes(const spi_cu_token &token) {
-    return token.kv_stage * token.kv.head_dim * 2 + 4 * KV_SHIFT_BYTES;
+template <bool q8> __device__ __forceinline__ uint32_t kv_part_bytes(const spi_cu_token &token) {
+    return token.kv_stage * kv_row_bytes<q8>(token.kv.head_dim) + 4 * KV_SHIFT_BYTES;
+}
+
+/* Of so many rows' scales, which lie behind both parts, K's and then V's. */
+__device__ __forceinline__ uint32_t kv_scale_bytes(uint32_t dim, uint32_t rows) {
+    return rows * (dim / 16);
 }
 
 /* Rows of K and V, as many positions in a stage as fit, which divide a block's. */
+template <bool q8>
 __device__ __forceinline__ bool stream_kv(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
                                           ring_state &ring, uint8_t *bytes, ring_writer &writer, uint32_t lane) {
     const kv_run run(token, step, phase);
-    uint32_t row_bytes = token.kv.head_dim * 2, each = token.kv_stage;
+    const uint32_t dim = token.kv.head_dim, row_bytes = kv_row_bytes<q8>(dim), each = token.kv_stage;
     uint32_t part = lane / 4, group_first = lane % 4 << token.kv_group_log2; /* a lane copies a group of K or V */
+    if (q8 && lane >= 8) {                                                   /* or all the scales */
+        part = lane - 8, group_first = 0;
+    }
     uint64_t head = step.head + (part ? token.kv.kv_heads : 0);
-    const uint8_t *from = (const uint8_t *)token.blocks + phase.layer_bytes + head * (64 * row_bytes);
+    const uint8_t *from = (const uint8_t *)token.blocks + phase.layer_bytes + head * kv_head_bytes<q8>(dim);
+    const uint32_t flight = writer.flight;
+    writer.flight = token.kv_flight;
     for (uint32_t at = run.first; at < run.end; at += each) {
         uint32_t count = min(each, run.end - at);
         if (!writer.wait(ring) || (at + count > token.position && !wait_for_rows(step, ring))) {
             return false;
         }
+        const uint32_t scale_bytes = q8 ? (kv_scale_bytes(dim, count) + 15) & ~15u : 0;
+        uint8_t *stage = bytes + writer.slot * token.stage_bytes;
+        const uint8_t *block = from + at / 64 * token.kv.block_bytes;
         if (lane == 0) {
-            barrier_expect(&ring.full[writer.slot], 2 * count * row_bytes);
+            barrier_expect(&ring.full[writer.slot], 2 * (count * row_bytes + scale_bytes));
         }
         if (lane < 8 && group_first < count) {
-            bulk_copy(bytes + writer.slot * token.stage_bytes + part * kv_part_bytes(token) +
-                          kv_byte(group_first, row_bytes, token.kv_group_log2),
-                      from + at / 64 * token.kv.block_bytes + (at % 64 + group_first) * row_bytes,
+            bulk_copy(stage + part * kv_part_bytes<q8>(token) + kv_byte(group_first, row_bytes, token.kv_group_log2),
+                      block + (at % 64 + group_first) * row_bytes,
                       min(count - group_first, 1u << token.kv_group_log2) * row_bytes, &ring.full[writer.slot]);
+        }
+        if (q8 && lane / 2 == 4) {
+            bulk_copy(stage + 2 * kv_part_bytes<q8>(token) + part * kv_scale_bytes(dim, each),
+                      block + 64 * dim + kv_scale_bytes(dim, at % 64), scale_bytes, &ring.full[writer.slot]);
         }
         writer.next();
     }
+    writer.flight = flight;
     return true;
 }
 
 /* All that the block reads for a token, phase by phase, by the streaming warp. */
+template <bool q8>
 __device__ __forceinline__ bool stream_token(const spi_cu_token &token, const token_step &step, ring_state &ring,
                                              spi_cu_phase &current, uint8_t *bytes, ring_writer &writer,
                                              uint32_t lane) {
@@ -357,19 +377,20 @@ __device__ __forceinline__ bool stream_token(const spi_cu_token &token, const to
         }
         wanted = current.kind == SPI_CU_PHASE_PRODUCT
                      ? stream_phase(current, ring, bytes, token.stage_bytes, writer, lane)
-                     : stream_kv(token, step, current, ring, bytes, writer, lane);
+                     : stream_kv<q8>(token, step, current, ring, bytes, writer, lane);
         __syncwarp();
     }
     return wanted;
 }
 
 /* The streaming warp. What is on its way when no more is wanted must land before the block ends. */
+template <bool q8>
 __device__ __forceinline__ void stream(const spi_cu_token &token, ring_state &ring, spi_cu_phase &current,
                                        uint8_t *bytes) {
     ring_writer writer(token);
     uint32_t lane = threadIdx.x % 32;
     token_step step(token);
-    while (stream_token(token, step, ring, current, bytes, writer, lane) && !step.last) {
+    while (stream_token<q8>(token, step, ring, current, bytes, writer, lane) && !step.last) {
         step.next(token, 0);
     }
     while (writer.on_way) {

@@ -46,11 +46,54 @@ __device__ __forceinline__ uint2 shared_two(uint32_t address) {
     return x;
 }
 
-/* Of a tile's 16 positions those of columns 2 `pair` and, if `second`, the next, in the stage: two behind are those of columns
- * 8 further on. Each pair of columns is of two groups that lie half a row of banks apart, and so are neighbouring pairs. */
-__device__ __forceinline__ uint32_t place_of(uint32_t pair, uint32_t second, uint32_t group_log2, uint32_t tile) {
-    return ((pair ^ second * 2) << group_log2) + tile * 4 + second;
+__device__ __forceinline__ uint32_t shared_one(uint32_t address) {
+    uint32_t x;
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(x) : "r"(address) : "memory");
+    return x;
 }
+
+__device__ __forceinline__ float shared_half(uint32_t address) {
+    unsigned short x;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(x) : "r"(address) : "memory");
+    return __half2float(__ushort_as_half(x));
+}
+
+/* Of a tile's 16 positions those of columns 2 `pair` and, if `second`, the next, in the stage: two behind are those of columns
+ * 8 further on. Each pair of columns is of two groups that lie half a row of banks apart, and so are neighbouring pairs: but
+ * rows of 64 bytes are that already. */
+__device__ __forceinline__ uint32_t place_of(uint32_t pair, uint32_t second, uint32_t row_bytes, uint32_t group_log2,
+                                             uint32_t tile) {
+    return ((pair ^ (row_bytes == 64 ? 0 : second * 2)) << group_log2) + tile * 4 + second;
+}
+
+/* Bytes with a sign become f16 numbers, those of a and b: 0x64 in front of one that has none is 1,024 more than it. */
+__device__ __forceinline__ uint32_t half_pair(uint32_t bytes, uint32_t which) {
+    const uint32_t offset = __byte_perm(bytes, 0x64646464u, which);
+    const __half2 less = __hsub2(*(const __half2 *)&offset, __floats2half2_rn(1152, 1152));
+    return *(const uint32_t *)&less;
+}
+
+#define BYTES_01 0x4140u
+#define BYTES_23 0x4342u
+
+/* Eight neighbouring columns of a key, as factors of two tiles. */
+template <bool q8> __device__ __forceinline__ uint4 shared_key(uint32_t address) {
+    if (!q8) {
+        return shared_four(address);
+    }
+    uint2 codes = shared_two(address);
+    codes.x ^= 0x80808080u, codes.y ^= 0x80808080u;
+    return make_uint4(half_pair(codes.x, BYTES_01), half_pair(codes.x, BYTES_23), half_pair(codes.y, BYTES_01),
+                      half_pair(codes.y, BYTES_23));
+}
+
+/* Addresses in shared memory of positions' rows, values' from the columns on that are summed up, and of scales. */
+struct kv_place {
+    uint32_t keys, values, key_scales, value_scales;
+};
+
+/* Weights of values in Q8_0 get their scale and so many times it, so that small ones are f16 numbers. */
+#define VALUE_SCALE 64.0f
 
 /* Two numbers as f16, and what that leaves of them as f16, too: together they have 22 bits. */
 __device__ __forceinline__ void split_pair(float x, float y, uint32_t &high, uint32_t &low) {
@@ -108,48 +151,65 @@ struct attended_part {
         }
     }
 
-    /* The tile's positions from `low` to `count`, of a stage at addresses in shared memory: queries' are the thread's, values'
-     * those of the columns that are summed up. A tile has four positions of each of the stage's four groups, which lie so
-     * (ring.cuh) that threads which read at the same time do not meet in a bank. What is behind the last position is not
-     * read: it may be no number. */
-    __device__ __forceinline__ void see(uint32_t queries, uint32_t keys, uint32_t values, uint32_t row_bytes,
-                                        uint32_t group_log2, uint32_t tile, uint32_t count, uint32_t low,
-                                        float softcap) {
+    /* The tile's positions from `low` to `count`, of a stage: queries' address is the thread's. A tile has four positions of
+     * each of the stage's four groups, which lie so (ring.cuh) that threads which read at the same time do not meet in a bank.
+     * What is behind the last position is not read: it may be no number. */
+    template <bool q8>
+    __device__ __forceinline__ void see(uint32_t queries, const kv_place &from, uint32_t dim, uint32_t group_log2,
+                                        uint32_t tile, uint32_t count, uint32_t low, float softcap) {
         const uint32_t lane = threadIdx.x % 32, row = lane / 4, column = lane % 4;
+        const uint32_t row_bytes = kv_row_bytes<q8>(dim), bytes = q8 ? 1 : 2; /* of a number */
         float s[2][4] = {}, scores[4];
-        keys += column * 16;
-        const uint32_t place = place_of(row / 2, row % 2, group_log2, tile);
-        uint32_t own = keys + kv_byte(min(place, count - 1), row_bytes, group_log2),
-                 other = keys + kv_byte(min(place + 2, count - 1), row_bytes, group_log2);
+        const uint32_t place = place_of(row / 2, row % 2, row_bytes, group_log2, tile);
+        uint32_t own = from.keys + column * 8 * bytes + kv_byte(min(place, count - 1), row_bytes, group_log2),
+                 other = from.keys + column * 8 * bytes + kv_byte(min(place + 2, count - 1), row_bytes, group_log2);
 #pragma unroll 1
-        for (uint32_t k = 0; k < row_bytes; k += 128) { /* 64 columns */
+        for (uint32_t c = 0; c < dim; c += 64) {
 #pragma unroll
-            for (uint32_t i = 0; i < 128; i += 64) {
-                uint4 a = shared_four(queries + k * 16 + i * 16), b = shared_four(queries + k * 16 + i * 16 + 512);
-                uint4 key = shared_four(own + k + i);
-                multiply_tile(s[0], a, key.x, key.y);
-                multiply_tile(s[0], b, key.z, key.w);
-                key = shared_four(other + k + i);
-                multiply_tile(s[1], a, key.x, key.y);
-                multiply_tile(s[1], b, key.z, key.w);
+            for (uint32_t i = 0; i < 64; i += 32) {
+                uint4 a = shared_four(queries + (c + i) * 32), b = shared_four(queries + (c + i) * 32 + 512);
+                float part[2][4] = {}, (*t)[4] = q8 ? part : s;
+                uint4 key = shared_key<q8>(own + (c + i) * bytes);
+                multiply_tile(t[0], a, key.x, key.y);
+                multiply_tile(t[0], b, key.z, key.w);
+                key = shared_key<q8>(other + (c + i) * bytes);
+                multiply_tile(t[1], a, key.x, key.y);
+                multiply_tile(t[1], b, key.z, key.w);
+#pragma unroll
+                for (int j = 0; j < 4 && q8; j++) {
+                    uint32_t at = place_of(column, j % 2, row_bytes, group_log2, tile) + j / 2 * 2;
+                    float scale = shared_half(from.key_scales + kv_scale_bytes(dim, min(at, count - 1)) + (c + i) / 16);
+                    s[j / 2][j % 2] += scale * part[j / 2][j % 2];
+                    s[j / 2][j % 2 + 2] += scale * part[j / 2][j % 2 + 2];
+                }
             }
         }
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            uint32_t at = place_of(column, i % 2, group_log2, tile) + i / 2 * 2;
+            uint32_t at = place_of(column, i % 2, row_bytes, group_log2, tile) + i / 2 * 2;
             scores[i] = s[i / 2][i % 2] + s[i / 2][i % 2 + 2];
             if (softcap != 0) { /* good to a few millionths of the cap */
                 scores[i] = softcap - __fdividef(2 * softcap, 1 + e_to(scores[i] * (2 / softcap)));
             }
             scores[i] = at < count && at >= low ? scores[i] : -INFINITY;
         }
-        uint2 v[4];
+        uint2 v[4]; /* four columns, in Q8_0 codes and their scale */
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            uint32_t at = place_of(column, i % 2, group_log2, tile) + i / 2 * 2;
-            v[i] = shared_two(values + row * 8 + kv_byte(min(at, count - 1), row_bytes, group_log2));
+            uint32_t at = min(place_of(column, i % 2, row_bytes, group_log2, tile) + i / 2 * 2, count - 1);
+            uint32_t address = from.values + row * 4 * bytes + kv_byte(at, row_bytes, group_log2);
+            if (q8) {
+                v[i].x = shared_one(address);
+                v[i].y = __float_as_uint(shared_half(from.value_scales + kv_scale_bytes(dim, at)));
+            } else {
+                v[i] = shared_two(address);
+            }
         }
         weigh(scores);
+        if (q8) {
+            weigh_codes(scores, v);
+            return;
+        }
         uint4 weights;
         split_pair(scores[0], scores[1], weights.x, weights.y);
         split_pair(scores[2], scores[3], weights.z, weights.w);
@@ -164,6 +224,25 @@ struct attended_part {
         }
     }
 
+    /* Values of Q8_0: four columns' codes, and the scale. */
+    __device__ __forceinline__ void weigh_codes(const float *scores, const uint2 *v) {
+        uint32_t pairs[2][2]; /* of both pairs of positions: their codes of the first two columns, and of the others */
+        uint4 weights;
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            float x = scores[2 * i] * (VALUE_SCALE * __uint_as_float(v[2 * i].y)),
+                  y = scores[2 * i + 1] * (VALUE_SCALE * __uint_as_float(v[2 * i + 1].y));
+            split_pair(x, y, i ? weights.z : weights.x, i ? weights.w : weights.y);
+            pairs[i][0] = __byte_perm(v[2 * i].x, v[2 * i + 1].x, 0x5140) ^ 0x80808080u;
+            pairs[i][1] = __byte_perm(v[2 * i].x, v[2 * i + 1].x, 0x7362) ^ 0x80808080u;
+        }
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const uint32_t which = j % 2 ? BYTES_23 : BYTES_01;
+            multiply_tile(sums[j], weights, half_pair(pairs[0][j / 2], which), half_pair(pairs[1][j / 2], which));
+        }
+    }
+
     /* By whole warps: the sum of weights of all positions that the head has seen. */
     __device__ __forceinline__ void add_totals() {
         total += __shfl_xor_sync(0xffffffffu, total, 1);
@@ -171,12 +250,13 @@ struct attended_part {
     }
 
     /* To `to`, where the head's columns begin that were summed up. */
-    __device__ __forceinline__ void leave(float *to) const {
+    template <bool q8> __device__ __forceinline__ void leave(float *to) const {
+        const float all = q8 ? 1 / VALUE_SCALE : 1;
         to += threadIdx.x % 4 * 8;
-        *(float4 *)to = make_float4(sums[0][0] + sums[0][2], sums[1][0] + sums[1][2], sums[2][0] + sums[2][2],
-                                    sums[3][0] + sums[3][2]);
-        *(float4 *)(to + 4) = make_float4(sums[0][1] + sums[0][3], sums[1][1] + sums[1][3], sums[2][1] + sums[2][3],
-                                          sums[3][1] + sums[3][3]);
+        *(float4 *)to = make_float4((sums[0][0] + sums[0][2]) * all, (sums[1][0] + sums[1][2]) * all,
+                                    (sums[2][0] + sums[2][2]) * all, (sums[3][0] + sums[3][2]) * all);
+        *(float4 *)(to + 4) = make_float4((sums[0][1] + sums[0][3]) * all, (sums[1][1] + sums[1][3]) * all,
+                                          (sums[2][1] + sums[2][3]) * all, (sums[3][1] + sums[3][3]) * all);
     }
 };
 
@@ -274,10 +354,32 @@ __device__ __forceinline__ void mark_unused(const spi_cu_token &token, const tok
     }
 }
 
+/* In Q8_0: scales stand behind the row's codes in shared memory, and behind those of 64 rows in a block. */
+__device__ __forceinline__ void keep_codes(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
+                                           uint32_t which, const float *from, uint8_t *row, uint32_t lane) {
+    const uint32_t dim = token.kv.head_dim, in_block = step.position % 64;
+    const uint64_t head = step.position / 64 * token.kv.block_bytes + phase.layer_bytes +
+                          (which * token.kv.kv_heads + step.head) * q8_head_bytes(dim);
+    const uint64_t numbers = head + in_block * dim, scales = head + 64 * dim + kv_scale_bytes(dim, in_block);
+    for (uint32_t i = lane; i < dim; i += 32) { /* whole warps */
+        const q8_code code(from[i]);
+        code.put(row, (__half *)(row + dim), i);
+        code.put((uint8_t *)(token.blocks + numbers), (__half *)(token.blocks + scales), i);
+        if (token.host_blocks) {
+            code.put((uint8_t *)(token.host_blocks + numbers), (__half *)(token.host_blocks + scales), i);
+        }
+    }
+}
+
 /* One warp: the token's own row of K or V, rounded as blocks hold it, to shared memory, the card's block and the guest's. */
+template <bool q8>
 __device__ __forceinline__ void keep_row(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
                                          uint32_t which, const float *from, __half2 *row, uint32_t lane) {
     uint32_t dim = token.kv.head_dim;
+    if (q8) {
+        keep_codes(token, step, phase, which, from, (uint8_t *)row, lane);
+        return;
+    }
     uint64_t at = step.position / 64 * token.kv.block_bytes + phase.layer_bytes +
                   (which * token.kv.kv_heads + step.head) * (uint64_t)64 * dim * 2 + step.position % 64 * dim * 2;
     for (uint32_t i = lane; i < dim / 2; i += 32) {
@@ -308,6 +410,7 @@ struct attention_room {
 };
 
 /* Queries, and of the last run the token's own K and V, out of what the products left: a warp has a row. */
+template <bool q8>
 __device__ __forceinline__ void prepare_rows(const spi_cu_token &token, const token_step &step,
                                              const spi_cu_phase &phase, const float2 *turns, uint8_t *memory) {
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = step.head, group = phase.group;
@@ -327,7 +430,7 @@ __device__ __forceinline__ void prepare_rows(const spi_cu_token &token, const to
         if (is_query) {
             place_query(row, i, dim, room.queries, lane);
         } else {
-            keep_row(token, step, phase, !is_key, row, is_key ? room.k : room.v, lane);
+            keep_row<q8>(token, step, phase, !is_key, row, is_key ? room.k : room.v, lane);
         }
     }
 }
@@ -344,6 +447,7 @@ struct tile_share {
 };
 
 /* What a warp has seen, to where the others look for it. */
+template <bool q8>
 __device__ __forceinline__ void leave_part(const spi_cu_token &token, const attended_part &mine, uint32_t group,
                                            uint8_t *memory) {
     const tile_share share(token, group);
@@ -351,7 +455,7 @@ __device__ __forceinline__ void leave_part(const spi_cu_token &token, const atte
     const uint32_t local = share.eight * TILE_HEADS + lane / 4, place = share.part * group + local;
     const attention_room room(memory, group, dim);
     if (local < group && mine.largest != -INFINITY) {
-        mine.leave(room.parts + place * (dim + 4) + share.slice * TILE_COLS);
+        mine.leave<q8>(room.parts + place * (dim + 4) + share.slice * TILE_COLS);
     }
     if (local < group && share.slice == 0 && lane % 4 == 0) {
         room.seen[place] = make_float2(mine.largest, mine.total);
@@ -359,10 +463,11 @@ __device__ __forceinline__ void leave_part(const spi_cu_token &token, const atte
 }
 
 /* All tiles of the block's run; the token's own row comes last. */
+template <bool q8>
 __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
                                         const kv_run &run, const tile_share &share, ring_reader &ring,
                                         uint8_t *memory) {
-    const uint32_t dim = token.kv.head_dim, row_bytes = dim * 2, group = phase.group;
+    const uint32_t dim = token.kv.head_dim, group = phase.group;
     const bool last = step.split + 1 == step.splits;
     const attention_room room(memory, group, dim);
     const uint32_t queries = address_of(room.queries) + share.eight * dim * 32 + threadIdx.x % 32 * 16;
@@ -374,12 +479,17 @@ __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_s
         bool own = first >= run.end;
         uint32_t count = own ? 1 : min(token.kv_stage, run.end - first);
         uint32_t low = own || first >= run.begin ? 0 : run.begin - first;
-        uint32_t keys = own ? address_of(room.k) : address_of(ring.open());
-        uint32_t values = keys + (own ? row_bytes : kv_part_bytes(token)) + share.slice * TILE_COLS * 2;
+        kv_place from;
+        from.keys = own ? address_of(room.k) : address_of(ring.open());
+        from.values = from.keys + (own ? 2 * dim : kv_part_bytes<q8>(token));
+        from.key_scales = own ? from.keys + dim : from.values + kv_part_bytes<q8>(token);
+        from.value_scales =
+            (own ? from.values + dim : from.key_scales + kv_scale_bytes(dim, token.kv_stage)) + share.slice * 2;
+        from.values += share.slice * TILE_COLS * (q8 ? 1 : 2);
         uint32_t tiles = (min(count, 1u << token.kv_group_log2) + 3) / 4;
 #pragma unroll 1
         for (; turn < tiles; turn += share.parts) {
-            mine.see(queries, keys, values, row_bytes, token.kv_group_log2, turn, count, low, phase.softcap);
+            mine.see<q8>(queries, from, dim, token.kv_group_log2, turn, count, low, phase.softcap);
         }
         turn -= tiles;
         if (own) {
@@ -389,7 +499,7 @@ __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_s
     }
     ring.leave();
     mine.add_totals();
-    leave_part(token, mine, group, memory);
+    leave_part<q8>(token, mine, group, memory);
 }
 
 /* Puts together what the block's warps have seen. */
@@ -448,6 +558,7 @@ __device__ __forceinline__ void hand_on(const spi_cu_token &token, const token_s
 
 /* A block attends with the query heads of one KV head over one run of blocks, whose rows come through the ring. A warp takes
  * 16 positions at a time, with up to eight heads, and sums up 32 columns. */
+template <bool q8>
 __device__ __forceinline__ void attend(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
                                        bool narrow, const float2 *turns, ring_state &stages, const uint8_t *bytes,
                                        uint8_t *memory) {
@@ -455,9 +566,9 @@ __device__ __forceinline__ void attend(const spi_cu_token &token, const token_st
         const kv_run run(token, step, phase);
         const tile_share share(token, phase.group);
         ring_reader ring(stages, bytes, token);
-        prepare_rows(token, step, phase, turns, memory);
+        prepare_rows<q8>(token, step, phase, turns, memory);
         all_sync();
-        see_run(token, step, phase, run, share, ring, memory);
+        see_run<q8>(token, step, phase, run, share, ring, memory);
         all_sync();
         hand_on(token, step, phase, narrow, memory);
     }
