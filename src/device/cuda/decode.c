@@ -521,7 +521,9 @@ sp_status spi_cu_decode_run(spi_cu *cu, const spi_program *program, const spi_ru
         token.picks = (int32_t *)(void *)((uint8_t *)program->done.address + SPI_CU_PICKS_BYTE);
         memset(token.picks, -1, token.steps * sizeof *token.picks);
         token.stop_count = token.steps > 1 ? picks->stop_count : 0;
-        memcpy(token.stops, picks->stops, token.stop_count * sizeof *picks->stops);
+        if (token.stop_count) { /* else there may be no list */
+            memcpy(token.stops, picks->stops, token.stop_count * sizeof *picks->stops);
+        }
         token.best_tag = decode->pick_count;
     }
     void *arguments[] = {&token};
