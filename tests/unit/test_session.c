@@ -145,18 +145,28 @@ static void chunks_make_no_difference(void **state) {
     }
 }
 
-/* The products of quantised types know one order, so here one by one is the same bits too. */
+/* Chunks of sizes that give the same bits: the products of quantised types know one order, so those of any size do, one by
+ * one, too. On AMX fewer than 24 tokens are multiplied as bytes and more in bf16 (device/cpu/products.h): there only sizes
+ * on the same side of it do. */
+typedef const uint32_t same_sizes[6];
+static same_sizes everywhere[] = {{TOKENS, 1, 7, 64, 149}, {0}};
+static same_sizes on_amx[] = {{1, 7, 10, 23}, {TOKENS, 25, 30, 50, 75}, {0}};
+
 static void chunks_of_quantised_models_are_the_same_bits(void **state) {
     stage s = *(stage *)*state;
-    static const uint32_t sizes[] = {1, 7, 64, 149};
     static const sp_dtype types[] = {SP_Q8_0, SP_Q4_0};
+    sp_device_info info;
+    sp_device_get_info(s.device, &info);
+    same_sizes *of_device = strcmp(info.isa, "amx") == 0 ? on_amx : everywhere;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        float want[TINY_VOCAB], got[TINY_VOCAB];
         s.model = test_tiny_model_with(&(test_tiny){.matrices = types[i]}, s.device);
-        expected(&s, TOKENS, want);
-        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-            in_chunks(&s, sizes[k], got);
-            assert_same(got, want);
+        for (same_sizes *sizes = of_device; (*sizes)[0]; sizes++) {
+            float want[TINY_VOCAB], got[TINY_VOCAB];
+            in_chunks(&s, (*sizes)[0], want);
+            for (uint32_t k = 1; (*sizes)[k]; k++) {
+                in_chunks(&s, (*sizes)[k], got);
+                assert_same(got, want);
+            }
         }
         sp_model_close(s.model);
     }
