@@ -11,12 +11,29 @@
 
 session_rig test_rig;
 
+/* The best level of one order. On AMX fewer than 24 tokens and more of a quantised model are rounded in two ways
+ * (ARCHITECTURE.md), so neither chunks nor what is found in a store give the same numbers there: the level below it does. */
+static sp_device *open_cpu(void) {
+    sp_error error = {0};
+    sp_device_options options = {.thread_count = 2};
+    sp_device *device;
+    sp_device_info info;
+    TEST_OK(sp_device_open("cpu", &options, &device, &error), error);
+    sp_device_get_info(device, &info);
+    if (strcmp(info.isa, "amx") == 0) {
+        sp_device_close(device);
+        options.isa = "avx512";
+        TEST_OK(sp_device_open("cpu", &options, &device, &error), error);
+    }
+    return device;
+}
+
 int test_rig_open(void **state) {
     (void)state;
     sp_error error = {0};
-    sp_device_options best = {.thread_count = 2}, plain = {.thread_count = 1, .isa = "reference"};
+    sp_device_options plain = {.thread_count = 1, .isa = "reference"};
     memset(&test_rig, 0, sizeof test_rig);
-    TEST_OK(sp_device_open("cpu", &best, &test_rig.cpu, &error), error);
+    test_rig.cpu = open_cpu();
     TEST_OK(sp_device_open("cpu", &plain, &test_rig.reference, &error), error);
     test_rig.tiny = test_tiny_model(test_rig.cpu);
     TEST_OK(sp_model_load(test_rig.tiny, test_rig.reference, NULL, NULL, &error), error);
