@@ -39,7 +39,7 @@ typedef struct spi_cu_choices {
     bool unmirrored;       /* for measuring: new rows are not written to the guest */
     bool apart;            /* a token's blocks are started like any kernel's */
     bool op_by_op;         /* no kernel that does more than an op */
-    uint32_t flight_bytes, flight_most_bytes, stage_bytes, split_blocks; /* decode.c */
+    uint32_t flight_bytes, flight_most_bytes, stage_bytes, split_blocks; /* decode*.c */
 } spi_cu_choices;
 
 typedef struct spi_cu {
@@ -165,7 +165,7 @@ sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool 
                              bool *found, sp_error *error);
 void spi_cu_phases_free(spi_cu_phases *phases);
 
-/* decode.c: a run of one row as one launch, for tapes that are made of what its kernel does. */
+/* decode*.c: a run of one row as one launch, for tapes that are made of what its kernel does. */
 typedef struct spi_cu_decode {
     spi_cu_kernel kernel;
     spi_cu_phases phases;
