@@ -34,14 +34,17 @@ static cJSON *describe(const sp_actor_info *info) {
 sp_status spi_look_list(spi_call *call, const spi_request *request, sp_error *error) {
     (void)request;
     sp_actors *actors = call->server->actors;
-    char name[SP_ACTOR_NAME_BYTES_MAX + 1] = "";
     sp_status status;
-    while (!(status = sp_actors_next(actors, name, name, error)) && *name) {
+    while (!(status = sp_actors_next(actors, call->listed, call->listed, error)) && *call->listed) {
         sp_actor_info info;
-        if ((status = sp_actor_get_info(actors, name, &info, error))) {
+        if ((status = sp_actor_get_info(actors, call->listed, &info, error))) {
             break;
         }
         spi_call_tell(call, describe(&info), NULL, 0);
+        if (call->told_bytes >= SPI_PIECE_BYTES) {
+            call->go_on = spi_look_list;
+            break;
+        }
     }
     return status;
 }
@@ -93,28 +96,46 @@ static sp_status tell_letter(spi_call *call, const sp_letter *letter, sp_error *
     return SP_OK;
 }
 
-sp_status spi_look_log(spi_call *call, const spi_request *request, sp_error *error) {
-    uint64_t after = spi_head_number(request->head, "after"), only = spi_head_number(request->head, "message");
-    uint32_t last = spi_head_count(request->head, "last");
-    bool found = true;
-    after = only ? only - 1 : after;
+static sp_status tell_more_letters(spi_call *call, const spi_request *request, sp_error *error);
+
+/* Tells the letters behind call->after: the last ones of them (0: all), as far as a piece goes. */
+static sp_status tell_letters(spi_call *call, uint32_t last, sp_error *error) {
     for (;;) {
         sp_letter letter;
-        sp_status status =
-            sp_actor_log(call->server->actors, call->actor, after, only ? 0 : last, &letter, &found, error);
+        bool found;
+        sp_status status = sp_actor_log(call->server->actors, call->actor, call->after, last, &letter, &found, error);
+        status = status || !found ? status : tell_letter(call, &letter, error);
         if (status || !found) {
             return status;
         }
-        if (only && letter.id != only) {
-            return spi_fail(error, SP_NOT_FOUND, "%s has no message %llu", call->actor, (unsigned long long)only);
-        }
-        status = tell_letter(call, &letter, error);
-        if (status || only) {
-            return status;
-        }
-        after = letter.id;
+        call->after = letter.id;
         last = 0;
+        if (call->told_bytes >= SPI_PIECE_BYTES) {
+            call->go_on = tell_more_letters;
+            return SP_OK;
+        }
     }
+}
+
+static sp_status tell_more_letters(spi_call *call, const spi_request *request, sp_error *error) {
+    (void)request;
+    return tell_letters(call, 0, error);
+}
+
+static sp_status tell_one_letter(spi_call *call, uint64_t id, sp_error *error) {
+    sp_letter letter;
+    bool found;
+    sp_status status = sp_actor_log(call->server->actors, call->actor, id - 1, 0, &letter, &found, error);
+    if (!status && (!found || letter.id != id)) {
+        return spi_fail(error, SP_NOT_FOUND, "%s has no message %llu", call->actor, (unsigned long long)id);
+    }
+    return status ? status : tell_letter(call, &letter, error);
+}
+
+sp_status spi_look_log(spi_call *call, const spi_request *request, sp_error *error) {
+    uint64_t only = spi_head_number(request->head, "message");
+    call->after = spi_head_number(request->head, "after");
+    return only ? tell_one_letter(call, only, error) : tell_letters(call, spi_head_count(request->head, "last"), error);
 }
 
 sp_status spi_look_store(spi_call *call, const spi_request *request, sp_error *error) {

@@ -137,7 +137,11 @@ static sp_status ask_here(spi_port *port, const cJSON *request, const void *body
     spi_call *call;
     spi_server_request(port->server, request, body, body_bytes, on_answer, a, &call);
     while (!a->is_over) {
-        turn(port, -1);
+        if (spi_call_has_more(call)) {
+            spi_call_go_on(call);
+        } else {
+            turn(port, -1);
+        }
     }
     return SP_OK;
 }

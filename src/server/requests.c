@@ -8,6 +8,7 @@
 
 #define MODELS_MAX      16
 #define ENVIRONMENT_MAX 256
+#define HEAD_BYTES      512 /* of an answer, about */
 
 /* ---- answering ---- */
 
@@ -16,6 +17,7 @@ void spi_call_tell(spi_call *call, cJSON *head, const void *body, size_t body_by
         call->answer(call->env, head, body, body_bytes, false);
     }
     cJSON_Delete(head);
+    call->told_bytes += HEAD_BYTES + body_bytes;
 }
 
 /* Ends the call and frees it; head (may be NULL) gets the status added. */
@@ -303,7 +305,16 @@ static spi_operation find_operation(const char *name) {
     return NULL;
 }
 
-/* True if the call waits for what happens later; else it is over and gone. */
+/* After a piece of what is told. False: it was the last one, and the call is over and gone. */
+static bool is_going_on(spi_call *call, sp_status status, const sp_error *error) {
+    if (!status && call->go_on) {
+        return true;
+    }
+    answer_end(call, NULL, status, error->message);
+    return false;
+}
+
+/* True if the call waits for what happens later, or has more to tell; else it is over and gone. */
 static bool run(spi_call *call, const spi_request *request) {
     const char *op = spi_head_text(request->head, "op", "");
     sp_error error = {0};
@@ -320,8 +331,20 @@ static bool run(spi_call *call, const spi_request *request) {
     }
     spi_list_append(&call->server->calls, &call->node); /* to hear what is noticed meanwhile */
     sp_status status = found(call, request, &error);
-    answer_end(call, NULL, status, error.message);
-    return false;
+    return is_going_on(call, status, &error);
+}
+
+bool spi_call_has_more(const spi_call *call) {
+    return call->go_on;
+}
+
+void spi_call_go_on(spi_call *call) {
+    spi_operation go_on = call->go_on;
+    sp_error error = {0};
+    call->go_on = NULL;
+    call->told_bytes = 0;
+    sp_status status = go_on(call, NULL, &error);
+    (void)is_going_on(call, status, &error);
 }
 
 void spi_server_request(spi_server *server, const cJSON *head, const void *body, size_t body_bytes, spi_answer answer,

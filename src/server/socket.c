@@ -173,8 +173,22 @@ static void drop_broken(spi_socket *sock) {
     }
 }
 
+/* What there is to do without anything having come: the next piece of an answer whose last one is under way, and a
+ * request that came whole before the one before it was through. True: there is still more. */
+static bool go_on(connection *c) {
+    bool is_sent = c->out.start == c->out.end;
+    if (!c->is_broken && c->call && is_sent && spi_call_has_more(c->call)) {
+        spi_call_go_on(c->call);
+    }
+    handle(c);
+    return !c->is_broken && c->call && c->out.start == c->out.end && spi_call_has_more(c->call);
+}
+
 void spi_socket_poll(spi_socket *sock, int timeout_ms, int wake) {
     struct pollfd files[CONNECTIONS_MAX + 2];
+    for (uint32_t i = 0; i < sock->count; i++) {
+        timeout_ms = go_on(sock->connections[i]) ? 0 : timeout_ms;
+    }
     drop_broken(sock); /* by an answer meanwhile: nothing need come from there any more */
     uint32_t count = sock->count;
     for (uint32_t i = 0; i < count; i++) {

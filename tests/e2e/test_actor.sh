@@ -56,6 +56,7 @@ actor send one "send two count" >/dev/null
 
 # ---- failures ----
 expect 1 'no actor nobody' actor send nobody hello
+expect 1 'has no message 999' actor log one --message 999
 expect 1 'is an actor ada already' actor create ada -m $model
 expect 1 'no name for an actor' actor create "../ada" -m $model
 expect 1 'cannot open' actor create x -m /nowhere.gguf

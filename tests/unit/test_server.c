@@ -1,5 +1,5 @@
-/* tests/unit/test_server.c - actors over their socket: more who come than there is room for, and who does not read. What is
- * asked and answered is tests/e2e/test_actor.sh's. */
+/* tests/unit/test_server.c - actors over their socket: more who come than there is room for, who reads slowly or not at all, and
+ * who asks ahead. What is asked and answered is tests/e2e/test_actor.sh's. */
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -56,10 +56,11 @@ static int join(rig *r) {
     return file;
 }
 
-static void ask(int file, const char *op, const char *name) {
+static void ask_of(int file, const char *op, const char *name, uint32_t message) {
     spi_buffer out = {0};
     sp_error error = {0};
     cJSON *head = cJSON_CreateObject();
+    cJSON_AddNumberToObject(head, "message", message);
     cJSON_AddStringToObject(head, "op", op);
     cJSON_AddStringToObject(head, "name", name);
     cJSON_AddBoolToObject(head, "wait", true);
@@ -67,6 +68,10 @@ static void ask(int file, const char *op, const char *name) {
     assert_int_equal(spi_local_send(file, out.bytes, out.end), out.end);
     spi_buffer_free(&out);
     cJSON_Delete(head);
+}
+
+static void ask(int file, const char *op, const char *name) {
+    ask_of(file, op, name, 0);
 }
 
 static bool has_answer(rig *r, int file) {
@@ -108,22 +113,32 @@ static void create_ada(rig *r) {
     spi_free(wasm);
 }
 
-/* Its answers are kept up to a limit, and then it is dropped, though nothing ever comes from it. */
-static void who_does_not_read_is_dropped(void **state) {
-    rig *r = *state;
+/* More than answers may have that nobody reads. */
+enum { LETTERS = 80 };
+
+static void send_letters(rig *r) {
     sp_error error = {0};
     uint64_t id;
     create_ada(r);
     char *text = malloc(SP_ACTOR_TEXT_BYTES_MAX);
     assert_non_null(text);
     memset(text, 'x', SP_ACTOR_TEXT_BYTES_MAX);
-    for (size_t bytes = 0; bytes < (size_t)80 << 20; bytes += SP_ACTOR_TEXT_BYTES_MAX) {
+    for (int i = 0; i < LETTERS; i++) {
         TEST_OK(sp_actor_send(spi_server_actors(r->server), "ada", text, SP_ACTOR_TEXT_BYTES_MAX, NULL, &id, &error),
                 error);
     }
+    assert_true((size_t)LETTERS * SP_ACTOR_TEXT_BYTES_MAX > SPI_FRAME_BYTES_MAX);
     free(text);
+}
+
+/* Its answers are kept up to a limit, and then it is dropped, though nothing ever comes from it. */
+static void who_does_not_read_is_dropped(void **state) {
+    rig *r = *state;
+    send_letters(r);
     int file = join(r), other = join(r);
-    ask(file, "log", "ada");
+    for (uint32_t i = 1; i <= LETTERS; i++) {
+        ask_of(file, "log", "ada", i);
+    }
     for (int i = 0; i < 5; i++) {
         spi_socket_poll(r->sock, 10, -1);
     }
@@ -134,6 +149,80 @@ static void who_does_not_read_is_dropped(void **state) {
     assert_true(has_answer(r, other));
     close(file);
     close(other);
+}
+
+/* Takes what came, and counts the whole answers in it: those that are events of that name, and the last ones. */
+typedef struct taken {
+    spi_buffer in;
+    uint32_t events, ends;
+} taken;
+
+static void take(taken *t, int file, const char *event) {
+    static char bytes[1 << 16];
+    sp_error error = {0};
+    bool found = true;
+    ssize_t got = read(file, bytes, sizeof bytes);
+    if (got > 0) {
+        assert_int_equal(spi_buffer_add(&t->in, bytes, (size_t)got), SP_OK);
+    }
+    while (found) {
+        spi_frame frame;
+        TEST_OK(spi_frame_read(&t->in, &frame, &found, &error), error);
+        if (found) {
+            t->events += !strcmp(spi_head_text(frame.head, "event", ""), event);
+            t->ends += cJSON_HasObjectItem(frame.head, "end");
+            cJSON_Delete(frame.head);
+            spi_buffer_take(&t->in, frame.bytes);
+        }
+    }
+}
+
+/* A long log is told as fast as it is read, however slowly that is, and nobody else waits for it. */
+static void who_reads_slowly_gets_all(void **state) {
+    rig *r = *state;
+    taken t = {0};
+    send_letters(r);
+    int file = join(r), other = join(r);
+    ask(file, "log", "ada");
+    for (int i = 0; i < 20; i++) {
+        spi_socket_poll(r->sock, 1, -1);
+    }
+    ask(other, "hello", "");
+    assert_true(has_answer(r, other));
+    int64_t begun_ns = spi_clock_ns();
+    spi_socket_poll(r->sock, 100, -1); /* who is waited for does not keep this process awake */
+    assert_true(spi_clock_ns() - begun_ns > 50000000);
+    assert_int_equal(fcntl(file, F_SETFL, O_NONBLOCK), 0);
+    for (int i = 0; i < 20000 && !t.ends; i++) {
+        take(&t, file, "letter");
+        spi_socket_poll(r->sock, 0, -1);
+    }
+    assert_int_equal(t.events, LETTERS);
+    assert_int_equal(t.ends, 1);
+    spi_buffer_free(&t.in);
+    close(file);
+    close(other);
+}
+
+/* A request that came while the one before it waited for an actor is answered without anything more coming. */
+static void who_asks_ahead_is_answered(void **state) {
+    rig *r = *state;
+    taken t = {0};
+    create_ada(r);
+    int file = join(r);
+    assert_int_equal(fcntl(file, F_SETFL, O_NONBLOCK), 0);
+    ask(file, "send", "ada");
+    ask(file, "hello", "");
+    for (int i = 0; i < 2000 && t.ends < 2; i++) {
+        uint32_t next_ms;
+        (void)sp_actors_step(spi_server_actors(r->server), 20, &next_ms);
+        spi_socket_poll(r->sock, 1, -1);
+        take(&t, file, "hello");
+    }
+    assert_int_equal(t.ends, 2);
+    assert_int_equal(t.events, 1);
+    spi_buffer_free(&t.in);
+    close(file);
 }
 
 /* While an answer is waited for, no more is taken than one more request can be: the rest stays with who sends it. */
@@ -189,6 +278,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_more_than_there_is_room_for, setup, teardown),
         cmocka_unit_test_setup_teardown(who_does_not_read_is_dropped, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_reads_slowly_gets_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_asks_ahead_is_answered, setup, teardown),
         cmocka_unit_test_setup_teardown(who_sends_without_end_is_not_read, setup, teardown),
         cmocka_unit_test(numbers_do_not_wrap),
     };
