@@ -2,6 +2,7 @@
  * nothing is left behind. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -247,11 +248,11 @@ static void encrypted_files_need_the_key(void **state) {
     test_folder_remove(folder);
 }
 
-static int fault_countdown, fault_errno;
+static atomic_int fault_countdown, fault_errno; /* of whatever thread */
 
 static int fault(spi_file_op op) {
     (void)op;
-    return fault_countdown-- == 0 ? fault_errno : 0;
+    return atomic_fetch_sub(&fault_countdown, 1) == 0 ? fault_errno : 0;
 }
 
 /* A write that fails anywhere leaves the file that was there, and nothing else. */

@@ -460,11 +460,11 @@ static void stripes_may_fail(void **state) {
     }
 }
 
-static int fault_countdown, fault_errno;
+static atomic_int fault_countdown, fault_errno; /* packs are written by several threads */
 
 static int fault(spi_file_op op) {
     (void)op;
-    return fault_countdown-- == 0 ? fault_errno : 0;
+    return atomic_fetch_sub(&fault_countdown, 1) == 0 ? fault_errno : 0;
 }
 
 static void a_full_disk_is_survived(void **state) {

@@ -2,6 +2,7 @@
  * went on without having been saved. */
 #include <dirent.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -269,10 +270,10 @@ static void the_latest_stays_and_what_is_wanted(void **state) {
     test_folder_remove(folder);
 }
 
-static int fault_countdown;
+static atomic_int fault_countdown; /* of whatever thread */
 
 static int fault(spi_file_op op) {
-    return (op == SPI_FILE_WRITE || op == SPI_FILE_READ) && fault_countdown-- == 0 ? EIO : 0;
+    return (op == SPI_FILE_WRITE || op == SPI_FILE_READ) && atomic_fetch_sub(&fault_countdown, 1) == 0 ? EIO : 0;
 }
 
 static void a_bad_disk_costs_time_only(void **state) {
