@@ -1,9 +1,13 @@
 /* guest/cache.c - see cache.h. */
 #include "guest/cache.h"
 
+#include <assert.h>
+#include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -90,4 +94,66 @@ sp_status spi_cache_store(const char *path, uint64_t key, const void *wasm, size
     sp_status status = spi_file_write(path, data, content + sizeof end, false, error);
     spi_free(data);
     return status;
+}
+
+/* ---- what is left behind ---- */
+
+static_assert(SPI_CACHE_LEFTOVER_S > 2 * (SPI_COMPILE_MS_MAX / 1000), "who compiles long is not swept away");
+
+static bool is_compile_folder(const char *name) {
+    size_t prefix = strcspn(SPI_COMPILE_FOLDER, "X");
+    return strlen(name) == sizeof SPI_COMPILE_FOLDER - 1 && !memcmp(name, SPI_COMPILE_FOLDER, prefix);
+}
+
+/* NAME.PID-NUMBER.part, as files are called until they are whole (os/file_write.c). */
+static bool is_part(const char *name) {
+    static const char suffix[] = ".part", digits[] = "0123456789";
+    size_t length = strlen(name), end = sizeof suffix - 1;
+    if (length <= end || strcmp(name + length - end, suffix) != 0) {
+        return false;
+    }
+    const char *dot = name + length - end;
+    while (dot > name && dot[-1] != '.') {
+        dot--;
+    }
+    size_t pid = strspn(dot, digits), number = pid && dot[pid] == '-' ? strspn(dot + pid + 1, digits) : 0;
+    return dot > name && number && dot + pid + 1 + number == name + length - end;
+}
+
+static void remove_folder(int parent, const char *name) {
+    int file = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *all = file < 0 ? NULL : fdopendir(file);
+    if (!all) {
+        if (file >= 0) {
+            close(file);
+        }
+        return;
+    }
+    for (struct dirent *item; (item = readdir(all));) {
+        (void)unlinkat(file, item->d_name, 0); /* which leaves folders, and there are none but . and .. */
+    }
+    closedir(all);
+    (void)unlinkat(parent, name, AT_REMOVEDIR);
+}
+
+void spi_cache_sweep(const char *folder) {
+    DIR *all = opendir(folder);
+    if (!all) {
+        return;
+    }
+    for (struct dirent *item; (item = readdir(all));) {
+        const char *name = item->d_name;
+        bool is_folder = is_compile_folder(name);
+        struct stat info;
+        if ((!is_folder && !is_part(name)) || fstatat(dirfd(all), name, &info, AT_SYMLINK_NOFOLLOW) ||
+            time(NULL) - info.st_mtime <= SPI_CACHE_LEFTOVER_S) {
+            continue;
+        }
+        if (is_folder && S_ISDIR(info.st_mode)) {
+            remove_folder(dirfd(all), name);
+        } else if (!is_folder && S_ISREG(info.st_mode)) {
+            (void)unlinkat(dirfd(all), name, 0);
+        }
+    }
+    closedir(all);
 }

@@ -16,9 +16,8 @@
 #include "os/file.h"
 #include "os/process.h"
 
-#define COMPILE_MS_MAX 600000
-#define PATH_BYTES     4096
-#define MAGIC          "\0asm"
+#define PATH_BYTES 4096
+#define MAGIC      "\0asm"
 
 /* What is to be compiled, and where its file belongs. */
 typedef struct job {
@@ -97,9 +96,10 @@ static sp_status compile_in_folder(const job *wanted, const char *folder, wasmti
     const char *argv[] = {
         wanted->engine->compiler, "compile-module", in, out, wanted->variant == SPI_METERED ? "metered" : NULL, NULL};
     int exit_code = 0;
-    status = spi_process_run(argv, COMPILE_MS_MAX, &exit_code, output, sizeof output, error);
+    status = spi_process_run(argv, SPI_COMPILE_MS_MAX, &exit_code, output, sizeof output, error);
     if (status == SP_TIMEOUT) {
-        status = spi_fail(error, SP_LIMIT, "%s took longer than %d s to compile", wanted->name, COMPILE_MS_MAX / 1000);
+        status =
+            spi_fail(error, SP_LIMIT, "%s took longer than %d s to compile", wanted->name, SPI_COMPILE_MS_MAX / 1000);
     } else if (status) {
         status = SP_OK;
     } else if (exit_code) {
@@ -120,7 +120,7 @@ static sp_status compile_in_folder(const job *wanted, const char *folder, wasmti
 static sp_status compile_in_child(const job *wanted, wasmtime_module_t **module, sp_error *error) {
     char folder[PATH_BYTES];
     const char *parent = wanted->path[0] ? wanted->engine->cache_folder : getenv("TMPDIR");
-    int length = snprintf(folder, sizeof folder, "%s/compile-XXXXXX", parent ? parent : "/tmp");
+    int length = snprintf(folder, sizeof folder, "%s/" SPI_COMPILE_FOLDER, parent ? parent : "/tmp");
     if (length < 0 || (size_t)length >= sizeof folder || !mkdtemp(folder)) {
         return SP_OK;
     }
@@ -150,6 +150,9 @@ sp_status spi_compile(sp_engine *engine, spi_variant variant, const char *name, 
     sp_status status = SP_OK;
     if (!*module) {
         *origin = SP_MODULE_COMPILED;
+        if (has_folder) {
+            spi_cache_sweep(engine->cache_folder); /* here, where it is small beside what follows */
+        }
         status = engine->compiler ? compile_in_child(wanted, module, error) : SP_OK;
     }
     if (!status && !*module) {

@@ -85,6 +85,63 @@ static void a_folder_is_made_for_the_user_alone(void **state) {
     test_folder_remove(parent);
 }
 
+static void make_leftover(const char *folder, const char *name, bool is_old) {
+    char path[200];
+    sp_error error = {0};
+    const struct timespec old[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    char *slash = strchr(path + strlen(folder) + 1, '/');
+    if (slash) {
+        *slash = 0;
+        TEST_OK(spi_folder_create(path, &error), error);
+        *slash = '/';
+    }
+    TEST_OK(spi_file_write(path, "x", 1, false, &error), error);
+    if (slash) {
+        *slash = 0;
+    }
+    assert_int_equal(is_old ? utimensat(AT_FDCWD, path, old, 0) : 0, 0);
+}
+
+static bool is_there(const char *folder, const char *name) {
+    char path[200];
+    struct stat info;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return !lstat(path, &info);
+}
+
+/* Who compiles now is left alone, as is everything that is no compilation's. */
+static void leftovers_of_the_killed_are_swept(void **state) {
+    static const struct {
+        const char *name;
+        bool is_old, stays;
+    } files[] = {
+        {"compile-aB3dE6/in.wasm", true, false},
+        {"compile-aB3dE7/out.77-0.part", true, false},
+        {"compile-aB3dE8/in.wasm", false, true},
+        {"compile-longer-names/in.wasm", true, true},
+        {"0123-4567.12345-6.part", true, false},
+        {"0123-4568.12345-6.part", false, true},
+        {"letters.part", true, true},
+        {"other.1-.part", true, true},
+        {"12345-6.part", true, true},
+        {"0123-4567", true, true},
+    };
+    char folder[64];
+    (void)state;
+    test_folder_create(folder);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        make_leftover(folder, files[i].name, files[i].is_old);
+    }
+    assert_int_equal(open_anew(folder, "", 0), SP_MODULE_COMPILED);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        assert_int_equal(is_there(folder, files[i].name), files[i].stays);
+    }
+    assert_false(is_there(folder, "compile-aB3dE6"));
+    assert_false(is_there(folder, "compile-aB3dE7"));
+    test_folder_remove(folder);
+}
+
 static void damage_is_found(void **state) {
     char folder[64], path[200];
     void *good, *bad;
@@ -274,6 +331,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(opened_again_it_is_cached),
         cmocka_unit_test(a_folder_is_made_for_the_user_alone),
+        cmocka_unit_test(leftovers_of_the_killed_are_swept),
         cmocka_unit_test(damage_is_found),
         cmocka_unit_test(what_others_could_write_is_not_trusted),
         cmocka_unit_test(the_content_decides_and_not_the_name),
