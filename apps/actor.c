@@ -64,15 +64,35 @@ sp_status spi_actor_read_key(const char *path, uint8_t bytes[SP_STORE_KEY_BYTES]
     return status;
 }
 
+sp_status spi_actor_find(const spi_actor_common *set, bool *is_there, sp_error *error) {
+    return sp_actors_exist(set->folder, is_there, error);
+}
+
+static sp_status check_folder(const spi_actor_common *set, sp_error *error) {
+    bool is_there;
+    char path[4096];
+    sp_status status = spi_actor_find(set, &is_there, error);
+    if (status || is_there || set->may_make) {
+        return status;
+    }
+    const char *folder = set->folder ? set->folder : sp_actors_folder(path, sizeof path, NULL) ? "" : path;
+    return spi_fail(error, SP_NOT_FOUND, "there are no actors in %s: 'samepage actor create' makes one", folder);
+}
+
 sp_status spi_actor_open(spi_actor_common *set, const sp_actors_options *more, spi_port **port, sp_error *error) {
     spi_port_options options = {.must_hold = set->must_hold};
+    *port = NULL;
+    sp_status status = check_folder(set, error);
+    if (status) {
+        return status;
+    }
     if (more) {
         options.actors = *more;
     }
     options.actors.folder = set->folder;
     options.actors.thread_count = set->common.threads;
     options.actors.isa = set->common.isa;
-    sp_status status = spi_actor_read_key(set->key_path, set->key, &options.actors.key, error);
+    status = spi_actor_read_key(set->key_path, set->key, &options.actors.key, error);
     return status ? status : spi_port_open(&options, port, error);
 }
 

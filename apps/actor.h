@@ -11,7 +11,7 @@
 typedef struct spi_actor_common {
     spi_common common;
     const char *folder, *key_path;
-    bool must_hold;
+    bool must_hold, may_make; /* the folder, if there is none */
     uint8_t key[SP_STORE_KEY_BYTES];
 } spi_actor_common;
 
@@ -21,7 +21,10 @@ typedef struct spi_actor_common {
         "key", 0, SPI_OPTION_TEXT, "FILE", "32 bytes that encrypt it, or $SAMEPAGE_KEY_FILE", &(set).key_path          \
     }
 
-/* Opens the port. set must outlive it. */
+/* Whether there is a folder at all: who only looks makes none. */
+sp_status spi_actor_find(const spi_actor_common *set, bool *is_there, sp_error *error);
+
+/* Opens the port. set must outlive it. SP_NOT_FOUND: there is no folder, and set may not make one. */
 sp_status spi_actor_open(spi_actor_common *set, const sp_actors_options *more, spi_port **port, sp_error *error);
 
 /* The key of a file; *key is NULL if none is named and the environment has none. */

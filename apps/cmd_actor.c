@@ -68,6 +68,7 @@ static int create(creation *c, const char *name, const char *path) {
         cJSON_Delete(request);
         result = spi_complain_error(&error);
     } else {
+        c->set.may_make = true;
         result = spi_actor_ask(&c->set, request, wasm, bytes, NULL, NULL);
     }
     spi_free(read);

@@ -68,6 +68,7 @@ static int import(importing *i, const char *name, const char *file) {
         cJSON_Delete(request);
         return spi_complain_error(&error);
     }
+    i->set.may_make = true;
     return spi_actor_ask(&i->set, request, NULL, 0, on_event, &i->set.common);
 }
 

@@ -73,7 +73,13 @@ static int run_list(const spi_command *command, int argc, char **argv) {
     }
     cJSON *json = l.set.common.json ? cJSON_CreateObject() : NULL;
     l.list = json ? cJSON_AddArrayToObject(json, "actors") : NULL;
-    result = spi_actor_ask(&l.set, spi_actor_request("list", NULL), NULL, 0, on_list, &l);
+    bool is_there;
+    sp_error error = {0};
+    if (spi_actor_find(&l.set, &is_there, &error)) {
+        result = spi_complain_error(&error);
+    } else { /* where there is no folder there are no actors, and looking makes none */
+        result = is_there ? spi_actor_ask(&l.set, spi_actor_request("list", NULL), NULL, 0, on_list, &l) : SPI_EXIT_OK;
+    }
     if (json && !result) {
         return spi_json_print(json);
     }

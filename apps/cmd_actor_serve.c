@@ -40,7 +40,7 @@ static int serve(spi_actor_common *set, const sp_actors_options *policy) {
     if (!catch_stops()) {
         return spi_complain("cannot wait for signals: %s", strerror(errno));
     }
-    set->must_hold = true;
+    set->must_hold = set->may_make = true;
     sp_status status = spi_actor_open(set, policy, &port, &error);
     if (!status) {
         fprintf(stderr, "samepage: actors are served; Ctrl-C ends it\n");

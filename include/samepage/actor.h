@@ -102,6 +102,10 @@ typedef struct sp_actors_options {
 /* $XDG_DATA_HOME/samepage or ~/.local/share/samepage. SP_NOT_FOUND: there is no home. */
 SP_EXPORT sp_status sp_actors_folder(char *path, size_t capacity, sp_error *error);
 
+/* Whether there were ever actors in a folder (NULL: the user's own), without making or taking hold of it. SP_NOT_FOUND:
+ * there is no home. */
+SP_EXPORT sp_status sp_actors_exist(const char *folder, bool *exist, sp_error *error);
+
 /* Makes the folder, mode 0700, if it is not there, and takes hold of it. SP_BUSY: another process holds it, named by its
  * pid. SP_BAD_FILE, SP_UNSUPPORTED (made by a newer version), SP_IO. */
 SP_EXPORT sp_status sp_actors_open(const sp_actors_options *options, sp_actors **actors, sp_error *error);

@@ -104,14 +104,26 @@ sp_status sp_actors_folder(char *path, size_t capacity, sp_error *error) {
                                                     : spi_fail(error, SP_LIMIT, "the data folder's path is too long");
 }
 
+static sp_status choose_folder(const char *folder, char *path, size_t capacity, sp_error *error) {
+    if (!folder) {
+        return sp_actors_folder(path, capacity, error);
+    }
+    int length = snprintf(path, capacity, "%s", folder);
+    return length >= 0 && (size_t)length < capacity ? SP_OK
+                                                    : spi_fail(error, SP_LIMIT, "the data folder's path is too long");
+}
+
+sp_status sp_actors_exist(const char *folder, bool *exist, sp_error *error) {
+    char path[4096];
+    *exist = false;
+    sp_status status = choose_folder(folder, path, sizeof path, error);
+    *exist = !status && spi_folder_was_held(path);
+    return status;
+}
+
 static sp_status copy_options(sp_actors *actors, const sp_actors_options *options, sp_error *error) {
     char path[4096];
-    sp_status status = SP_OK;
-    if (!options->folder) {
-        status = sp_actors_folder(path, sizeof path, error);
-    } else if (snprintf(path, sizeof path, "%s", options->folder) >= (int)sizeof path) {
-        status = spi_fail(error, SP_LIMIT, "the data folder's path is too long");
-    }
+    sp_status status = choose_folder(options->folder, path, sizeof path, error);
     if (status) {
         return status;
     }

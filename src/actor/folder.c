@@ -58,6 +58,19 @@ static sp_status sync_new(const char *folder, sp_error *error) {
     return status;
 }
 
+bool spi_folder_was_held(const char *folder) {
+    static const char *const files[] = {"lock", "actors.db"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[4096];
+        struct stat found;
+        if (join(path, sizeof path, folder, files[i], NULL) || !lstat(path, &found) ||
+            (errno != ENOENT && errno != ENOTDIR)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 sp_status spi_folder_hold(const char *folder, int *lock, sp_error *error) {
     char path[4096], states[4096];
     struct stat found;

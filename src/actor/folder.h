@@ -2,10 +2,14 @@
 #ifndef SPI_ACTOR_FOLDER_H
 #define SPI_ACTOR_FOLDER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "samepage/status.h"
+
+/* Whether anybody ever held it: there is a lock, or the actors themselves, or something that opening will tell of. */
+bool spi_folder_was_held(const char *folder);
 
 /* Makes the folder, 0700, if it is not there, and takes the lock in it (flock on "lock", with the holder's pid in it).
  * SP_BUSY names the holder. The lock goes with the process, however it ends. */

@@ -15,6 +15,17 @@ wait_for() {
     done
 }
 
+# ---- where there is nothing yet, looking makes nothing ----
+check "$(actor list --json)" 'j["actors"] == []'
+[ -z "$(actor list)" ] || fail "a list of nobody"
+for command in "show ada" "log ada" "send ada hello" "rm ada" "fork ada bob" "export ada $work/ada.snap"; do
+    # shellcheck disable=SC2086
+    expect 1 'there are no actors in .*/data/samepage' actor $command
+done
+expect 1 'there are no actors' "$SAMEPAGE" snapshot inspect --actor ada
+expect 1 'there are no actors' "$SAMEPAGE" store stats
+[ ! -e "$work/data" ] || fail "looking made a folder"
+
 # ---- the whole of it ----
 other=cpu
 case " $(devices) " in *" vulkan "*) other=vulkan ;; esac
