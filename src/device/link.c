@@ -181,14 +181,28 @@ static sp_status link_new(sp_device *device, sp_region *region, sp_error *error)
     return SP_OK;
 }
 
+/* A link that was lost when the region changed pages, and that is asked for again. */
+static sp_status link_lost(spi_linked *linked, sp_error *error) {
+    sp_status status = spi_region_open_tail(linked->region);
+    if (status) {
+        spi_fail(error, status, "the system cannot protect more ranges of memory");
+    } else {
+        status = take_again(linked, error);
+    }
+    sp_status closed = spi_region_close_tail(linked->region);
+    return status || !closed ? status : spi_fail(error, closed, "the system cannot protect more ranges of memory");
+}
+
 sp_status sp_device_link(sp_device *device, sp_region *region, sp_error *error) {
     sp_error local = {0};
+    error = error ? error : &local;
     spi_linked *linked = find(device, region);
-    if (linked) {
-        linked->references++;
-        return SP_OK;
+    if (!linked) {
+        return link_new(device, region, error);
     }
-    return link_new(device, region, error ? error : &local);
+    sp_status status = linked->link ? SP_OK : link_lost(linked, error);
+    linked->references += !status;
+    return status;
 }
 
 void sp_device_unlink(sp_device *device, sp_region *region) {

@@ -194,6 +194,32 @@ static void a_lost_link_is_made_again(void **state) {
     sp_device_close(device);
 }
 
+/* So does who asks for the link once more. */
+static void a_lost_link_is_asked_for_again(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_device *device;
+    const sp_device_options options = {.thread_count = 1};
+    const spi_region_piece zeros = {.bytes = spi_vm_page_bytes(), .file = -1};
+    TEST_OK(sp_device_open("cpu", &options, &device, &error), error);
+    sp_region *region = make(64 * MIB, MIB, SP_BACKING_ANONYMOUS);
+    TEST_OK(sp_device_link(device, region, &error), error);
+    spi_memory_fail_after(0);
+    assert_int_equal(spi_region_remap(region, &zeros, 1, &error), SP_NO_MEMORY);
+    spi_memory_fail_after(0);
+    assert_int_equal(sp_device_link(device, region, &error), SP_NO_MEMORY);
+    spi_memory_fail_after(-1);
+    assert_null(spi_device_find_link(device, region));
+    TEST_OK(sp_device_link(device, region, &error), error);
+    assert_non_null(spi_device_find_link(device, region));
+    sp_device_unlink(device, region);
+    assert_non_null(spi_device_find_link(device, region)); /* the first one's */
+    sp_device_unlink(device, region);
+    assert_null(spi_device_find_link(device, region));
+    sp_region_destroy(region);
+    sp_device_close(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_are_exact_and_faults_lie_behind),
@@ -202,6 +228,7 @@ int main(void) {
         cmocka_unit_test(watchers_hear_of_commitment_only),
         cmocka_unit_test(no_memory_at_any_place_is_clean),
         cmocka_unit_test(a_lost_link_is_made_again),
+        cmocka_unit_test(a_lost_link_is_asked_for_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
