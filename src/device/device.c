@@ -97,7 +97,8 @@ static sp_status resolve_auto(char *name, size_t capacity, sp_error *error) {
     return no_such_device("auto", error);
 }
 
-/* Splits "vulkan:1" into a backend and an index. */
+/* Splits "vulkan:1" into a backend and an index. A number has one form, so that a device has few names: whoever keeps
+ * devices by name has no more of them than there are. */
 static const spi_backend *parse_name(const char *name, uint32_t *index) {
     size_t length = strcspn(name, ":");
     *index = 0;
@@ -105,7 +106,8 @@ static const spi_backend *parse_name(const char *name, uint32_t *index) {
         char *end;
         const char *digits = name + length + 1;
         unsigned long value = strtoul(digits, &end, 10);
-        if (end == digits || *end || *digits < '0' || *digits > '9' || value > DEVICES_MAX) {
+        bool is_number = end > digits && !*end && *digits >= '0' && *digits <= '9' && (*digits != '0' || !digits[1]);
+        if (!is_number || value > DEVICES_MAX) {
             return NULL;
         }
         *index = (uint32_t)value;
