@@ -79,8 +79,8 @@ const spi_command spi_actor_serve = {
     .usage = "[OPTIONS]",
     .text =
         "Holds the folder until Ctrl-C or SIGTERM: messages are handled as they come, timers ring, actors that are\n"
-        "idle sleep. The other commands find it over a socket in the folder. Models stay loaded, so it is the way\n"
-        "to answer fast. Killing it at any time loses nothing.",
+        "idle sleep. The other commands find it over a socket in the folder. Models stay loaded, those of actors\n"
+        "in memory and the last four of others, so it is the way to answer fast. Killing it at any time loses nothing.",
     .examples = "actor serve\nactor serve --awake-max 200 --idle 300",
     .run = run,
 };

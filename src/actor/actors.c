@@ -269,6 +269,7 @@ sp_status sp_actors_step(sp_actors *actors, uint32_t ms_max, uint32_t *next_ms) 
         spi_turn_harvest(actors);
     }
     spi_resident_trim(actors, next_ms);
+    spi_supplies_trim(actors);
     if (actors->next_due_ms != UINT64_MAX) {
         uint64_t left = actors->next_due_ms > now_ms ? actors->next_due_ms - now_ms : 0;
         *next_ms = left < *next_ms ? (uint32_t)left : *next_ms;

@@ -90,6 +90,7 @@ typedef struct spi_model {
     char *path;
     sp_device *device;
     sp_model *model;
+    uint64_t used; /* the step in which an actor in memory last had it */
 } spi_model;
 
 typedef struct spi_held {
@@ -126,6 +127,7 @@ struct sp_actors {
     size_t device_count, device_capacity;
     spi_model *models;
     size_t model_count, model_capacity;
+    uint64_t step_count;
     char *look_name, *look_path; /* what sp_actor_get_model gave */
 };
 
@@ -149,7 +151,11 @@ sp_status spi_supplies_add_module(sp_actors *actors, const char *name, const voi
 void spi_supplies_forget_module(sp_actors *actors, const void *wasm, size_t wasm_bytes);
 sp_status spi_supplies_device(sp_actors *actors, const char *name, sp_device **device, sp_error *error);
 sp_status spi_supplies_model(sp_actors *actors, const char *path, sp_device *device, sp_model **model, sp_error *error);
+/* Closes the models that no actor in memory has, but for the SPI_MODELS_IDLE_MAX that one had last: which there are is up
+ * to whoever makes actors. */
+void spi_supplies_trim(sp_actors *actors);
 void spi_supplies_close(sp_actors *actors);
+#define SPI_MODELS_IDLE_MAX 4u
 
 /* resident.c */
 spi_resident *spi_resident_find(sp_actors *actors, uint64_t actor); /* NULL: it sleeps */

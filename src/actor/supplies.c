@@ -152,17 +152,62 @@ sp_status spi_supplies_model(sp_actors *actors, const char *path, sp_device *dev
         spi_free(copy);
         return status;
     }
-    actors->models[actors->model_count++] = (spi_model){.path = copy, .device = device, .model = *model};
+    actors->models[actors->model_count++] =
+        (spi_model){.path = copy, .device = device, .model = *model, .used = actors->step_count};
     return SP_OK;
+}
+
+/* On whatever device: one too many that stays for a while does no harm. */
+static bool has_model(const spi_resident *resident, const char *path) {
+    for (uint32_t i = 0; i < resident->record.model_count; i++) {
+        if (!strcmp(resident->record.models[i].path, path)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_model_used(const sp_actors *actors, const char *path) {
+    for (spi_link_node *node = actors->residents.first; node; node = node->next) {
+        if (has_model(SPI_LIST_ITEM(node, spi_resident, node), path)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void drop_model(sp_actors *actors, size_t index) {
+    sp_model_close(actors->models[index].model);
+    spi_free(actors->models[index].path);
+    actors->models[index] = actors->models[--actors->model_count];
+}
+
+void spi_supplies_trim(sp_actors *actors) {
+    actors->step_count++;
+    size_t idle_count = 0;
+    for (size_t i = 0; i < actors->model_count; i++) {
+        spi_model *model = &actors->models[i];
+        if (is_model_used(actors, model->path)) {
+            model->used = actors->step_count;
+        } else {
+            idle_count++;
+        }
+    }
+    for (; idle_count > SPI_MODELS_IDLE_MAX; idle_count--) {
+        size_t oldest = 0; /* which is idle, since those in use are as young as can be */
+        for (size_t i = 1; i < actors->model_count; i++) {
+            oldest = actors->models[i].used < actors->models[oldest].used ? i : oldest;
+        }
+        drop_model(actors, oldest);
+    }
 }
 
 void spi_supplies_close(sp_actors *actors) {
     while (actors->module_count) {
         drop_module(actors, actors->module_count - 1);
     }
-    for (size_t i = 0; i < actors->model_count; i++) {
-        sp_model_close(actors->models[i].model);
-        spi_free(actors->models[i].path);
+    while (actors->model_count) {
+        drop_model(actors, actors->model_count - 1);
     }
     for (size_t i = 0; i < actors->device_count; i++) {
         sp_device_close(actors->devices[i].device);

@@ -13,6 +13,7 @@
 #include "os/file.h"
 #include "samepage/actor.h"
 #include "support/guests.h"
+#include "support/tiny_model.h"
 
 typedef struct rig {
     char folder[64], cache[80], data[80];
@@ -317,6 +318,62 @@ static void they_sleep_and_wake(void **state) {
     assert_false(r->last_woken.is_fresh);
 }
 
+/* Which models there are, and how many, is up to whoever makes actors: those that nobody has do not stay for ever. */
+static void idle_models_are_closed(void **state) {
+    rig *r = *state;
+    enum { MODELS = 2 * SPI_MODELS_IDLE_MAX };
+    test_gguf file = {0};
+    char path[100], name[8];
+    sp_error error = {0};
+    r->options.thread_count = 1;
+    r->options.resident_max = 2;
+    sp_actors_close(r->actors);
+    open_actors(r);
+    test_tiny_model_file(&file);
+    for (int round = 0; round < 2; round++) { /* in the second one they are opened again */
+        for (int i = 0; i < MODELS; i++) {
+            snprintf(path, sizeof path, "%s/%d.gguf", r->folder, i);
+            snprintf(name, sizeof name, "a%d", i);
+            TEST_OK(spi_file_write(path, file.bytes, file.count, false, &error), error);
+            const sp_actor_model model = {.name = "m", .path = path};
+            const sp_actor_spec spec = {.wasm = r->wasm,
+                                        .wasm_bytes = r->wasm_bytes,
+                                        .module_name = "actor",
+                                        .models = &model,
+                                        .model_count = 1,
+                                        .device = "cpu"};
+            if (!round) {
+                TEST_OK(sp_actor_create(r->actors, name, &spec, &error), error);
+            }
+            assert_int_equal(strtol(ask(r, name, "count"), NULL, 10), round + 1);
+            assert_in_range(r->actors->model_count, 1, SPI_MODELS_IDLE_MAX + r->options.resident_max);
+        }
+        assert_int_equal(r->actors->model_count, SPI_MODELS_IDLE_MAX + r->options.resident_max);
+    }
+    for (int i = 0; i < 2; i++) { /* the last ones are there, awake or not */
+        snprintf(name, sizeof name, "a%d", MODELS - 1 - i);
+        TEST_OK(sp_actor_sleep(r->actors, name, &error), error);
+    }
+    settle(r);
+    assert_int_equal(r->actors->model_count, SPI_MODELS_IDLE_MAX);
+    for (size_t i = 0; i < r->actors->model_count; i++) {
+        const char *slash = strrchr(r->actors->models[i].path, '/');
+        assert_in_range(strtol(slash + 1, NULL, 10), MODELS - SPI_MODELS_IDLE_MAX, MODELS - 1);
+    }
+    test_gguf_free(&file);
+}
+
+/* A device that has many names is not opened by each of them. */
+static void devices_have_one_name(void **state) {
+    rig *r = *state;
+    sp_error error;
+    sp_device *device;
+    TEST_OK(spi_supplies_device(r->actors, "cpu", &device, &error), error);
+    assert_int_equal(spi_supplies_device(r->actors, "cpu:00", &device, &error), SP_NO_DEVICE);
+    assert_int_equal(spi_supplies_device(r->actors, "cpu:000000000", &device, &error), SP_NO_DEVICE);
+    assert_int_equal(r->actors->device_count, 1);
+}
+
 static void many_commits_are_folded(void **state) {
     rig *r = *state;
     char sum[64];
@@ -605,6 +662,8 @@ int main(void) {
         TEST(mailboxes_are_not_endless),
         TEST(a_file_carries_no_more_than_is_read),
         TEST(they_sleep_and_wake),
+        TEST(idle_models_are_closed),
+        TEST(devices_have_one_name),
         TEST(many_commits_are_folded),
         TEST(large_states_are_files),
         TEST(forks_go_their_own_way),
