@@ -7,12 +7,14 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "os/clock.h"
 #include "os/local.h"
 #include "server/server.h"
 
 #define CONNECTIONS_MAX 256u
 #define READ_BYTES      (64u << 10)
 #define UNSENT_MAX      SPI_FRAME_BYTES_MAX /* who does not read its answers is dropped */
+#define REST_MS         100                 /* after a connection that there was no file for */
 
 typedef struct connection {
     spi_socket *socket;
@@ -27,6 +29,7 @@ struct spi_socket {
     int folder, listener;
     connection *connections[CONNECTIONS_MAX];
     uint32_t count;
+    int64_t rest_until_ns; /* nobody is let in before */
 };
 
 sp_status spi_socket_open(const char *folder, spi_server *server, spi_socket **out, sp_error *error) {
@@ -96,6 +99,8 @@ static void accept_all(spi_socket *sock) {
         uid_t who;
         int file = spi_local_accept(sock->listener, &who);
         if (file < 0) {
+            bool is_full = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+            sock->rest_until_ns = is_full ? spi_clock_ns() + (int64_t)REST_MS * 1000000 : sock->rest_until_ns;
             return;
         }
         bool is_ours = who == geteuid() || who == 0;
@@ -199,8 +204,10 @@ void spi_socket_poll(spi_socket *sock, int timeout_ms, int wake) {
         files[i] =
             (struct pollfd){.fd = c->file, .events = (short)((wants_in ? POLLIN : 0) | (wants_out ? POLLOUT : 0))};
     }
-    /* Who comes when there is no room waits, and must not keep this process awake meanwhile. */
-    files[count] = (struct pollfd){.fd = count < CONNECTIONS_MAX ? sock->listener : -1, .events = POLLIN};
+    /* Who comes when there is no room, or no file, waits, and must not keep this process awake meanwhile. */
+    bool rests = spi_clock_ns() < sock->rest_until_ns;
+    timeout_ms = rests && (timeout_ms < 0 || timeout_ms > REST_MS) ? REST_MS : timeout_ms;
+    files[count] = (struct pollfd){.fd = count < CONNECTIONS_MAX && !rests ? sock->listener : -1, .events = POLLIN};
     files[count + 1] = (struct pollfd){.fd = wake, .events = POLLIN};
     if (poll(files, count + 2, timeout_ms) <= 0) {
         return;

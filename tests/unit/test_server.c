@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -100,6 +101,29 @@ static void one_more_than_there_is_room_for(void **state) {
     for (int i = 1; i < ROOM + 1; i++) {
         close(files[i]);
     }
+}
+
+/* So does one whom this process has no file for. */
+static void one_more_than_there_are_files_for(void **state) {
+    rig *r = *state;
+    sp_error error = {0};
+    int file, next;
+    struct rlimit usual;
+    TEST_OK(spi_socket_connect(r->data, &file, &error), error);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &usual), 0);
+    assert_true((next = dup(file)) >= 0);
+    close(next);
+    const struct rlimit few = {.rlim_cur = (rlim_t)next, .rlim_max = usual.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    spi_socket_poll(r->sock, 0, -1);
+    int64_t begun_ns = spi_clock_ns();
+    spi_socket_poll(r->sock, 80, -1);
+    int64_t waited_ns = spi_clock_ns() - begun_ns;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &usual), 0);
+    assert_true(waited_ns > 40000000);
+    ask(file, "hello", "");
+    assert_true(has_answer(r, file));
+    close(file);
 }
 
 static void create_ada(rig *r) {
@@ -277,6 +301,7 @@ static void numbers_do_not_wrap(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(one_more_than_there_is_room_for, setup, teardown),
+        cmocka_unit_test_setup_teardown(one_more_than_there_are_files_for, setup, teardown),
         cmocka_unit_test_setup_teardown(who_does_not_read_is_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(who_reads_slowly_gets_all, setup, teardown),
         cmocka_unit_test_setup_teardown(who_asks_ahead_is_answered, setup, teardown),
