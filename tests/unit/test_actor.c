@@ -327,6 +327,7 @@ static void idle_models_are_closed(void **state) {
     sp_error error = {0};
     r->options.thread_count = 1;
     r->options.resident_max = 2;
+    r->options.without_store = false;
     sp_actors_close(r->actors);
     open_actors(r);
     test_tiny_model_file(&file);
@@ -335,7 +336,7 @@ static void idle_models_are_closed(void **state) {
             snprintf(path, sizeof path, "%s/%d.gguf", r->folder, i);
             snprintf(name, sizeof name, "a%d", i);
             TEST_OK(spi_file_write(path, file.bytes, file.count, false, &error), error);
-            const sp_actor_model model = {.name = "m", .path = path};
+            const sp_actor_model model = {.name = "", .path = path};
             const sp_actor_spec spec = {.wasm = r->wasm,
                                         .wasm_bytes = r->wasm_bytes,
                                         .module_name = "actor",
@@ -345,6 +346,7 @@ static void idle_models_are_closed(void **state) {
             if (!round) {
                 TEST_OK(sp_actor_create(r->actors, name, &spec, &error), error);
             }
+            assert_true(strchr(ask(r, name, "think 2 ab"), ' ')); /* in a session that it keeps */
             assert_int_equal(strtol(ask(r, name, "count"), NULL, 10), round + 1);
             assert_in_range(r->actors->model_count, 1, SPI_MODELS_IDLE_MAX + r->options.resident_max);
         }
