@@ -14,6 +14,8 @@
 #include "base/error.h"
 #include "os/clock.h"
 
+#define LOOK_NS 200000
+
 /* Reads the child's stderr until it closes it or time runs out. Keeps the first capacity - 1 bytes. */
 static bool drain(int from, int64_t deadline_ns, char *output, size_t capacity) {
     size_t kept = 0;
@@ -43,6 +45,24 @@ static bool drain(int from, int64_t deadline_ns, char *output, size_t capacity) 
     return in_time;
 }
 
+/* Who has closed its stderr mostly ends with it, but need not. SP_TIMEOUT; SP_IO: it has ended, and nobody knows how,
+ * since this program lets its children go by themselves (it ignores SIGCHLD). */
+static sp_status wait_for_end(pid_t child, int64_t deadline_ns, int *state) {
+    for (;;) {
+        pid_t ended = waitpid(child, state, WNOHANG);
+        if (ended == child) {
+            return SP_OK;
+        }
+        if (ended < 0 && errno != EINTR) {
+            return SP_IO;
+        }
+        if (spi_clock_ns() >= deadline_ns) {
+            return SP_TIMEOUT;
+        }
+        spi_sleep_ns(LOOK_NS);
+    }
+}
+
 sp_status spi_process_run(const char *const argv[], int64_t timeout_ms, int *exit_code, char *output, size_t capacity,
                           sp_error *error) {
     int ends[2];
@@ -63,13 +83,18 @@ sp_status spi_process_run(const char *const argv[], int64_t timeout_ms, int *exi
         close(ends[0]);
         return spi_fail(error, SP_IO, "cannot start %s: %s", argv[0], strerror(failed));
     }
-    bool in_time = drain(ends[0], spi_clock_ns() + timeout_ms * 1000000, output, capacity);
+    int state = 0;
+    int64_t deadline_ns = spi_clock_ns() + timeout_ms * 1000000;
+    sp_status status = drain(ends[0], deadline_ns, output, capacity) ? SP_OK : SP_TIMEOUT;
+    status = status ? status : wait_for_end(child, deadline_ns, &state);
     close(ends[0]);
-    if (!in_time) {
+    if (status == SP_TIMEOUT) {
         kill(child, SIGKILL);
+        while (waitpid(child, &state, 0) < 0 && errno == EINTR) {}
+        spi_fail(error, status, "%s took more than %lld ms", argv[0], (long long)timeout_ms);
+    } else if (status) {
+        spi_fail(error, status, "how %s ended is not to be known: this program ignores SIGCHLD", argv[0]);
     }
-    int state;
-    while (waitpid(child, &state, 0) < 0 && errno == EINTR) {}
     *exit_code = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
-    return in_time ? SP_OK : spi_fail(error, SP_TIMEOUT, "%s took more than %lld ms", argv[0], (long long)timeout_ms);
+    return status;
 }

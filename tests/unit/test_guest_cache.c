@@ -11,6 +11,7 @@
 
 #include "base/memory.h"
 #include "guest/cache.h"
+#include "os/clock.h"
 #include "os/file.h"
 #include "os/process.h"
 #include "support/guests.h"
@@ -327,10 +328,39 @@ static int compile(int argc, char **argv) {
     return -(int)status;
 }
 
+static void a_silent_child_is_waited_for_no_longer(void **state) {
+    static const char *const argv[] = {"/bin/sh", "-c", "exec sleep 20 2>&-", NULL};
+    char output[16];
+    int exit_code = 0;
+    sp_error error = {0};
+    (void)state;
+    int64_t begun_ns = spi_clock_ns();
+    assert_int_equal(spi_process_run(argv, 200, &exit_code, output, sizeof output, &error), SP_TIMEOUT);
+    assert_true(spi_clock_ns() - begun_ns < 10000000000);
+    assert_int_equal(exit_code, 128 + SIGKILL);
+}
+
+/* A host that ignores SIGCHLD never learns how a child ended: nothing is made of that. */
+static void a_child_that_nobody_saw_end_is_no_success(void **state) {
+    static const char *const argv[] = {"/bin/sh", "-c", "exit 3", NULL};
+    char output[16];
+    int exit_code = 0;
+    sp_error error = {0};
+    (void)state;
+    void (*usual)(int) = signal(SIGCHLD, SIG_IGN);
+    sp_status status = spi_process_run(argv, 10000, &exit_code, output, sizeof output, &error);
+    signal(SIGCHLD, usual);
+    assert_int_equal(status, SP_IO);
+    TEST_OK(spi_process_run(argv, 10000, &exit_code, output, sizeof output, &error), error);
+    assert_int_equal(exit_code, 3);
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(opened_again_it_is_cached),
         cmocka_unit_test(a_folder_is_made_for_the_user_alone),
+        cmocka_unit_test(a_silent_child_is_waited_for_no_longer),
+        cmocka_unit_test(a_child_that_nobody_saw_end_is_no_success),
         cmocka_unit_test(leftovers_of_the_killed_are_swept),
         cmocka_unit_test(damage_is_found),
         cmocka_unit_test(what_others_could_write_is_not_trusted),
