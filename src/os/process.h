@@ -8,7 +8,8 @@
 #include "samepage/status.h"
 
 /* Runs argv[0] with argv (NULL at the end), waits at most timeout_ms (the child is killed after it: SP_TIMEOUT), and
- * gives its exit code, or 128 + signal. SP_IO: it cannot be started, or how it ended cannot be known. What it prints to stderr, at most capacity - 1 bytes, goes to output. */
+ * gives its exit code, or 128 + signal. SP_IO: it cannot be started, or how it ended cannot be known. What it prints to
+ * stderr, at most capacity - 1 bytes, goes to output. */
 sp_status spi_process_run(const char *const argv[], int64_t timeout_ms, int *exit_code, char *output, size_t capacity,
                           sp_error *error);
 

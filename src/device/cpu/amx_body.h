@@ -2,9 +2,9 @@
  *
  * A panel, 32 rows x a slice of columns, is expanded to bf16, in the order in which tiles take weights, and multiplied with
  * all tokens, 32 x 32 sums at a time. Vectors expand the next panel, a quarter of a tile at a time, between the products of
- * tiles: neither waits for the other. BF16 weights are tiles where they lie (amx_bf16_body.h). Scales of 32 columns would need the tiles of integer sums emptied after every step, so 8-bit tiles, twice as
- * fast, would wait for vectors; and bf16 is as exact as activations of 8 bits are, or better. Rounding is to nearest; sums
- * are f32.
+ * tiles: neither waits for the other. BF16 weights are tiles where they lie (amx_bf16_body.h). Scales of 32 columns would
+ * need the tiles of integer sums emptied after every step, so 8-bit tiles, twice as fast, would wait for vectors; and bf16
+ * is as exact as activations of 8 bits are, or better. Rounding is to nearest; sums are f32.
  *
  * Few tokens stay in the second-level cache with all their columns: then a group's slices follow each other, as they lie in
  * memory. Of many a slice alone fits: then all groups take their turn with it before the next one comes, and sums wait in
