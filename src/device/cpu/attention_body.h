@@ -11,6 +11,7 @@
 #ifndef SPI_DEVICE_CPU_ATTENTION_BODY_H
 #define SPI_DEVICE_CPU_ATTENTION_BODY_H
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -22,11 +23,22 @@
  * come from the second level of the cache, at twice as many loads (0.81 of F16's speed at a prompt behind 8k tokens, against
  * 0.86; with sixteen 1.03 against 0.84). */
 #if V_WIDTH == 16
-#define VALUE_VECTORS 4u /* of columns at a time: as many sums as there are registers for */
-#define EXPAND_QUADS  2u
+#define EXPAND_QUADS 2u
 #else
+#define EXPAND_QUADS UINT32_MAX
+#endif
+/* Columns of V and tokens of K at a time: as many sums as there are registers for. Eight sums are no more than the latency
+ * of a processor's two multiply-adds asks for, and loads of queries for two tokens more than it loads in that time: with
+ * AVX2 three take 0.84 of the time of two. */
+#if V_WIDTH == 16
+#define VALUE_VECTORS 4u
+#define SCORE_TOKENS  4u /* their scores fill a vector */
+#elif defined(__aarch64__)
 #define VALUE_VECTORS 2u
-#define EXPAND_QUADS  UINT32_MAX
+#define SCORE_TOKENS  2u
+#else
+#define VALUE_VECTORS 3u
+#define SCORE_TOKENS  3u
 #endif
 
 /* What is known of a query's attention to some tokens: sums of V weighted by e^(score - largest), and of the weights
@@ -84,13 +96,18 @@ SPI_INLINE vf kv_load(const void *rows, const float *scales, size_t row, uint32_
                                 : v_load_f16((const uint16_t *)rows + row + d);
 }
 
-/* Asks for the tokens that are read next, as many bytes as are read now: blocks of a head are too short, and too far
- * apart, for the processor to see a stream in them. Into the second level, which has room for more requests: measured,
- * 1.16 times what the bytes take, against 2 with the first level and 3 without asking. */
+/* Asks for what is read next, as many bytes as are read now: blocks of a head are too short, and too far apart, for the
+ * processor to see a stream in them. Of F16 the block's V while its K is read, and the next one's K while V is, into the
+ * first level, where they wait for one piece of 8 KiB or so to be read: measured on Zen 5, four sessions take 1.15 to 1.17
+ * times what the bytes take, against 1.26 to 1.29 with the next block's K and V into the second level, and 2.5 without
+ * asking; half as far, or one and a half times, was slower. Of Q8_0 a piece is half as long, which is too near (0.8 of the
+ * speed): a block ahead, into the second level. */
 SPI_INLINE void kv_ahead(const void *rows, size_t row, uint32_t d, const kv_rows type) {
-    const uint32_t bytes = type == KV_ROWS_Q8 ? 1 : 2;
-    if (type != KV_ROWS_F32 && d % (64 / bytes) == 0) {
-        v_fetch_second((const uint8_t *)rows + (row + d) * bytes);
+    if (type == KV_ROWS_F16 && d % 32 == 0) {
+        v_fetch((const uint16_t *)rows + row + d);
+    }
+    if (type == KV_ROWS_Q8 && d % 64 == 0) {
+        v_fetch_second((const uint8_t *)rows + row + d);
     }
 }
 
@@ -114,8 +131,6 @@ static void kv_expand(const void *rows, const float *scales, const void *ahead, 
 }
 
 #if V_WIDTH == 16
-#define SCORE_TOKENS 4u /* at a time: their scores fill a vector, and their sums the registers */
-
 /* The sums of sixteen vectors, in their order. */
 SPI_INLINE vf attention_sums(const vf x[16]) {
     vf pairs[8], fours[4], halves[2];
@@ -135,42 +150,69 @@ SPI_INLINE vf attention_sums(const vf x[16]) {
     }
     return v_add(_mm512_shuffle_f32x4(halves[0], halves[1], 0x88), _mm512_shuffle_f32x4(halves[0], halves[1], 0xdd));
 }
-#else
-#define SCORE_TOKENS   2u
-#define attention_sums v_sums
 #endif
 
+/* Products of some tokens' keys with four queries, still in lanes: of token t and query i in sums[t * QUAD + i]. */
+SPI_INLINE void attention_products(const attention_quad *quad, const void *k, const void *ahead, uint32_t token,
+                                   const uint32_t head_dim, const kv_rows type, const uint32_t tokens, vf *sums) {
+    const float *queries = quad->q;
+#pragma GCC unroll 16
+    for (uint32_t i = 0; i < tokens * QUAD; i++) {
+        sums[i] = v_zero();
+    }
+#pragma GCC unroll 16
+    for (uint32_t d = 0; d < head_dim; d += V_WIDTH) {
+        vf keys[SCORE_TOKENS];
+#pragma GCC unroll 4
+        for (uint32_t t = 0; t < tokens; t++) {
+            size_t row = (size_t)(token + t) * head_dim;
+            keys[t] = kv_load(k, quad->scales[0], row, d, type);
+            kv_ahead(ahead, row, d, type);
+        }
+#pragma GCC unroll 4
+        for (uint32_t i = 0; i < QUAD; i++) {
+            vf q = v_load(queries + i * head_dim + d);
+#pragma GCC unroll 4
+            for (uint32_t t = 0; t < tokens; t++) {
+                sums[t * QUAD + i] = v_fma(keys[t], q, sums[t * QUAD + i]);
+            }
+        }
+    }
+}
+
+#if V_WIDTH == 16
 /* Scores of tokens [first, end) of a block; a few more may be computed, their bytes are of the block too. */
 SPI_INLINE void attention_scores(attention_quad *quad, const void *k, const void *ahead, uint32_t first, uint32_t end,
                                  const uint32_t head_dim, const kv_rows type) {
-    const float *queries = quad->q;
     for (uint32_t token = first & ~(SCORE_TOKENS - 1); token < end; token += SCORE_TOKENS) {
         vf sums[SCORE_TOKENS * QUAD];
-#pragma GCC unroll 16
-        for (uint32_t i = 0; i < SCORE_TOKENS * QUAD; i++) {
-            sums[i] = v_zero();
-        }
-#pragma GCC unroll 16
-        for (uint32_t d = 0; d < head_dim; d += V_WIDTH) {
-            vf keys[SCORE_TOKENS];
-#pragma GCC unroll 4
-            for (uint32_t t = 0; t < SCORE_TOKENS; t++) {
-                size_t row = (size_t)(token + t) * head_dim;
-                keys[t] = kv_load(k, quad->scales[0], row, d, type);
-                kv_ahead(ahead, row, d, type);
-            }
-#pragma GCC unroll 4
-            for (uint32_t i = 0; i < QUAD; i++) {
-                vf q = v_load(queries + i * head_dim + d);
-#pragma GCC unroll 4
-                for (uint32_t t = 0; t < SCORE_TOKENS; t++) {
-                    sums[t * QUAD + i] = v_fma(keys[t], q, sums[t * QUAD + i]);
-                }
-            }
-        }
+        attention_products(quad, k, ahead, token, head_dim, type, SCORE_TOKENS, sums);
         v_store(quad->scores + token * QUAD, attention_sums(sums));
     }
 }
+#else
+SPI_INLINE void attention_some_scores(attention_quad *quad, const void *k, const void *ahead, uint32_t token,
+                                      const uint32_t head_dim, const kv_rows type, const uint32_t tokens) {
+    vf sums[SCORE_TOKENS * QUAD];
+    attention_products(quad, k, ahead, token, head_dim, type, tokens, sums);
+#pragma GCC unroll 4
+    for (uint32_t t = 0; t < tokens; t++) {
+        v_store_sums_four(quad->scores + (token + t) * QUAD, sums + t * QUAD);
+    }
+}
+
+/* Scores of tokens [first, end) of a block. */
+SPI_INLINE void attention_scores(attention_quad *quad, const void *k, const void *ahead, uint32_t first, uint32_t end,
+                                 const uint32_t head_dim, const kv_rows type) {
+    uint32_t token = first;
+    for (; token + SCORE_TOKENS <= end; token += SCORE_TOKENS) {
+        attention_some_scores(quad, k, ahead, token, head_dim, type, SCORE_TOKENS);
+    }
+    for (; token < end; token++) {
+        attention_some_scores(quad, k, ahead, token, head_dim, type, 1);
+    }
+}
+#endif
 
 static void attention_cap(attention_quad *quad, float softcap) {
     for (uint32_t i = 0; i < SPI_BLOCK_TOKENS * QUAD; i += V_WIDTH) {
@@ -197,15 +239,12 @@ static void attention_softmax(attention_quad *quad) {
     for (uint32_t token = 0; token < SPI_BLOCK_TOKENS; token += step) {
         block_largest = v_max(block_largest, v_load(quad->scores + token * QUAD));
     }
-    float block[QUAD], shift[QUAD];
+    float block[QUAD];
     v_store_max_four(block, block_largest);
-    for (uint32_t i = 0; i < QUAD; i++) {
-        float largest = block[i] > quad->largest[i] ? block[i] : quad->largest[i];
-        shift[i] = largest == -INFINITY ? 0 : largest; /* nothing seen yet: all weights are 0 */
-        quad->factor[i] = quad->largest[i] == -INFINITY ? 0 : expf(quad->largest[i] - largest);
-        quad->largest[i] = largest;
-    }
-    vf shifts = v_load_four(shift);
+    vf before = v_load_four(quad->largest), largest = v_max(v_load_four(block), before);
+    vf shifts = v_max(largest, v_set(-FLT_MAX)); /* nothing seen yet: all weights, and the factor, are 0 */
+    v_store_max_four(quad->largest, largest);
+    v_store_max_four(quad->factor, v_exp(v_sub(before, shifts)));
     for (uint32_t token = 0; token < SPI_BLOCK_TOKENS; token += step) {
         vf weight = v_exp(v_sub(v_load(quad->scores + token * QUAD), shifts));
         v_store(quad->scores + token * QUAD, weight);
@@ -261,6 +300,25 @@ SPI_INLINE void attention_values(attention_quad *quad, const void *v, const void
     }
 }
 
+/* Adds tokens [first, end) of V, weighted: all columns, and no vector alone where two and two do. */
+SPI_INLINE void attention_all_values(attention_quad *quad, const void *v, const void *ahead, uint32_t first,
+                                     uint32_t end, const uint32_t head_dim, const kv_rows type) {
+    for (uint32_t d = 0, vectors; d < head_dim; d += vectors * V_WIDTH) {
+        uint32_t left = (head_dim - d) / V_WIDTH;
+        vectors = left == VALUE_VECTORS + 1 ? left / 2 : left < VALUE_VECTORS ? left : VALUE_VECTORS;
+        switch (vectors) {
+        case 1: attention_values(quad, v, ahead, first, end, head_dim, type, d, 1); break;
+        case 2: attention_values(quad, v, ahead, first, end, head_dim, type, d, 2); break;
+#if VALUE_VECTORS > 3
+        case 3: attention_values(quad, v, ahead, first, end, head_dim, type, d, 3); break;
+#endif
+#if VALUE_VECTORS > 2
+        default: attention_values(quad, v, ahead, first, end, head_dim, type, d, VALUE_VECTORS); break;
+#endif
+        }
+    }
+}
+
 /* One block for four queries; next: the base of the block to ask for. Tokens outside of what the four see may hold
  * anything: their weights are set, not computed, and their values are not read. */
 SPI_INLINE void attention_block(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next,
@@ -282,11 +340,12 @@ SPI_INLINE void attention_block(const spi_cpu_attention *args, attention_quad *q
     const void *v = args->blocks + spi_kv_row_offset(args->kv, args->layer, 1, args->kv_head, base);
     const void *k_next = args->blocks + spi_kv_row_offset(args->kv, args->layer, 0, args->kv_head, next);
     const void *v_next = args->blocks + spi_kv_row_offset(args->kv, args->layer, 1, args->kv_head, next);
+    const void *behind_k = type == KV_ROWS_F16 ? v : k_next, *behind_v = type == KV_ROWS_F16 ? k_next : v_next;
     if (type == KV_ROWS_F32) {
         k = quad->rows[0];
         v = quad->rows[1];
     }
-    attention_scores(quad, k, k_next, first, end, head_dim, type);
+    attention_scores(quad, k, behind_k, first, end, head_dim, type);
     if (args->softcap != 0) {
         attention_cap(quad, args->softcap);
     }
@@ -294,13 +353,7 @@ SPI_INLINE void attention_block(const spi_cpu_attention *args, attention_quad *q
         attention_mask(quad, base);
     }
     attention_softmax(quad);
-    uint32_t d = 0;
-    for (; d + VALUE_VECTORS * V_WIDTH <= head_dim; d += VALUE_VECTORS * V_WIDTH) {
-        attention_values(quad, v, v_next, first, end, head_dim, type, d, VALUE_VECTORS);
-    }
-    for (; d < head_dim; d += V_WIDTH) {
-        attention_values(quad, v, v_next, first, end, head_dim, type, d, 1);
-    }
+    attention_all_values(quad, v, behind_v, first, end, head_dim, type);
 }
 
 /* Compiled for both types and the widths that models have, and for all others. */

@@ -148,4 +148,11 @@ SPI_INLINE v_eight v_sums(const vf x[8]) {
                 vpaddq_f32(vpaddq_f32(four[4], four[5]), vpaddq_f32(four[6], four[7]))};
 }
 
+/* The sums of four vectors, as v_sums has them. */
+SPI_INLINE void v_store_sums_four(float *p, const vf x[4]) {
+    float32x4_t a = vaddq_f32(x[0].a, x[0].b), b = vaddq_f32(x[1].a, x[1].b);
+    float32x4_t c = vaddq_f32(x[2].a, x[2].b), d = vaddq_f32(x[3].a, x[3].b);
+    vst1q_f32(p, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
+}
+
 #endif

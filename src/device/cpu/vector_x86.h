@@ -244,4 +244,12 @@ SPI_INLINE v_eight v_sums(const vf x[8]) {
     return _mm256_add_ps(_mm256_permute2f128_ps(a, c, 0x20), _mm256_permute2f128_ps(a, c, 0x31));
 }
 
+#if !defined(__AVX512F__)
+/* The sums of four vectors, as v_sums has them. */
+SPI_INLINE void v_store_sums_four(float *p, const vf x[4]) {
+    __m256 y = _mm256_hadd_ps(_mm256_hadd_ps(x[0], x[1]), _mm256_hadd_ps(x[2], x[3]));
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1)));
+}
+#endif
+
 #endif
