@@ -349,9 +349,7 @@ __device__ __forceinline__ void finish_units(const token_step &step, const spi_c
             sum = cleared(biased(sum * factor, phase.parts[0], place.first + unit) + before);
             ((float *)phase.parts[0].dst)[place.first + unit] = sum;
             const uint32_t many = place.count - (unit & ~31u), lanes = many < 32 ? (1u << many) - 1 : 0xffffffffu;
-            const float x = sum * (1.0f / SPI_CU_NARROWED);
-            const uint32_t pair = narrow_pair(x, __shfl_down_sync(lanes, x, 1));
-            const uint2 words = make_uint2(pair, __shfl_down_sync(lanes, pair, 2));
+            const uint2 words = gather_narrow(sum * (1.0f / SPI_CU_NARROWED), lanes);
             if (threadIdx.x % 4 == 0) {
                 publish_narrow((uint2 *)phase.left_narrow + (place.first + unit) / 4, words,
                                step.tag_of(phase.parts[0].tag));
