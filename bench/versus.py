@@ -32,7 +32,8 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BENCH = os.path.join(ROOT, "bench")
 BUILD = os.path.join(ROOT, "build")
-PYTHON = os.path.join(ROOT, ".deps", "venv", "bin", "python")
+VENV = os.path.join(ROOT, ".deps", "venv", "bin", "python")
+PYTHON = VENV if os.path.exists(VENV) else sys.executable
 FLOP_PER_TOKEN = 2 * 973_078_528  # of the shape's matrices without the head: a prompt pays the head once
 
 # Ours: the type's number in llama.cpp (enum llama_ftype), and whether all matrices have it.
@@ -41,6 +42,10 @@ TYPES = {"f16": (1, 1), "bf16": (32, 1), "q4_0": (2, 1), "q4_1": (3, 1), "q5_0":
          "iq4_nl": (25, 1), "iq4_xs": (30, 1), "mxfp4": (38, 1), "q4_k_m": (15, 0), "q5_k_m": (17, 0), "q3_k_m": (12, 0)}
 PEERS = {"native": "", "avx2": "-DGGML_NATIVE=OFF -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON "
                                "-DGGML_AVX512=OFF"}
+
+
+def log(text):
+    print(f"versus: {text}", file=sys.stderr, flush=True)
 
 
 # ---- what is needed ----
@@ -52,7 +57,7 @@ def peer_python(scratch, name):
     probe = [python, "-c", "import llama_cpp"]
     if os.path.exists(python) and not subprocess.run(probe, stderr=subprocess.DEVNULL).returncode:
         return python
-    print(f"versus: building llama.cpp ({name}) in {home}", file=sys.stderr, flush=True)
+    log(f"building llama.cpp ({name}) in {home}")
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
     # gcc 12 takes ldtilecfg for reading eight bytes and drops what is stored behind them: with AMX, llama.cpp would end in
     # its first tile.
@@ -63,22 +68,30 @@ def peer_python(scratch, name):
     return python
 
 
-def model_file(scratch, kind):
-    path = os.path.join(scratch, f"{kind}.gguf")
-    if os.path.exists(path):
-        return path
-    source = os.path.join(scratch, "bf16.gguf")
-    print(f"versus: making {path}", file=sys.stderr, flush=True)
-    if not os.path.exists(source):
-        subprocess.run([PYTHON, os.path.join(ROOT, "tools", "make_model.py"), source + ".part", "--shape",
-                        "llama-3.2-1b", "--type", "bf16"], check=True, stdout=subprocess.DEVNULL)
-        os.rename(source + ".part", source)
-    if kind != "bf16":
-        number, pure = TYPES[kind]
-        subprocess.run([peer_python(scratch, "native"), os.path.join(BENCH, "versus_peer.py"), "--quantize", source,
-                        path + ".part", str(number), str(pure)], check=True)
+def make_file(path, *command):
+    """Where there is no such file, runs the command, with a name in place of None that becomes the path when all is written."""
+    if not os.path.exists(path):
+        log(f"making {path}")
+        subprocess.run([word or path + ".part" for word in command], check=True, stdout=subprocess.DEVNULL)
         os.rename(path + ".part", path)
     return path
+
+
+def model_file(scratch, kind):
+    path = os.path.join(scratch, f"{kind}.gguf")
+    if kind == "bf16":
+        return make_file(path, PYTHON, os.path.join(ROOT, "tools", "make_model.py"), None, "--shape", "llama-3.2-1b",
+                         "--type", "bf16")
+    if os.path.exists(path):
+        return path
+    return make_file(path, peer_python(scratch, "native"), os.path.join(BENCH, "versus_peer.py"), "--quantize",
+                     model_file(scratch, "bf16"), None, *map(str, TYPES[kind]))
+
+
+def save(path, results):
+    if path:
+        with open(path, "w") as file:
+            json.dump(results, file, indent=1)
 
 
 # ---- measuring ----
@@ -279,9 +292,7 @@ def main():
         for result in measure(options, kind, path, python):
             print(show(result), flush=True)
             results.append(result)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(results, file, indent=1)
+    save(options.json, results)
 
 
 if __name__ == "__main__":

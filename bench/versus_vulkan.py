@@ -27,14 +27,11 @@ import subprocess
 import sys
 import tarfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from versus import ROOT, log, make_file, model_file, save
+
 QUANTISED = {"Q8_0": "Q8_0", "Q4_0": "Q4_0", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S", "Q6_K": "Q6_K"}
 OURS = re.compile(r"^(\S+)\s+(decode at|prefill)\s+(\d+):.*=\s+(\d+) tok/s", re.MULTILINE)
 THREADS = 4  # of llama.cpp on the host, which records each token's commands anew
-
-
-def log(text):
-    print(f"versus: {text}", file=sys.stderr, flush=True)
 
 
 # ---- what is needed ----
@@ -67,21 +64,11 @@ def build_llama(scratch, cmake):
     return programs
 
 
-def model_file(options, kind):
-    path = os.path.join(options.scratch, f"{kind.lower()}.gguf")
-    if os.path.exists(path):
-        return path
-    log(f"making {path}")
+def model_of(options, kind):
     if kind == "BF16":
-        python = os.path.join(ROOT, ".deps", "venv", "bin", "python")
-        command = [python if os.path.exists(python) else sys.executable, os.path.join(ROOT, "tools", "make_model.py"),
-                   path + ".part", "--shape", "llama-3.2-1b", "--type", "bf16"]
-    else:
-        command = [os.path.join(options.llama, "llama-quantize"), "--pure", model_file(options, "BF16"), path + ".part",
-                   QUANTISED[kind]]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.rename(path + ".part", path)
-    return path
+        return model_file(options.scratch, "bf16")
+    return make_file(os.path.join(options.scratch, f"{kind.lower()}.gguf"), os.path.join(options.llama, "llama-quantize"),
+                     "--pure", model_file(options.scratch, "bf16"), None, QUANTISED[kind])
 
 
 # ---- measuring: tokens a second by (test, number) ----
@@ -106,7 +93,7 @@ def theirs(options, path):
 
 
 def measure(options, kind):
-    path = model_file(options, kind)
+    path = model_of(options, kind)
     runs = []
     for _ in range(options.repetitions):
         mine, other = ours(options, kind), theirs(options, path)
@@ -145,9 +132,7 @@ def main():
     os.makedirs(options.scratch, exist_ok=True)
     options.llama = options.llama or build_llama(options.scratch, options.cmake)
     rows = [row for kind in options.type.split(",") for row in measure(options, kind)]
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(rows, file, indent=1)
+    save(options.json, rows)
 
 
 if __name__ == "__main__":
