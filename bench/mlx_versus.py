@@ -18,22 +18,18 @@ import subprocess
 import sys
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-BUILD = os.path.join(ROOT, "build")
-PYTHON = os.path.join(ROOT, ".deps", "venv", "bin", "python")
+from versus import BUILD, PYTHON, ROOT, log, make_file, save
+
 PEER = os.path.join(ROOT, ".deps", "venv-mlx", "bin", "python")
 
 
 def folder_of(options, kind):
     path = os.path.join(options.scratch, f"mlx-{options.layers}-{kind.replace(':', '-')}")
-    source = os.path.join(options.scratch, f"mlx-{options.layers}.gguf")
     if not os.path.exists(os.path.join(path, "config.json")):  # which is written last
-        print(f"mlx_versus: making {path}", file=sys.stderr, flush=True)
-        if not os.path.exists(source):
-            subprocess.run([PYTHON, os.path.join(ROOT, "tools", "make_model.py"), source + ".part", "--shape",
-                            "llama-3.2-1b", "--layers", str(options.layers), "--rope-scaling", "none", "--type", "bf16"],
-                           check=True, stdout=subprocess.DEVNULL)
-            os.rename(source + ".part", source)
+        source = make_file(os.path.join(options.scratch, f"mlx-{options.layers}.gguf"), PYTHON,
+                           os.path.join(ROOT, "tools", "make_model.py"), None, "--shape", "llama-3.2-1b", "--layers",
+                           str(options.layers), "--rope-scaling", "none", "--type", "bf16")
+        log(f"making {path}")
         bits, _, dtype = kind.rpartition(":") if not kind.isdigit() else (kind, "", "bf16")
         how = ["--dtype", dtype, *(["--bits", bits, "--group", "64"] if bits else [])]
         subprocess.run([PYTHON, os.path.join(ROOT, "tools", "mlx", "folder.py"), source, path, *how], check=True)
@@ -110,9 +106,7 @@ def main():
                 print(f"{kind:6} {test:8} {isa:8} {statistics.median(mine):9.2f} {statistics.median(theirs):9.2f} "
                       f"{ratio:7.2f}", flush=True)
             process.stdin.close()
-    if a.json:
-        with open(a.json, "w") as file:
-            json.dump(all_found, file, indent=1)
+    save(a.json, all_found)
     return 0
 
 
