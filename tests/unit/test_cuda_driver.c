@@ -402,6 +402,30 @@ static void test_no_memory_for_blocks(void **state) {
     check_clean();
 }
 
+/* A copy that fails behind memory that was just mapped: the memory is given back, so that the next run begins anew and
+ * takes the blocks over that this one did not. */
+static void test_blocks_that_did_not_arrive(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_device *device;
+    bench_model model;
+    sp_device_counters before, now;
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
+    sp_device_get_counters(device, &before);
+    long live = fake_cuda_live_();
+    fake_cuda_fail_("cuMemcpyHtoDAsync_v2", 0, SPI_CU_OUT_OF_MEMORY);
+    assert_true(bench_model_run(&model, 1, 200, true, &error) < 0); /* behind blocks that were computed elsewhere */
+    assert_int_equal(error.status, SP_NO_MEMORY);
+    assert_int_equal(fake_cuda_live_(), live);
+    assert_true(bench_model_run(&model, 1, 200, true, &error) >= 0);
+    sp_device_get_counters(device, &now);
+    assert_true(now.copied_bytes > before.copied_bytes);
+    bench_model_close(&model);
+    sp_device_close(device);
+    check_clean();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_no_driver, reset),
@@ -418,6 +442,7 @@ int main(void) {
         cmocka_unit_test_setup(test_lost, reset),
         cmocka_unit_test_setup(test_registration_refused, reset),
         cmocka_unit_test_setup(test_no_memory_for_blocks, reset),
+        cmocka_unit_test_setup(test_blocks_that_did_not_arrive, reset),
     };
     return cmocka_run_group_tests(tests, open_fake, NULL);
 }

@@ -187,6 +187,29 @@ static sp_status back(spi_cu *cu, spi_cu_link *link, uint64_t first, uint64_t en
     return SP_OK;
 }
 
+/* Takes away what was backed last: pages have memory and all that lies in them, or none. */
+static void unback(spi_cu *cu, spi_cu_link *link) {
+    const spi_cu_backing *last = &link->backings[--link->backing_count];
+    cu->call->StreamSynchronize(cu->stream); /* copies into it may be on their way */
+    cu->call->MemUnmap(link->mirror + last->first, last->bytes);
+    cu->call->MemRelease(last->handle);
+}
+
+/* Puts into pages [at, stop), which have memory now, all but what the session is about to write, bytes [valid_end, end):
+ * a page may hold blocks of its neighbours, too. */
+static sp_status fill(spi_cu *cu, const spi_cu_link *link, uint64_t at, uint64_t stop, uint64_t valid_end, uint64_t end,
+                      sp_error *error) {
+    uint64_t page_bytes = cu->page_bytes;
+    sp_status status = take_over(cu, link, at * page_bytes, least(stop * page_bytes, valid_end), error);
+    status = status ? status : take_over(cu, link, end, stop * page_bytes, error);
+    for (uint64_t page = at; page < stop && !status; page++) {
+        if (link->pages[page] == PAGE_WRITTEN) {
+            status = take_over(cu, link, page * page_bytes, (page + 1) * page_bytes, error);
+        }
+    }
+    return status;
+}
+
 sp_status spi_cu_link_cover(spi_cu *cu, spi_link *base, uint64_t first, uint64_t end, uint64_t valid_end,
                             sp_error *error) {
     spi_cu_link *link = (spi_cu_link *)base;
@@ -205,15 +228,15 @@ sp_status spi_cu_link_cover(spi_cu *cu, spi_link *base, uint64_t first, uint64_t
             continue;
         }
         status = back(cu, link, at * page_bytes, stop * page_bytes, error);
-        /* All but what this session is about to write: a page may hold blocks of its neighbours, too. */
-        status = status ? status : take_over(cu, link, at * page_bytes, least(stop * page_bytes, valid_end), error);
-        status = status ? status : take_over(cu, link, end, stop * page_bytes, error);
-        for (uint64_t page = at; page < stop && !status; page++) {
-            if (link->pages[page] == PAGE_WRITTEN) {
-                status = take_over(cu, link, page * page_bytes, (page + 1) * page_bytes, error);
-            }
-            link->pages[page] = PAGE_BACKED;
+        if (status) {
+            break;
         }
+        status = fill(cu, link, at, stop, valid_end, end, error);
+        if (status) {
+            unback(cu, link);
+            break;
+        }
+        memset(link->pages + at, PAGE_BACKED, stop - at);
         at = stop;
     }
     return status;
