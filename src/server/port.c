@@ -126,11 +126,13 @@ static void on_answer(void *env, const cJSON *head, const void *body, size_t bod
     }
 }
 
-/* One turn of everything: what came over the socket, and what there is to do. */
-static void turn(spi_port *port, int wake) {
+/* One turn of everything: what there is to do, and what comes over the socket. That is waited for, if there was nothing to
+ * do, unless *is_over says that what this process asked for is answered. */
+static void turn(spi_port *port, int wake, const bool *is_over) {
     uint32_t next_ms;
     sp_status status = sp_actors_step(spi_server_actors(port->server), STEP_MS, &next_ms);
-    spi_socket_poll(port->sock, status == SP_TIMEOUT ? (int)next_ms : 0, wake);
+    bool waits = status == SP_TIMEOUT && !(is_over && *is_over);
+    spi_socket_poll(port->sock, waits ? (int)next_ms : 0, wake);
 }
 
 static sp_status ask_here(spi_port *port, const cJSON *request, const void *body, size_t body_bytes, asked *a) {
@@ -140,7 +142,7 @@ static sp_status ask_here(spi_port *port, const cJSON *request, const void *body
         if (spi_call_has_more(call)) {
             spi_call_go_on(call);
         } else {
-            turn(port, -1);
+            turn(port, -1, &a->is_over);
         }
     }
     return SP_OK;
@@ -230,7 +232,7 @@ sp_status spi_port_serve(spi_port *port, int wake, sp_error *error) {
         return spi_fail(error, SP_BUSY, "another process holds the actors");
     }
     while (poll(&file, 1, 0) <= 0) {
-        turn(port, wake);
+        turn(port, wake, NULL);
     }
     return SP_OK;
 }

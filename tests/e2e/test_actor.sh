@@ -74,6 +74,16 @@ expect 1 'cannot open' actor create x -m /nowhere.gguf
 expect 1 'is no actor' actor create x "$guests/example_matmul.wasm"
 expect 2 'expected a name' actor send
 expect 2 'no command' "$SAMEPAGE" actor frobnicate
+
+# An actor whose model is gone is held, its message stays, and whoever waits hears of it at once, however the actors are held.
+cp $model "$work/moves.gguf"
+actor create held -m "$work/moves.gguf" -d cpu
+mv "$work/moves.gguf" "$work/moved.gguf"
+expect 1 'cannot open .*moves.gguf' timeout 20 "$SAMEPAGE" actor send held "My boat is green."
+mv "$work/moved.gguf" "$work/moves.gguf"
+actor send held "What colour is my boat?" | grep -q green || fail "a message was lost while its actor was held"
+actor rm held
+
 # Keys and values in half the memory, across commits, an export and an import; refused where the device does not have them.
 actor create half -m $model -d cpu --kv-type q8_0
 actor send half "My name is Ada and my boat is green." >/dev/null
