@@ -107,6 +107,10 @@ cJSON *spi_actor_request(const char *op, const char *name) {
     return request;
 }
 
+int spi_actor_complain_of_nothing(void) {
+    return spi_complain("the process that holds the actors gave no answer: is it another version of this program?");
+}
+
 int spi_actor_ask(spi_actor_common *set, cJSON *request, const void *body, size_t body_bytes, spi_port_event event,
                   void *env) {
     sp_error error = {0};

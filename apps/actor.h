@@ -33,6 +33,9 @@ sp_status spi_actor_read_key(const char *path, uint8_t bytes[SP_STORE_KEY_BYTES]
 /* {"op": op, "name": name}. */
 cJSON *spi_actor_request(const char *op, const char *name);
 
+/* Complains of an answer that says all went well and has nothing of what was asked for. */
+int spi_actor_complain_of_nothing(void);
+
 /* Opens, asks, closes; prints the error if there is one. The request is deleted. */
 int spi_actor_ask(spi_actor_common *set, cJSON *request, const void *body, size_t body_bytes, spi_port_event event,
                   void *env);

@@ -136,6 +136,7 @@ static void on_show(void *env, const cJSON *head, const void *body, size_t body_
     (void)body;
     (void)body_bytes;
     if (!strcmp(spi_head_text(head, "event", ""), "actor")) {
+        l->has_any = true;
         if (l->list) {
             keep(l, head);
         } else {
@@ -157,6 +158,9 @@ static int run_show(const spi_command *command, int argc, char **argv) {
     }
     l.list = l.set.common.json ? cJSON_CreateArray() : NULL;
     result = spi_actor_ask(&l.set, spi_actor_request("show", operands.items[0]), NULL, 0, on_show, &l);
+    if (!result && !l.has_any) {
+        result = spi_actor_complain_of_nothing();
+    }
     if (l.list && !result) {
         result = spi_json_print(cJSON_DetachItemFromArray(l.list, 0));
     }

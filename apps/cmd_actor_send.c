@@ -10,8 +10,6 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-#define TEXT_BYTES_MAX ((size_t)1 << 20)
-
 typedef struct sending {
     spi_actor_common set;
     const char *key;
@@ -139,14 +137,6 @@ static int send(sending *s, const char *name, const char *text, size_t text_byte
     return result;
 }
 
-/* All of standard input, without the line end that a shell puts behind it. */
-static char *read_input(size_t *bytes) {
-    char *text = spi_alloc(TEXT_BYTES_MAX + 2, 1);
-    *bytes = text ? fread(text, 1, TEXT_BYTES_MAX + 1, stdin) : 0;
-    *bytes -= *bytes && text[*bytes - 1] == '\n';
-    return text;
-}
-
 static int run(const spi_command *command, int argc, char **argv) {
     sending s = {0};
     spi_operands operands;
@@ -172,8 +162,13 @@ static int run(const spi_command *command, int argc, char **argv) {
         return send(&s, operands.items[0], operands.items[1], strlen(operands.items[1]));
     }
     size_t bytes;
-    char *text = read_input(&bytes);
-    result = !text ? spi_complain("not enough memory for the message") : send(&s, operands.items[0], text, bytes);
+    char *text;
+    sp_error error = {0};
+    if (spi_read_input(SP_ACTOR_TEXT_BYTES_MAX + 1, &text, &bytes, &error)) {
+        return spi_complain_error(&error);
+    }
+    bytes -= bytes && text[bytes - 1] == '\n'; /* the line end that a shell puts behind it */
+    result = send(&s, operands.items[0], text, bytes);
     spi_free(text);
     return result;
 }

@@ -30,7 +30,7 @@ static int run(const spi_command *command, int argc, char **argv) {
     if (is_script) {
         spi_arguments_add(&arguments, "--script");
     }
-    result = spi_generation_run(&set, "chat", &arguments, true);
+    result = spi_generation_run(&set, "chat", &arguments, true, true);
     spi_arguments_free(&arguments);
     return result;
 }

@@ -40,7 +40,7 @@ static int run(const spi_command *command, int argc, char **argv) {
             spi_arguments_add(&arguments, flags[i].name);
         }
     }
-    result = spi_generation_run(&set, "complete", &arguments, false);
+    result = spi_generation_run(&set, "complete", &arguments, !prompt, false);
     spi_arguments_free(&arguments);
     return result;
 }

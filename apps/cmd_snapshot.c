@@ -39,6 +39,9 @@ static int open_any(opening *o, const char *path) {
         if (result) {
             return result;
         }
+        if (!o->status && !o->snapshot) {
+            return spi_actor_complain_of_nothing();
+        }
     } else {
         o->status = open_file(path, o->set.key_path, &o->snapshot, &o->error);
     }

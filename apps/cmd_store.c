@@ -12,6 +12,7 @@ typedef struct looking {
     const char *what;
     cJSON *json;
     uint64_t count;
+    bool has_answer;
 } looking;
 
 static void print_stats(const cJSON *head) {
@@ -35,6 +36,7 @@ static void on_event(void *env, const cJSON *head, const void *body, size_t body
         spi_actor_tell(&l->set.common, head, body, body_bytes);
         return;
     }
+    l->has_answer = true;
     l->count = spi_head_number(head, "count");
     if (l->set.common.json) {
         l->json = cJSON_Duplicate(head, true);
@@ -51,8 +53,13 @@ static void on_event(void *env, const cJSON *head, const void *body, size_t body
 static int ask(looking *l, uint64_t bytes_max) {
     cJSON *request = spi_actor_request("store", NULL);
     cJSON_AddStringToObject(request, "what", l->what);
-    cJSON_AddNumberToObject(request, "bytes_max", (double)bytes_max);
+    if (bytes_max != UINT64_MAX) { /* in a request 0 is the store's own limit; into one byte nothing fits */
+        cJSON_AddNumberToObject(request, "bytes_max", bytes_max ? (double)bytes_max : 1);
+    }
     int result = spi_actor_ask(&l->set, request, NULL, 0, on_event, l);
+    if (!result && !l->has_answer) {
+        result = spi_actor_complain_of_nothing();
+    }
     if (l->json && !result) {
         result = spi_json_print(l->json);
     } else {
@@ -63,7 +70,7 @@ static int ask(looking *l, uint64_t bytes_max) {
 
 static int run_any(const spi_command *command, const char *what, int argc, char **argv) {
     looking l = {.what = what};
-    uint64_t bytes_max = 0;
+    uint64_t bytes_max = UINT64_MAX;
     const spi_option gc_options[] = {
         {"max", 0, SPI_OPTION_SIZE, "SIZE", "bytes of blocks to keep (default: the store's own limit)", &bytes_max},
         SPI_OPTIONS_ACTOR(l.set),

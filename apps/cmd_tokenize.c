@@ -1,5 +1,4 @@
 /* apps/cmd_tokenize.c - samepage tokenize: text to token ids. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,27 +13,6 @@ typedef struct settings {
     const char *prompt;
     bool special, parse_special, pieces;
 } settings;
-
-/* All of standard input, to be freed with spi_free. */
-static sp_status read_stdin(char **text, size_t *bytes, sp_error *error) {
-    size_t capacity = 0;
-    *text = NULL;
-    *bytes = 0;
-    do {
-        size_t larger = capacity ? capacity * 2 : 1 << 16;
-        char *grown = spi_resize(*text, capacity, larger, 1);
-        if (!grown) {
-            return spi_fail(error, SP_NO_MEMORY, "not enough memory for what is on standard input");
-        }
-        *text = grown;
-        capacity = larger;
-        *bytes += fread(*text + *bytes, 1, capacity - *bytes, stdin);
-    } while (*bytes == capacity);
-    if (ferror(stdin)) {
-        return spi_fail(error, SP_IO, "cannot read standard input: %s", strerror(errno));
-    }
-    return SP_OK;
-}
 
 /* In quotes, with what a terminal cannot show as \xNN. */
 static void print_piece(int32_t token, const char *text, size_t bytes) {
@@ -105,7 +83,7 @@ static int tokenize(const settings *set) {
     int result = SPI_EXIT_FAILURE;
 
     if (sp_model_open(set->common.model, &model, &error) || spi_open_tokenizer(model, &tokenizer, &error) ||
-        (!set->prompt && read_stdin(&read, &bytes, &error)) ||
+        (!set->prompt && spi_read_input(SIZE_MAX, &read, &bytes, &error)) ||
         spi_encode(tokenizer, set->prompt ? set->prompt : read, bytes, flags, &tokens, &count, &error)) {
         goto end;
     }

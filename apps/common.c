@@ -1,6 +1,8 @@
 /* apps/common.c - see common.h. */
 #include "apps/common.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -128,6 +130,49 @@ sp_status spi_piece(const sp_tokenizer *tokenizer, int32_t token, char **text, s
     return sp_tokenizer_decode(tokenizer, &token, 1, SP_DECODE_SPECIAL, *text, *bytes, bytes, error);
 }
 
+/* ---- standard files ---- */
+
+sp_status spi_read_input(size_t bytes_max, char **text, size_t *bytes, sp_error *error) {
+    size_t capacity = 0, used = 0;
+    char *read = NULL;
+    sp_status status = SP_OK;
+    *text = NULL;
+    *bytes = 0;
+    do {
+        size_t larger = capacity ? capacity * 2 : 1 << 16;
+        char *grown = spi_resize(read, capacity, larger, 1);
+        if (!grown) {
+            status = spi_fail(error, SP_NO_MEMORY, "not enough memory for what is on standard input");
+            break;
+        }
+        read = grown;
+        capacity = larger;
+        used += fread(read + used, 1, capacity - used, stdin);
+    } while (used == capacity && used <= bytes_max);
+    if (!status && ferror(stdin)) {
+        status = spi_fail(error, SP_IO, "cannot read standard input: %s", strerror(errno));
+    } else if (!status && used > bytes_max) {
+        status = spi_fail(error, SP_LIMIT, "standard input has more than the %zu bytes that this can take", bytes_max);
+    }
+    if (status) {
+        spi_free(read);
+        return status;
+    }
+    *text = read;
+    *bytes = used;
+    return SP_OK;
+}
+
+sp_status spi_check_standard_files(bool reads, sp_error *error) {
+    int in = fcntl(STDIN_FILENO, F_GETFL), out = fcntl(STDOUT_FILENO, F_GETFL);
+    if (reads && (in < 0 || (in & O_ACCMODE) == O_WRONLY)) {
+        return spi_fail(error, SP_IO, "cannot read standard input: it is closed");
+    }
+    return out < 0 || (out & O_ACCMODE) == O_RDONLY
+               ? spi_fail(error, SP_IO, "cannot write to standard output: it is closed")
+               : SP_OK;
+}
+
 /* ---- words ---- */
 
 void spi_words_bytes(uint64_t bytes, char *text, size_t capacity) {
@@ -222,8 +267,8 @@ void spi_json_add_text(cJSON *object, const char *name, const char *text, size_t
     if (!clean) {
         return;
     }
-    for (size_t i = 0; i < bytes && text[i];) {
-        size_t length = utf8_sequence((const unsigned char *)text + i, bytes - i);
+    for (size_t i = 0; i < bytes;) { /* cJSON's strings end at a zero byte */
+        size_t length = text[i] ? utf8_sequence((const unsigned char *)text + i, bytes - i) : 0;
         memcpy(out, length ? text + i : "\xef\xbf\xbd", length ? length : 3);
         out += length ? length : 3;
         i += length ? length : 1;

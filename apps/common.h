@@ -43,6 +43,13 @@ sp_status spi_encode(const sp_tokenizer *tokenizer, const char *text, size_t tex
 /* Bytes of one token with special tokens as their names, zero-terminated, to be freed with spi_free. */
 sp_status spi_piece(const sp_tokenizer *tokenizer, int32_t token, char **text, size_t *bytes, sp_error *error);
 
+/* All of standard input, to be freed with spi_free; *text is NULL on failure. SP_LIMIT: there is more than bytes_max. */
+sp_status spi_read_input(size_t bytes_max, char **text, size_t *bytes, sp_error *error);
+
+/* Guests do not hear that a file which the caller closed cannot be written to, or read from: their system interface takes
+ * that for success. So it is looked at before they begin. */
+sp_status spi_check_standard_files(bool reads, sp_error *error);
+
 /* "llama 1.2B Q8_0": what people call a model. */
 void spi_model_words(const sp_model_info *info, char *text, size_t capacity);
 
@@ -54,7 +61,7 @@ void spi_words_us(double us, char *text, size_t capacity); /* "27.6 us", "1.50 m
 double spi_median(double *values, uint32_t count); /* sorts them */
 double spi_deviation(const double *values, uint32_t count);
 
-/* Adds a string that may hold any bytes: what is not UTF-8 becomes U+FFFD, a zero byte ends it. */
+/* Adds a string that may hold any bytes: what is not UTF-8, and a zero byte, becomes U+FFFD. */
 void spi_json_add_text(cJSON *object, const char *name, const char *text, size_t bytes);
 
 /* Prints the value with a newline and deletes it. Returns what to exit with. */

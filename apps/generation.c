@@ -21,13 +21,15 @@ void spi_generation_arguments(const spi_generation *set, spi_arguments *argument
     }
 }
 
-int spi_generation_run(const spi_generation *set, const char *name, const spi_arguments *arguments, bool is_prompt) {
+int spi_generation_run(const spi_generation *set, const char *name, const spi_arguments *arguments, bool reads,
+                       bool is_prompt) {
     sp_error error = {0};
     spi_opened opened = {0};
     spi_runner runner = {0};
     int result;
     sp_status status = arguments->failed ? spi_fail(&error, SP_NO_MEMORY, "not enough memory for the command line")
-                                         : spi_open_both(&set->common, &opened, &error);
+                                         : spi_check_standard_files(reads, &error);
+    status = status ? status : spi_open_both(&set->common, &opened, &error);
     if (!status) {
         sp_guest_model model = {.name = "model", .model = opened.model};
         sp_guest_options options = {

@@ -276,6 +276,22 @@ static const spi_option *find(const spi_option *options, int code) {
     return options->name ? options : NULL;
 }
 
+/* A word that is no option, or the beginning of several. */
+static int unknown(const spi_command *command, const spi_option *options, const char *word) {
+    size_t bytes = !strncmp(word, "--", 2) ? strcspn(word + 2, "=") : 0;
+    const char *first = NULL;
+    for (; bytes && options->name; options++) {
+        if (strncmp(options->name, word + 2, bytes) != 0) {
+            continue;
+        }
+        if (first) {
+            return spi_usage_error(command, "'%s' may be --%s, --%s or another one", word, first, options->name);
+        }
+        first = options->name;
+    }
+    return spi_usage_error(command, "unknown option '%s'", word);
+}
+
 int spi_options_parse(const spi_command *command, const spi_option *options, int argc, char **argv,
                       spi_operands *operands) {
     tables made;
@@ -302,7 +318,7 @@ int spi_options_parse(const spi_command *command, const spi_option *options, int
             return spi_usage_error(command, "--%s takes no value", options[optopt - LONG_BASE].name);
         }
         if (!option) {
-            return spi_usage_error(command, "unknown option '%s'", word);
+            return unknown(command, options, word);
         }
         if ((result = store(command, option, optarg)) >= 0) {
             return result;

@@ -59,7 +59,7 @@ static void forget_oldest(uint32_t count) {
 }
 
 static void remember_user(const char *words, uint32_t bytes) {
-    while (c.turn_count == TURN_COUNT_MAX || bytes > HISTORY_BYTES / 2 - c.history_bytes) {
+    while (c.turn_count == TURN_COUNT_MAX || c.history_bytes + bytes > HISTORY_BYTES / 2) {
         forget_oldest(1); /* lines are far shorter than half of the history, so this ends */
     }
     memcpy(c.history + c.history_bytes, words, bytes);
@@ -264,6 +264,9 @@ static bool read_line(void) {
         fflush(stdout);
     }
     if (!fgets(line, sizeof line, stdin)) {
+        if (ferror(stdin)) {
+            fail_text(&c.o, "cannot read standard input");
+        }
         return false;
     }
     size_t length = strlen(line);

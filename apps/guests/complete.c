@@ -41,6 +41,9 @@ static void read_prompt(void) {
         got = fread(c.prompt + c.prompt_bytes, 1, capacity - c.prompt_bytes, stdin);
         c.prompt_bytes += (uint32_t)got;
     } while (got);
+    if (ferror(stdin)) {
+        fail_text(&c.o, "cannot read standard input");
+    }
     c.prompt_bytes -= c.prompt_bytes && c.prompt[c.prompt_bytes - 1] == '\n';
 }
 

@@ -104,7 +104,8 @@ static sp_status set_arguments(wasi_config_t *config, const sp_guest *guest, con
     /* The official type lacks a const that the function keeps. */
     const char **arguments = options->argument_count ? (const char **)(uintptr_t)options->arguments : only;
     if (!wasi_config_set_argv(config, options->argument_count ? options->argument_count : 1, arguments)) {
-        return spi_fail(error, SP_INVALID, "an argument for the guest is not UTF-8");
+        return spi_fail(error, SP_INVALID,
+                        "an argument for the guest is not UTF-8: such bytes go through a file or its input");
     }
     return SP_OK;
 }

@@ -121,7 +121,8 @@ check "$("$SAMEPAGE" snapshot inspect --json "$work/ada.snap")" 'j["has_module"]
 check "$("$SAMEPAGE" snapshot inspect --json --actor ada)" 'j["sessions"][0]["tokens"] > 60'
 check "$("$SAMEPAGE" store stats --json)" 'j["blocks"] > 0 and j["damaged_blocks"] == 0'
 "$SAMEPAGE" store verify >/dev/null
-"$SAMEPAGE" store gc --max 0 >/dev/null
+"$SAMEPAGE" store gc --max 0 | grep >/dev/null -E '^[1-9][0-9]* blocks removed' || fail "no block was removed"
+check "$("$SAMEPAGE" store stats --json)" 'j["blocks"] == 0'
 actor send ada "What colour is my boat?" | grep -i green >/dev/null || fail "ada needs its blocks"
 actor rm eve talk
 expect 1 'no actor eve' actor show eve
@@ -151,6 +152,32 @@ sleep 0.3
 kill -9 $looping
 wait $looping 2>/dev/null || true
 actor send bob "What colour is my boat?" | grep -i green >/dev/null || fail "bob did not survive"
+
+# ---- a holder that says all is well and nothing else, as one of another version might ----
+mkdir "$work/odd"
+python3 - "$work/odd" <<'END' &
+import fcntl, os, socket, struct, sys
+os.chdir(sys.argv[1])
+lock = open("lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind("socket")
+listener.listen()
+open("actors.db", "w").close()
+while True:
+    one, _ = listener.accept()
+    one.recv(1 << 16)
+    head = b'{"end":0}'
+    one.sendall(struct.pack("<II", len(head), 0) + head)
+    one.close()
+END
+odd=$!
+wait_for 20 test -e "$work/odd/actors.db"
+for command in "snapshot inspect --actor ada" "actor show ada" "actor show ada --json" "store stats" "store stats --json"; do
+    # shellcheck disable=SC2086 # words of a command
+    expect 1 'gave no answer' "$SAMEPAGE" $command --data "$work/odd"
+done
+kill $odd
 
 # ---- encrypted ----
 head -c 32 /dev/urandom >"$work/key"

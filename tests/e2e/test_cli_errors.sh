@@ -42,6 +42,21 @@ expect 1 'pipe: it is not a regular file: give another name' "$SAMEPAGE" quantiz
 [ -p "$work/pipe" ] || fail "a pipe was replaced"
 expect 2 'needs a value' "$SAMEPAGE" complete -m $model -p
 expect 2 "unknown option '--bogus'" "$SAMEPAGE" complete -m $model --bogus
+expect 2 "'--t=3' may be --tokens, --temp or another" "$SAMEPAGE" complete -m $model --t=3
+# What cannot be read is not an empty text, and what nobody can read is not printed.
+for command in complete chat tokenize; do
+    got=0
+    "$SAMEPAGE" $command -m "$PWD/$model" </ >"$work/out" 2>"$work/err" || got=$?
+    [ "$got" = 1 ] && grep >/dev/null 'cannot read standard input' "$work/err" || fail "$command </: $got $(cat "$work/err")"
+done
+got=0
+"$SAMEPAGE" complete -m $model <&- >"$work/out" 2>"$work/err" || got=$?
+[ "$got" = 1 ] && grep >/dev/null 'cannot read standard input: it is closed' "$work/err" || fail "complete <&-: $got"
+got=0
+"$SAMEPAGE" complete -m $model -p x >&- 2>"$work/err" || got=$?
+[ "$got" = 1 ] && grep >/dev/null 'cannot write to standard output: it is closed' "$work/err" || fail "complete >&-: $got"
+"$SAMEPAGE" complete -q -m $model -p x -n 2 <&- >/dev/null || fail "a prompt is given, and standard input is of no use"
+expect 1 'not UTF-8: such bytes go through' "$SAMEPAGE" complete -m $model -p $'\xff'
 if [ "$(uname)" = Linux ]; then # what is written and does not arrive is told
     expect 1 'no device "metal" here: .*built without metal: it is for Macs' "$SAMEPAGE" complete -m $model -p x -d metal
     for command in "complete -q -p hi -n 4 -m $model" "complete -q -p hi -n 4 --json -m $model" "tokenize -p hi -m $model" \
