@@ -164,7 +164,7 @@ static int run(const spi_command *command, int argc, char **argv) {
     size_t bytes;
     char *text;
     sp_error error = {0};
-    if (spi_read_input(SP_ACTOR_TEXT_BYTES_MAX + 1, &text, &bytes, &error)) {
+    if (spi_read_input(2 * SP_ACTOR_TEXT_BYTES_MAX, &text, &bytes, &error)) {
         return spi_complain_error(&error);
     }
     bytes -= bytes && text[bytes - 1] == '\n'; /* the line end that a shell puts behind it */

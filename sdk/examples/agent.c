@@ -167,12 +167,33 @@ static void show(const char *text, uint32_t bytes, bool *begun) {
     }
 }
 
-static void answer(uint32_t bytes) {
+static int32_t complain(const char *text) {
+    return sp_actor_reply_text(text);
+}
+
+/* Appends the words that were read. False: the context has no room for them, even alone, and all is as it was. */
+static bool ask(uint32_t bytes) {
+    sp_session_info info;
+    const sp_chat before = format;
+    must(sp_get_session_info(session, &info));
+    remember_words(bytes);
+    uint32_t count = tokenize_turn(turn_count - 1, 0);
+    if (count >= info.context_max) {
+        format = before;
+        history_bytes = turns[--turn_count].start;
+        return false;
+    }
+    append(count);
+    return true;
+}
+
+static int32_t answer(uint32_t bytes) {
     char piece[256], shown[sizeof piece + 3];
     sp_utf8 utf8 = {0};
     bool begun = false;
-    remember_words(bytes);
-    append(tokenize_turn(turn_count - 1, 0));
+    if (!ask(bytes)) {
+        return complain("(this message is too long for my context, so I leave it out)");
+    }
     for (uint32_t i = 0; i < answer_tokens_max; i++) {
         int32_t token = must(sp_session_sample(session, sampler));
         if (sp_token_is_end(model, token)) {
@@ -185,6 +206,7 @@ static void answer(uint32_t bytes) {
         append(1);
     }
     show(shown, sp_utf8_finish(&utf8, shown), &begun);
+    return 0;
 }
 
 /* ---- other messages ---- */
@@ -199,10 +221,6 @@ static void tell_news(void) {
         say(news, news_bytes);
         news_bytes = 0;
     }
-}
-
-static int32_t complain(const char *text) {
-    return sp_actor_reply_text(text);
 }
 
 static int32_t command(char *text) {
@@ -245,6 +263,6 @@ int32_t sp_actor_receive(void) {
     if (*words == '/') {
         return command(words);
     }
-    answer(bytes);
-    return 0;
+    return message.bytes > bytes ? complain("(this message is longer than I can read, so I leave it out)")
+                                 : answer(bytes);
 }

@@ -363,7 +363,7 @@ void spi_server_request(spi_server *server, const cJSON *head, const void *body,
     *call = (spi_call){.server = server, .answer = answer, .env = env};
     snprintf(call->actor, sizeof call->actor, "%s", name);
     if (strlen(name) > SP_ACTOR_NAME_BYTES_MAX) {
-        answer_end(call, NULL, SP_NOT_FOUND, "no actor has so long a name");
+        answer_end(call, NULL, SP_NOT_FOUND, "an actor's name has at most 64 characters");
     } else if (run(call, &request)) {
         *out = call;
     }

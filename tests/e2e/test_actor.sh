@@ -52,6 +52,13 @@ check "$(actor show eve --json)" 'j["device"] == "'$other'" and j["origin"] == "
 [ "$(stat -c %a "$work/data/samepage")" = 700 ] || fail "the folder is open to others"
 [ -z "$(find "$work/data/samepage" "$work/ada.snap" -type f -perm /077)" ] || fail "a file is open to others"
 
+# What it cannot take in is told, is no failure, and changes nothing.
+for words in 3000 9000; do # more than its context has room for, and more than it reads
+    printf 'boat %.0s' $(seq $words) | actor send bob >"$work/long" || fail "a long message fails"
+    grep >/dev/null 'is (too long|longer than)' -E "$work/long" || fail "a long message: $(cat "$work/long")"
+done
+actor send bob "What colour is my boat?" | grep -i green >/dev/null || fail "a long message has cost the conversation"
+
 # ---- a guest of one's own; the chat example as an actor ----
 actor create talk "$guests/example_chat_actor.wasm" -m $model
 actor send talk "My boat is green." >/dev/null
