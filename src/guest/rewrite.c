@@ -299,7 +299,12 @@ static uint64_t peek_constant(const reader *from) {
     if (take_byte(&copy) != 0x41) {
         return UINT64_MAX;
     }
+    const uint8_t *first = copy.at;
     uint64_t value = take_leb(&copy, 35); /* signed: its low 32 bits are the address */
+    size_t bits = 7 * (size_t)(copy.at - first);
+    if (!copy.bad && bits < 32 && copy.at[-1] & 0x40) {
+        value |= UINT64_MAX << bits;
+    }
     return take_byte(&copy) == 0x0b && !copy.bad ? value & UINT32_MAX : UINT64_MAX;
 }
 

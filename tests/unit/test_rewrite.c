@@ -75,6 +75,28 @@ static void a_module_without_exports_gets_some(void **state) {
     spi_rewrite_free(&rewrite);
 }
 
+/* Addresses are signed in the file: those of the last 128 MiB of four GiB are short negative numbers there. */
+static void the_end_of_data_is_known(void **state) {
+    (void)state;
+    static const struct {
+        const char *module;
+        uint64_t end;
+    } cases[] = {
+        {"(module (memory 1))", 0},
+        {"(module (memory 1) (data (i32.const 8) \"hello\"))", 13},
+        {"(module (memory 1) (data (i32.const 64) \"hello\") (data (i32.const 8) \"hello\"))", 69},
+        {"(module (memory 65536) (data (i32.const 0x80000000) \"hello\"))", 0x80000005},
+        {"(module (memory 65536) (data (i32.const 0xffff0000) \"hello\"))", 0xffff0005},
+        {"(module (memory 65536) (data (i32.const -64) \"hello\"))", 0xffffffc5},
+        {"(module (memory 1) (global $g i32 (i32.const 8)) (data (global.get $g) \"hello\"))", UINT64_MAX},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        spi_rewrite rewrite = rewritten(cases[i].module);
+        assert_int_equal(rewrite.data_end, cases[i].end);
+        spi_rewrite_free(&rewrite);
+    }
+}
+
 static void reasons_are_given(void **state) {
     (void)state;
     refused("(module (memory (export \"memory\") 1) (func $f) (start $f))", "start function");
@@ -148,9 +170,13 @@ static void any_allocation_may_fail(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_state_is_exported), cmocka_unit_test(a_module_without_exports_gets_some),
-        cmocka_unit_test(reasons_are_given),     cmocka_unit_test(plain_guests_of_such_modules_run),
-        cmocka_unit_test(damage_is_survived),    cmocka_unit_test(any_allocation_may_fail),
+        cmocka_unit_test(all_state_is_exported),
+        cmocka_unit_test(a_module_without_exports_gets_some),
+        cmocka_unit_test(the_end_of_data_is_known),
+        cmocka_unit_test(reasons_are_given),
+        cmocka_unit_test(plain_guests_of_such_modules_run),
+        cmocka_unit_test(damage_is_survived),
+        cmocka_unit_test(any_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
