@@ -55,8 +55,7 @@ server=$!
 until [ -S "$data/samepage/socket" ]; do sleep 0.05; done
 actor send ada "My name is Ada and my boat is green." -v
 echo "\$ kill -9 $server    # the process that holds the actors"
-kill -9 $server
-wait $server 2>/dev/null || true
+{ kill -9 $server && wait $server; } 2>/dev/null || true # without the shell's own words about it
 actor send ada "What colour is my boat?" -v
 actor fork ada bob
 actor send bob "And what is my name?"

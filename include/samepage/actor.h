@@ -158,8 +158,8 @@ SP_EXPORT sp_status sp_actor_fork(sp_actors *actors, const char *name, const cha
 SP_EXPORT sp_status sp_actor_export(sp_actors *actors, const char *name, const char *path, sp_error *error);
 
 /* Makes an actor of such a file. changes may be NULL; of it are used, where they are set: models (by name; a file has
- * models' names and paths, not their bytes), device, kv_type (of sessions made from then on), deadline_ms, failures_max, recompute. It is woken once to see that it
- * can be. The file is hostile: SP_BAD_FILE, SP_UNSUPPORTED, and what sp_actor_create and sp_guest_restore say; but its
+ * models' names and paths, not their bytes), device, kv_type (of sessions made from then on), deadline_ms, failures_max,
+ * recompute. It is woken once to see that it can be. The file is hostile: SP_BAD_FILE, SP_UNSUPPORTED, and what sp_actor_create and sp_guest_restore say; but its
  * blocks join the folder's store, which strangers should not share. */
 SP_EXPORT sp_status sp_actor_import(sp_actors *actors, const char *name, const char *path, const sp_actor_spec *changes,
                                     sp_error *error);

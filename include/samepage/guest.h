@@ -10,8 +10,8 @@
  * sp_guest_error; nothing else notices.
  *
  * Threads: an engine and all that it owns are used by the thread that created it, except sp_guest_terminate,
- * sp_guest_interrupt, sp_guest_is_computing, sp_guest_has_interrupt and sp_engine_wake, which any thread and any signal handler may call while the guest or engine
- * exists.
+ * sp_guest_interrupt, sp_guest_is_computing, sp_guest_has_interrupt and sp_engine_wake, which any thread and any signal
+ * handler may call while the guest or engine exists.
  */
 #ifndef SAMEPAGE_GUEST_H
 #define SAMEPAGE_GUEST_H

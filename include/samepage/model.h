@@ -42,7 +42,8 @@ typedef struct sp_model_info {
 typedef void (*sp_progress)(void *env, uint64_t done_bytes, uint64_t total_bytes);
 
 /* Opens and checks a GGUF file, or a folder as Hugging Face and MLX lay it out (config.json, safetensors, tokenizer.json):
- * docs/models.md lists what is supported. SP_NOT_FOUND, SP_BAD_FILE (says which field), SP_UNSUPPORTED (names the architecture, tensor type, tokenizer or feature). */
+ * docs/models.md lists what is supported. SP_NOT_FOUND, SP_BAD_FILE (says which field), SP_UNSUPPORTED (names the
+ * architecture, tensor type, tokenizer or feature). */
 SP_EXPORT sp_status sp_model_open(const char *path, sp_model **model, sp_error *error);
 
 /* Sessions on it must be gone; devices that it was loaded on still open. NULL is allowed. */

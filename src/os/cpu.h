@@ -24,7 +24,8 @@ const spi_cpu_features *spi_cpu_get_features(void);
 /* The marketing name, e.g. from /proc/cpuinfo; "unknown processor" otherwise. */
 void spi_cpu_name(char *name, size_t capacity);
 
-/* Threads worth starting: the affinity mask, the control groups' quota (quota.h) and one thread per physical core. At least 1. */
+/* Threads worth starting: the affinity mask, the control groups' quota (quota.h) and one thread per physical core. At
+ * least 1. */
 uint32_t spi_cpu_thread_count(void);
 
 #endif

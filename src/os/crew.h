@@ -1,8 +1,8 @@
 /* os/crew.h - work of which threads take pieces, for as long as it lasts.
  *
  * For what is long enough to be worth starting threads (some 30 us each) and rare enough not to keep them: memory that is
- * made ready or copied by hundreds of megabytes, a tensor that is quantised. What runs for every token has a pool of its own (device/cpu). May
- * include: base.
+ * made ready or copied by hundreds of megabytes, a tensor that is quantised. What runs for every token has a pool of its
+ * own (device/cpu). May include: base.
  */
 #ifndef SPI_OS_CREW_H
 #define SPI_OS_CREW_H

@@ -66,7 +66,8 @@ int64_t spi_file_changed_ns(const struct stat *info);
 /* Makes a folder and those above it, mode 0700 for new ones. */
 sp_status spi_folder_create(const char *path, sp_error *error);
 
-/* $XDG_CACHE_HOME/samepage, or ~/.cache/samepage (macOS: ~/Library/Caches/samepage), or a folder under the temporary one if there is no home. */
+/* $XDG_CACHE_HOME/samepage, or ~/.cache/samepage (macOS: ~/Library/Caches/samepage), or a folder under the temporary
+ * one if there is no home. */
 sp_status spi_folder_cache(char *path, size_t capacity);
 
 #endif

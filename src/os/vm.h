@@ -28,8 +28,8 @@ void spi_vm_advise_huge(void *address, size_t bytes); /* that advice alone; noth
  * mappings is full). */
 sp_status spi_vm_protect(void *address, size_t bytes, bool readable, bool writable);
 
-/* An unnamed file of pages that several mappings can share: memfd, or a temporary file. SP_UNSUPPORTED where the system has none. The file
- * is closed with spi_vm_close. */
+/* An unnamed file of pages that several mappings can share: memfd, or a temporary file. SP_UNSUPPORTED where the system
+ * has none. The file is closed with spi_vm_close. */
 sp_status spi_vm_file_create(size_t bytes, int *file);
 sp_status spi_vm_file_resize(int file, size_t bytes);
 sp_status spi_vm_file_write(int file, const void *bytes, size_t count, uint64_t offset);
@@ -52,7 +52,8 @@ sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge);
 void spi_vm_populate(void *address, size_t bytes, bool huge);
 
 /* True if every page of the range is mapped with at least this access: Linux asks /proc/self/maps, in one call a mapping
- * where the kernel can (6.11), else by reading all of it; for strict checks before linking and for tests. True where the system cannot tell. */
+ * where the kernel can (6.11), else by reading all of it; for strict checks before linking and for tests. True where the
+ * system cannot tell. */
 bool spi_vm_has_access(const void *address, size_t bytes, bool writable);
 
 /* Gives the whole pages inside of a range back to the system. Only for read-only mappings of files: what is read next
