@@ -72,6 +72,19 @@ void *spi_hf_keep(spi_hf_reader *read, size_t bytes);
 sp_status spi_hf_read_config(spi_hf_reader *read);
 /* rope.c: how positions become angles: values and tensors. */
 sp_status spi_hf_read_rope(spi_hf_reader *read);
+/* names.c */
+#define SPI_HF_NAME_BYTES 128
+/* The name of a module ("model.layers.3.mlp.up_proj") and what of it (".weight") as GGUF has them. False: unknown, and then
+ * it stays as it is, to be refused by name. */
+bool spi_hf_translate(const spi_hf_reader *read, const char *name, char out[SPI_HF_NAME_BYTES]);
+/* Of a model that also sees, and not of what concerns text. */
+bool spi_hf_is_foreign(const char *name);
+/* A name without what stands in front of the text model's own names. */
+const char *spi_hf_behind_prefix(const char *name);
+
+/* shards.c: maps and parses the files. index: model.safetensors.index.json, or NULL: there is one file. */
+sp_status spi_hf_open_shards(spi_hf_reader *read, const cJSON *index);
+
 /* weights.c: opens the shards and fills the source's tensors, behind those that rope.c made. */
 sp_status spi_hf_read_weights(spi_hf_reader *read);
 sp_status spi_hf_add_vector(spi_hf_reader *read, const char *name, const float *values, uint32_t count);

@@ -13,9 +13,6 @@
 #include "base/memory.h"
 #include "hf/folder.h"
 
-#define NAME_BYTES 128
-#define PATH_BYTES 4096
-
 typedef struct place { /* a tensor of a shard */
     const spi_safetensor *tensor;
     const char *file;
@@ -29,106 +26,6 @@ typedef struct weights {
     const cJSON *quantization; /* NULL: nothing is quantised */
     uint32_t bits, group;
 } weights;
-
-/* ---- names ---- */
-
-typedef struct renaming {
-    const char *from, *to;
-} renaming;
-
-static const renaming outer[] = {
-    {"embed_tokens", "token_embd"},
-    {"norm", "output_norm"},
-};
-
-static const renaming inner[] = {
-    {"input_layernorm", "attn_norm"},
-    {"self_attn.q_proj", "attn_q"},
-    {"self_attn.k_proj", "attn_k"},
-    {"self_attn.v_proj", "attn_v"},
-    {"self_attn.qkv_proj", "attn_qkv"},
-    {"self_attn.o_proj", "attn_output"},
-    {"self_attn.q_norm", "attn_q_norm"},
-    {"self_attn.k_norm", "attn_k_norm"},
-    {"mlp.gate_proj", "ffn_gate"},
-    {"mlp.up_proj", "ffn_up"},
-    {"mlp.gate_up_proj", "ffn_up"},
-    {"mlp.down_proj", "ffn_down"},
-    {"pre_feedforward_layernorm", "ffn_norm"},
-    {"post_feedforward_layernorm", "post_ffw_norm"},
-};
-
-static const char *look_up(const renaming *list, size_t count, const char *name, size_t bytes) {
-    for (size_t i = 0; i < count; i++) {
-        if (strlen(list[i].from) == bytes && !memcmp(list[i].from, name, bytes)) {
-            return list[i].to;
-        }
-    }
-    return NULL;
-}
-
-static bool begins(const char *name, const char *with) {
-    return !strncmp(name, with, strlen(with));
-}
-
-/* Of models that also see, only what concerns text. */
-static bool is_foreign(const char *name) {
-    static const char *const others[] = {"vision_tower.", "vision_model.", "multi_modal_projector.",
-                                         "model.vision_tower.", "model.multi_modal_projector."};
-    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        if (begins(name, others[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static const char *behind_prefix(const char *name) {
-    static const char *const prefixes[] = {"language_model.model.", "model.language_model.", "language_model.",
-                                           "model."};
-    for (size_t i = 0; i < sizeof prefixes / sizeof prefixes[0]; i++) {
-        if (begins(name, prefixes[i])) {
-            return name + strlen(prefixes[i]);
-        }
-    }
-    return name;
-}
-
-/* The name of a module ("model.layers.3.mlp.up_proj") and what of it (".weight") as GGUF has them. False: unknown, and
- * then it stays as it is, to be refused by name. */
-static bool translate(const spi_hf_reader *read, const char *name, char out[NAME_BYTES]) {
-    const char *rest = behind_prefix(name), *dot = strrchr(rest, '.');
-    const char *to = NULL;
-    snprintf(out, NAME_BYTES, "%s", name);
-    if (!dot || (strcmp(dot, ".weight") != 0 && strcmp(dot, ".bias") != 0)) {
-        return false;
-    }
-    if (!begins(rest, "layers.")) {
-        bool head = dot - rest == 7 && !memcmp(rest, "lm_head", 7);
-        to = head ? "output" : look_up(outer, sizeof outer / sizeof outer[0], rest, (size_t)(dot - rest));
-        if (to) {
-            snprintf(out, NAME_BYTES, "%s%s", to, dot);
-        }
-        return to;
-    }
-    unsigned layer = 0;
-    int bytes = 0;
-    if (sscanf(rest + 7, "%5u.%n", &layer, &bytes) != 1 || !bytes || rest + 7 + bytes > dot || rest[7] < '0' ||
-        rest[7] > '9') {
-        return false;
-    }
-    const char *module = rest + 7 + bytes;
-    size_t length = (size_t)(dot - module);
-    if (length == strlen("post_attention_layernorm") && !memcmp(module, "post_attention_layernorm", length)) {
-        to = read->family->post_norms ? "post_attention_norm" : "ffn_norm";
-    } else {
-        to = look_up(inner, sizeof inner / sizeof inner[0], module, length);
-    }
-    if (to) {
-        snprintf(out, NAME_BYTES, "blk.%u.%s%s", layer, to, dot);
-    }
-    return to;
-}
 
 /* ---- finding ---- */
 
@@ -274,7 +171,7 @@ static sp_status find_how(const weights *w, const char *module, uint32_t *bits, 
     if (!cJSON_IsObject(own)) {
         return SP_OK;
     }
-    char file[NAME_BYTES + 32];
+    char file[SPI_HF_NAME_BYTES + 32];
     spi_config config;
     const char *mode;
     snprintf(file, sizeof file, "config.json: quantization.%s", module);
@@ -297,7 +194,7 @@ static bool is_plane(const spi_safetensor *plane, const spi_safetensor *codes, c
 static sp_status add_quantised(weights *w, const place *at, const char *module, const char *name) {
     spi_hf_reader *read = w->read;
     const spi_safetensor *codes = at->tensor;
-    char other[NAME_BYTES + 16];
+    char other[SPI_HF_NAME_BYTES + 16];
     uint32_t bits, group;
     sp_dtype type, plane_type;
     snprintf(other, sizeof other, "%s.scales", module);
@@ -359,14 +256,14 @@ static bool ends(const char *name, const char *with) {
 }
 
 static sp_status add_one(weights *w, place *at) {
-    char name[NAME_BYTES], module[NAME_BYTES], out[NAME_BYTES], scales[NAME_BYTES + 16];
-    if (at->tensor->name.bytes >= NAME_BYTES - 16) {
+    char name[SPI_HF_NAME_BYTES], module[SPI_HF_NAME_BYTES], out[SPI_HF_NAME_BYTES], scales[SPI_HF_NAME_BYTES + 16];
+    if (at->tensor->name.bytes >= SPI_HF_NAME_BYTES - 16) {
         return bad(w, at, "its name is too long");
     }
     snprintf(name, sizeof name, "%s", at->tensor->name.text); /* cJSON's: with a zero byte */
-    bool known = translate(w->read, name, out);
+    bool known = spi_hf_translate(w->read, name, out);
     bool head = !strncmp(out, "output.", 7);
-    if (is_foreign(name) || ends(name, ".rotary_emb.inv_freq") || (head && w->read->tied)) {
+    if (spi_hf_is_foreign(name) || ends(name, ".rotary_emb.inv_freq") || (head && w->read->tied)) {
         return SP_OK; /* computed from the configuration; a tied head is the embedding */
     }
     snprintf(module, sizeof module, "%.*s", (int)(strrchr(name, '.') ? strrchr(name, '.') - name : 0), name);
@@ -385,8 +282,8 @@ static sp_status add_all(weights *w) {
             place *at = &w->all[i];
             const char *name = at->tensor->name.text;
             bool plane = ends(name, ".scales") || ends(name, ".biases");
-            bool tied = w->read->tied && !strncmp(behind_prefix(name), "lm_head.", 8);
-            if (plane == (pass == 1) && !at->used && !(plane && (is_foreign(name) || tied))) {
+            bool tied = w->read->tied && !strncmp(spi_hf_behind_prefix(name), "lm_head.", 8);
+            if (plane == (pass == 1) && !at->used && !(plane && (spi_hf_is_foreign(name) || tied))) {
                 status = add_one(w, at);
             }
         }
@@ -394,52 +291,7 @@ static sp_status add_all(weights *w) {
     return status;
 }
 
-/* ---- files ---- */
-
-static sp_status open_shard(spi_hf_reader *read, const char *name) {
-    char path[PATH_BYTES];
-    spi_hf_shard *shard = &read->hf->shards[read->hf->shard_count];
-    if (strchr(name, '/') || name[0] == '.' || !name[0]) {
-        return spi_fail(read->error, SP_BAD_FILE,
-                        "model.safetensors.index.json: weight_map names no file of the folder");
-    }
-    shard->name = spi_copy_string(name, strlen(name));
-    if (!shard->name) {
-        return spi_fail(read->error, SP_NO_MEMORY, "no memory for a list of files");
-    }
-    read->hf->shard_count++;
-    snprintf(path, sizeof path, "%s/%s", read->path, name);
-    sp_status status = spi_file_map_open(path, &shard->map, read->error);
-    return status ? status
-                  : spi_safetensors_parse(shard->map.data, shard->map.bytes, shard->name, &shard->file, read->error);
-}
-
-/* Opens each file that the index names, once. */
-static sp_status open_shards(spi_hf_reader *read, const cJSON *index) {
-    const cJSON *map = cJSON_GetObjectItemCaseSensitive(index, "weight_map"), *item;
-    sp_status status = SP_OK;
-    if (!cJSON_IsObject(map)) {
-        return spi_fail(read->error, SP_BAD_FILE, "model.safetensors.index.json: weight_map is missing or no object");
-    }
-    cJSON_ArrayForEach(item, map) {
-        bool open = false;
-        if (!cJSON_IsString(item)) {
-            return spi_fail(read->error, SP_BAD_FILE, "model.safetensors.index.json: weight_map holds no file's name");
-        }
-        for (size_t i = 0; i < read->hf->shard_count && !open; i++) {
-            open = !strcmp(read->hf->shards[i].name, item->valuestring);
-        }
-        if (!open && read->hf->shard_count == SPI_SOURCE_FILES_MAX) {
-            return spi_fail(read->error, SP_LIMIT, "model.safetensors.index.json: weight_map names more than %u files",
-                            SPI_SOURCE_FILES_MAX);
-        }
-        status = open ? SP_OK : open_shard(read, item->valuestring);
-        if (status) {
-            return status;
-        }
-    }
-    return SP_OK;
-}
+/* ---- what config.json and the index say ---- */
 
 /* A tensor that the index names has to be where it says. */
 static sp_status check_index(const weights *w, const cJSON *index) {
@@ -535,13 +387,7 @@ sp_status spi_hf_read_weights(spi_hf_reader *read) {
     if (status) {
         return status;
     }
-    read->hf->shards = spi_alloc(SPI_SOURCE_FILES_MAX, sizeof *read->hf->shards);
-    if (!read->hf->shards) {
-        status = spi_fail(read->error, SP_NO_MEMORY, "no memory for a list of files");
-    }
-    if (!status) {
-        status = index ? open_shards(read, index) : open_shard(read, "model.safetensors");
-    }
+    status = spi_hf_open_shards(read, index);
     status = status ? status : collect(&w);
     status = status || !index ? status : check_index(&w, index);
     status = status ? status : read_quantization(&w);
