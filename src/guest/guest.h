@@ -9,7 +9,7 @@
  *     scheduler.c  whose turn it is               jobs.c       what guests wait for, computed together
  *     wasi.c       arguments, folders, output     wasi_clock.c time, sleep and exit
  *     trap.c       Wasmtime's errors as ours      rewrite.c  exports for all state of a module
- *     state.c      all state of a guest, out and in
+ *     state.c      all state of a guest, out and in         state_facts.c  what else those ask who save guests
  *
  * May include: session, model, device, region, os, base.
  */

@@ -77,6 +77,8 @@ sp_status spi_state_create_guest(sp_module *module, const sp_guest_options *opti
 /* Opens its handles: after it every slot of a session has one, without tokens. Models must be set. */
 sp_status spi_state_open_handles(sp_guest *guest, spi_state *state, sp_error *error);
 
+/* ---- state_facts.c ---- */
+
 /* A device wrote here, which the kernel does not see. The list is taken over by who asks for it; *all: the whole memory
  * must be taken as written. */
 void spi_state_note_written(sp_guest *guest, uint64_t offset, uint64_t bytes);
