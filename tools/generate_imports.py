@@ -117,11 +117,23 @@ def statuses():
     return re.findall(r'X\((SP_\w+), (-?\d+), "([^"]+)"\)', text)
 
 
+def comment(paragraphs, indent=""):
+    """A block comment of lines of at most 120 columns; each paragraph begins a line."""
+    lines = [line for text in paragraphs for line in textwrap.wrap(text, 117 - len(indent) - 3, break_on_hyphens=False)]
+    return f"{indent}/* " + f"\n{indent} * ".join(lines) + " */"
+
+
+def prototype(kind, name, arguments):
+    begin = f"{kind} {name}("
+    return textwrap.wrap(f"{begin}{arguments});", 120, subsequent_indent=" " * len(begin), break_long_words=False)
+
+
 def struct_text(struct, prefix):
     lines = [f"typedef struct {prefix}{struct.name} {{"]
     for field, kind, count, doc in struct.fields:
         suffix = f"[{count}]" if count > 1 else ""
-        lines.append(f"    {FIELDS[kind][1]} {field}{suffix}; /* {doc} */")
+        line = f"    {FIELDS[kind][1]} {field}{suffix}; /* {doc} */"
+        lines += [line] if len(line) <= 120 else [comment([doc], "    "), f"    {FIELDS[kind][1]} {field}{suffix};"]
     lines += [f"}} {prefix}{struct.name};",
               f'_Static_assert(sizeof({prefix}{struct.name}) == {struct.bytes()}, "the structs have no holes");']
     return "\n".join(lines)
@@ -138,7 +150,7 @@ def host_arguments(item):
 
 
 def abi_header(groups):
-    out = [f"/* guest/imports_abi.h - the structs and functions behind the imports; {NOTE}.", " *",
+    out = ["/* guest/imports_abi.h - the structs and functions behind the imports;", f" * {NOTE}.", " *",
            " * Pointers have been checked before these functions are called; what they read from linear memory and then",
            " * trust, they copy first. May include: what guest/host.h may. */", "// clang-format off",
            "#ifndef SPI_GUEST_IMPORTS_ABI_H", "#define SPI_GUEST_IMPORTS_ABI_H", "", '#include "guest/host.h"',
@@ -147,7 +159,7 @@ def abi_header(groups):
         out += [struct_text(struct, "spi_abi_"), ""]
     for item in items(groups, Import):
         kind = "int64_t" if item.result == "i64" else "int32_t"
-        out.append(f"{kind} spi_host_{item.name}({host_arguments(item)});")
+        out += prototype(kind, f"spi_host_{item.name}", host_arguments(item))
     return "\n".join(out + ["", "#endif", ""])
 
 
@@ -208,7 +220,7 @@ def guest_arguments(item):
 
 
 def guest_header(groups):
-    out = [f"/* samepage_imports.h - the imports as they are, for guests in C; {NOTE}.", " *",
+    out = ["/* samepage_imports.h - the imports as they are, for guests in C;", f" * {NOTE}.", " *",
            " * Most guests include samepage.h instead, which includes this. Built for something else than Wasm, the imports",
            " * are ordinary external functions, so that guest code can be tested with doubles. */", "// clang-format off",
            "#ifndef SAMEPAGE_IMPORTS_H", "#define SAMEPAGE_IMPORTS_H", "", "#include <stdint.h>", "",
@@ -229,8 +241,8 @@ def guest_header(groups):
             if item.errors:
                 doc.append("Fails with " + ", ".join(item.errors) + ".")
             kind = "int64_t" if item.result == "i64" else "sp_handle" if item.result == "handle" else "int32_t"
-            out += ["/* " + "\n * ".join(doc) + " */",
-                    f'SP_IMPORT("{item.name}") {kind} sp_import_{item.name}({guest_arguments(item)});', ""]
+            out += [comment(doc), f'SP_IMPORT("{item.name}")',
+                    *prototype(kind, f"sp_import_{item.name}", guest_arguments(item)), ""]
     return "\n".join(out + ["#endif", ""])
 
 

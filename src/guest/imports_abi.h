@@ -1,4 +1,5 @@
-/* guest/imports_abi.h - the structs and functions behind the imports; made by tools/generate_imports.py from sdk/imports.def: change that and run it.
+/* guest/imports_abi.h - the structs and functions behind the imports;
+ * made by tools/generate_imports.py from sdk/imports.def: change that and run it.
  *
  * Pointers have been checked before these functions are called; what they read from linear memory and then
  * trust, they copy first. May include: what guest/host.h may. */
@@ -76,8 +77,11 @@ _Static_assert(sizeof(spi_abi_sampler_options) == 48, "the structs have no holes
 typedef struct spi_abi_actor_message {
     uint64_t id; /* Its number; larger than that of any earlier message. */
     uint64_t time_ms; /* When it was sent, in milliseconds since 1970 (UTC). */
-    uint64_t reply_to; /* Of kinds 2 and 4: the number that `actor_send` gave for the message that this is about; else 0. */
-    uint32_t kind; /* 0 from outside, 1 from an actor, 2 an actor's reply, 3 a timer that this actor set, 4 a message that this actor sent could not be handled, and the text says why. */
+    /* Of kinds 2 and 4: the number that `actor_send` gave for the message that this is about; else 0. */
+    uint64_t reply_to;
+    /* 0 from outside, 1 from an actor, 2 an actor's reply, 3 a timer that this actor set, 4 a message that this
+     * actor sent could not be handled, and the text says why. */
+    uint32_t kind;
     uint32_t bytes; /* Length of its text. */
     uint32_t sender_bytes; /* Length of the name of the actor that it is from; 0 for kinds 0 and 3. */
     uint32_t attempt; /* 1, and one more for each time that handling it has failed. */
@@ -104,7 +108,8 @@ int32_t spi_host_token_find(sp_guest *guest, int32_t model, spi_input text);
 int32_t spi_host_token_bos(sp_guest *guest, int32_t model);
 int32_t spi_host_token_eos(sp_guest *guest, int32_t model);
 int32_t spi_host_session_create(sp_guest *guest, int32_t model, uint32_t context_max, uint32_t logits_rows_max);
-int32_t spi_host_session_create_as(sp_guest *guest, int32_t model, uint32_t context_max, uint32_t logits_rows_max, uint32_t kv_type);
+int32_t spi_host_session_create_as(sp_guest *guest, int32_t model, uint32_t context_max, uint32_t logits_rows_max,
+                                   uint32_t kv_type);
 int32_t spi_host_session_append(sp_guest *guest, int32_t session, spi_input tokens, int32_t which, spi_job *job);
 int32_t spi_host_session_lookup(sp_guest *guest, int32_t session, int32_t token, spi_output draft);
 int32_t spi_host_session_truncate(sp_guest *guest, int32_t session, uint32_t length);
@@ -119,7 +124,8 @@ int32_t spi_host_session_sample(sp_guest *guest, int32_t session, int32_t sample
 int32_t spi_host_session_pick(sp_guest *guest, int32_t session, int32_t sampler, spi_input tokens, spi_job *job);
 int32_t spi_host_session_decode(sp_guest *guest, int32_t session, int32_t sampler, int32_t token);
 int32_t spi_host_sampler_destroy(sp_guest *guest, int32_t sampler);
-int32_t spi_host_matmul(sp_guest *guest, uint32_t a, uint32_t b, uint32_t c, uint32_t m, uint32_t n, uint32_t k, int32_t type, spi_job *job);
+int32_t spi_host_matmul(sp_guest *guest, uint32_t a, uint32_t b, uint32_t c, uint32_t m, uint32_t n, uint32_t k, int32_t
+                        type, spi_job *job);
 int32_t spi_host_actor_self(sp_guest *guest, spi_output text);
 int32_t spi_host_actor_message(sp_guest *guest, spi_output message);
 int32_t spi_host_actor_read(sp_guest *guest, uint32_t offset, spi_output text);
