@@ -11,6 +11,9 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "device/cpu/cpu.h"
+#include "os/vm.h"
+
+#define HUGE_PAGE_BYTES ((size_t)2 << 20)
 
 /* With so many items of attention for each thread, none is long enough to be shared. */
 #define SHARED_UNITS 4u
@@ -28,6 +31,19 @@ typedef struct builder {
     uint32_t *producers; /* [steps]: of a PREPARE that is done within another step, 1 + that step */
     bool outputs;
 } builder;
+
+/* Zeroed, in huge pages if it is large: a step that takes a part of each of many rows would look up a page for each of them.
+ * To be given to spi_free_aligned. */
+static void *alloc_room(size_t bytes) {
+    if (bytes < HUGE_PAGE_BYTES) {
+        return spi_alloc_aligned(bytes, SPI_CPU_CACHE_LINE_BYTES);
+    }
+    void *room = spi_alloc_aligned(bytes, HUGE_PAGE_BYTES);
+    if (room) {
+        spi_vm_advise_huge(room, bytes);
+    }
+    return room;
+}
 
 static resource *kv_resource(const builder *build) {
     return &build->resources[SPI_FORM_COUNT * build->program->tape->buffer_count];
@@ -123,7 +139,7 @@ static bool place_form(builder *build, const spi_op *op, spi_cpu_form form, uint
     uint8_t **acts = &program->acts[form][buffer];
     if (!*acts) {
         size_t bytes = form_bytes(program, form, program->tape->buffers[buffer].width);
-        *acts = spi_alloc_aligned(bytes, SPI_CPU_CACHE_LINE_BYTES);
+        *acts = alloc_room(bytes);
     }
     return *acts != NULL;
 }
@@ -344,7 +360,7 @@ static bool allocate(spi_program *program) {
                 program->logits && program->groups && program->shared.done;
     for (uint32_t i = 0; i < tape->buffer_count && good; i++) {
         size_t bytes = (size_t)tape->rows_max * tape->buffers[i].width * sizeof(float);
-        program->buffers[i] = spi_alloc_aligned(bytes, SPI_CPU_CACHE_LINE_BYTES);
+        program->buffers[i] = alloc_room(bytes);
         good = program->buffers[i] != NULL;
     }
     return good;
@@ -420,7 +436,7 @@ sp_status spi_cpu_prepare(void *context, spi_store *store, const spi_tape *tape,
     bool good = allocate(program) && build_steps(program);
     if (good) {
         size_t bytes = program->scratch_bytes * spi_pool_thread_count(program->cpu->pool);
-        program->scratch = spi_alloc_aligned(bytes, SPI_CPU_CACHE_LINE_BYTES);
+        program->scratch = alloc_room(bytes);
         good = program->scratch != NULL;
     }
     if (!good) {
