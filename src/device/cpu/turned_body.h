@@ -69,7 +69,7 @@ SPI_INLINE void turned_sums(sp_dtype type, const uint8_t *weights, uint32_t cols
     }
     for (uint32_t k = 0; k < cols; k++, weights += TURNED_ROWS * turned_bytes(type)) {
         vf w0 = turned_load(type, weights, 0), w1 = turned_load(type, weights, V_WIDTH);
-        for (size_t line = 0; line < TURNED_ROWS * turned_bytes(type); line += 64) {
+        for (size_t line = 0; ahead_bytes && line < TURNED_ROWS * turned_bytes(type); line += 64) {
             v_fetch(weights + line + ahead_bytes);
         }
 #pragma GCC unroll 12
