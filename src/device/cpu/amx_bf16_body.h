@@ -46,7 +46,8 @@ void spi_amx_bf16_pack(void *packed, const spi_tensor *tensor, uint32_t group_fi
     }
 }
 
-/* A step of a group with some tokens' columns: lines in the order in which they lie, and those behind them asked for. */
+/* A step of a group with some tokens' columns: lines in the order in which they lie, and those behind them asked for, into
+ * the second level: processors with tiles do best so (product.c). */
 SPI_INLINE void few_columns(const uint8_t *tiles, const float *x, size_t stride, const uint32_t tokens, size_t ahead,
                             vf sums[FEW_TOKENS][2][2]) {
 #pragma GCC unroll 2
@@ -55,7 +56,7 @@ SPI_INLINE void few_columns(const uint8_t *tiles, const float *x, size_t stride,
         for (uint32_t pair = 0; pair < AMX_ROWS; pair++, tiles += AMX_ROW_BYTES) {
             vf even, odd; /* columns of sixteen rows */
             v_load_pairs_bf16((const uint16_t *)(const void *)tiles, &even, &odd);
-            v_fetch(tiles + ahead);
+            v_fetch_second(tiles + ahead);
 #pragma GCC unroll 7
             for (uint32_t t = 0; t < tokens; t++) {
                 sums[t][set][0] = v_fma(even, v_set(x[t * stride + 2 * pair]), sums[t][set][0]);

@@ -59,7 +59,7 @@ typedef struct spi_cpu_product {
     size_t act_stride;             /* F32: floats from one token to the next; BF16: spi_bf16_stride */
     uint32_t token_count;
     uint32_t ahead_bytes; /* how far ahead weights of a single token are asked for; 0: they are not */
-    bool ahead_second;    /* quantised weights: into the second level of the cache in place of the first */
+    bool ahead_second;    /* into the second level of the cache in place of the first */
     float *out;           /* with room for row_count rounded up to group_rows; aligned to 64 bytes */
     size_t out_stride;
     void *scratch; /* spi_cpu_kernels.product_scratch_bytes, aligned to 64 bytes */

@@ -197,19 +197,20 @@ static void product_alone(const spi_cpu_type *type, const spi_cpu_product *all, 
     }
 }
 
-/* Weights of a single token are asked for before they are read, where it helps: it took an Intel server from 0.57-0.70 of the
- * memory's bandwidth to 0.80-0.87 (a page ahead, into the first level of the cache; Q8_0 two pages ahead into the second
- * from 0.91-0.96 to 1.04), and one of AMD's family 26 (Zen 5) from 0.49-0.56 to 0.89-0.98 for Q4_K, Q5_K and Q6_K with
- * AVX-512, other types by less (into the second level by 0.05 less); one of family 25 (Zen 4) from 0.88 to 0.55. */
+/* Weights of a single token are asked for before they are read, where it helps. On an Intel server, two pages ahead into the
+ * second level of the cache: types of all kinds come at 0.92 to 1.08 of the memory's bandwidth, a page ahead into the first
+ * level at 0.84 to 0.98, not asked for at 0.67 to 0.93. One of AMD's family 26 (Zen 5) went from 0.49-0.56 to 0.89-0.98 for
+ * Q4_K, Q5_K and Q6_K with AVX-512, other types by less (into the second level by 0.05 less); one of family 25 (Zen 4) from
+ * 0.88 to 0.55. */
 typedef struct asking {
     uint32_t bytes;
     bool second;
 } asking;
 
-static asking ask_how(spi_cpu_form form) {
+static asking ask_how(void) {
     const spi_cpu_features *features = spi_cpu_get_features();
     if (features->intel) {
-        return form == SPI_FORM_I8 ? (asking){.bytes = 8192, .second = true} : (asking){.bytes = 4096};
+        return (asking){.bytes = 8192, .second = true};
     }
     return (asking){.bytes = features->amd_family >= 26 ? 8192 : 0};
 }
@@ -220,7 +221,7 @@ static void product_rows(const spi_program *program, const spi_step *step, const
     const spi_op *op = step->op;
     const spi_tensor *tensor = &program->store->tensors[op->weight];
     const spi_cpu_matrix *matrix = &program->store->matrices[op->weight];
-    const asking ask = ask_how(made->form);
+    const asking ask = ask_how();
     float *sums = (float *)(void *)scratch;
     spi_cpu_product args = {
         .weights = matrix->data,
@@ -254,7 +255,7 @@ static void product_rows(const spi_program *program, const spi_step *step, const
 static void ask_for_next(const spi_program *program, const spi_step *step, uint32_t owner, uint32_t owner_count) {
     const uint8_t *weights;
     size_t bytes = spi_cpu_product_weights(program, step->next->op, owner, owner_count, &weights);
-    size_t asked = ask_how(program->store->matrices[step->next->op->weight].type->form).bytes;
+    size_t asked = ask_how().bytes;
     for (size_t at = 0; at < asked && at < bytes; at += SPI_CPU_CACHE_LINE_BYTES) {
         __builtin_prefetch(weights + at, 0, 2);
     }
