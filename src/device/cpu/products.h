@@ -89,7 +89,16 @@ extern spi_cpu_product_kernel spi_product_bf16_few_amx;
 size_t spi_amx_bf16_bytes(const spi_tensor *tensor);
 void spi_amx_bf16_pack(void *packed, const spi_tensor *tensor, uint32_t group_first, uint32_t group_count);
 #define SPI_AMX_ROWS          32u
-#define SPI_AMX_SCRATCH_BYTES ((size_t)256 << 10)
+#define SPI_AMX_SCRATCH_BYTES ((size_t)320 << 10)
+/* Codes that are multiplied as they are, in bf16 (amx_few_body.h): of types with up to five bits and one scale for 32 columns;
+ * from so many tokens on, where it is faster than products of bytes, to two times sixteen; as far as there is room for what is
+ * known of columns. */
+#define SPI_AMX_IS_FEW(type)                                                                                           \
+    ((type) == SP_Q4_0 || (type) == SP_Q4_1 || (type) == SP_Q5_0 || (type) == SP_Q5_1 || (type) == SP_IQ4_NL ||        \
+     (type) == SP_MXFP4 || (type) == SP_IQ4_XS || (type) == SP_Q4_K)
+#define SPI_AMX_FEW_LEAST(type) ((type) == SP_Q4_K ? 16u : 12u)
+#define SPI_AMX_FEW_TOKENS      32u
+#define SPI_AMX_FEW_COLS        8192u
 /* Expanding weights pays from so many tokens on; BF16 weights are tiles already. */
 #define SPI_AMX_QUANT_TOKENS 24u
 /* So many rows that the activations' way from the last cache is short beside what is done with them, so many tokens that

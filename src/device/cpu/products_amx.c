@@ -1,6 +1,7 @@
 /* device/cpu/products_amx.c - products of many tokens on AMX's tiles, and activations for them.
  * tests/ops/test_ops_amx.c is linked with another one, over emulated tiles. May include: device, dtype, os, base. */
 #include "device/cpu/amx_bf16_body.h"
+#include "device/cpu/amx_few_body.h"
 
 /* A call, since it stands behind each product. */
 #define X(type, name)                                                                                                  \
@@ -8,6 +9,10 @@
         amx_make_piece(type, affine, panel);                                                                           \
     }                                                                                                                  \
     void spi_product_##name##_amx(const spi_cpu_product *args) {                                                       \
+        if (few_takes(type, args)) {                                                                                   \
+            few_product(type, args);                                                                                   \
+            return;                                                                                                    \
+        }                                                                                                              \
         amx_product(type, make_##name, args);                                                                          \
     }
 SPI_SMALL_QUANTS(X)

@@ -101,7 +101,7 @@ static const spi_cpu_type types[] = {
      .packed_bytes = table_packed_bytes,                                                                               \
      .pack = table_pack,                                                                                               \
      .product = SPI_ISA(spi_product_##name),                                                                           \
-     TABLE_MANY(name, SPI_AMX_QUANT_TOKENS)},
+     TABLE_MANY(name, SPI_AMX_IS_FEW(dtype) ? SPI_AMX_FEW_LEAST(dtype) : SPI_AMX_QUANT_TOKENS)},
     SPI_SMALL_QUANTS(X) SPI_SUPER_QUANTS(X) SPI_AFFINE_QUANTS(X)
 #undef X
 };
