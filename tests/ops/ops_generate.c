@@ -104,6 +104,22 @@ static void make_large(ops_case *test) {
     test->segments[0].position_first = 0;
 }
 
+/* Once for each type of keys and values: tokens of two sessions with long contexts, and more KV heads than are taken
+ * together, so that the last ones are fewer. */
+#define HEADS_INDEX 7u
+static void make_heads(ops_case *test) {
+    test->kv_heads = 11;
+    test->heads = 22;
+    test->head_dim = 64;
+    test->window = 0;
+    test->segment_count = test->region_count = 2;
+    for (uint32_t i = 0; i < 2; i++) {
+        test->segments[i].region = i;
+        test->segments[i].row_count = test->segments[i].out_count = 1;
+        test->segments[i].position_first = i ? 4200 : 1100;
+    }
+}
+
 bool ops_has_kv(spi_op_kind kind) {
     return kind == SPI_OP_KV_STORE || kind == SPI_OP_ATTENTION;
 }
@@ -114,6 +130,9 @@ ops_case ops_generate(spi_op_kind kind, sp_dtype type, uint32_t index, uint64_t 
     ops_random random = {test.seed};
     draw_segments(&test, &random);
     draw_heads(&test, &random);
+    if (kind == SPI_OP_ATTENTION && index == HEADS_INDEX) {
+        make_heads(&test);
+    }
     if (ops_has_kv(kind) && type == SP_Q8_0) {
         test.kv_type = SP_KV_Q8_0;
         test.head_dim = (test.head_dim + SPI_KV_SCALE_COLUMNS - 1) / SPI_KV_SCALE_COLUMNS * SPI_KV_SCALE_COLUMNS;

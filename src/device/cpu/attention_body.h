@@ -3,7 +3,8 @@
  * Keys and values are F16 or Q8_0 (device/kv.h), which is widened in registers: kv_load is all that knows the
  * difference, and kernels are compiled for a constant type. The queries of an item (some rows x the heads of a group) go
  * four at a time through one pass over the blocks: K and V are read and widened once for four queries, and stay in the
- * first-level cache for the others. Softmax is the online one (Milakov and Gimelshein, arXiv:1805.02867), block by block
+ * first-level cache for the others. An item may have several KV heads: of a block K of all of them is read first and then
+ * their V, which is the order in memory, since pieces of 8 KiB far from each other are not read at memory's pace. Softmax is the online one (Milakov and Gimelshein, arXiv:1805.02867), block by block
  * of 64 tokens inside of a chunk; the sums of chunks are then merged in their order. Blocks and chunks are those of
  * positions, so a row's result is the same bits whoever computes which chunk, and whatever rows are computed beside it.
  * Included by kernels_*.c.
@@ -48,26 +49,29 @@ enum { RECORD_LARGEST, RECORD_TOTAL, RECORD_SUMS = SPI_ATTENTION_RECORD_FLOATS }
 typedef struct attention_quad {
     float scores[SPI_BLOCK_TOKENS * QUAD]; /* [token][query]; then weights */
     float largest[QUAD], total[QUAD], factor[QUAD];
-    uint32_t first[QUAD], end[QUAD]; /* the positions that each query sees; those of padding are a real one's */
-    float *q;                        /* [QUAD][head_dim] */
-    float *sums;                     /* [QUAD][record] */
-    float *scales[2];                /* Q8_0: of the block's K and V rows, one for each 32 columns; all quads' */
-    float *rows[2];                  /* Q8_0: those rows in f32, where there are several quads */
-    uint32_t record;                 /* floats from one query's record to the next */
+    uint32_t first[QUAD], end[QUAD];  /* the positions that each query sees; those of padding are a real one's */
+    uint32_t from, until;             /* what any of them sees */
+    uint32_t inner_from, inner_until; /* what all of them see */
+    uint32_t head;                    /* of the item's KV heads */
+    float *q;                         /* [QUAD][head_dim] */
+    float *sums;                      /* [QUAD][record] */
+    float *scales;                    /* Q8_0: of the block's rows of K or V, one for each 32 columns; all quads' */
+    float *rows;                      /* Q8_0: those rows in f32, where there are several quads */
+    uint32_t record;                  /* floats from one query's record to the next */
 } attention_quad;
 
 static uint32_t attention_quads(uint32_t row_count, uint32_t group) {
     return (row_count * group + QUAD - 1) / QUAD;
 }
 
-/* Scales and rows of Q8_0, K's and V's. */
+/* Scales and rows of Q8_0, K's or V's. */
 static size_t kv_scratch_floats(uint32_t head_dim) {
-    return 2 * SPI_BLOCK_TOKENS * ((size_t)head_dim / SPI_KV_SCALE_COLUMNS + head_dim);
+    return SPI_BLOCK_TOKENS * ((size_t)head_dim / SPI_KV_SCALE_COLUMNS + head_dim);
 }
 
 /* Quads, their queries, and two records for each query. */
-static size_t attention_quads_bytes(uint32_t row_count, uint32_t group, uint32_t head_dim) {
-    size_t quads = attention_quads(row_count, group), floats = (size_t)3 * head_dim + 2 * RECORD_SUMS;
+static size_t attention_quads_bytes(uint32_t row_count, uint32_t group, uint32_t heads, uint32_t head_dim) {
+    size_t quads = (size_t)heads * attention_quads(row_count, group), floats = (size_t)3 * head_dim + 2 * RECORD_SUMS;
     size_t bytes =
         quads * (sizeof(attention_quad) + QUAD * floats * sizeof(float)) + kv_scratch_floats(head_dim) * sizeof(float);
     return (bytes + 64 + 63) / 64 * 64;
@@ -79,9 +83,10 @@ static size_t attention_quads_bytes(uint32_t row_count, uint32_t group, uint32_t
 #define amx_attention_bytes(row_count, group, head_dim) 0
 #endif
 
-static size_t attention_scratch_bytes(uint32_t row_count, uint32_t group, uint32_t head_dim) {
-    size_t fast = attention_quads_bytes(row_count, group, head_dim) + amx_attention_bytes(row_count, group, head_dim);
-    size_t slow = spi_cpu_attention_scratch_reference(row_count, group, head_dim);
+static size_t attention_scratch_bytes(uint32_t row_count, uint32_t group, uint32_t heads, uint32_t head_dim) {
+    size_t fast =
+        attention_quads_bytes(row_count, group, heads, head_dim) + amx_attention_bytes(row_count, group, head_dim);
+    size_t slow = spi_cpu_attention_scratch_reference(row_count, group, heads, head_dim);
     return fast > slow ? fast : slow;
 }
 
@@ -166,7 +171,7 @@ SPI_INLINE void attention_products(const attention_quad *quad, const void *k, co
 #pragma GCC unroll 4
         for (uint32_t t = 0; t < tokens; t++) {
             size_t row = (size_t)(token + t) * head_dim;
-            keys[t] = kv_load(k, quad->scales[0], row, d, type);
+            keys[t] = kv_load(k, quad->scales, row, d, type);
             kv_ahead(ahead, row, d, type);
         }
 #pragma GCC unroll 4
@@ -279,7 +284,7 @@ SPI_INLINE void attention_values(attention_quad *quad, const void *v, const void
         vf values[VALUE_VECTORS];
 #pragma GCC unroll 4
         for (uint32_t u = 0; u < vectors; u++) {
-            values[u] = kv_load(v, quad->scales[1], row, d + u * V_WIDTH, type);
+            values[u] = kv_load(v, quad->scales, row, d + u * V_WIDTH, type);
             kv_ahead(ahead, row, d + u * V_WIDTH, type);
         }
 #pragma GCC unroll 4
@@ -319,142 +324,190 @@ SPI_INLINE void attention_all_values(attention_quad *quad, const void *v, const 
     }
 }
 
-/* One block for four queries; next: the base of the block to ask for. Tokens outside of what the four see may hold
- * anything: their weights are set, not computed, and their values are not read. */
-SPI_INLINE void attention_block(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next,
-                                const uint32_t head_dim, const kv_rows type) {
-    uint32_t first = UINT32_MAX, end = 0, inner_first = 0, inner_end = UINT32_MAX;
-    for (uint32_t i = 0; i < QUAD; i++) {
-        first = quad->first[i] < first ? quad->first[i] : first;
-        end = quad->end[i] > end ? quad->end[i] : end;
-        inner_first = quad->first[i] > inner_first ? quad->first[i] : inner_first;
-        inner_end = quad->end[i] < inner_end ? quad->end[i] : inner_end;
+/* Which tokens of a block the quad reads; false: none. */
+SPI_INLINE bool attention_reads(const attention_quad *quad, uint32_t base, uint32_t *first, uint32_t *end) {
+    if (quad->until <= base || quad->from >= base + SPI_BLOCK_TOKENS) {
+        return false;
     }
-    if (end <= base || first >= base + SPI_BLOCK_TOKENS) {
+    *first = quad->from > base ? quad->from - base : 0;
+    *end = quad->until - base < SPI_BLOCK_TOKENS ? quad->until - base : SPI_BLOCK_TOKENS;
+    return true;
+}
+
+/* A block's K for four queries, to weights; ahead: the rows to ask for. Tokens outside of what the four see may hold
+ * anything: their weights are set, not computed, and their values are not read. */
+SPI_INLINE void attention_weigh(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, const void *k,
+                                const void *ahead, const uint32_t head_dim, const kv_rows type) {
+    uint32_t first, end;
+    if (!attention_reads(quad, base, &first, &end)) {
         return;
     }
-    bool whole = inner_first <= base && inner_end >= base + SPI_BLOCK_TOKENS;
-    first = first > base ? first - base : 0;
-    end = end - base < SPI_BLOCK_TOKENS ? end - base : SPI_BLOCK_TOKENS;
-    const void *k = args->blocks + spi_kv_row_offset(args->kv, args->layer, 0, args->kv_head, base);
-    const void *v = args->blocks + spi_kv_row_offset(args->kv, args->layer, 1, args->kv_head, base);
-    const void *k_next = args->blocks + spi_kv_row_offset(args->kv, args->layer, 0, args->kv_head, next);
-    const void *v_next = args->blocks + spi_kv_row_offset(args->kv, args->layer, 1, args->kv_head, next);
-    const void *behind_k = type == KV_ROWS_F16 ? v : k_next, *behind_v = type == KV_ROWS_F16 ? k_next : v_next;
-    if (type == KV_ROWS_F32) {
-        k = quad->rows[0];
-        v = quad->rows[1];
-    }
-    attention_scores(quad, k, behind_k, first, end, head_dim, type);
+    attention_scores(quad, k, ahead, first, end, head_dim, type);
     if (args->softcap != 0) {
         attention_cap(quad, args->softcap);
     }
-    if (!whole) {
+    if (quad->inner_from > base || quad->inner_until < base + SPI_BLOCK_TOKENS) {
         attention_mask(quad, base);
     }
     attention_softmax(quad);
-    attention_all_values(quad, v, behind_v, first, end, head_dim, type);
+}
+
+/* The block's V for the same queries. */
+SPI_INLINE void attention_add(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, const void *v,
+                              const void *ahead, const uint32_t head_dim, const kv_rows type) {
+    uint32_t first, end;
+    (void)args;
+    if (attention_reads(quad, base, &first, &end)) {
+        attention_all_values(quad, v, ahead, first, end, head_dim, type);
+    }
 }
 
 /* Compiled for both types and the widths that models have, and for all others. */
-typedef void attention_kernel(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next);
-#define KERNEL(name, head_dim, type)                                                                                   \
-    static void name(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, uint32_t next) {              \
-        attention_block(args, quad, base, next, head_dim, type);                                                       \
+typedef void attention_kernel(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, const void *rows,
+                              const void *ahead);
+#define KERNEL(work, name, head_dim, type)                                                                             \
+    static void work##_##name(const spi_cpu_attention *args, attention_quad *quad, uint32_t base, const void *rows,    \
+                              const void *ahead) {                                                                     \
+        work(args, quad, base, rows, ahead, head_dim, type);                                                           \
     }
-KERNEL(attention_f16_64, 64, KV_ROWS_F16)
-KERNEL(attention_f16_128, 128, KV_ROWS_F16)
-KERNEL(attention_f16_any, args->kv->head_dim, KV_ROWS_F16)
-KERNEL(attention_q8_64, 64, KV_ROWS_Q8)
-KERNEL(attention_q8_128, 128, KV_ROWS_Q8)
-KERNEL(attention_q8_any, args->kv->head_dim, KV_ROWS_Q8)
-KERNEL(attention_f32_64, 64, KV_ROWS_F32)
-KERNEL(attention_f32_128, 128, KV_ROWS_F32)
-KERNEL(attention_f32_any, args->kv->head_dim, KV_ROWS_F32)
+#define KERNELS(name, head_dim, type)                                                                                  \
+    KERNEL(attention_weigh, name, head_dim, type)                                                                      \
+    KERNEL(attention_add, name, head_dim, type)
+KERNELS(f16_64, 64, KV_ROWS_F16)
+KERNELS(f16_128, 128, KV_ROWS_F16)
+KERNELS(f16_any, args->kv->head_dim, KV_ROWS_F16)
+KERNELS(q8_64, 64, KV_ROWS_Q8)
+KERNELS(q8_128, 128, KV_ROWS_Q8)
+KERNELS(q8_any, args->kv->head_dim, KV_ROWS_Q8)
+KERNELS(f32_64, 64, KV_ROWS_F32)
+KERNELS(f32_128, 128, KV_ROWS_F32)
+KERNELS(f32_any, args->kv->head_dim, KV_ROWS_F32)
+#undef KERNELS
 #undef KERNEL
 
-static attention_kernel *attention_pick(uint32_t head_dim, kv_rows type) {
-    static attention_kernel *const kernels[3][3] = {{attention_f16_64, attention_f16_128, attention_f16_any},
-                                                    {attention_q8_64, attention_q8_128, attention_q8_any},
-                                                    {attention_f32_64, attention_f32_128, attention_f32_any}};
-    return kernels[type][head_dim == 64 ? 0 : head_dim == 128 ? 1 : 2];
+/* For K (which = 0) or V (1). */
+static attention_kernel *attention_pick(uint32_t which, uint32_t head_dim, kv_rows type) {
+    static attention_kernel *const kernels[2][3][3] = {
+        {{attention_weigh_f16_64, attention_weigh_f16_128, attention_weigh_f16_any},
+         {attention_weigh_q8_64, attention_weigh_q8_128, attention_weigh_q8_any},
+         {attention_weigh_f32_64, attention_weigh_f32_128, attention_weigh_f32_any}},
+        {{attention_add_f16_64, attention_add_f16_128, attention_add_f16_any},
+         {attention_add_q8_64, attention_add_q8_128, attention_add_q8_any},
+         {attention_add_f32_64, attention_add_f32_128, attention_add_f32_any}}};
+    return kernels[which][type][head_dim == 64 ? 0 : head_dim == 128 ? 1 : 2];
 }
 
-/* Query `index` of the item: row index / group, head index % group. */
-static size_t attention_offset(const spi_cpu_attention *args, uint32_t index) {
-    return index / args->group * args->row_stride + (size_t)(index % args->group) * args->kv->head_dim;
+/* Query `index` of the item's KV head `head`: row index / group, head index % group of those that share it. */
+static size_t attention_offset(const spi_cpu_attention *args, uint32_t head, uint32_t index) {
+    return index / args->group * args->row_stride +
+           ((size_t)head * args->group + index % args->group) * args->kv->head_dim;
 }
 
 static void attention_fill(const spi_cpu_attention *args, attention_quad *quad, uint32_t index, uint32_t count) {
     uint32_t head_dim = args->kv->head_dim;
+    quad->from = quad->inner_until = UINT32_MAX;
+    quad->until = quad->inner_from = 0;
     for (uint32_t i = 0; i < QUAD; i++) {
         bool padding = index + i >= count;
         uint32_t from = padding ? count - 1 : index + i; /* padding repeats the last query; nobody reads its result */
         uint32_t position = args->position_first + from / args->group;
         quad->first[i] = args->window && position + 1 > args->window ? position + 1 - args->window : 0;
         quad->end[i] = position + 1;
-        const float *q = args->q + attention_offset(args, from);
+        quad->from = quad->first[i] < quad->from ? quad->first[i] : quad->from;
+        quad->until = quad->end[i] > quad->until ? quad->end[i] : quad->until;
+        quad->inner_from = quad->first[i] > quad->inner_from ? quad->first[i] : quad->inner_from;
+        quad->inner_until = quad->end[i] < quad->inner_until ? quad->end[i] : quad->inner_until;
+        const float *q = args->q + attention_offset(args, quad->head, from);
         for (uint32_t d = 0; d < head_dim; d += V_WIDTH) {
             v_store(quad->q + i * head_dim + d, v_mul(v_load(q + d), v_set(args->scale)));
         }
     }
 }
 
-/* The item's quads, in its scratch; returns the room behind them. */
+/* The item's quads, in its scratch, those of a KV head behind each other; returns the room behind them. */
 static float *attention_begin(const spi_cpu_attention *args, uint32_t quads) {
     attention_quad *all = args->scratch;
-    float *room = (float *)(void *)(((uintptr_t)(all + quads) + 63) & ~(uintptr_t)63), *scales = room;
-    uint32_t scale_count = SPI_BLOCK_TOKENS * (args->kv->head_dim / SPI_KV_SCALE_COLUMNS);
-    float *rows = scales + 2 * (size_t)scale_count;
-    room += spi_kv_is_q8(args->kv) ? kv_scratch_floats(args->kv->head_dim) : 0;
-    for (uint32_t i = 0; i < quads; i++) {
-        all[i].q = room + (size_t)i * QUAD * args->kv->head_dim;
-        all[i].record = args->kv->head_dim + RECORD_SUMS;
-        all[i].scales[0] = scales;
-        all[i].scales[1] = scales + scale_count;
-        all[i].rows[0] = rows;
-        all[i].rows[1] = rows + (size_t)SPI_BLOCK_TOKENS * args->kv->head_dim;
-        attention_fill(args, &all[i], i * QUAD, args->row_count * args->group);
+    uint32_t head_dim = args->kv->head_dim, count = quads * args->heads;
+    float *room = (float *)(void *)(((uintptr_t)(all + count) + 63) & ~(uintptr_t)63), *scales = room;
+    room += spi_kv_is_q8(args->kv) ? kv_scratch_floats(head_dim) : 0;
+    for (uint32_t i = 0; i < count; i++) {
+        all[i].q = room + (size_t)i * QUAD * head_dim;
+        all[i].record = head_dim + RECORD_SUMS;
+        all[i].head = i / quads;
+        all[i].scales = scales;
+        all[i].rows = scales + (size_t)SPI_BLOCK_TOKENS * (head_dim / SPI_KV_SCALE_COLUMNS);
+        attention_fill(args, &all[i], i % quads * QUAD, args->row_count * args->group);
     }
-    return room + (size_t)quads * QUAD * args->kv->head_dim;
+    return room + (size_t)count * QUAD * head_dim;
 }
 
-/* What all quads take of a block of Q8_0: its scales, and where there are several its rows. Both ways give the same
- * numbers, since a code times its scale is no more than f32 holds. */
-static void attention_prepare(const spi_cpu_attention *args, attention_quad *all, uint32_t base, uint32_t next,
-                              kv_rows type) {
+/* Pieces of memory that an item reads: of each block first K of its heads, then V. */
+typedef struct attention_piece {
+    uint32_t base, which, head;
+} attention_piece;
+
+/* The piece that is read `steps` later; at the end the last ones again. */
+SPI_INLINE attention_piece attention_later(const spi_cpu_attention *args, attention_piece piece, uint32_t steps) {
+    uint32_t index = piece.which * args->heads + piece.head + steps;
+    if (index >= 2 * args->heads) {
+        bool more = piece.base + SPI_BLOCK_TOKENS < args->position_first + args->row_count;
+        piece.base += more ? SPI_BLOCK_TOKENS : 0;
+        index = more ? index - 2 * args->heads : 2 * args->heads - 1;
+    }
+    return (attention_piece){piece.base, index / args->heads, index % args->heads};
+}
+
+SPI_INLINE const uint8_t *attention_rows_at(const spi_cpu_attention *args, attention_piece piece) {
+    return args->blocks + spi_kv_row_offset(args->kv, args->layer, piece.which, args->kv_head + piece.head, piece.base);
+}
+
+/* What all quads of a head take of a piece of Q8_0: its scales, and where there are several its rows. Both ways give the
+ * same numbers, since a code times its scale is no more than f32 holds. Returns the rows. */
+static const void *attention_prepare(const spi_cpu_attention *args, const attention_quad *quad, attention_piece piece,
+                                     const uint8_t *ahead, kv_rows type) {
     const spi_kv_shape *kv = args->kv;
-    const uint8_t *blocks = args->blocks;
-    for (uint32_t which = 0; which < 2; which++) {
-        uint64_t at = spi_kv_scale_offset(kv, args->layer, which, args->kv_head, base);
-        uint64_t then = spi_kv_scale_offset(kv, args->layer, which, args->kv_head, next);
-        kv_scales(blocks + at, (int64_t)(then - at), kv->head_dim, all->scales[which]);
+    const uint8_t *rows = attention_rows_at(args, piece);
+    if (type == KV_ROWS_F16) {
+        return rows;
     }
-    for (uint32_t which = 0; which < 2 && type == KV_ROWS_F32; which++) {
-        uint64_t at = spi_kv_row_offset(kv, args->layer, which, args->kv_head, base);
-        uint64_t then = spi_kv_row_offset(kv, args->layer, which, args->kv_head, next);
-        kv_expand(blocks + at, all->scales[which], blocks + then, kv->head_dim, all->rows[which]);
+    uint64_t scales = spi_kv_number_bytes(kv) * SPI_BLOCK_TOKENS;
+    kv_scales(rows + scales, ahead - rows, kv->head_dim, quad->scales);
+    if (type == KV_ROWS_Q8) {
+        return rows;
+    }
+    kv_expand(rows, quad->scales, ahead, kv->head_dim, quad->rows);
+    return quad->rows;
+}
+
+/* One piece for all quads of its head. */
+static void attention_take(const spi_cpu_attention *args, uint32_t quads, attention_piece piece, kv_rows type) {
+    attention_quad *all = (attention_quad *)args->scratch + (size_t)piece.head * quads;
+    attention_kernel *kernel = attention_pick(piece.which, args->kv->head_dim, type);
+    const uint8_t *ahead = attention_rows_at(args, attention_later(args, piece, type == KV_ROWS_F16 ? 1 : 2));
+    const void *rows = attention_prepare(args, all, piece, ahead, type);
+    for (uint32_t i = 0; i < quads; i++) {
+        kernel(args, &all[i], piece.base, rows, ahead);
     }
 }
 
-/* The records of all queries for one chunk. */
-static void attention_chunk(const spi_cpu_attention *args, uint32_t quads, uint32_t chunk, float *records) {
+/* The records of all queries for one chunk; those of a KV head lie `stride` floats behind those of the one before. */
+static void attention_chunk(const spi_cpu_attention *args, uint32_t quads, uint32_t chunk, float *records,
+                            size_t stride) {
     attention_quad *all = args->scratch;
     uint32_t base = chunk * SPI_ATTENTION_CHUNK, end = base + SPI_ATTENTION_CHUNK, record = all->record;
-    uint32_t last = args->position_first + args->row_count - 1, first = all->first[0];
+    uint32_t last = args->position_first + args->row_count - 1, first = all->first[0], count = quads * args->heads;
     kv_rows type = !spi_kv_is_q8(args->kv) ? KV_ROWS_F16 : quads < EXPAND_QUADS ? KV_ROWS_Q8 : KV_ROWS_F32;
-    attention_kernel *block = attention_pick(args->kv->head_dim, type);
     end = end > last + 1 ? last + 1 : end;
     base = first > base ? first / SPI_BLOCK_TOKENS * SPI_BLOCK_TOKENS : base;
 #if defined(TABLE_AMX)
     if (amx_takes(args)) {
-        size_t used = attention_quads_bytes(args->row_count, args->group, args->kv->head_dim);
+        size_t used = attention_quads_bytes(args->row_count, args->group, args->heads, args->kv->head_dim);
         amx_attention_chunk(args, all, base, end, records, (uint8_t *)args->scratch + used);
         return;
     }
 #endif
-    for (uint32_t i = 0; i < quads; i++) {
-        all[i].sums = records + (size_t)i * QUAD * record;
+    for (uint32_t i = 0; i < count; i++) {
+        all[i].sums = records + all[i].head * stride + (size_t)(i % quads) * QUAD * record;
         memset(all[i].sums, 0, QUAD * record * sizeof(float));
         for (uint32_t k = 0; k < QUAD; k++) {
             all[i].largest[k] = -INFINITY;
@@ -462,17 +515,14 @@ static void attention_chunk(const spi_cpu_attention *args, uint32_t quads, uint3
         }
     }
     for (; base < end; base += SPI_BLOCK_TOKENS) {
-        uint32_t next = base + SPI_BLOCK_TOKENS <= last ? base + SPI_BLOCK_TOKENS : base;
-        if (type != KV_ROWS_F16) {
-            attention_prepare(args, all, base, next, type);
-        }
-        for (uint32_t i = 0; i < quads; i++) {
-            block(args, &all[i], base, next);
+        for (uint32_t i = 0; i < 2 * args->heads; i++) {
+            attention_take(args, quads, (attention_piece){base, i / args->heads, i % args->heads}, type);
         }
     }
-    for (uint32_t i = 0; i < quads * QUAD; i++) {
-        records[(size_t)i * record + RECORD_LARGEST] = all[i / QUAD].largest[i % QUAD];
-        records[(size_t)i * record + RECORD_TOTAL] = all[i / QUAD].total[i % QUAD];
+    for (uint32_t i = 0; i < count * QUAD; i++) {
+        float *to = all[i / QUAD].sums + (size_t)(i % QUAD) * record;
+        to[RECORD_LARGEST] = all[i / QUAD].largest[i % QUAD];
+        to[RECORD_TOTAL] = all[i / QUAD].total[i % QUAD];
     }
 }
 
@@ -495,11 +545,12 @@ static void attention_clear(float *records, uint32_t count, uint32_t record) {
     }
 }
 
-static void attention_finish(const spi_cpu_attention *args, const float *records) {
+/* Of one KV head of the item. */
+static void attention_finish(const spi_cpu_attention *args, uint32_t head, const float *records) {
     uint32_t head_dim = args->kv->head_dim;
     for (uint32_t index = 0; index < args->row_count * args->group; index++) {
         const float *record = records + (size_t)index * (head_dim + RECORD_SUMS);
-        float *dst = args->dst + attention_offset(args, index), factor = 1 / record[RECORD_TOTAL];
+        float *dst = args->dst + attention_offset(args, head, index), factor = 1 / record[RECORD_TOTAL];
         for (uint32_t d = 0; d < head_dim; d++) {
             dst[d] = record[RECORD_SUMS + d] * factor;
         }
@@ -509,21 +560,24 @@ static void attention_finish(const spi_cpu_attention *args, const float *records
 static void attention_part(const spi_cpu_attention *args) {
     uint32_t quads = attention_quads(args->row_count, args->group);
     attention_begin(args, quads);
-    attention_chunk(args, quads, args->chunk_first, args->records);
+    attention_chunk(args, quads, args->chunk_first, args->records, args->head_records);
 }
 
 static void attention_combine(const spi_cpu_attention *args) {
     uint32_t head_dim = args->kv->head_dim, record = head_dim + RECORD_SUMS, count = args->row_count * args->group;
     size_t chunk_floats = (size_t)attention_quads(args->row_count, args->group) * QUAD * record;
     float *merged = args->scratch;
-    attention_clear(merged, count, record);
-    for (uint32_t chunk = 0; chunk < args->chunk_count; chunk++) {
-        for (uint32_t i = 0; i < count; i++) {
-            attention_merge(merged + (size_t)i * record, args->records + chunk * chunk_floats + (size_t)i * record,
-                            head_dim);
+    for (uint32_t head = 0; head < args->heads; head++) {
+        const float *records = args->records + head * args->head_records;
+        attention_clear(merged, count, record);
+        for (uint32_t chunk = 0; chunk < args->chunk_count; chunk++) {
+            for (uint32_t i = 0; i < count; i++) {
+                attention_merge(merged + (size_t)i * record, records + chunk * chunk_floats + (size_t)i * record,
+                                head_dim);
+            }
         }
+        attention_finish(args, head, merged);
     }
-    attention_finish(args, merged);
 }
 
 static void attention(const spi_cpu_attention *args) {
@@ -533,15 +587,21 @@ static void attention(const spi_cpu_attention *args) {
         return;
     }
     uint32_t quads = attention_quads(args->row_count, args->group);
-    float *records = attention_begin(args, quads), *merged = records + (size_t)quads * QUAD * record;
-    attention_clear(merged, count, record);
+    size_t stride = (size_t)quads * QUAD * record, i;
+    float *records = attention_begin(args, quads), *merged = records + args->heads * stride;
+    for (uint32_t head = 0; head < args->heads; head++) {
+        attention_clear(merged + head * stride, count, record);
+    }
     for (uint32_t chunk = 0; chunk < args->chunk_count; chunk++) {
-        attention_chunk(args, quads, args->chunk_first + chunk, records);
-        for (uint32_t i = 0; i < count; i++) {
-            attention_merge(merged + (size_t)i * record, records + (size_t)i * record, head_dim);
+        attention_chunk(args, quads, args->chunk_first + chunk, records, stride);
+        for (i = 0; i < (size_t)args->heads * count; i++) {
+            size_t at = i / count * stride + i % count * record;
+            attention_merge(merged + at, records + at, head_dim);
         }
     }
-    attention_finish(args, merged);
+    for (uint32_t head = 0; head < args->heads; head++) {
+        attention_finish(args, head, merged + head * stride);
+    }
 }
 
 #endif

@@ -72,14 +72,16 @@ typedef struct spi_cpu_row {
 typedef struct spi_cpu_group {
     uint32_t row, row_count;
     uint32_t chunks; /* that its last row sees without a window */
-    size_t records;  /* where those of its first KV head lie in spi_cpu_shared.records */
+    uint32_t heads;  /* KV heads of a unit, but for the last one */
+    uint32_t units;
+    size_t records; /* where those of its first KV head lie in spi_cpu_shared.records */
 } spi_cpu_group;
 
 /* What threads need to share the chunks of long contexts. */
 typedef struct spi_cpu_shared {
     float *records;
     size_t record_floats; /* room */
-    atomic_uint *done;    /* [units_max]: of a group's KV head, chunks that are done */
+    atomic_uint *done;    /* [units_max]: of a unit, chunks that are done */
     uint32_t units_max;   /* with so many units there is work enough without sharing */
     bool in_use;          /* by the run in progress */
 } spi_cpu_shared;
@@ -106,7 +108,7 @@ struct spi_program {
     uint32_t *gathered;    /* [rows_max]: the row of each output */
     float **logits;        /* [rows_max]: where each output goes */
     spi_cpu_group *groups; /* [rows_max], the longest context first */
-    uint32_t group_count;
+    uint32_t group_count, unit_count;
     spi_cpu_shared shared;
 };
 

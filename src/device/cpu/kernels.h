@@ -84,7 +84,7 @@ typedef struct spi_cpu_type {
     uint32_t many_part_rows, many_part_tokens; /* 0, or parts of a share that it does best with */
 } spi_cpu_type;
 
-/* Attention of neighbouring rows of one session, for the query heads that share one KV head. Its tokens are taken in
+/* Attention of neighbouring rows of one session, for the query heads that share one KV head, or of one row for several. Its tokens are taken in
  * chunks, always the same ones, so that several threads can share a long context: a part computes a record for each query
  * from one chunk, and the records of all chunks are merged in their order. Attention to all of them at once does the
  * same. */
@@ -96,6 +96,7 @@ typedef struct spi_cpu_attention {
     const spi_kv_shape *kv;
     const uint8_t *blocks; /* the session's first block; whatever these bytes are, no address depends on them */
     uint32_t layer, kv_head, group; /* group: query heads of a KV head, adjacent in q and dst */
+    uint32_t heads;                 /* KV heads from kv_head on; 1 but for single rows in parts of attention_columns */
     uint32_t row_count, position_first, window;
     bool alone; /* to the bits of a single row */
     float scale, softcap;
@@ -104,6 +105,7 @@ typedef struct spi_cpu_attention {
     size_t row_stride;                 /* floats, of q and dst */
     uint32_t chunk_first, chunk_count; /* all that any row sees; for a part, the one that it computes */
     float *records;                    /* a part's, or those of all parts, one chunk behind the other; else NULL */
+    size_t head_records;               /* floats from a KV head's records to the next one's */
     void *scratch;                     /* spi_cpu_kernels.attention_scratch_bytes */
 } spi_cpu_attention;
 
@@ -140,7 +142,7 @@ typedef struct spi_cpu_kernels {
     void (*to_f16)(uint16_t *dst, const float *src, uint32_t count);
 
     uint32_t attention_rows; /* of one item of work, when `group` is 1; fewer with more heads, at least 1 */
-    size_t (*attention_scratch_bytes)(uint32_t row_count, uint32_t group, uint32_t head_dim);
+    size_t (*attention_scratch_bytes)(uint32_t row_count, uint32_t group, uint32_t heads, uint32_t head_dim);
     void (*attention)(const spi_cpu_attention *args);
     /* In parts, for a head_dim that is a multiple of attention_columns; NULL and 0 where there are none. */
     void (*attention_part)(const spi_cpu_attention *args);
@@ -173,6 +175,6 @@ const spi_cpu_type *spi_cpu_find_type(const spi_cpu_kernels *kernels, sp_dtype t
 
 /* The reference's, for shapes that a fast kernel does not take. reference_attention.c */
 void spi_cpu_attention_reference(const spi_cpu_attention *args);
-size_t spi_cpu_attention_scratch_reference(uint32_t row_count, uint32_t group, uint32_t head_dim);
+size_t spi_cpu_attention_scratch_reference(uint32_t row_count, uint32_t group, uint32_t heads, uint32_t head_dim);
 
 #endif

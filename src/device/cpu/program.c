@@ -16,7 +16,7 @@
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
 
 /* With so many items of attention for each thread, none is long enough to be shared. */
-#define SHARED_UNITS 4u
+#define SHARED_UNITS 16u
 
 /* What steps read and write: a buffer, a buffer in another form, all KV blocks, all logits. */
 typedef struct resource {
@@ -219,7 +219,8 @@ static void plan_attention(spi_program *program) {
         }
     }
     program->group_rows = kernels->attention_rows / most ? kernels->attention_rows / most : 1;
-    raise_scratch(program, kernels->attention_scratch_bytes(program->group_rows, most, kv->head_dim));
+    raise_scratch(program, kernels->attention_scratch_bytes(program->group_rows, most, 1, kv->head_dim));
+    raise_scratch(program, kernels->attention_scratch_bytes(1, most, kv->kv_heads, kv->head_dim));
 }
 
 /* A step of its own, beside phase 0, if any op asks for angles. */

@@ -39,9 +39,10 @@ static void attend(const spi_cpu_attention *args, const float *q, uint32_t posit
     }
 }
 
-size_t spi_cpu_attention_scratch_reference(uint32_t row_count, uint32_t group, uint32_t head_dim) {
+size_t spi_cpu_attention_scratch_reference(uint32_t row_count, uint32_t group, uint32_t heads, uint32_t head_dim) {
     (void)row_count;
     (void)group;
+    (void)heads;
     return head_dim * sizeof(double);
 }
 
