@@ -48,7 +48,8 @@ enum { RECORD_LARGEST, RECORD_TOTAL, RECORD_SUMS = SPI_ATTENTION_RECORD_FLOATS }
 
 typedef struct attention_quad {
     float scores[SPI_BLOCK_TOKENS * QUAD]; /* [token][query]; then weights */
-    float largest[QUAD], total[QUAD], factor[QUAD];
+    float largest[QUAD], factor[QUAD];
+    float totals[V_WIDTH];            /* of weights: of query i the lanes i, i + QUAD, ... together */
     uint32_t first[QUAD], end[QUAD];  /* the positions that each query sees; those of padding are a real one's */
     uint32_t from, until;             /* what any of them sees */
     uint32_t inner_from, inner_until; /* what all of them see */
@@ -240,7 +241,7 @@ static void attention_mask(attention_quad *quad, uint32_t base) {
 /* Turns scores into weights relative to the largest score so far, and says by how much earlier sums shrink. */
 static void attention_softmax(attention_quad *quad) {
     const uint32_t step = V_WIDTH / QUAD;
-    vf block_largest = v_set(-INFINITY), sums = v_zero();
+    vf block_largest = v_set(-INFINITY);
     for (uint32_t token = 0; token < SPI_BLOCK_TOKENS; token += step) {
         block_largest = v_max(block_largest, v_load(quad->scores + token * QUAD));
     }
@@ -248,22 +249,15 @@ static void attention_softmax(attention_quad *quad) {
     v_store_max_four(block, block_largest);
     vf before = v_load_four(quad->largest), largest = v_max(v_load_four(block), before);
     vf shifts = v_max(largest, v_set(-FLT_MAX)); /* nothing seen yet: all weights, and the factor, are 0 */
+    vf factor = v_weight(v_sub(before, shifts)), totals = v_mul(v_load(quad->totals), factor);
     v_store_max_four(quad->largest, largest);
-    v_store_max_four(quad->factor, v_exp(v_sub(before, shifts)));
+    v_store_max_four(quad->factor, factor);
     for (uint32_t token = 0; token < SPI_BLOCK_TOKENS; token += step) {
-        vf weight = v_exp(v_sub(v_load(quad->scores + token * QUAD), shifts));
+        vf weight = v_weight(v_sub(v_load(quad->scores + token * QUAD), shifts));
         v_store(quad->scores + token * QUAD, weight);
-        sums = v_add(sums, weight);
+        totals = v_add(totals, weight);
     }
-    float parts[V_WIDTH];
-    v_store(parts, sums);
-    for (uint32_t i = 0; i < QUAD; i++) {
-        float sum = 0;
-        for (uint32_t j = i; j < V_WIDTH; j += QUAD) {
-            sum += parts[j];
-        }
-        quad->total[i] = quad->total[i] * quad->factor[i] + sum;
-    }
+    v_store(quad->totals, totals);
 }
 
 /* Adds tokens [first, end) of V, weighted, for `vectors` vectors of columns from d on. */
@@ -511,8 +505,8 @@ static void attention_chunk(const spi_cpu_attention *args, uint32_t quads, uint3
         memset(all[i].sums, 0, QUAD * record * sizeof(float));
         for (uint32_t k = 0; k < QUAD; k++) {
             all[i].largest[k] = -INFINITY;
-            all[i].total[k] = 0;
         }
+        v_store(all[i].totals, v_zero());
     }
     for (; base < end; base += SPI_BLOCK_TOKENS) {
         for (uint32_t i = 0; i < 2 * args->heads; i++) {
@@ -522,7 +516,10 @@ static void attention_chunk(const spi_cpu_attention *args, uint32_t quads, uint3
     for (uint32_t i = 0; i < count * QUAD; i++) {
         float *to = all[i / QUAD].sums + (size_t)(i % QUAD) * record;
         to[RECORD_LARGEST] = all[i / QUAD].largest[i % QUAD];
-        to[RECORD_TOTAL] = all[i / QUAD].total[i % QUAD];
+        to[RECORD_TOTAL] = 0;
+        for (uint32_t lane = i % QUAD; lane < V_WIDTH; lane += QUAD) {
+            to[RECORD_TOTAL] += all[i / QUAD].totals[lane];
+        }
     }
 }
 

@@ -130,6 +130,20 @@ SPI_INLINE vf v_scale(vf x, vf n) {
 SPI_INLINE vf v_round(vf x) {
     return (vf){vrndnq_f32(x.a), vrndnq_f32(x.b)};
 }
+SPI_INLINE float32x4_t v_power_four(float32x4_t x) {
+    static const float of[] = {V_POWER_ROUND};
+    float32x4_t r = vsubq_f32(x, vrndnq_f32(x)), sum = vdupq_n_f32(of[4]);
+    for (int i = 3; i >= 0; i--) {
+        sum = vfmaq_f32(vdupq_n_f32(of[i]), sum, r);
+    }
+    int32x4_t bits = vreinterpretq_s32_f32(vfmaq_f32(vdupq_n_f32(1), sum, r));
+    bits = vaddq_s32(bits, vshlq_n_s32(vcvtnq_s32_f32(x), 23));
+    return vreinterpretq_f32_s32(vandq_s32(bits, vreinterpretq_s32_u32(vcgeq_f32(x, vdupq_n_f32(-126)))));
+}
+/* 2^x for x <= 0; 0 below -126 and for minus infinity. */
+SPI_INLINE vf v_power(vf x) {
+    return (vf){v_power_four(x.a), v_power_four(x.b)};
+}
 
 /* The sum of all lanes, always in this order. */
 SPI_INLINE float v_sum(vf x) {

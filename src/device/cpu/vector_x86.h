@@ -122,6 +122,15 @@ SPI_INLINE vf v_scale(vf x, vf n) {
 SPI_INLINE vf v_round(vf x) {
     return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
+/* 2^x for x <= 0; 0 for minus infinity. What v_reduce leaves and v_scalef takes are the two parts of x. */
+SPI_INLINE vf v_power(vf x) {
+    static const float of[] = {V_POWER_FLOOR};
+    vf r = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC), sum = v_set(of[4]);
+    for (int i = 3; i >= 0; i--) {
+        sum = v_fma(sum, r, v_set(of[i]));
+    }
+    return _mm512_scalef_ps(v_fma(sum, r, v_set(1)), x);
+}
 
 #else
 
@@ -224,6 +233,18 @@ SPI_INLINE vf v_scale(vf x, vf n) {
 }
 SPI_INLINE vf v_round(vf x) {
     return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+/* 2^x for x <= 0; 0 below -126 and for minus infinity. The sum with 1.5 * 2^23 ends in the nearest integer's bits. */
+SPI_INLINE vf v_power(vf x) {
+    static const float of[] = {V_POWER_ROUND};
+    const vf magic = v_set(0x1.8p23f);
+    vf moved = v_add(x, magic), r = v_sub(x, v_sub(moved, magic)), sum = v_set(of[4]);
+    for (int i = 3; i >= 0; i--) {
+        sum = v_fma(sum, r, v_set(of[i]));
+    }
+    __m256i bits = _mm256_castps_si256(v_fma(sum, r, v_set(1)));
+    vf power = _mm256_castsi256_ps(_mm256_add_epi32(bits, _mm256_slli_epi32(_mm256_castps_si256(moved), 23)));
+    return _mm256_and_ps(power, _mm256_cmp_ps(x, v_set(-126), _CMP_GE_OQ));
 }
 
 #endif
