@@ -169,9 +169,18 @@ static ops_case context_op(const context_case *of, sp_kv_type type) {
     return test;
 }
 
+/* Runs something else for some 200 us: in a token attention comes behind other work, and threads that are awake. */
+static int wake_threads(ops_bench *other, sp_error *error) {
+    int failed = 0;
+    for (uint32_t i = 0; i < 4 && !failed; i++) {
+        failed = ops_run(other, error) != SP_OK;
+    }
+    return failed;
+}
+
 /* Both types of keys and values and reads of plain memory by turns: what each costs beyond the bytes of K and V, and what
  * Q8_0's fewer bytes gain. */
-static int bench_context(const ops_device *on, const bench_options *options, spi_bandwidth *bandwidth,
+static int bench_context(const ops_device *on, const bench_options *options, spi_bandwidth *bandwidth, ops_bench *other,
                          const context_case *of, uint32_t types, sp_error *error) {
     enum { TURNS = 9 };
     ops_bench bench[2] = {0};
@@ -187,8 +196,9 @@ static int bench_context(const ops_device *on, const bench_options *options, spi
     for (uint32_t i = 0; i < TURNS && !failed; i++) {
         for (uint32_t k = 0; k < types && !failed; k++) {
             double read = spi_bandwidth_measure(bandwidth);
+            failed = wake_threads(other, error);
             int64_t start_ns = spi_clock_ns();
-            failed = ops_run(&bench[k], error) != SP_OK;
+            failed = failed || ops_run(&bench[k], error);
             seconds[k][i] = (double)(spi_clock_ns() - start_ns) / 1e9;
             read = (read + spi_bandwidth_measure(bandwidth)) / 2;
             over[k][i] = seconds[k][i] * read * 1e9 / bytes[k];
@@ -222,13 +232,16 @@ static int bench_contexts(const ops_device *on, const bench_options *options, sp
     void *context;
     uint32_t types = spi_device_backend(on->device, &context)->has_q8_kv ? 2 : 1;
     spi_bandwidth *bandwidth;
+    ops_case short_case = context_op(&(context_case){1, 1, 2047, ""}, SP_KV_F16);
+    ops_bench other = {0};
     if (spi_bandwidth_create(options->threads, &bandwidth, error)) {
         return 1;
     }
-    int failed = 0;
+    int failed = ops_open(on, &short_case, &other, error);
     for (uint32_t t = 0; t < sizeof tests / sizeof tests[0] && !failed; t++) {
-        failed = bench_context(on, options, bandwidth, &tests[t], types, error);
+        failed = bench_context(on, options, bandwidth, &other, &tests[t], types, error);
     }
+    ops_close(&other);
     spi_bandwidth_destroy(bandwidth);
     return failed;
 }
