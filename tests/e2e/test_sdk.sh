@@ -22,4 +22,16 @@ for actor in chat_actor agent; do
     "$SAMEPAGE" actor send $actor "My boat is green." >out
     "$SAMEPAGE" actor send $actor "What colour is my boat?" | grep >/dev/null green || fail "$actor"
 done
+# The program's own chat with room for a few lines: it forgets the oldest and goes on.
+clang --target=wasm32-wasi -O2 -Isdk/c/include -I"$SAMEPAGE_SOURCE_DIR/apps/guests" -DHISTORY_BYTES=512u -DLINE_BYTES=120u \
+    "$SAMEPAGE_SOURCE_DIR/apps/guests/chat.c" "$SAMEPAGE_SOURCE_DIR/apps/guests/common.c" sdk/c/samepage_chat.c -o small.wasm
+{
+    for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+        echo "My name is Ada and my boat is green, and this is one of many lines: $i."
+    done
+    echo "What colour is my boat?"
+} >lines
+"$SAMEPAGE" run small.wasm -m "$model" -d cpu <lines >answers || fail "a chat with little room"
+[ "$(wc -l <answers)" = 13 ] || fail "a chat with little room answers $(wc -l <answers) lines"
+tail -n 1 answers | grep >/dev/null green || fail "a chat with little room forgets what was said last"
 echo "sdk: ok"
