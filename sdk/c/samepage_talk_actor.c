@@ -22,6 +22,11 @@ _Noreturn void sp_talk_fail(const char *text) {
 }
 
 int32_t sp_actor_receive(void) {
+    sp_actor_message message;
+    int32_t status = sp_actor_get_message(&message);
+    if (status < 0 || message.bytes > sizeof words) { /* half of it would be another message */
+        return status < 0 ? status : SP_LIMIT;
+    }
     if (!is_open) {
         free(malloc(1)); /* the allocator claims what memory there is before sessions are put behind it */
         sp_talk_open();

@@ -22,6 +22,18 @@ for actor in chat_actor agent; do
     "$SAMEPAGE" actor send $actor "My boat is green." >out
     "$SAMEPAGE" actor send $actor "What colour is my boat?" | grep >/dev/null green || fail "$actor"
 done
+# What is too long is refused as a whole, and what cannot be written is told.
+head -c 100000 /dev/zero | tr '\0' a >long
+if "$SAMEPAGE" actor send chat_actor <long 2>err >out || ! grep >/dev/null 'actor_receive said that it failed' err; then
+    fail "a long message was taken: $(cat err)"
+fi
+for command in 'run chat.wasm -d cpu <long' 'run chat.wasm -d cpu </' 'run chat.wasm -d cpu <lines.txt >/dev/full'; do
+    echo "My boat is green." >lines.txt
+    if eval "\"$SAMEPAGE\" $command -m \"$model\"" 2>err; then
+        fail "$command: taken"
+    fi
+    grep >/dev/null -E 'too long|cannot (read|write)' err || fail "$command: $(cat err)"
+done
 # The program's own chat with room for a few lines: it forgets the oldest and goes on.
 clang --target=wasm32-wasi -O2 -Isdk/c/include -I"$SAMEPAGE_SOURCE_DIR/apps/guests" -DHISTORY_BYTES=512u -DLINE_BYTES=120u \
     "$SAMEPAGE_SOURCE_DIR/apps/guests/chat.c" "$SAMEPAGE_SOURCE_DIR/apps/guests/common.c" sdk/c/samepage_chat.c -o small.wasm

@@ -11,7 +11,7 @@
 /* Yours: called once, before the first turn. */
 void sp_talk_open(void);
 
-/* Yours: answers a line or message, by way of sp_talk_say. */
+/* Yours: answers a line or message, by way of sp_talk_say. Longer ones than 64 KiB are refused, and do not come here. */
 void sp_talk_turn(const char *words, uint32_t bytes);
 
 /* Shows a piece of the answer. */
