@@ -55,6 +55,12 @@ static sp_status copy_model(const sp_actor_model *from, spi_record *record, sp_e
     if (record->model_count == SPI_MODELS_MAX) {
         return spi_fail(error, SP_LIMIT, "an actor has at most %d models", SPI_MODELS_MAX);
     }
+    for (uint32_t i = 0; i < record->model_count; i++) {
+        if (!strcmp(record->models[i].name, from->name)) {
+            return spi_fail(error, SP_INVALID, "two models are called %.80s: give one another name (NAME=FILE)",
+                            from->name);
+        }
+    }
     sp_status status = sp_model_open(from->path, &model, error);
     if (status) {
         return status;
@@ -107,10 +113,12 @@ sp_status spi_manage_make_record(sp_actors *actors, const char *name, const sp_a
 
 /* ---- create ---- */
 
-/* The module exports what an actor must: asked of an instance that runs nothing. */
-static sp_status check_exports(spi_module *module, const spi_record *record, sp_error *error) {
+/* The module exports what an actor must, and can be given what is wanted: asked of an instance that runs nothing. */
+static sp_status check_module(spi_module *module, const sp_actor_spec *spec, sp_error *error) {
     sp_guest *guest;
-    sp_guest_options options = {.memory_bytes_max = record->memory_bytes_max};
+    sp_guest_options options = {.memory_bytes_max = spec->memory_bytes_max,
+                                .environment = spec->environment,
+                                .environment_count = spec->environment_count};
     sp_status status = sp_guest_create(module->module, &options, &guest, error);
     if (status) {
         return status;
@@ -136,7 +144,7 @@ sp_status sp_actor_create(sp_actors *actors, const char *name, const sp_actor_sp
     if (!status) {
         status = spi_supplies_add_module(actors, spec->module_name ? spec->module_name : name, spec->wasm,
                                          spec->wasm_bytes, &module, error);
-        status = status ? status : check_exports(module, &record, error);
+        status = status ? status : check_module(module, spec, error);
         record.module = status ? 0 : module->id;
         status = status ? status : spi_keeper_add(actors->keeper, &record, error);
         if (status) {

@@ -80,6 +80,10 @@ expect 1 'no name for an actor' actor create "../ada" -m $model
 expect 1 'cannot open' actor create x -m /nowhere.gguf
 expect 1 'is no actor' actor create x "$guests/example_matmul.wasm"
 expect 2 'expected a name' actor send
+expect 1 'FOO" is not of the form KEY=VALUE' actor create x -m $model --env FOO
+expect 1 'is not UTF-8' actor create x -m $model --env $'A=\xff'
+expect 1 'two models are called m' actor create x -m m=$model -m m=$model
+expect 1 'no actor x' actor show x
 expect 2 'no command' "$SAMEPAGE" actor frobnicate
 
 # An actor whose model is gone is held, its message stays, and whoever waits hears of it at once, however the actors are held.
