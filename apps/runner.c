@@ -83,7 +83,9 @@ static int exit_code_of(const sp_error *failure) {
 int spi_runner_main(spi_runner *runner, bool is_prompt) {
     sp_error error = {0};
     if (sp_guest_start(runner->guest, "_start", NULL, 0, &error)) {
-        return spi_complain_error(&error);
+        bool is_actor = error.status == SP_NOT_FOUND && strstr(error.message, "actor_receive");
+        return is_actor ? spi_complain("%s: 'samepage actor create NAME FILE' makes an actor of it", error.message)
+                        : spi_complain_error(&error);
     }
     spi_signals_catch(runner->guest, is_prompt);
     sp_engine_run(runner->engine, runner->guest, -1);

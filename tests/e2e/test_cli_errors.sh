@@ -31,6 +31,7 @@ expect 1 'cannot open m=: No such file' "$SAMEPAGE" run "$guests/chat.wasm" -m m
 expect 1 'cannot open .*/m=: No such file' "$SAMEPAGE" actor create ada -m m= --data "$work/data"
 printf '\0asm\1\0\0\0' >"$work/empty.wasm"
 expect 1 'exports no' "$SAMEPAGE" run "$work/empty.wasm"
+expect 1 "exports no function _start.*'samepage actor create NAME FILE'" "$SAMEPAGE" run "$guests/agent.wasm"
 expect 2 "'actor' needs a command; see 'samepage actor --help'" "$SAMEPAGE" actor
 expect 2 'built in talks with a model: give -m' "$SAMEPAGE" actor create ada --data "$work/data"
 expect 1 'quantised already .*--requantize' "$SAMEPAGE" quantize $model "$work/out.gguf" Q4_0
