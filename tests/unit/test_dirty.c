@@ -64,7 +64,7 @@ static void check(rig *r, spi_dirty *dirty, size_t from, size_t count) {
 
 typedef struct writer {
     rig *r;
-    uint64_t seed;
+    uint64_t seed, index;
     bool wrote[PAGES];
 } writer;
 
@@ -73,7 +73,9 @@ static void *write_some(void *env) {
     test_random random = test_random_seed(w->seed);
     for (int i = 0; i < 150; i++) {
         size_t page = test_random_below(&random, PAGES);
-        w->r->memory[page * w->r->page + test_random_below(&random, (uint32_t)w->r->page)] = (uint8_t)i;
+        size_t byte =
+            test_random_below(&random, (uint32_t)(w->r->page / THREADS)) * THREADS + w->index; /* nobody else's */
+        w->r->memory[page * w->r->page + byte] = (uint8_t)i;
         w->wrote[page] = true;
     }
     return NULL;
@@ -95,7 +97,7 @@ static void every_written_page_is_told_once(void **state) {
             writer writers[THREADS];
             pthread_t threads[THREADS];
             for (uint64_t i = 0; i < THREADS; i++) {
-                writers[i] = (writer){.r = &r, .seed = test_seed() + turn * THREADS + i};
+                writers[i] = (writer){.r = &r, .seed = test_seed() + turn * THREADS + i, .index = i};
                 assert_int_equal(pthread_create(&threads[i], NULL, write_some, &writers[i]), 0);
             }
             for (int i = 0; i < THREADS; i++) {
