@@ -1,4 +1,5 @@
 /* apps/cmd_actor.c - samepage actor: the group of commands; create, fork and rm. */
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -92,10 +93,8 @@ static int run_create(const spi_command *command, int argc, char **argv) {
         SPI_OPTIONS_ACTOR(c.set),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse(command, options, argc, argv, &operands);
-    if (result < 0 && (operands.count < 1 || operands.count > 2 || operands.rest_count)) {
-        result = spi_usage_error(command, "expected a name, and a .wasm file or nothing");
-    }
+    int result = spi_options_parse_operands(command, options, argc, argv, &operands, 1, 2,
+                                            "expected a name, and a .wasm file or nothing");
     if (result < 0 && operands.count == 1 && !c.models.count) {
         result = spi_usage_error(command, "the agent that is built in talks with a model: give -m FILE");
     }
@@ -126,12 +125,10 @@ static int run_fork(const spi_command *command, int argc, char **argv) {
     spi_actor_common set = {0};
     spi_operands operands;
     const spi_option options[] = {SPI_OPTIONS_ACTOR(set), SPI_OPTIONS_END};
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_operands(command, options, argc, argv, &operands, 2, 2,
+                                            "expected the name of an actor and one for its fork");
     if (result >= 0) {
         return result;
-    }
-    if (operands.count != 2 || operands.rest_count) {
-        return spi_usage_error(command, "expected the name of an actor and one for its fork");
     }
     cJSON *request = spi_actor_request("fork", operands.items[0]);
     cJSON_AddStringToObject(request, "to", operands.items[1]);
@@ -152,12 +149,9 @@ static int run_rm(const spi_command *command, int argc, char **argv) {
     spi_actor_common set = {0};
     spi_operands operands;
     const spi_option options[] = {SPI_OPTIONS_ACTOR(set), SPI_OPTIONS_END};
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_operands(command, options, argc, argv, &operands, 1, INT_MAX, "name the actor");
     if (result >= 0) {
         return result;
-    }
-    if (!operands.count || operands.rest_count) {
-        return spi_usage_error(command, "name the actor");
     }
     result = SPI_EXIT_OK;
     for (int i = 0; i < operands.count; i++) {

@@ -15,12 +15,10 @@ static int run_export(const spi_command *command, int argc, char **argv) {
     spi_actor_common set = {0};
     spi_operands operands;
     const spi_option options[] = {SPI_OPTIONS_ACTOR(set), SPI_OPTION_VERBOSE(set.common), SPI_OPTIONS_END};
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_operands(command, options, argc, argv, &operands, 2, 2,
+                                            "expected the name of an actor and a file");
     if (result >= 0) {
         return result;
-    }
-    if (operands.count != 2 || operands.rest_count) {
-        return spi_usage_error(command, "expected the name of an actor and a file");
     }
     char *path = spi_actor_absolute(operands.items[1]);
     cJSON *request = spi_actor_request("export", operands.items[0]);
@@ -88,10 +86,8 @@ static int run_import(const spi_command *command, int argc, char **argv) {
         SPI_OPTION_VERBOSE(i.set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse(command, options, argc, argv, &operands);
-    if (result < 0 && (operands.count != 2 || operands.rest_count)) {
-        result = spi_usage_error(command, "expected a name and a file");
-    }
+    int result =
+        spi_options_parse_operands(command, options, argc, argv, &operands, 2, 2, "expected a name and a file");
     result = result < 0 ? import(&i, operands.items[0], operands.items[1]) : result;
     spi_list_free(&i.models);
     return result;

@@ -149,12 +149,9 @@ static int run_show(const spi_command *command, int argc, char **argv) {
     looking l = {0};
     spi_operands operands;
     const spi_option options[] = {SPI_OPTIONS_ACTOR(l.set), SPI_OPTION_JSON(l.set.common), SPI_OPTIONS_END};
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_operands(command, options, argc, argv, &operands, 1, 1, "name the actor");
     if (result >= 0) {
         return result;
-    }
-    if (operands.count != 1 || operands.rest_count) {
-        return spi_usage_error(command, "name the actor");
     }
     l.list = l.set.common.json ? cJSON_CreateArray() : NULL;
     result = spi_actor_ask(&l.set, spi_actor_request("show", operands.items[0]), NULL, 0, on_show, &l);
@@ -247,12 +244,9 @@ static int run_log(const spi_command *command, int argc, char **argv) {
         SPI_OPTION_JSON(l.set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_operands(command, options, argc, argv, &operands, 1, 1, "name the actor");
     if (result >= 0) {
         return result;
-    }
-    if (operands.count != 1 || operands.rest_count) {
-        return spi_usage_error(command, "name the actor");
     }
     cJSON *json = l.set.common.json ? cJSON_CreateObject() : NULL,
           *request = spi_actor_request("log", operands.items[0]);

@@ -151,12 +151,10 @@ static int run(const spi_command *command, int argc, char **argv) {
         SPI_OPTION_VERBOSE(s.set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result =
+        spi_options_parse_operands(command, options, argc, argv, &operands, 1, 2, "expected a name and a text");
     if (result >= 0) {
         return result;
-    }
-    if (operands.count < 1 || operands.count > 2 || operands.rest_count) {
-        return spi_usage_error(command, "expected a name and a text");
     }
     if (operands.count == 2) {
         return send(&s, operands.items[0], operands.items[1], strlen(operands.items[1]));

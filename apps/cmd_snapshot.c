@@ -1,5 +1,6 @@
 /* apps/cmd_snapshot.c - samepage snapshot: looking into exported actors and other snapshot files. */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -175,12 +176,9 @@ static int run_verify(const spi_command *command, int argc, char **argv) {
     spi_actor_common set = {0};
     spi_operands operands;
     const spi_option options[] = {SPI_OPTIONS_ACTOR(set), SPI_OPTIONS_END};
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_operands(command, options, argc, argv, &operands, 1, INT_MAX, "name the files");
     if (result >= 0) {
         return result;
-    }
-    if (!operands.count || operands.rest_count) {
-        return spi_usage_error(command, "name the files");
     }
     result = SPI_EXIT_OK;
     for (int i = 0; i < operands.count; i++) {
@@ -221,12 +219,9 @@ static int run_diff(const spi_command *command, int argc, char **argv) {
     bool same = false;
     spi_operands operands;
     const spi_option options[] = {SPI_OPTIONS_ACTOR(set), SPI_OPTIONS_END};
-    int result = spi_options_parse(command, options, argc, argv, &operands);
+    int result = spi_options_parse_operands(command, options, argc, argv, &operands, 2, 2, "name two files");
     if (result >= 0) {
         return result;
-    }
-    if (operands.count != 2 || operands.rest_count) {
-        return spi_usage_error(command, "name two files");
     }
     sp_status status = open_file(operands.items[0], set.key_path, &a, &error);
     status = status ? status : open_file(operands.items[1], set.key_path, &b, &error);

@@ -329,6 +329,15 @@ int spi_options_parse(const spi_command *command, const spi_option *options, int
     return -1;
 }
 
+int spi_options_parse_operands(const spi_command *command, const spi_option *options, int argc, char **argv,
+                               spi_operands *operands, int least, int most, const char *wanted) {
+    int result = spi_options_parse(command, options, argc, argv, operands);
+    if (result < 0 && (operands->count < least || operands->count > most || operands->rest_count)) {
+        result = spi_usage_error(command, "%s", wanted);
+    }
+    return result;
+}
+
 int spi_options_parse_all(const spi_command *command, const spi_option *options, int argc, char **argv,
                           const spi_common *common, const char *hint) {
     spi_operands operands;
