@@ -54,13 +54,20 @@ static sp_status status_of(int code) {
     }
 }
 
+/* What the system said, where it was the system. */
+static int system_reason(spi_sql *sql, int code) {
+    bool is_system = (code & 0xff) == SQLITE_IOERR || (code & 0xff) == SQLITE_CANTOPEN;
+    return is_system && code != SQLITE_IOERR_DATA ? sqlite3_system_errno(sql->db) : 0;
+}
+
 static sp_status fail(spi_sql *sql, sp_error *error) {
-    int code = sqlite3_extended_errcode(sql->db);
+    int code = sqlite3_extended_errcode(sql->db), reason = system_reason(sql, code);
     bool is_damaged = (code & 0xff) == SQLITE_CORRUPT || (code & 0xff) == SQLITE_NOTADB || code == SQLITE_IOERR_DATA;
-    const char *hint = (code & 0xff) == SQLITE_FULL ? ": make room on the disk"
-                       : is_damaged                 ? ": bring it back from a copy, or export what can be read"
-                                                    : "";
-    const char *what = sqlite3_errmsg(sql->db), *kind = sqlite3_errstr(code);
+    bool is_full = (code & 0xff) == SQLITE_FULL || reason == ENOSPC || reason == EDQUOT;
+    const char *hint = is_full      ? ": make room on the disk"
+                       : is_damaged ? ": bring it back from a copy, or export what can be read"
+                                    : "";
+    const char *what = sqlite3_errmsg(sql->db), *kind = reason ? strerror(reason) : sqlite3_errstr(code);
     return strcmp(what, kind) != 0 ? spi_fail(error, status_of(code), "%s: %s (%s)%s", sql->path, what, kind, hint)
                                    : spi_fail(error, status_of(code), "%s: %s%s", sql->path, what, hint);
 }
