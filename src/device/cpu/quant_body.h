@@ -86,6 +86,13 @@ SPI_INLINE size_t quant_ahead(sp_dtype type, const quant_asks asks, const spi_cp
     return asks == QUANT_ASKS_FIRST && quick ? args->ahead_bytes / 2 : args->ahead_bytes;
 }
 
+/* Whether a single token's blocks are a loop, so that few instructions load all of a unit. Where each block has its own, the
+ * processor's prefetch takes them for as many streams with a unit's stride (Zen 5, products alone over 250 to 300 MB, of reading 50
+ * GB/s: IQ4_XS 0.85 to 0.97, Q4_K 0.87 to 0.95, Q5_K 0.93 to 0.97). Q3_K's scales take longer in a loop. */
+SPI_INLINE bool quant_rolls(sp_dtype type, const quant_asks asks) {
+    return asks != QUANT_ASKS_NOT && type != SP_Q3_K;
+}
+
 /* The first `blocks` blocks of a unit, or all; as many bytes as are read are asked for at `ask`. */
 SPI_INLINE void quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, const uint8_t *act,
                            const uint32_t tokens, const quant_asks asks, const uint8_t *ask, const spi_affine *affine,
@@ -94,6 +101,15 @@ SPI_INLINE void quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, 
     const size_t block_bytes = spi_packed_block_bytes(type, V_WIDTH);
     const codes_unit open = codes_open(type, unit, affine);
     quant_ask(asks, ask, head_bytes);
+    if (quant_rolls(type, asks)) {
+        const uint32_t end = blocks < spi_packed_unit_blocks(type) ? blocks : spi_packed_unit_blocks(type);
+#pragma GCC unroll 1
+        for (uint32_t b = 0; b < end; b++) {
+            quant_ask(asks, ask + head_bytes + b * block_bytes, block_bytes);
+            quant_block(type, &open, unit, b, act + b * SPI_I8_TOKEN_BYTES * tokens, tokens, affine, totals);
+        }
+        return;
+    }
 #pragma GCC unroll 8
     for (uint32_t b = 0; b < spi_packed_unit_blocks(type); b++) {
         if (b == blocks) {
