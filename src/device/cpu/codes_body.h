@@ -165,9 +165,8 @@ SPI_INLINE void codes_small_scales(sp_dtype type, const codes_unit *open, const 
             vi scale = vi_add32(vi_byte(open->words[s / 4], s % 4), offset);
             scales->scale[h] = v_mul(open->d, vi_to_f32(scale));
         } else {
-            vi both = vi_byte(open->words[s / 4], s % 4);
-            scales->scale[h] = v_mul(open->d, vi_to_f32(vi_and(both, vi_set32(15))));
-            scales->min[h] = v_mul(open->min, vi_to_f32(vi_right32(both, 4)));
+            scales->scale[h] = v_mul(open->d, vi_nibble(open->words[s / 4], 2 * (s % 4)));
+            scales->min[h] = v_mul(open->min, vi_nibble(open->words[s / 4], 2 * (s % 4) + 1));
         }
     }
 }

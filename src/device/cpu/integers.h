@@ -28,6 +28,16 @@ SPI_INLINE vi vi_byte_signed(vi x, uint32_t k) {
     return vi_right32_signed(vi_left32(x, 24 - 8 * k), 24);
 }
 
+/* Four bits of each lane from bit 4 k on, as f32. With AVX-512 a table of sixteen numbers needs no mask and no conversion. */
+SPI_INLINE vf vi_nibble(vi x, uint32_t k) {
+#if defined(__AVX512F__)
+    const vf numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_permutexvar_ps(vi_right32(x, 4 * k), numbers);
+#else
+    return vi_to_f32(vi_and(vi_right32(x, 4 * k), vi_set32(15)));
+#endif
+}
+
 /* Four bytes in every lane. */
 SPI_INLINE vi vi_four(const uint8_t *bytes) {
     int32_t four;
