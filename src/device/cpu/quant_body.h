@@ -88,9 +88,10 @@ SPI_INLINE size_t quant_ahead(sp_dtype type, const quant_asks asks, const spi_cp
 
 /* Whether a single token's blocks are a loop, so that few instructions load all of a unit. Where each block has its own, the
  * processor's prefetch takes them for as many streams with a unit's stride (Zen 5, products alone over 250 to 300 MB, of reading 50
- * GB/s: IQ4_XS 0.85 to 0.97, Q4_K 0.87 to 0.95, Q5_K 0.93 to 0.97). Q3_K's scales take longer in a loop. */
+ * GB/s: IQ4_XS 0.85 to 0.97, Q4_K 0.87 to 0.95, Q5_K 0.93 to 0.97). Q3_K's scales take longer in a loop; Intel's processors,
+ * which ask into the second level, are left as they were measured. */
 SPI_INLINE bool quant_rolls(sp_dtype type, const quant_asks asks) {
-    return asks != QUANT_ASKS_NOT && type != SP_Q3_K;
+    return asks == QUANT_ASKS_FIRST && type != SP_Q3_K;
 }
 
 /* The first `blocks` blocks of a unit, or all; as many bytes as are read are asked for at `ask`. */
