@@ -43,7 +43,7 @@ static double compare_blocks(const bench_model *a, const bench_model *b, uint32_
 }
 
 static void compare(const bench_shape *shape, const spi_cu_choices *choices, sp_device *reference) {
-    static const uint32_t starts[] = {0, 60, 127, 320, 1023, 1390};
+    static const uint32_t starts[] = {0, 60, 127, 320, 1023, 1270, 1390};
     sp_error error = {0};
     sp_device *device = test_cuda_open(choices);
     bench_model model, plain;

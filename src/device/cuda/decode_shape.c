@@ -3,9 +3,10 @@
 #include "device/cuda/decode_parts.h"
 
 #define STAGE_BYTES       20480u
-#define FLIGHT_BYTES      32768u /* of a multiprocessor's weights on their way at once: more delays all other loads */
-#define FLIGHT_MOST_BYTES 65536u /* where its warps have little left */
-#define KV_FLIGHT_BYTES   20480u /* of keys and values, whose stages are not full */
+#define STAGE_PLAIN_BYTES 16384u /* where all weights are plain: a long row of them, and keys and values fill it */
+#define FLIGHT_BYTES      33792u /* of a multiprocessor's weights on their way at once: more delays all other loads */
+#define FLIGHT_MOST_BYTES 67584u /* where its warps have little left */
+#define KV_FLIGHT_BYTES   20480u /* of keys and values, whose stages are not full beside quantised weights */
 #define KV_SHIFTS_BYTES   256u   /* of a stage, between groups of positions: kernels/ring.cuh */
 
 static uint32_t most(uint32_t a, uint32_t b) {
@@ -19,10 +20,10 @@ static uint32_t least(uint32_t a, uint32_t b) {
 /* Bytes of shared memory for a phase's vector, or for attention's queries and sums. */
 static uint32_t vector_bytes(const spi_cu_phase *phase, const spi_kv_shape *kv) {
     if (phase->kind == SPI_CU_PHASE_ATTENTION) {
-        uint32_t group = phase->heads / kv->kv_heads, eights = spi_cu_ceil(group, 8), dim = kv->head_dim;
-        uint32_t parts = SPI_CU_DECODE_WARPS / (dim / 32) / eights;
+        uint32_t group = phase->heads / kv->kv_heads, fours = group > 8 ? 4 : group > 4 ? 2 : 1, dim = kv->head_dim;
+        uint32_t parts = SPI_CU_DECODE_WARPS / (dim / 64) / most(fours, 2); /* kernels/token_attention.cuh */
         uint32_t sums = most(parts * group * (dim + 4), (group + 2) * dim); /* one behind the other in the same place */
-        return eights * dim * 32 + 2 * dim * 2 + SPI_CU_DECODE_WARPS * 64 + sums * 4;
+        return fours * dim * 16 + 2 * dim * 2 + SPI_CU_DECODE_WARPS * 32 + sums * 4;
     }
     uint32_t cols = phase->groups * 32;
     return spi_cu_is_quantised(phase->type) ? 2 * (cols / 32 + 4) * 16 + cols / 32 * 12 : 2 * (cols / 8 + 4) * 16;
@@ -121,55 +122,77 @@ static void narrow_sums(spi_cu_phases *phases, uint32_t blocks) {
     }
 }
 
-/* Shares shared memory out, and gives each phase the size of its stages: a whole number of the largest unit. */
-static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_decode *decode) {
-    spi_cu_phases *phases = &decode->phases;
-    spi_cu_token *token = &decode->token;
-    uint32_t vector = 0, sums = 0, unit = 16, blocks = (uint32_t)cu->card.multiprocessors, extra = 0;
+/* What phases need of shared memory, the largest of each. */
+typedef struct needs {
+    uint32_t attention, vector, sums, unit;
+    bool plain; /* no weights are quantised */
+} needs;
+
+/* False: a phase does not fit. */
+static bool find_needs(const spi_program *program, uint32_t blocks, spi_cu_phases *phases, needs *all) {
+    const spi_kv_shape *kv = &program->tape->kv;
     bool fits = blocks <= SPI_CU_DECODE_WARPS * 32; /* one thread reads what one block picks */
-    pack_gates(phases, blocks);
-    narrow_sums(phases, blocks);
+    *all = (needs){.unit = 16, .plain = true};
     for (uint32_t i = 0; i < phases->count; i++) {
         spi_cu_phase *phase = &phases->items[i];
-        vector = most(vector, vector_bytes(phase, &program->tape->kv));
         if (phase->kind == SPI_CU_PHASE_ATTENTION) {
-            phase->group = phase->heads / program->tape->kv.kv_heads;
+            all->attention = most(all->attention, vector_bytes(phase, kv));
+            phase->group = phase->heads / kv->kv_heads;
             fits = fits && phase->group <= SPI_CU_DECODE_WARPS;
         } else {
-            unit = most(unit, phase->unit_rows * phase->stride);
+            all->vector = most(all->vector, vector_bytes(phase, kv));
+            all->unit = most(all->unit, phase->unit_rows * phase->stride);
+            all->plain = all->plain && !spi_cu_is_quantised(phase->type);
             /* Every block has a part in every vector, so that who has read one knows that all have read those before. */
             bool shared = phase->unit_count >= blocks || phase->input == SPI_CU_INPUT_SAME ||
                           phase->output == SPI_CU_OUTPUT_LOGITS;
             fits = fits && shared && slice_rows(phase);
-            sums = most(sums, sums_bytes(phase, blocks));
+            all->sums = most(all->sums, sums_bytes(phase, blocks));
         }
     }
-    uint32_t wanted = cu->choices.stage_bytes ? cu->choices.stage_bytes : STAGE_BYTES;
-    token->stage_bytes = (spi_cu_ceil(wanted, unit) * unit + 127) / 128 * 128;
-    for (uint32_t i = 0; i < phases->count; i++) {
-        if (phases->items[i].kind == SPI_CU_PHASE_PRODUCT) {
-            share_units(&phases->items[i], token->stage_bytes, blocks, &extra);
-        }
-    }
-    const spi_kv_shape *kv = &program->tape->kv;
+    return fits;
+}
+
+/* The ring's stages, a whole number of the largest unit, and how many may be on their way. False: there are too few. */
+static bool size_stages(const spi_cu *cu, const spi_kv_shape *kv, const needs *all, spi_cu_token *token) {
+    const uint32_t chosen = cu->choices.stage_bytes, wanted = all->plain ? STAGE_PLAIN_BYTES : STAGE_BYTES;
+    token->stage_bytes = spi_cu_ceil(chosen ? chosen : wanted, all->unit) * all->unit;
+    token->stage_bytes = (most(token->stage_bytes, chosen ? 0 : wanted + KV_SHIFTS_BYTES) + 127) / 128 * 128;
     const uint32_t row_bytes = (uint32_t)(2 * (spi_kv_number_bytes(kv) + spi_kv_scale_bytes(kv)));
     token->kv_stage = SPI_BLOCK_TOKENS;
     while (token->kv_stage * row_bytes + KV_SHIFTS_BYTES > token->stage_bytes) {
         token->kv_stage /= 2;
     }
     token->kv_group_log2 = (uint32_t)__builtin_ctz(token->kv_stage) - 2;
-    fits = fits && token->kv_stage >= 16;
-    token->sums_byte = (vector + 127) / 128 * 128;
-    token->vector_bytes = (token->sums_byte + sums + 127) / 128 * 128;
+    token->sums_byte = (all->vector + 127) / 128 * 128;
+    token->vector_bytes = (most(token->sums_byte + all->sums, all->attention) + 127) / 128 * 128;
     uint32_t room = (uint32_t)cu->card.shared_bytes - SPI_CU_DECODE_STATIC_BYTES;
     token->stage_count = token->vector_bytes < room ? (room - token->vector_bytes) / token->stage_bytes : 0;
     token->stage_count = least(token->stage_count, SPI_CU_STAGES_MAX);
     uint32_t flight = cu->choices.flight_bytes ? cu->choices.flight_bytes : FLIGHT_BYTES;
     uint32_t flight_most = cu->choices.flight_most_bytes ? cu->choices.flight_most_bytes : FLIGHT_MOST_BYTES;
+    uint32_t kv_flight = all->plain ? FLIGHT_BYTES : KV_FLIGHT_BYTES;
     token->flight = least(most(flight / token->stage_bytes, 1), token->stage_count);
-    token->kv_flight = least(most(KV_FLIGHT_BYTES / (token->kv_stage * row_bytes), 1), token->stage_count);
+    token->kv_flight = least(most(kv_flight / (token->kv_stage * row_bytes), 1), token->stage_count);
     token->flight_most = least(most(flight_most / token->stage_bytes, token->flight), token->stage_count);
-    return fits && token->stage_count >= 2;
+    return token->kv_stage >= 16 && token->stage_count >= 2;
+}
+
+/* Shares shared memory out, and gives each phase the size of its stages. */
+static bool shape_ring(const spi_cu *cu, const spi_program *program, spi_cu_decode *decode) {
+    spi_cu_phases *phases = &decode->phases;
+    uint32_t blocks = (uint32_t)cu->card.multiprocessors, extra = 0;
+    pack_gates(phases, blocks);
+    narrow_sums(phases, blocks);
+    needs all;
+    bool fits = find_needs(program, blocks, phases, &all);
+    fits = size_stages(cu, &program->tape->kv, &all, &decode->token) && fits;
+    for (uint32_t i = 0; i < phases->count; i++) {
+        if (phases->items[i].kind == SPI_CU_PHASE_PRODUCT) {
+            share_units(&phases->items[i], decode->token.stage_bytes, blocks, &extra);
+        }
+    }
+    return fits;
 }
 
 /* Whether what phases of attention leave is read by the next phase as it is, and by no other. */

@@ -19,6 +19,10 @@
 #define WARPS   SPI_CU_DECODE_WARPS
 #define THREADS (WARPS * 32) /* that multiply */
 
+/* Behind a context whose runs blocks put together all rings are empty at once, and what they would have on their way keeps these
+ * blocks waiting: so many stages come one by one. */
+#define CALM_STAGES 6u
+
 struct ring_state { /* in shared memory */
     uint64_t full[SPI_CU_STAGES_MAX], empty[SPI_CU_STAGES_MAX];
     uint32_t begun;         /* tokens of this launch that the block has begun with, but for the first */
@@ -97,10 +101,17 @@ __device__ __forceinline__ bool barrier_is_passed(uint64_t *barrier, uint32_t pa
     return passed;
 }
 
-__device__ __forceinline__ void bulk_copy(void *to, const void *from, uint32_t bytes, uint64_t *barrier) {
+/* Policies of the second-level cache, as createpolicy.fractional makes them: what is read once for each token makes room before
+ * what blocks hand to each other does; a short context stays from token to token. */
+#define EVICT_FIRST  0x12f0000000000000ull
+#define EVICT_NORMAL 0x1000000000000000ull
+
+__device__ __forceinline__ void bulk_copy(void *to, const void *from, uint32_t bytes, uint64_t *barrier,
+                                          uint64_t policy) {
     asm volatile(
-        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(address_of(to)),
-        "l"(from), "r"(bytes), "r"(address_of(barrier))
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint [%0], [%1], %2, [%3], %4;" ::
+            "r"(address_of(to)),
+        "l"(from), "r"(bytes), "r"(address_of(barrier)), "l"(policy)
         : "memory");
 }
 
@@ -172,12 +183,14 @@ struct ring_reader {
 struct ring_writer {
     uint32_t stage_count, flight, flight_most, slot, parity;
     uint32_t landing, landing_parity, on_way; /* the oldest stage that is on its way, and how many are */
+    uint32_t calm;                            /* of so many stages no more than `flight` are on their way */
     bool measures;
     long long waited_for_room, waited_for_landing;
 
     __device__ __forceinline__ explicit ring_writer(const spi_cu_token &token)
         : stage_count(token.stage_count), flight(token.flight), flight_most(token.flight_most), slot(0), parity(1),
-          landing(0), landing_parity(0), on_way(0), measures(token.clocks), waited_for_room(0), waited_for_landing(0) {
+          landing(0), landing_parity(0), on_way(0), calm(0), measures(token.clocks), waited_for_room(0),
+          waited_for_landing(0) {
     }
 
     __device__ __forceinline__ void land(ring_state &ring) {
@@ -201,7 +214,7 @@ struct ring_writer {
         uint32_t half = slot + stage_count / 2;
         bool hungry = barrier_is_passed(&ring.empty[half < stage_count ? half : half - stage_count],
                                         half < stage_count ? parity : parity ^ 1);
-        while (on_way >= (hungry ? flight_most : flight)) {
+        while (on_way >= (hungry && !calm ? flight_most : flight)) {
             land(ring);
         }
         if (measures) {
@@ -212,6 +225,7 @@ struct ring_writer {
 
     __device__ __forceinline__ void next() {
         on_way++, slot++;
+        calm -= calm > 0;
         if (slot == stage_count) {
             slot = 0;
             parity ^= 1;
@@ -246,7 +260,7 @@ struct source {
         uint32_t low = max(first, begin), high = min(first + count, end);
         if (low < high) {
             bulk_copy(to + (low - first + behind * count) * stride, data + (uint64_t)(low - begin) * stride,
-                      (high - low) * stride, full);
+                      (high - low) * stride, full, EVICT_FIRST);
         }
     }
 };
@@ -278,13 +292,13 @@ struct kv_run {
     uint32_t begin, first, end;
 
     __device__ __forceinline__ kv_run(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase) {
-        uint32_t positions = step.split_blocks * 64;
+        const uint32_t positions = step.split_positions;
         begin = step.split * positions;
         end = step.split < step.splits ? min(step.position, begin + positions) : 0;
         if (phase.window && step.position + 1 > phase.window) {
             begin = max(begin, step.position + 1 - phase.window);
         }
-        first = begin & ~(token.kv_stage - 1);
+        first = begin & ~((1u << token.kv_group_log2) - 1);
     }
 };
 
@@ -325,11 +339,13 @@ __device__ __forceinline__ bool stream_kv(const spi_cu_token &token, const token
     const kv_run run(token, step, phase);
     const uint32_t dim = token.kv.head_dim, row_bytes = kv_row_bytes<q8>(dim), each = token.kv_stage;
     uint32_t part = lane / 4, group_first = lane % 4 << token.kv_group_log2; /* a lane copies a group of K or V */
-    if (q8 && lane >= 8) {                                                   /* or all the scales */
-        part = lane - 8, group_first = 0;
+    if (q8) {                                                                /* or its scales */
+        part &= 1;
     }
     uint64_t head = step.head + (part ? token.kv.kv_heads : 0);
     const uint8_t *from = (const uint8_t *)token.blocks + phase.layer_bytes + head * kv_head_bytes<q8>(dim);
+    const bool many = step.splits > 1 && !step.joins;
+    const uint64_t policy = many ? EVICT_FIRST : EVICT_NORMAL;
     const uint32_t flight = writer.flight;
     writer.flight = token.kv_flight;
     for (uint32_t at = run.first; at < run.end; at += each) {
@@ -339,22 +355,25 @@ __device__ __forceinline__ bool stream_kv(const spi_cu_token &token, const token
         }
         const uint32_t scale_bytes = q8 ? (kv_scale_bytes(dim, count) + 15) & ~15u : 0;
         uint8_t *stage = bytes + writer.slot * token.stage_bytes;
-        const uint8_t *block = from + at / 64 * token.kv.block_bytes;
+        const uint8_t *block = from + (at + group_first) / 64 * token.kv.block_bytes;
+        const uint32_t in_block = (at + group_first) % 64, rows = min(count - group_first, 1u << token.kv_group_log2);
         if (lane == 0) {
             barrier_expect(&ring.full[writer.slot], 2 * (count * row_bytes + scale_bytes));
         }
         if (lane < 8 && group_first < count) {
             bulk_copy(stage + part * kv_part_bytes<q8>(token) + kv_byte(group_first, row_bytes, token.kv_group_log2),
-                      block + (at % 64 + group_first) * row_bytes,
-                      min(count - group_first, 1u << token.kv_group_log2) * row_bytes, &ring.full[writer.slot]);
+                      block + in_block * row_bytes, rows * row_bytes, &ring.full[writer.slot], policy);
         }
-        if (q8 && lane / 2 == 4) {
-            bulk_copy(stage + 2 * kv_part_bytes<q8>(token) + part * kv_scale_bytes(dim, each),
-                      block + 64 * dim + kv_scale_bytes(dim, at % 64), scale_bytes, &ring.full[writer.slot]);
+        if (q8 && lane / 8 == 1 && group_first < count) {
+            bulk_copy(stage + 2 * kv_part_bytes<q8>(token) + part * kv_scale_bytes(dim, each) +
+                          kv_scale_bytes(dim, group_first),
+                      block + 64 * dim + kv_scale_bytes(dim, in_block), (kv_scale_bytes(dim, rows) + 15) & ~15u,
+                      &ring.full[writer.slot], policy);
         }
         writer.next();
     }
     writer.flight = flight;
+    writer.calm = many && run.end ? CALM_STAGES : 0;
     return true;
 }
 

@@ -10,7 +10,7 @@
 
 /* What changes from token to token of a launch. */
 struct token_step {
-    uint32_t index, token, position, splits, split_blocks; /* blocks of 64 tokens in a split */
+    uint32_t index, token, position, splits, split_positions;
     uint64_t tags;
     bool last;            /* whether another token may follow */
     bool joins;           /* whether who reads what was attended to puts its runs together */
@@ -36,10 +36,11 @@ struct token_step {
     /* Of a short context few runs, which need not be put together before they are read; of a long one as many as there are
      * multiprocessors for a KV head. */
     __device__ __forceinline__ void share_context(const spi_cu_token &all) {
-        uint32_t blocks = position / 64 + 1, few = min(all.runs, all.joined);
-        uint32_t runs = blocks <= few * SPI_CU_JOINED_RUN ? few : all.runs;
-        split_blocks = max((blocks + runs - 1) / runs, all.run_blocks);
-        splits = (blocks + split_blocks - 1) / split_blocks;
+        const uint32_t few = min(all.runs, all.joined),
+                       runs = few && position <= few * SPI_CU_JOINED_RUN * 64 ? few : all.runs;
+        const uint32_t group = max(16u, 1u << all.kv_group_log2);
+        split_positions = max(((position + runs - 1) / runs + group - 1) & ~(group - 1), max(all.run_blocks, 1u) * 64);
+        splits = max((position + split_positions - 1) / split_positions, 1u);
         joins = splits > 1 && splits <= all.joined;
     }
 

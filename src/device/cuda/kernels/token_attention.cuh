@@ -1,6 +1,6 @@
 /* device/cuda/kernels/token_attention.cuh - a phase of attention, for the kernel that computes a token in one launch.
  *
- * The context is shared out in runs of blocks of 64 tokens. A block of the grid attends over one run with the query heads
+ * The context is shared out in runs of positions. A block of the grid attends over one run with the query heads
  * of one KV head. Few runs are put together by who reads them (token_input.cuh); of many, those that attend for a KV head do
  * some columns each.
  * May include: token_product.cuh, token_tiles.cuh.
@@ -155,7 +155,7 @@ struct attention_room {
 
     __device__ __forceinline__ attention_room(uint8_t *room, uint32_t group, uint32_t dim) {
         queries = (uint32_t *)room;
-        k = (__half2 *)(queries + (group + TILE_HEADS - 1) / TILE_HEADS * dim * 8);
+        k = (__half2 *)(queries + (group + TILE_HEADS - 1) / TILE_HEADS * dim * 4);
         v = k + dim / 2;
         seen = (float2 *)(v + dim / 2);
         parts = rows = (float *)(seen + WARPS * TILE_HEADS);
@@ -188,30 +188,38 @@ __device__ __forceinline__ void prepare_rows(const spi_cu_token &token, const to
     }
 }
 
-/* Which of a phase's tiles a warp takes: with eight heads each, of 32 columns' slices each, every so many tiles one. */
+/* Which of a phase's tiles a warp takes: with four heads each, of a slice of columns each, every so many tiles one. */
 struct tile_share {
-    uint32_t slice, eight, part, parts;
+    uint32_t slice, four, part, parts, kept; /* kept: parts that are left, each of one warp or two */
 
     __device__ __forceinline__ tile_share(const spi_cu_token &token, uint32_t group) {
-        uint32_t warp = threadIdx.x / 32, slices_log2 = token.dim_shift - 5, eights_log2 = group > TILE_HEADS;
-        slice = warp & ((1u << slices_log2) - 1), eight = warp >> slices_log2 & eights_log2;
-        part = warp >> (slices_log2 + eights_log2), parts = WARPS >> (slices_log2 + eights_log2);
+        uint32_t warp = threadIdx.x / 32, slices_log2 = token.dim_shift - 6,
+                 fours_log2 = group > 2 * TILE_HEADS ? 2 : group > TILE_HEADS;
+        slice = warp & ((1u << slices_log2) - 1), four = warp >> slices_log2 & ((1u << fours_log2) - 1);
+        part = warp >> (slices_log2 + fours_log2), parts = WARPS >> (slices_log2 + fours_log2);
+        kept = fours_log2 ? parts : parts / 2;
     }
 };
 
-/* What a warp has seen, to where the others look for it. */
+/* What a warp has seen, to where the others look for it; in the second go with what was left in the first. */
 template <bool q8>
 __device__ __forceinline__ void leave_part(const spi_cu_token &token, const attended_part &mine, uint32_t group,
-                                           uint8_t *memory) {
-    const tile_share share(token, group);
+                                           const tile_share &share, bool adds, uint8_t *memory) {
     const uint32_t dim = token.kv.head_dim, lane = threadIdx.x % 32;
-    const uint32_t local = share.eight * TILE_HEADS + lane / 4, place = share.part * group + local;
+    const uint32_t local = share.four * TILE_HEADS + lane % 4, place = share.part * group + local;
     const attention_room room(memory, group, dim);
-    if (local < group && mine.largest != -INFINITY) {
-        mine.leave<q8>(room.parts + place * (dim + 4) + share.slice * TILE_COLS);
+    if (local >= group) {
+        return;
     }
-    if (local < group && share.slice == 0 && lane % 4 == 0) {
-        room.seen[place] = make_float2(mine.largest, mine.total);
+    const float2 other = adds ? room.seen[place + share.kept * group] : make_float2(-INFINITY, 0);
+    const float largest = fmaxf(mine.largest, other.x), from = largest == -INFINITY ? 0 : largest;
+    const float own = e_to(mine.largest - from), others = e_to(other.x - from);
+    if (mine.largest != -INFINITY) {
+        float *to = room.parts + (share.part % share.kept * group + local) * (dim + 4) + share.slice * TILE_COLS;
+        mine.leave<q8>(to, own, others);
+    }
+    if (share.slice == 0 && lane / 4 == 0) {
+        room.seen[place] = make_float2(largest, mine.total * own + other.y * others);
     }
 }
 
@@ -223,10 +231,13 @@ __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_s
     const uint32_t dim = token.kv.head_dim, group = phase.group;
     const bool last = step.split + 1 == step.splits;
     const attention_room room(memory, group, dim);
-    const uint32_t queries = address_of(room.queries) + share.eight * dim * 32 + threadIdx.x % 32 * 16;
+    const uint32_t queries = address_of(room.queries) + share.four * dim * 16 + threadIdx.x % 32 * 16;
     attended_part mine;
     mine.clear();
     uint32_t turn = share.part;
+    const uint32_t row_bytes = kv_row_bytes<q8>(dim), group_log2 = token.kv_group_log2;
+    const tile_places places(row_bytes, group_log2);
+    const float softcap = phase.softcap;
 #pragma unroll 1
     for (uint32_t first = run.first; first < run.end || last; first += token.kv_stage) {
         bool own = first >= run.end;
@@ -237,12 +248,14 @@ __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_s
         from.values = from.keys + (own ? 2 * dim : kv_part_bytes<q8>(token));
         from.key_scales = own ? from.keys + dim : from.values + kv_part_bytes<q8>(token);
         from.value_scales =
-            (own ? from.values + dim : from.key_scales + kv_scale_bytes(dim, token.kv_stage)) + share.slice * 2;
+            (own ? from.values + dim : from.key_scales + kv_scale_bytes(dim, token.kv_stage)) + share.slice * 4;
         from.values += share.slice * TILE_COLS * (q8 ? 1 : 2);
-        uint32_t tiles = (min(count, 1u << token.kv_group_log2) + 3) / 4;
+        from.most = count - 1;
+        from.low = kv_byte(low, row_bytes, group_log2), from.last = kv_byte(count - 1, row_bytes, group_log2);
+        uint32_t tiles = (min(count, 1u << group_log2) + 3) / 4;
 #pragma unroll 1
         for (; turn < tiles; turn += share.parts) {
-            mine.see<q8>(queries, from, dim, token.kv_group_log2, turn, count, low, phase.softcap);
+            mine.see<q8>(queries, from, places, dim, turn, group_log2, softcap);
         }
         turn -= tiles;
         if (own) {
@@ -252,7 +265,16 @@ __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_s
     }
     ring.leave();
     mine.add_totals();
-    leave_part<q8>(token, mine, group, memory);
+    const bool two = share.kept < share.parts;
+    if (two) {
+        if (share.part >= share.kept) {
+            leave_part<q8>(token, mine, group, share, false, memory);
+        }
+        all_sync();
+    }
+    if (share.part < share.kept) {
+        leave_part<q8>(token, mine, group, share, two, memory);
+    }
 }
 
 /* Puts together what the block's warps have seen. */
@@ -260,7 +282,7 @@ __device__ __forceinline__ void hand_on(const spi_cu_token &token, const token_s
                                         bool narrow, uint8_t *memory) {
     const uint32_t dim = token.kv.head_dim, pitch = dim + 4, group = phase.group;
     const uint32_t own = narrow ? dim / 2 : dim;
-    const uint32_t parts = tile_share(token, group).parts;
+    const uint32_t parts = tile_share(token, group).kept;
     const attention_room room(memory, group, dim);
 #pragma unroll 1
     for (uint32_t i = threadIdx.x; i < group << token.dim_shift; i += THREADS) {
@@ -292,8 +314,7 @@ __device__ __forceinline__ void hand_on(const spi_cu_token &token, const token_s
                                tag);
             }
             if (!one && column == 0) {
-                publish(to + own, largest, tag);
-                publish(to + own + 1, total, tag);
+                publish4(to + own, make_float4(largest, total, 0, 0), tag);
             }
         } else if (step.splits == 1) {
             publish((float *)phase.out + of * dim + column, sum / total, step.tag_of(phase.out_tag));
@@ -302,15 +323,14 @@ __device__ __forceinline__ void hand_on(const spi_cu_token &token, const token_s
             uint32_t tag = step.tag_of(phase.run_tag);
             publish(to + column, sum, tag);
             if (column == 0) {
-                publish(to + dim, largest, tag);
-                publish(to + dim + 1, total, tag);
+                publish4(to + dim, make_float4(largest, total, 0, 0), tag);
             }
         }
     }
 }
 
-/* A block attends with the query heads of one KV head over one run of blocks, whose rows come through the ring. A warp takes
- * 16 positions at a time, with up to eight heads, and sums up 32 columns. */
+/* A block attends with the query heads of one KV head over one run of positions, whose rows come through the ring. A warp takes
+ * 16 positions at a time, with up to four heads, and sums up 64 columns. */
 template <bool q8>
 __device__ __forceinline__ void attend(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
                                        bool narrow, const float2 *turns, ring_state &stages, const uint8_t *bytes,

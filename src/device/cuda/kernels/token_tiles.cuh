@@ -1,8 +1,9 @@
 /* device/cuda/kernels/token_tiles.cuh - what a warp sees of a context in tiles of 16 positions, for token_attention.cuh.
  *
  * Scores and sums are products of tensor cores, which take 16-bit numbers: keys and values are such numbers, and of a query
- * or a weight the nearest one and what that leaves of it are two rows of the same tile, whose sums one thread adds up. So
- * they are off by some 2^-22, as if they had been computed in f32.
+ * or a weight the nearest one and what that leaves of it are two columns of the same tile, whose sums one thread adds up. So
+ * they are off by some 2^-22, as if they had been computed in f32. Positions are a tile's rows, so that its eight columns are
+ * full with four heads, and a thread's scores are of the head whose sums it has.
  * May include: heads.cuh.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TOKEN_TILES_CUH
@@ -12,10 +13,10 @@
 
 #if __CUDA_ARCH__ >= 900
 
-/* A warp takes tiles of 16 positions, of which it sums up some columns of V: */
-#define TILE_HEADS 8u  /* query heads */
-#define TILE_COLS  32u /* with 64 of them the products would lack registers */
-#define PARTS_MAX  8   /* warps that have different tiles, at most: of heads of 64 columns */
+/* A warp takes tiles of 16 positions, and sums up some columns of V: */
+#define TILE_HEADS 4u /* query heads */
+#define TILE_COLS  64u
+#define PARTS_MAX  8 /* that are put together, each of one warp or two: of heads of 64 columns */
 
 /* sums[16][8] += a[16][16] * b[16][8]: of the sums a thread has row lane / 4 and, in the last two, the row 8 further on,
  * columns lane % 4 * 2 and the next. */
@@ -82,9 +83,24 @@ template <bool q8> __device__ __forceinline__ uint4 shared_key(uint32_t address)
                       half_pair(codes.y, BYTES_23));
 }
 
-/* Addresses in shared memory of positions' rows, values' from the columns on that are summed up, and of scales. */
+/* Where a thread's positions of a stage's first tile are in it, of K's rows and of V's two: in bytes, and those of the next
+ * tiles are so much further on. */
+struct tile_places {
+    uint32_t key, values[2], step;
+
+    __device__ __forceinline__ tile_places(uint32_t row_bytes, uint32_t group_log2) {
+        const uint32_t row = threadIdx.x % 32 / 4, column = threadIdx.x % 4;
+        key = kv_byte(place_of(row / 2, row % 2, row_bytes, group_log2, 0), row_bytes, group_log2);
+        values[0] = kv_byte(place_of(column, 0, row_bytes, group_log2, 0), row_bytes, group_log2);
+        values[1] = kv_byte(place_of(column, 1, row_bytes, group_log2, 0), row_bytes, group_log2);
+        step = row_bytes;
+    }
+};
+
+/* Addresses in shared memory of a stage's rows, values' from the columns on that are summed up, and of scales; the first and
+ * the last row that counts, in bytes from the beginning, and which one the last is. */
 struct kv_place {
-    uint32_t keys, values, key_scales, value_scales;
+    uint32_t keys, values, key_scales, value_scales, low, last, most;
 };
 
 /* Weights of values in Q8_0 get their scale and so many times it, so that small ones are f16 numbers. */
@@ -99,20 +115,30 @@ __device__ __forceinline__ void split_pair(float x, float y, uint32_t &high, uin
     low = *(uint32_t *)&rest;
 }
 
-/* A query head among the factors of tiles: rows 0 to 7 of a tile have heads' high halves, rows 8 to 15 the low ones. Columns
- * are in such an order that a thread's part of a key for two tiles lies side by side. One warp. */
+/* A query head among the factors of tiles: of a tile's eight columns each head has two, of the high halves and of the low
+ * ones. Rows are in such an order that a thread's part of a key for two tiles lies side by side. One warp. */
 __device__ __forceinline__ void place_query(const float *q, uint32_t head, uint32_t dim, uint32_t *tiles,
                                             uint32_t lane) {
-    tiles += head / TILE_HEADS * dim * 8;
+    tiles += head / TILE_HEADS * dim * 4 + head % TILE_HEADS * 32;
     for (uint32_t column = 2 * lane; column < dim; column += 64) {
-        uint32_t step = column / 32 * 2 + column / 4 % 2, thread = head % TILE_HEADS * 4 + column / 8 % 4;
         uint2 pair;
         split_pair(q[column], q[column + 1], pair.x, pair.y);
-        *(uint2 *)(tiles + (step * 32 + thread) * 4 + column / 2 % 2 * 2) = pair;
+        uint32_t *to = tiles + column / 32 * 128 + column % 32 / 2;
+        to[0] = pair.x, to[16] = pair.y;
     }
 }
 
-/* What a warp has seen of the context: sums of 32 columns, of head lane / 4 those of columns lane % 4 * 8 + j and + 4. */
+/* Eight rows of eight 16-bit numbers each, a thread's two of row lane / 4, become columns. */
+__device__ __forceinline__ uint32_t turned(uint32_t pair) {
+    uint32_t other;
+    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(other) : "r"(pair));
+    return other;
+}
+
+/* How far a score may be above the largest before sums are brought down: weights stay 16-bit numbers. */
+#define SCORE_ROOM 2.0f
+
+/* What a warp has seen of the context, of the head lane % 4: sums of eight columns, each in two halves. */
 struct attended_part {
     float sums[4][4], largest, total;
 
@@ -125,133 +151,161 @@ struct attended_part {
         }
     }
 
-    /* Weights of the thread's four positions, of their scores. */
-    __device__ __forceinline__ void weigh(float *scores) {
-        float now = fmaxf(fmaxf(fmaxf(scores[0], scores[1]), fmaxf(scores[2], scores[3])), largest);
-        now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 1));
-        now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, 2));
-        const float from = now == -INFINITY ? 0 : now, old = growth(largest, from);
-        if (__any_sync(0xffffffffu, largest != now)) {
+    __device__ __forceinline__ void grow(float factor) {
 #pragma unroll
-            for (int j = 0; j < 4; j++) {
-                sums[j][0] *= old, sums[j][1] *= old, sums[j][2] *= old, sums[j][3] *= old;
-            }
+        for (int j = 0; j < 4; j++) {
+            sums[j][0] *= factor, sums[j][1] *= factor, sums[j][2] *= factor, sums[j][3] *= factor;
         }
-        largest = now;
-        total *= old;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            scores[i] = e_to(scores[i] - from);
-            total += scores[i];
-        }
+        total *= factor;
     }
 
-    /* The tile's positions from `low` to `count`, of a stage: queries' address is the thread's. A tile has four positions of
-     * each of the stage's four groups, which lie so (ring.cuh) that threads which read at the same time do not meet in a bank.
-     * What is behind the last position is not read: it may be no number. */
+    /* Weights of two scores; largest is one for all lanes of a head. */
+    __device__ __forceinline__ void weigh(float &first, float &second) {
+        float now = fmaxf(first, second);
+        if (__any_sync(0xffffffffu, now > largest + SCORE_ROOM)) {
+#pragma unroll
+            for (int offset = 4; offset < 32; offset <<= 1) {
+                now = fmaxf(now, __shfl_xor_sync(0xffffffffu, now, offset));
+            }
+            now = fmaxf(now, largest);
+            grow(now == -INFINITY ? 0 : growth(largest, now));
+            largest = now;
+        }
+        const float from = largest == -INFINITY ? 0 : largest;
+        first = e_to(first - from), second = e_to(second - from);
+        total += first + second;
+    }
+
+    /* A tile of a stage: queries' address is the thread's. A tile has four positions of each of the stage's four groups, which
+     * lie so (ring.cuh) that threads which read at the same time do not meet in a bank. What is behind the last position is not
+     * read: it may be no number. */
     template <bool q8>
-    __device__ __forceinline__ void see(uint32_t queries, const kv_place &from, uint32_t dim, uint32_t group_log2,
-                                        uint32_t tile, uint32_t count, uint32_t low, float softcap) {
-        const uint32_t lane = threadIdx.x % 32, row = lane / 4, column = lane % 4;
-        const uint32_t row_bytes = kv_row_bytes<q8>(dim), bytes = q8 ? 1 : 2; /* of a number */
-        float s[2][4] = {}, scores[4];
-        const uint32_t place = place_of(row / 2, row % 2, row_bytes, group_log2, tile);
-        uint32_t own = from.keys + column * 8 * bytes + kv_byte(min(place, count - 1), row_bytes, group_log2),
-                 other = from.keys + column * 8 * bytes + kv_byte(min(place + 2, count - 1), row_bytes, group_log2);
+    __device__ __forceinline__ void see(uint32_t queries, const kv_place &from, const tile_places &places, uint32_t dim,
+                                        uint32_t tile, uint32_t group_log2, float softcap) {
+        const uint32_t lane = threadIdx.x % 32, bytes = q8 ? 1 : 2; /* of a number */
+        const uint32_t further = tile * 4 * places.step, at = places.key + further, next = at + 2 * places.step;
+        uint32_t own = from.keys + lane % 4 * 8 * bytes + min(at, from.last),
+                 other = from.keys + lane % 4 * 8 * bytes + min(next, from.last);
+        uint32_t scales[2] = {0, 0}; /* of the two positions */
+        if (q8) {
+            const uint32_t position = place_of(lane / 8, lane / 4 % 2, dim, group_log2, tile);
+            scales[0] = kv_scale_bytes(dim, min(position, from.most)),
+            scales[1] = kv_scale_bytes(dim, min(position + 2, from.most));
+        }
+        float s[2][4] = {};
 #pragma unroll 1
         for (uint32_t c = 0; c < dim; c += 64) {
 #pragma unroll
-            for (uint32_t i = 0; i < 64; i += 32) {
-                uint4 a = shared_four(queries + (c + i) * 32), b = shared_four(queries + (c + i) * 32 + 512);
-                float part[2][4] = {}, (*t)[4] = q8 ? part : s;
-                uint4 key = shared_key<q8>(own + (c + i) * bytes);
-                multiply_tile(t[0], a, key.x, key.y);
-                multiply_tile(t[0], b, key.z, key.w);
-                key = shared_key<q8>(other + (c + i) * bytes);
-                multiply_tile(t[1], a, key.x, key.y);
-                multiply_tile(t[1], b, key.z, key.w);
-#pragma unroll
-                for (int j = 0; j < 4 && q8; j++) {
-                    uint32_t at = place_of(column, j % 2, row_bytes, group_log2, tile) + j / 2 * 2;
-                    float scale = shared_half(from.key_scales + kv_scale_bytes(dim, min(at, count - 1)) + (c + i) / 16);
-                    s[j / 2][j % 2] += scale * part[j / 2][j % 2];
-                    s[j / 2][j % 2 + 2] += scale * part[j / 2][j % 2 + 2];
+            for (uint32_t i = 0; i < 2; i++) {
+                const uint4 q = shared_four(queries + c * 16 + i * 512), a = shared_key<q8>(own + i * 32 * bytes),
+                            b = shared_key<q8>(other + i * 32 * bytes);
+                if (!q8) {
+                    multiply_tile(s[0], make_uint4(a.x, b.x, a.y, b.y), q.x, q.y);
+                    multiply_tile(s[1], make_uint4(a.z, b.z, a.w, b.w), q.z, q.w);
+                    continue;
                 }
+                float t[4] = {};
+                multiply_tile(t, make_uint4(a.x, b.x, a.y, b.y), q.x, q.y);
+                multiply_tile(t, make_uint4(a.z, b.z, a.w, b.w), q.z, q.w);
+                const float scale = shared_half(from.key_scales + scales[0] + c / 16 + i * 2),
+                            scale2 = shared_half(from.key_scales + scales[1] + c / 16 + i * 2);
+                s[0][0] += scale * t[0], s[0][1] += scale * t[1], s[0][2] += scale2 * t[2], s[0][3] += scale2 * t[3];
             }
+            own += 64 * bytes, other += 64 * bytes;
         }
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint32_t at = place_of(column, i % 2, row_bytes, group_log2, tile) + i / 2 * 2;
-            scores[i] = s[i / 2][i % 2] + s[i / 2][i % 2 + 2];
-            if (softcap != 0) { /* good to a few millionths of the cap */
-                scores[i] = softcap - __fdividef(2 * softcap, 1 + e_to(scores[i] * (2 / softcap)));
-            }
-            scores[i] = at < count && at >= low ? scores[i] : -INFINITY;
+        float scores[2] = {(s[0][0] + s[1][0]) + (s[0][1] + s[1][1]), (s[0][2] + s[1][2]) + (s[0][3] + s[1][3])};
+        if (softcap != 0) { /* good to a few millionths of the cap */
+            const float to = __fdividef(2, softcap);
+            scores[0] = softcap - __fdividef(2 * softcap, 1 + e_to(scores[0] * to));
+            scores[1] = softcap - __fdividef(2 * softcap, 1 + e_to(scores[1] * to));
         }
-        uint2 v[4]; /* four columns, in Q8_0 codes and their scale */
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            uint32_t at = min(place_of(column, i % 2, row_bytes, group_log2, tile) + i / 2 * 2, count - 1);
-            uint32_t address = from.values + row * 4 * bytes + kv_byte(at, row_bytes, group_log2);
-            if (q8) {
-                v[i].x = shared_one(address);
-                v[i].y = __float_as_uint(shared_half(from.value_scales + kv_scale_bytes(dim, at)));
-            } else {
-                v[i] = shared_two(address);
-            }
-        }
-        weigh(scores);
-        if (q8) {
-            weigh_codes(scores, v);
-            return;
-        }
-        uint4 weights;
-        split_pair(scores[0], scores[1], weights.x, weights.y);
-        split_pair(scores[2], scores[3], weights.z, weights.w);
-#pragma unroll
-        for (int j = 0; j < 2; j++) {
-            const uint32_t words[4] = {j ? v[0].y : v[0].x, j ? v[1].y : v[1].x, j ? v[2].y : v[2].x,
-                                       j ? v[3].y : v[3].x};
-            multiply_tile(sums[2 * j], weights, __byte_perm(words[0], words[1], 0x5410),
-                          __byte_perm(words[2], words[3], 0x5410));
-            multiply_tile(sums[2 * j + 1], weights, __byte_perm(words[0], words[1], 0x7632),
-                          __byte_perm(words[2], words[3], 0x7632));
+        scores[0] = at <= from.last && at >= from.low ? scores[0] : -INFINITY;
+        scores[1] = next <= from.last && next >= from.low ? scores[1] : -INFINITY;
+        const uint32_t value = places.values[0] + further, value2 = places.values[1] + further;
+        const uint32_t rows[4] = {from.values + min(value, from.last), from.values + min(value2, from.last),
+                                  from.values + min(value + 2 * places.step, from.last),
+                                  from.values + min(value2 + 2 * places.step, from.last)};
+        if constexpr (q8) {
+            weigh(scores[0], scores[1]);
+            see_codes(rows, from.value_scales, scales, scores);
+        } else {
+            see_halves(rows, scores);
         }
     }
 
-    /* Values of Q8_0: four columns' codes, and the scale. */
-    __device__ __forceinline__ void weigh_codes(const float *scores, const uint2 *v) {
-        uint32_t pairs[2][2]; /* of both pairs of positions: their codes of the first two columns, and of the others */
-        uint4 weights;
+    /* Values as f16 numbers: eight columns of each position. */
+    __device__ __forceinline__ void see_halves(const uint32_t *rows, float *scores) {
+        uint4 v[4];
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            float x = scores[2 * i] * (VALUE_SCALE * __uint_as_float(v[2 * i].y)),
-                  y = scores[2 * i + 1] * (VALUE_SCALE * __uint_as_float(v[2 * i + 1].y));
-            split_pair(x, y, i ? weights.z : weights.x, i ? weights.w : weights.y);
-            pairs[i][0] = __byte_perm(v[2 * i].x, v[2 * i + 1].x, 0x5140) ^ 0x80808080u;
-            pairs[i][1] = __byte_perm(v[2 * i].x, v[2 * i + 1].x, 0x7362) ^ 0x80808080u;
+        for (int i = 0; i < 4; i++) {
+            v[i] = shared_four(rows[i] + threadIdx.x % 32 / 4 * 16);
         }
+        weigh(scores[0], scores[1]);
+        uint32_t high, low;
+        split_pair(scores[0], scores[1], high, low);
+        const uint32_t w0 = turned(__byte_perm(high, low, 0x5410)), w1 = turned(__byte_perm(high, low, 0x7632));
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            const uint32_t which = j % 2 ? BYTES_23 : BYTES_01;
-            multiply_tile(sums[j], weights, half_pair(pairs[0][j / 2], which), half_pair(pairs[1][j / 2], which));
+            const uint32_t words[4] = {(&v[0].x)[j], (&v[1].x)[j], (&v[2].x)[j], (&v[3].x)[j]};
+            multiply_tile(sums[j],
+                          make_uint4(__byte_perm(words[0], words[1], 0x5410), __byte_perm(words[0], words[1], 0x7632),
+                                     __byte_perm(words[2], words[3], 0x5410), __byte_perm(words[2], words[3], 0x7632)),
+                          w0, w1);
+        }
+    }
+
+    /* Values of Q8_0: codes of four columns of each half of the slice, whose scales are multiplied with the weights. */
+    __device__ __forceinline__ void see_codes(const uint32_t *rows, uint32_t value_scales, const uint32_t *scales,
+                                              const float *weights) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            uint32_t v[4], high, low;
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                v[i] = shared_one(rows[i] + half * 32 + threadIdx.x % 32 / 4 * 4);
+            }
+            split_pair(weights[0] * (VALUE_SCALE * shared_half(value_scales + scales[0] + half * 2)),
+                       weights[1] * (VALUE_SCALE * shared_half(value_scales + scales[1] + half * 2)), high, low);
+            const uint32_t w0 = turned(__byte_perm(high, low, 0x5410)), w1 = turned(__byte_perm(high, low, 0x7632));
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                const uint32_t which = j ? 0x7362 : 0x5140, a = __byte_perm(v[0], v[1], which) ^ 0x80808080u,
+                               b = __byte_perm(v[2], v[3], which) ^ 0x80808080u;
+                multiply_tile(sums[half * 2 + j],
+                              make_uint4(half_pair(a, BYTES_01), half_pair(a, BYTES_23), half_pair(b, BYTES_01),
+                                         half_pair(b, BYTES_23)),
+                              w0, w1);
+            }
         }
     }
 
     /* By whole warps: the sum of weights of all positions that the head has seen. */
     __device__ __forceinline__ void add_totals() {
-        total += __shfl_xor_sync(0xffffffffu, total, 1);
-        total += __shfl_xor_sync(0xffffffffu, total, 2);
+#pragma unroll
+        for (int offset = 4; offset < 32; offset <<= 1) {
+            total += __shfl_xor_sync(0xffffffffu, total, offset);
+        }
     }
 
-    /* To `to`, where the head's columns begin that were summed up. */
-    template <bool q8> __device__ __forceinline__ void leave(float *to) const {
-        const float all = q8 ? 1 / VALUE_SCALE : 1;
-        to += threadIdx.x % 4 * 8;
-        *(float4 *)to = make_float4((sums[0][0] + sums[0][2]) * all, (sums[1][0] + sums[1][2]) * all,
-                                    (sums[2][0] + sums[2][2]) * all, (sums[3][0] + sums[3][2]) * all);
-        *(float4 *)(to + 4) = make_float4((sums[0][1] + sums[0][3]) * all, (sums[1][1] + sums[1][3]) * all,
-                                          (sums[2][1] + sums[2][3]) * all, (sums[3][1] + sums[3][3]) * all);
+    /* Where two fours of its columns are in a slice. */
+    template <bool q8> __device__ __forceinline__ static uint32_t column_of(uint32_t four) {
+        return q8 ? four * 32 + threadIdx.x % 32 / 4 * 4 : threadIdx.x % 32 / 4 * 8 + four * 4;
+    }
+
+    /* To `to`, where the slice of the head's columns begins; what another warp has left there is added, if `others` has it. */
+    template <bool q8> __device__ __forceinline__ void leave(float *to, float own, float others) const {
+        const float all = q8 ? own / VALUE_SCALE : own;
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const float(*from)[4] = sums + 2 * i;
+            float4 *at = (float4 *)(to + column_of<q8>(i)), sum = make_float4(0, 0, 0, 0);
+            if (others != 0) {
+                sum = *at;
+            }
+            *at = make_float4(
+                (from[0][0] + from[0][1]) * all + sum.x * others, (from[0][2] + from[0][3]) * all + sum.y * others,
+                (from[1][0] + from[1][1]) * all + sum.z * others, (from[1][2] + from[1][3]) * all + sum.w * others);
+        }
     }
 };
 
