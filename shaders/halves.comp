@@ -1,12 +1,14 @@
 // halves.comp - rows of x as f16 for matrix.comp, each scaled by a power of two so that its largest value is below 2^14;
 // with an RMS norm or the gate on the way: x * w / rms, or act(x) * other. A work group has a row, whose values stay in
-// registers until the largest is known; those of very long rows are computed again. For few.comp rows stand side by side,
+// registers until the largest is known; those of very long rows are computed again. For a norm whose products are the gate's
+// two, it says how large act(a) * b can be: |a| is at most |x| times the largest |w|, and |act(a)| is at most |a|. For few.comp rows stand side by side,
 // 16 columns of each: so that a matrix of 16 x 16 is read out of one piece.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 layout(constant_id = 1) const uint SUBGROUP = 32;
 layout(local_size_x = 256) in;
+layout(std430, binding = 2) readonly buffer Tops { float tops[]; }; // bounds.comp's
 layout(std430, binding = 4) readonly buffer X { vec4 x[]; };
 layout(std430, binding = 5) readonly buffer Other { vec4 other[]; }; // the norm's weight, or the gate's other factor
 layout(std430, binding = 6) writeonly buffer Halves { uvec2 halves[]; };
@@ -17,9 +19,11 @@ layout(push_constant) uniform Push {
     uint mode;              // 0 x alone, 1 norm, 2 SiLU gate, 3 GELU gate
     float eps;
     uint side_by_side; // so many rows; 0: one behind the other
+    uint gated_first;  // where factors of act(a) * b go; 0: nobody asks for them
+    uint tops_at;      // of the gate's two weights
 } p;
 const uint KEPT = 8u; // fours of an invocation
-shared float tops[32], squares[32];
+shared float tallest[32], squares[32], lengths[32];
 
 vec4 value_at(uint at, uint i) {
     vec4 value = x[at];
@@ -39,6 +43,10 @@ float largest(vec4 value) {
     return max(max(m.x, m.y), max(m.z, m.w));
 }
 
+int exponent_of(float value) {
+    return clamp(int(floatBitsToUint(value) >> 23) - 127, -100, 100);
+}
+
 void put(uint row, uint i, vec4 value) {
     uint to = p.side_by_side > 0u ? (i / 4u * p.side_by_side + row) * 4u + i % 4u : row * p.stride + i;
     halves[to] = uvec2(packHalf2x16(value.xy), packHalf2x16(value.zw));
@@ -46,7 +54,7 @@ void put(uint row, uint i, vec4 value) {
 
 void main() {
     uint thread = gl_LocalInvocationIndex, row = gl_WorkGroupID.x, fours = (p.columns + 3u) / 4u;
-    float top = 0.0, square = 0.0;
+    float top = 0.0, square = 0.0, whole = 0.0; // the largest, and sums of squares of x and of what becomes of it
     vec4 kept[KEPT];
     [[unroll]] for (uint k = 0u; k < KEPT; k++) {
         uint i = thread + 256u * k, at = row * p.x_stride + i;
@@ -56,27 +64,34 @@ void main() {
             square += p.mode == 1u ? dot(x[at], x[at]) : 0.0;
         }
         top = max(top, largest(kept[k]));
+        whole += dot(kept[k], kept[k]);
     }
     for (uint i = thread + 256u * KEPT; i < fours; i += 256u) {
         uint at = row * p.x_stride + i;
-        top = max(top, largest(value_at(at, i)));
+        vec4 value = value_at(at, i);
+        top = max(top, largest(value));
+        whole += dot(value, value);
         square += p.mode == 1u ? dot(x[at], x[at]) : 0.0;
     }
     top = subgroupMax(top);
     square = subgroupAdd(square);
+    whole = subgroupAdd(whole);
     if (thread % SUBGROUP == 0u) {
-        tops[thread / SUBGROUP] = top;
+        tallest[thread / SUBGROUP] = top;
         squares[thread / SUBGROUP] = square;
+        lengths[thread / SUBGROUP] = whole;
     }
     barrier();
     top = 0.0;
     square = 0.0;
+    whole = 0.0;
     for (uint s = 0u; s < 256u / SUBGROUP; s++) {
-        top = max(top, tops[s]);
+        top = max(top, tallest[s]);
         square += squares[s];
+        whole += lengths[s];
     }
     float norm = p.mode == 1u ? 1.0 / sqrt(square / float(p.columns) + p.eps) : 1.0;
-    int exponent = clamp(int(floatBitsToUint(top * norm) >> 23) - 127, -100, 100);
+    int exponent = exponent_of(top * norm);
     float scale = uintBitsToFloat(uint(127 + 13 - exponent) << 23);
     [[unroll]] for (uint k = 0u; k < KEPT; k++) {
         if (thread + 256u * k < p.stride) {
@@ -88,5 +103,9 @@ void main() {
     }
     if (thread == 0u) {
         factors[row] = uintBitsToFloat(uint(127 - 13 + exponent) << 23);
+        if (p.gated_first > 0u) {
+            float most = whole * norm * norm * sqrt(tops[p.tops_at]) * sqrt(tops[p.tops_at + 1u]);
+            factors[p.gated_first + row] = uintBitsToFloat(uint(127 - 13 + exponent_of(most)) << 23);
+        }
     }
 }

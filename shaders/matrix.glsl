@@ -12,8 +12,12 @@ layout(push_constant) uniform Push {
     uint flags;              // 1 accumulate, 2 bias, 4 head
     uint outs_word;
     float scale, softcap; // head
-    uint row_units, subgroup_units; // few.comp's: of a row of the weight, and of it for a subgroup
-    uint side_by_side;              // rows of x
+    uint row_units;      // of the weight as it lies
+    uint subgroup_units; // few.comp's: of a row of the weight, for a subgroup
+    uint side_by_side;   // rows of x
+    uint factors_first;  // of x
+    uint w_second, limit, gated_first; // matrix.comp's two products: where the second's rows begin, outputs with padding, and
+                                       // their factors
 } p;
 
 #include "store.glsl"
@@ -21,6 +25,6 @@ layout(push_constant) uniform Push {
 // A sum of a tile, which may reach behind the last rows of both.
 void store_sum(uint row, uint o, float value) {
     if (row < p.row_end && o < p.weight_count) {
-        store(row, o + p.weight_first, value * factors[row]);
+        store(row, o + p.weight_first, value * factors[p.factors_first + row]);
     }
 }

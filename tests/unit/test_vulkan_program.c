@@ -146,7 +146,13 @@ static void record_layer(small_model *model, uint32_t layer) {
     op(model, add);
 }
 
-static void make_model(small_model *model, sp_kv_type type) {
+/* The types of the gate's two weights: of one type they are one product where there are many rows. */
+typedef struct gate_types {
+    sp_dtype gate, up;
+} gate_types;
+static const gate_types unlike = {SP_F16, SP_F32};
+
+static void make_model(small_model *model, sp_kv_type type, gate_types types) {
     memset(model, 0, sizeof *model);
     model->head_dim = type == SP_KV_Q8_0 ? SPI_VK_Q8_COLUMNS : 16;
     test_random random = test_random_seed(7);
@@ -156,8 +162,8 @@ static void make_model(small_model *model, sp_kv_type type) {
     make_tensor(model, T_K, SP_F32, KV_HEADS * model->head_dim, WIDTH, &random);
     make_tensor(model, T_V, SP_BF16, KV_HEADS * model->head_dim, WIDTH, &random);
     make_tensor(model, T_O, SP_F16, WIDTH, HEADS * model->head_dim, &random);
-    make_tensor(model, T_GATE, SP_F16, FF, WIDTH, &random);
-    make_tensor(model, T_UP, SP_F32, FF, WIDTH, &random);
+    make_tensor(model, T_GATE, types.gate, FF, WIDTH, &random);
+    make_tensor(model, T_UP, types.up, FF, WIDTH, &random);
     make_tensor(model, T_DOWN, SP_Q4_0, WIDTH, FF, &random);
     make_tensor(model, T_BIAS, SP_F32, 1, HEADS * model->head_dim, &random);
     const spi_buffer buffers[BUFFERS] = {{"x", WIDTH},
@@ -311,9 +317,9 @@ static void check_relay(const test_rig *gpu, const spi_vk_limits *limits) {
 }
 
 /* The story that every configuration of limits has to get right. */
-static void tell_with(const spi_vk_limits *limits, sp_kv_type type) {
+static void tell_with(const spi_vk_limits *limits, sp_kv_type type, gate_types types) {
     small_model model;
-    make_model(&model, type);
+    make_model(&model, type, types);
     test_rig gpu, cpu;
     spi_vk_test_limits(limits);
     bool there = open_pair(&model, &gpu, &cpu);
@@ -349,7 +355,7 @@ static void tell_with(const spi_vk_limits *limits, sp_kv_type type) {
 }
 
 static void tell(const spi_vk_limits *limits) {
-    tell_with(limits, SP_KV_F16);
+    tell_with(limits, SP_KV_F16, unlike);
 }
 
 static void test_own_limits(void **state) {
@@ -380,18 +386,35 @@ static void test_fast_kernels(void **state) {
     tell(&limits);
 }
 
+/* The gate's two products as one, of weights that are read where they lie and of one that is expanded, whole and in parts. */
+static void test_gated(void **state) {
+    (void)state;
+    static const sp_dtype types[] = {SP_F16, SP_BF16, SP_Q4_0};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST,
+                                .few_rows_max = 6,
+                                .matrix_rows_min = 9,
+                                .no_bytes = true,
+                                .unmapped = true};
+        tell_with(&limits, SP_KV_F16, (gate_types){types[i], types[i]});
+        limits.piece_tiles_max = 1;
+        limits.expanded_bytes_max = 1;
+        tell_with(&limits, SP_KV_F16, (gate_types){types[i], types[i]});
+    }
+}
+
 /* Keys and values in Q8_0: a token's own are rounded where they are attended to. */
 static void test_q8(void **state) {
     (void)state;
     /* Without kernels that round x to 8 bits or f16: what differs by a little there is another code here, and logits differ
      * by up to 0.03. */
     spi_vk_limits limits = {.no_bytes = true, .no_cooperative = true, .matrix_rows_min = 1000};
-    tell_with(&limits, SP_KV_Q8_0);
+    tell_with(&limits, SP_KV_Q8_0, unlike);
     limits.kernels = SPI_VK_KERNELS_FAST;
     limits.unmapped = true;
-    tell_with(&limits, SP_KV_Q8_0);
+    tell_with(&limits, SP_KV_Q8_0, unlike);
     limits.ranges = 5;
-    tell_with(&limits, SP_KV_Q8_0);
+    tell_with(&limits, SP_KV_Q8_0, unlike);
 }
 
 /* Kernels that wait for what never comes: the run is made again with barriers, and all that follow have them. */
@@ -410,7 +433,7 @@ static void test_relay(void **state) {
 static void test_seam(void **state) {
     (void)state;
     small_model model;
-    make_model(&model, SP_KV_F16);
+    make_model(&model, SP_KV_F16, unlike);
     test_rig gpu;
     sp_error error = {0};
     spi_vk_limits limits = {.allocation_bytes_max = 2 * MIB};
@@ -444,7 +467,7 @@ static void test_seam(void **state) {
 static void test_no_memory(void **state) {
     (void)state;
     small_model model;
-    make_model(&model, SP_KV_F16);
+    make_model(&model, SP_KV_F16, unlike);
     static const uint32_t counts[3] = {3, 2, 1}, positions[3], outs[3] = {1, 1, 1};
     int refused = 0;
     for (long n = 0;; n++) {
@@ -535,7 +558,7 @@ static sp_status use_device(test_rig *rig, const small_model *model, sp_error *e
 static void test_driver_fails(void **state) {
     (void)state;
     small_model model;
-    make_model(&model, SP_KV_F16);
+    make_model(&model, SP_KV_F16, unlike);
     enum { KINDS = 7 };
     int failed[KINDS] = {0};
     spi_vk_limits limits = {.unmapped = true};
@@ -595,7 +618,7 @@ static void test_driver_fails(void **state) {
 static void test_refused(void **state) {
     (void)state;
     small_model model;
-    make_model(&model, SP_KV_F16);
+    make_model(&model, SP_KV_F16, unlike);
     test_rig gpu;
     sp_error error = {0};
     sp_status status = open_rig("vulkan", NULL, &model, &gpu, &error);
@@ -633,8 +656,9 @@ int main(void) {
     setenv("XDG_CACHE_HOME", "/proc/none", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_own_limits), cmocka_unit_test(test_small_limits), cmocka_unit_test(test_fast_kernels),
-        cmocka_unit_test(test_relay),      cmocka_unit_test(test_q8),           cmocka_unit_test(test_seam),
-        cmocka_unit_test(test_no_memory),  cmocka_unit_test(test_driver_fails), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_relay),      cmocka_unit_test(test_q8),           cmocka_unit_test(test_gated),
+        cmocka_unit_test(test_seam),       cmocka_unit_test(test_no_memory),    cmocka_unit_test(test_driver_fails),
+        cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,7 +40,7 @@ static bool fits_norm(const spi_program *program, const spi_op *op) {
 }
 
 /* The gate's two products at `index`: the same shape and type, and pieces of the same rows. */
-static bool is_gated(const spi_program *program, uint32_t index) {
+bool spi_vk_is_gated(const spi_program *program, uint32_t index) {
     const spi_tape *tape = program->tape;
     if (index + 2 >= tape->op_count) {
         return false;
@@ -82,7 +82,7 @@ static sp_status record_normed(spi_vk_recorder *r, uint32_t index, uint32_t *tak
             break;
         }
     }
-    bool gated = end - index == 3 && is_gated(r->program, index + 1) && tape->ops[end].dst != norm->src;
+    bool gated = end - index == 3 && spi_vk_is_gated(r->program, index + 1) && tape->ops[end].dst != norm->src;
     uint32_t last = gated ? end : end - 1;
     if (end == index + 1 || !is_dead(tape, last, norm->dst)) {
         return SP_OK;
@@ -216,6 +216,22 @@ static sp_status record_attention(spi_vk_recorder *r, uint32_t index) {
     return status;
 }
 
+/* A norm, the gate's two products, the gate, and all products of it that follow. */
+static sp_status record_gate(spi_vk_recorder *r, uint32_t begin, const spi_op *norm, uint32_t *end) {
+    const spi_tape *tape = r->program->tape;
+    uint32_t x = tape->ops[begin + 2].dst, first = begin + 3, last = first;
+    while (last < tape->op_count && is_product(&tape->ops[last]) && tape->ops[last].src == x &&
+           tape->ops[last].dst != x && spi_vk_takes_halves(r, &tape->ops[last])) {
+        last++;
+    }
+    if (last == first || !is_dead(tape, last - 1, x)) {
+        return SP_OK;
+    }
+    *end = last;
+    sp_status status = spi_vk_gated_record(r, begin, norm);
+    return status ? status : spi_vk_matrices_record(r, first, last, &(spi_vk_x){.is_gated = true});
+}
+
 /* Products of many rows: x as f16 once, from a norm, a gate or as it is, then all products of it that follow. */
 static sp_status record_many(spi_vk_recorder *r, uint32_t index, uint32_t *taken) {
     const spi_tape *tape = r->program->tape;
@@ -236,9 +252,16 @@ static sp_status record_many(spi_vk_recorder *r, uint32_t index, uint32_t *taken
     if (end == begin || (by && !is_dead(tape, end - 1, x))) {
         return SP_OK;
     }
-    sp_status status = spi_vk_matrices_record(r, begin, end, from, by);
+    if (norm && end - begin == 2 && spi_vk_is_gated(r->program, begin) && spi_vk_takes_gated(r, begin)) {
+        uint32_t gate_end = 0;
+        sp_status status = record_gate(r, begin, by, &gate_end);
+        if (status || gate_end) {
+            *taken = gate_end - index;
+            return status;
+        }
+    }
     *taken = end - index;
-    return status;
+    return spi_vk_matrices_record(r, begin, end, &(spi_vk_x){.src = from, .by = by});
 }
 
 sp_status spi_vk_fused_record(spi_vk_recorder *r, uint32_t index, uint32_t *taken) {
@@ -256,7 +279,7 @@ sp_status spi_vk_fused_record(spi_vk_recorder *r, uint32_t index, uint32_t *take
     if (r->rows <= SPI_VK_BATCH_MAX && op->kind == SPI_OP_NORM) {
         return record_normed(r, index, taken);
     }
-    if (r->rows <= SPI_VK_BATCH_MAX && is_gated(r->program, index)) {
+    if (r->rows <= SPI_VK_BATCH_MAX && spi_vk_is_gated(r->program, index)) {
         *taken = 3;
         return record_gated(r, index, NULL);
     }

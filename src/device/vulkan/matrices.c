@@ -1,50 +1,40 @@
-/* device/vulkan/matrices.c - products of many rows: x as f16 with a factor for each row, the weight as f16 row after row, and
- * tiles of their product.
+/* device/vulkan/matrices.c - products of many rows: x as f16 with a factor for each row, the weight as f16, and tiles of
+ * their product.
  *
- * A weight is expanded in parts, which alternate between two buffers: expanding one waits for nothing but the product that
+ * F16 and BF16 are read where they lie. Other weights are expanded, row after row, in parts, which alternate between two buffers: expanding one waits for nothing but the product that
  * read its buffer before, so it fills what the kernels in between leave of the device.
  *
  * May include: device/vulkan/products.h.
  */
 #include "device/vulkan/products.h"
 
-/* A part has whole tiles of the widest kernel; what stands behind its last row is never stored. */
-#define PART_ROWS        128u
 #define PARTS_MAX        8u
 #define EXPANDED_COLUMNS 256u /* of a group of expand */
 #define MATRIX_GROUPS    96u  /* large tiles only where there are at least so many of them */
 
-/* Rows of a weight, and where they are expanded to. */
-typedef struct part {
-    const spi_op *op;
-    const spi_vk_piece *piece;
-    uint32_t row_first, row_count; /* in the piece */
-    uint32_t to;                   /* in eights */
-} part;
-
 typedef struct parts {
     spi_vk_recorder *recorder;
-    uint32_t src; /* x, and what makes it */
-    const spi_op *by;
+    const spi_vk_x *x;
     bool has_halves;
+    bool expands;  /* some part does */
     uint64_t used; /* bytes of the buffer */
     uint32_t count;
-    part items[PARTS_MAX];
+    spi_vk_part items[PARTS_MAX];
 } parts;
 
 static uint64_t row_bytes(uint32_t columns) {
     return (uint64_t)spi_vk_stride(columns) * sizeof(uint16_t);
 }
 
-uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns) {
-    uint64_t least = PART_ROWS * row_bytes(columns);
-    uint64_t all = (uint64_t)spi_vk_ceil_div(rows, PART_ROWS) * least, most = vk->limits.expanded_bytes_max;
+uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns, uint32_t weights) {
+    uint64_t least = weights * SPI_VK_PART_ROWS * row_bytes(columns);
+    uint64_t all = spi_vk_ceil_div(rows, SPI_VK_PART_ROWS) * least, most = vk->limits.expanded_bytes_max;
     most = most > least ? most : least;
     return all < most ? all : most;
 }
 
 /* So few rows that the weight is read as it lies: see few.comp. */
-static bool takes_few(const spi_vk *vk, uint32_t rows) {
+bool spi_vk_takes_few(const spi_vk *vk, uint32_t rows) {
     return vk->limits.cooperative && rows >= vk->limits.few_rows_min && rows <= vk->limits.few_rows_max;
 }
 
@@ -52,37 +42,35 @@ bool spi_vk_takes_halves(const spi_vk_recorder *r, const spi_op *product) {
     const spi_vk_packing *packing = &r->program->store->tensors[product->weight].packing;
     /* As many as are taken at once are done sooner so, if they are bytes. */
     bool at_once = r->rows <= SPI_VK_BATCH_MAX && spi_vk_takes_bytes(r->vk, packing);
-    bool enough = r->rows >= r->vk->limits.matrix_rows_min || (takes_few(r->vk, r->rows) && !at_once);
+    bool enough = r->rows >= r->vk->limits.matrix_rows_min || (spi_vk_takes_few(r->vk, r->rows) && !at_once);
     return spi_vk_is_covered(r, packing) && enough && packing->type != SPI_VK_F32;
 }
 
-/* side_by_side: rows, as few.comp wants them; 0: one behind the other. */
-static sp_status record_halves(parts *all, uint32_t side_by_side) {
-    spi_vk_recorder *r = all->recorder;
+sp_status spi_vk_halves_record(spi_vk_recorder *r, const spi_vk_x *of, uint32_t side_by_side, uint32_t gated) {
     const spi_program *program = r->program;
-    const spi_op *by = all->by;
+    const spi_op *by = of->by;
     bool norm = by && by->kind == SPI_OP_NORM, gate = by && !norm;
-    uint32_t mode = norm ? 1 : !gate ? 0 : by->act == SPI_ACT_GELU_TANH ? 3 : 2, src = all->src;
+    uint32_t mode = norm ? 1 : !gate ? 0 : by->act == SPI_ACT_GELU_TANH ? 3 : 2, src = of->src;
     uint32_t stride = spi_vk_buffer_stride(r, src) / 4;
     spi_vk_binding x = spi_vk_bind(&program->buffers[src]);
     spi_vk_order(r, (spi_vk_access){spi_vk_bit(src) | (gate ? spi_vk_bit(by->src1) : 0), SPI_VK_HALVES_BIT});
-    spi_vk_dispatch dispatch = {.shader = SPI_VK_halves,
-                                .groups_x = r->rows,
-                                .groups_y = 1,
-                                .push = {stride, program->tape->buffers[src].width, stride, mode,
-                                         spi_vk_float_word(norm ? by->eps : 0), side_by_side},
-                                .bindings = {[4] = x,
-                                             [5] = norm   ? spi_vk_vector(r, by->weight)
-                                                   : gate ? spi_vk_bind(&program->buffers[by->src1])
-                                                          : x,
-                                             [6] = spi_vk_bind(&program->halves),
-                                             [7] = spi_vk_bind(&program->factors)}};
-    all->has_halves = true;
+    spi_vk_dispatch dispatch = {
+        .shader = SPI_VK_halves,
+        .groups_x = r->rows,
+        .groups_y = 1,
+        .push = {stride, program->tape->buffers[src].width, stride, mode, spi_vk_float_word(norm ? by->eps : 0),
+                 side_by_side, gated == SPI_NONE ? 0 : program->tape->rows_max, gated == SPI_NONE ? 0 : gated},
+        .bindings = {[2] = gated == SPI_NONE ? x : spi_vk_bind(&program->tops),
+                     [4] = x,
+                     [5] = norm   ? spi_vk_vector(r, by->weight)
+                           : gate ? spi_vk_bind(&program->buffers[by->src1])
+                                  : x,
+                     [6] = spi_vk_bind(&program->halves),
+                     [7] = spi_vk_bind(&program->factors)}};
     return spi_vk_dispatch_record(r, &dispatch);
 }
 
-static sp_status record_expansion(const parts *all, const part *item) {
-    spi_vk_recorder *r = all->recorder;
+sp_status spi_vk_expansion_record(spi_vk_recorder *r, const spi_vk_part *item) {
     const spi_vk_tensor *tensor = &r->program->store->tensors[item->op->weight];
     uint32_t stride = spi_vk_stride(r->program->store->sources[item->op->weight].cols);
     spi_vk_order(r, (spi_vk_access){0, SPI_VK_EXPANDED_BIT << r->expanded});
@@ -97,30 +85,47 @@ static sp_status record_expansion(const parts *all, const part *item) {
     return spi_vk_dispatch_record(r, &dispatch);
 }
 
-/* The kernel for so many rows of a weight and of x, and the rows of its tile. */
-static spi_vk_shader choose_kernel(const spi_vk *vk, uint32_t weight_rows, uint32_t rows, uint32_t *tile) {
+bool spi_vk_takes_large_tiles(const spi_vk *vk, uint32_t weight_rows, uint32_t rows) {
     uint64_t large = (uint64_t)spi_vk_ceil_div(weight_rows, 128) * spi_vk_ceil_div(rows, 128);
-    *tile = vk->limits.cooperative && large >= MATRIX_GROUPS ? 128 : 64;
-    return !vk->limits.cooperative ? SPI_VK_matrix_64 : *tile == 128 ? SPI_VK_matrix_c128 : SPI_VK_matrix_c64;
+    return vk->limits.cooperative && large >= MATRIX_GROUPS;
 }
+
+/* The kernel for a part and so many rows of x, and the rows of its tile. */
+static spi_vk_shader choose_kernel(const spi_vk *vk, const spi_vk_part *item, spi_vk_type type, uint32_t rows,
+                                   uint32_t *tile) {
+    static const spi_vk_shader shaders[3][3] = {{SPI_VK_matrix_64, SPI_VK_matrix_64_f16, SPI_VK_matrix_64_bf16},
+                                                {SPI_VK_matrix_c64, SPI_VK_matrix_c64_f16, SPI_VK_matrix_c64_bf16},
+                                                {SPI_VK_matrix_c128, SPI_VK_matrix_c128_f16, SPI_VK_matrix_c128_bf16}};
+    *tile = spi_vk_takes_large_tiles(vk, item->row_count, rows) ? 128 : 64;
+    return shaders[!vk->limits.cooperative ? 0 : *tile == 128 ? 2 : 1][!item->lies ? 0 : type == SPI_VK_F16 ? 1 : 2];
+}
+
+/* What a target's dispatch is told of: the part, and where x is. */
+typedef struct matrix_of {
+    const spi_vk_part *part;
+    bool is_gated;
+} matrix_of;
 
 static sp_status record_matrix(const spi_vk_recorder *r, const spi_vk_product_ops *ops, const spi_vk_target *t,
                                const void *of) {
     const spi_program *program = r->program;
-    const part *item = of;
+    const matrix_of *what = of;
+    const spi_vk_part *item = what->part;
     spi_vk_binding parameters = spi_vk_bind(&program->parameters);
+    const spi_vk_packing *packing = &program->store->tensors[ops->op->weight].packing;
     uint32_t tile, stride = spi_vk_buffer_stride(r, ops->op->src) / 8;
-    spi_vk_shader shader = choose_kernel(r->vk, item->row_count, t->row_count, &tile);
+    spi_vk_shader shader = choose_kernel(r->vk, item, packing->type, t->row_count, &tile);
     spi_vk_dispatch dispatch = {
         .shader = shader,
         .groups_x = spi_vk_ceil_div(item->row_count, tile),
         .groups_y = spi_vk_ceil_div(t->row_count, tile),
         .push = {item->piece->row_first + item->row_first, item->row_count, item->to, stride, t->stride, t->row_first,
                  t->row_first + t->row_count, t->flags, program->outs_word, spi_vk_float_word(ops->op->scale),
-                 spi_vk_float_word(ops->op->softcap)},
+                 spi_vk_float_word(ops->op->softcap), packing->units, 0, 0,
+                 what->is_gated ? program->tape->rows_max : 0},
         .bindings = {[1] = parameters,
-                     [2] = spi_vk_bind(&program->expanded[r->expanded]),
-                     [4] = spi_vk_bind(&program->halves),
+                     [2] = item->lies ? item->piece->units : spi_vk_bind(&program->expanded[r->expanded]),
+                     [4] = spi_vk_bind(what->is_gated ? &program->gated : &program->halves),
                      [5] = ops->op->bias == SPI_NONE ? parameters : spi_vk_vector(r, ops->op->bias),
                      [6] = t->to,
                      [7] = spi_vk_bind(&program->factors)}};
@@ -132,21 +137,28 @@ static sp_status flush(parts *all) {
     spi_vk_recorder *r = all->recorder;
     sp_status status = SP_OK;
     for (uint32_t i = 0; i < all->count && !status; i++) {
-        status = record_expansion(all, &all->items[i]);
+        status = all->items[i].lies ? SP_OK : spi_vk_expansion_record(r, &all->items[i]);
     }
-    status = status || all->has_halves ? status : record_halves(all, 0);
+    if (!status && !all->has_halves) {
+        all->has_halves = true;
+        status = spi_vk_halves_record(r, all->x, 0, SPI_NONE);
+    }
     for (uint32_t i = 0; i < all->count && !status; i++) {
         const spi_op *op = all->items[i].op;
         spi_vk_access access = spi_vk_op_access(op);
-        access.reads = (access.reads & ~spi_vk_bit(op->src)) | SPI_VK_HALVES_BIT | SPI_VK_EXPANDED_BIT << r->expanded;
+        access.reads &= ~spi_vk_bit(op->src);
+        access.reads |= all->x->is_gated ? SPI_VK_GATED_BIT : SPI_VK_HALVES_BIT;
+        access.reads |= all->items[i].lies ? 0 : SPI_VK_EXPANDED_BIT << r->expanded;
         access.reads |= op->accumulate ? spi_vk_bit(op->dst) : 0;
         /* Parts of one product write different columns. */
         if (!i || op != all->items[i - 1].op) {
             spi_vk_order(r, access);
         }
-        status = spi_vk_targets_record(r, &(spi_vk_product_ops){.op = op}, record_matrix, &all->items[i]);
+        status = spi_vk_targets_record(r, &(spi_vk_product_ops){.op = op}, record_matrix,
+                                       &(matrix_of){&all->items[i], all->x->is_gated});
     }
-    r->expanded ^= 1;
+    r->expanded ^= all->expands;
+    all->expands = false;
     all->count = 0;
     all->used = 0;
     return status;
@@ -200,7 +212,7 @@ static sp_status record_few(const spi_vk_recorder *r, const spi_vk_product_ops *
 
 static sp_status record_all_few(parts *all, uint32_t begin, uint32_t end) {
     spi_vk_recorder *r = all->recorder;
-    sp_status status = record_halves(all, rows_side_by_side(r->rows));
+    sp_status status = spi_vk_halves_record(r, all->x, rows_side_by_side(r->rows), SPI_NONE);
     for (uint32_t i = begin; i < end && !status; i++) {
         const spi_op *op = &r->program->tape->ops[i];
         spi_vk_access access = spi_vk_op_access(op);
@@ -216,25 +228,31 @@ static sp_status add_piece(parts *all, const spi_op *op, const spi_vk_piece *pie
     const spi_program *program = all->recorder->program;
     uint64_t bytes = row_bytes(program->store->sources[op->weight].cols);
     sp_status status = SP_OK;
+    if (spi_vk_lies(&program->store->tensors[op->weight].packing)) {
+        status = all->count == PARTS_MAX ? flush(all) : SP_OK;
+        all->items[all->count++] = (spi_vk_part){op, piece, 0, piece->row_count, 0, true};
+        return status;
+    }
     for (uint32_t row = 0; row < piece->row_count && !status;) {
-        uint64_t left = (program->expanded[0].bytes - all->used) / bytes / PART_ROWS * PART_ROWS;
+        uint64_t left = (program->expanded[0].bytes - all->used) / bytes / SPI_VK_PART_ROWS * SPI_VK_PART_ROWS;
         if (!left || all->count == PARTS_MAX) {
             status = flush(all);
             continue;
         }
         uint32_t rows = piece->row_count - row;
         rows = rows < left ? rows : (uint32_t)left;
-        all->items[all->count++] = (part){op, piece, row, rows, (uint32_t)(all->used / 16)};
-        all->used += spi_vk_ceil_div(rows, PART_ROWS) * (PART_ROWS * bytes);
+        all->items[all->count++] = (spi_vk_part){op, piece, row, rows, (uint32_t)(all->used / 16), false};
+        all->expands = true;
+        all->used += spi_vk_ceil_div(rows, SPI_VK_PART_ROWS) * (SPI_VK_PART_ROWS * bytes);
         row += rows;
     }
     return status;
 }
 
-sp_status spi_vk_matrices_record(spi_vk_recorder *r, uint32_t begin, uint32_t end, uint32_t src, const spi_op *by) {
-    parts all = {.recorder = r, .src = src, .by = by};
+sp_status spi_vk_matrices_record(spi_vk_recorder *r, uint32_t begin, uint32_t end, const spi_vk_x *x) {
+    parts all = {.recorder = r, .x = x, .has_halves = x->is_gated};
     sp_status status = SP_OK;
-    if (takes_few(r->vk, r->rows)) {
+    if (spi_vk_takes_few(r->vk, r->rows)) {
         return record_all_few(&all, begin, end);
     }
     for (uint32_t i = begin; i < end && !status; i++) {

@@ -19,6 +19,29 @@ typedef sp_status (*spi_vk_target_record)(const spi_vk_recorder *r, const spi_vk
 sp_status spi_vk_targets_record(const spi_vk_recorder *r, const spi_vk_product_ops *ops, spi_vk_target_record each,
                                 const void *of);
 
+/* Rows of a weight, and where they are expanded to. */
+typedef struct spi_vk_part {
+    const spi_op *op;
+    const spi_vk_piece *piece;
+    uint32_t row_first, row_count; /* in the piece */
+    uint32_t to;                   /* in eights */
+    bool lies;                     /* it is not expanded */
+} spi_vk_part;
+
+/* A part has whole tiles of the widest kernel; what stands behind its last row is never stored. */
+#define SPI_VK_PART_ROWS 128u
+
+/* matrices.c: the dispatches before those of the products. side_by_side: rows, as few.comp wants them; 0: one behind the
+ * other. gated: the first of the gate's two products, or SPI_NONE. */
+sp_status spi_vk_expansion_record(spi_vk_recorder *r, const spi_vk_part *part);
+sp_status spi_vk_halves_record(spi_vk_recorder *r, const spi_vk_x *x, uint32_t side_by_side, uint32_t gated);
+bool spi_vk_takes_few(const spi_vk *vk, uint32_t rows);
+bool spi_vk_takes_large_tiles(const spi_vk *vk, uint32_t weight_rows, uint32_t rows);
+
+static inline bool spi_vk_lies(const spi_vk_packing *packing) { /* as products of many rows want it */
+    return packing->type == SPI_VK_F16 || packing->type == SPI_VK_BF16;
+}
+
 /* The fast kernels have all types but MLX's. */
 bool spi_vk_is_covered(const spi_vk_recorder *r, const spi_vk_packing *packing);
 

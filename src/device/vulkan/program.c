@@ -45,7 +45,7 @@ static sp_status create_scratch(spi_vk *vk, uint64_t bytes, const char *what, sp
 static sp_status create_factors(spi_vk *vk, spi_program *program, sp_error *error) {
     const spi_tape *tape = program->tape;
     uint64_t rows = (uint64_t)tape->rows_max + SPI_VK_TILE_MAX, bytes = 0;
-    uint32_t widest = 1;
+    uint32_t widest = 1, gate = 0;
     uint32_t few = vk->limits.cooperative ? vk->limits.few_rows_min : UINT32_MAX, many = vk->limits.matrix_rows_min;
     if (!spi_vk_is_fast(vk) || tape->rows_max < (few < many ? few : many)) {
         return SP_OK;
@@ -54,7 +54,9 @@ static sp_status create_factors(spi_vk *vk, spi_program *program, sp_error *erro
         const spi_op *op = &tape->ops[i];
         if (op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD) {
             const spi_tensor *weight = &program->store->sources[op->weight];
-            uint64_t own = spi_vk_expanded_bytes(vk, weight->rows, weight->cols);
+            bool gated = spi_vk_is_gated(program, i) && program->store->tensors[op->weight].packing.type != SPI_VK_F32;
+            uint64_t own = spi_vk_expanded_bytes(vk, weight->rows, weight->cols, gated ? 2 : 1);
+            gate = gated && weight->rows > gate ? weight->rows : gate;
             widest = weight->cols > widest ? weight->cols : widest;
             bytes = own > bytes ? own : bytes;
         }
@@ -62,8 +64,15 @@ static sp_status create_factors(spi_vk *vk, spi_program *program, sp_error *erro
     sp_status status = create_scratch(vk, rows * spi_vk_stride(widest) * sizeof(uint16_t), "activations", SPI_VK_LOCAL,
                                       &program->halves, error);
     status = status ? status
-                    : create_scratch(vk, tape->rows_max * sizeof(float), "activations", SPI_VK_LOCAL, &program->factors,
-                                     error);
+                    : create_scratch(vk, 2 * tape->rows_max * sizeof(float), "activations", SPI_VK_LOCAL,
+                                     &program->factors, error);
+    if (gate && tape->rows_max >= many && !status) {
+        status = create_scratch(vk, rows * spi_vk_stride(gate) * sizeof(uint16_t), "activations", SPI_VK_LOCAL,
+                                &program->gated, error);
+        status =
+            status ? status
+                   : create_scratch(vk, tape->op_count * sizeof(float), "bounds", SPI_VK_LOCAL, &program->tops, error);
+    }
     for (uint32_t i = 0; i < 2 && bytes && !status; i++) {
         status = create_scratch(vk, bytes, "weights", SPI_VK_LOCAL, &program->expanded[i], error);
     }
@@ -146,6 +155,7 @@ sp_status spi_vk_prepare(void *context, spi_store *store, const spi_tape *tape, 
     program->tape = tape;
     status = create_buffers(vk, program, error);
     status = status ? status : create_parameters(vk, program, error);
+    status = status ? status : spi_vk_bounds_find(vk, program, error);
     status = status ? status : spi_vk_record_dry(vk, program, error);
     if (status) {
         spi_vk_discard(vk, program);
@@ -175,6 +185,8 @@ void spi_vk_discard(void *context, spi_program *program) {
     spi_vk_buffer_destroy(vk, &program->factors);
     spi_vk_buffer_destroy(vk, &program->expanded[0]);
     spi_vk_buffer_destroy(vk, &program->expanded[1]);
+    spi_vk_buffer_destroy(vk, &program->gated);
+    spi_vk_buffer_destroy(vk, &program->tops);
     for (uint32_t i = 0; i < SPI_VK_RECORDINGS; i++) {
         spi_vk_recording *recording = &program->recordings[i];
         if (recording->commands) {

@@ -368,8 +368,9 @@ struct spi_program {
     uint32_t rows_word, outs_word, tiles_word;
     uint32_t tile_rows;            /* of a tile of attention; 0: the tape's heads have no kernel for that */
     spi_rotations rotations;       /* their places: words in the parameters */
-    spi_vk_buffer halves, factors; /* x of a product of many rows as f16, and each row's factor */
+    spi_vk_buffer halves, factors; /* x of a product of many rows as f16, and each row's factor; then the gate's rows' */
     spi_vk_buffer expanded[2];     /* parts of such a product's weight as f16 */
+    spi_vk_buffer gated, tops;     /* what the gate's two products leave for the next, as f16; bounds of them, by op */
     spi_vk_buffer parts;           /* what ranges of attention leave to be merged; empty if the tape needs none */
     spi_vk_buffer counters;        /* of a relay's steps */
     spi_vk_buffer late;            /* not zero: a kernel waited in vain */
@@ -399,11 +400,12 @@ bool spi_vk_plan_equal(const spi_vk_plan *a, const spi_vk_plan *b);
 sp_status spi_vk_record_dry(spi_vk *vk, spi_program *program, sp_error *error);
 sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
 
-/* What dispatches read and write, a bit each: scratch buffers (the rare 58th shares a bit with the first), KV, logits. */
+/* What dispatches read and write, a bit each: scratch buffers (the rare 57th shares a bit with the first), KV, logits. */
 typedef struct spi_vk_access {
     uint64_t reads, writes;
 } spi_vk_access;
-#define SPI_VK_BUFFER_BITS  57u
+#define SPI_VK_BUFFER_BITS  56u
+#define SPI_VK_GATED_BIT    ((uint64_t)1 << 56)
 #define SPI_VK_EXPANDED_BIT ((uint64_t)1 << 57) /* and the next one */
 #define SPI_VK_HALVES_BIT   ((uint64_t)1 << 59)
 #define SPI_VK_KV_BIT       ((uint64_t)1 << 60)
@@ -451,12 +453,20 @@ typedef struct spi_vk_product_ops {
 } spi_vk_product_ops;
 sp_status spi_vk_products_record(spi_vk_recorder *recorder, const spi_vk_product_ops *ops);
 
-/* matrices.c: products of many rows, ops [begin, end) of the tape, all of one x. by: a NORM or GATE of buffer src that is
- * done on the way, or NULL for what is in src. */
+/* matrices.c: products of many rows, ops [begin, end) of the tape, all of one x. */
+typedef struct spi_vk_x {
+    uint32_t src;     /* a buffer */
+    const spi_op *by; /* a NORM or GATE of it that is done on the way, or NULL */
+    bool is_gated;    /* neither: gated.c has left it */
+} spi_vk_x;
 bool spi_vk_takes_halves(const spi_vk_recorder *recorder, const spi_op *product);
-sp_status spi_vk_matrices_record(spi_vk_recorder *recorder, uint32_t begin, uint32_t end, uint32_t src,
-                                 const spi_op *by);
-uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns); /* of a buffer for such a weight */
+sp_status spi_vk_matrices_record(spi_vk_recorder *recorder, uint32_t begin, uint32_t end, const spi_vk_x *x);
+uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns, uint32_t weights); /* of a buffer */
+
+/* gated.c: the gate's two products of many rows, op `begin` and the next, behind a norm. */
+bool spi_vk_takes_gated(const spi_vk_recorder *recorder, uint32_t begin);
+sp_status spi_vk_gated_record(spi_vk_recorder *recorder, uint32_t begin, const spi_op *norm);
+sp_status spi_vk_bounds_find(spi_vk *vk, spi_program *program, sp_error *error);
 sp_status spi_vk_dispatch_record(const spi_vk_recorder *recorder, const spi_vk_dispatch *dispatch);
 void spi_vk_relay_order(const spi_vk_recorder *recorder); /* the next dispatch comes behind all before it */
 void spi_vk_relay_dispatch(const spi_vk_recorder *recorder, spi_vk_dispatch *dispatch); /* it is next */
@@ -471,7 +481,9 @@ static inline uint32_t spi_vk_group_max(const spi_vk *vk) { /* invocations side 
 /* products.c: runs of so few rows have kernels that take them at once, and what is fused to a product of one row. */
 #define SPI_VK_BATCH_MAX 5u
 
-/* fuse.c: several ops from op_index on as one step. *taken: how many; 0 if nothing can be fused here. */
+/* fuse.c: ops `index` and the next are the gate's two products, and the gate is behind them. */
+bool spi_vk_is_gated(const spi_program *program, uint32_t index);
+/* Several ops from op_index on as one step. *taken: how many; 0 if nothing can be fused here. */
 sp_status spi_vk_fused_record(spi_vk_recorder *recorder, uint32_t op_index, uint32_t *taken);
 #define SPI_VK_RANGES_MAX 32u
 #define SPI_VK_TILE_MAX   128u /* rows of x in a tile of a product */
