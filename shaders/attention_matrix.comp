@@ -5,8 +5,9 @@
 //
 // A work group has 64 queries: HEADS heads that share a KV head, of 64 / HEADS rows. A subgroup of 32 has 16 of them. k and
 // v of a block lie in shared memory, where there is room for both side by side, and the next ones are asked for meanwhile.
-// Scores go through memory, since nobody knows which of a matrix's numbers an invocation has: two lanes have a row, each
-// every other four of its tokens. Loops around matrices count to constants: see matrix.comp.
+// Scores become weights where they are, in their matrix, since what is done to them is the same for all but the maxima, which
+// are a matrix of the same kind. Only what depends on where a number stands goes through memory: what a row does not see, new
+// maxima, and weights as a left factor. Loops around matrices count to constants: see matrix.comp.
 // variants: attention_matrix_64_1=-DDIM=64,-DHEADS=1,-DCOOPERATIVE=1 attention_matrix_64_4=-DDIM=64,-DHEADS=4,-DCOOPERATIVE=1 attention_matrix_64_8=-DDIM=64,-DHEADS=8,-DCOOPERATIVE=1 attention_matrix_128_1=-DDIM=128,-DHEADS=1,-DCOOPERATIVE=1 attention_matrix_128_4=-DDIM=128,-DHEADS=4,-DCOOPERATIVE=1 attention_matrix_128_8=-DDIM=128,-DHEADS=8,-DCOOPERATIVE=1
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -22,18 +23,22 @@ layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
 layout(std430, binding = 2) readonly buffer Blocks { uvec4 blocks[]; }; // eight f16
 layout(std430, binding = 4) readonly buffer Q { vec4 q[]; };
 layout(std430, binding = 6) writeonly buffer Dst { float dst[]; };
+// Where the product behind wants f16: two a word, as large as they are, since they are means of v, which is f16 itself.
+layout(std430, binding = 7) writeonly buffer Factors { float factors[]; };
+layout(std430, binding = 8) writeonly buffer Halves { uint halves[]; };
 layout(push_constant) uniform Push {
     uint tile_first, tile_count, tiles_word; // of this span; two words a tile: its first row, how many
     uint stride, heads, kv_heads;
     uint rows_word, block_words, layer_word, window;
     float scale, softcap;
+    uint halves_stride; // in words; 0: to dst
 } p;
 
 // Scores are logarithms to base two. FLOOR is below all of them and still above what is not seen.
 const float LOWEST = -3.0e38, FLOOR = -1.0e30, LOG2_E = 1.4426950408889634, ABOVE = 8.0;
 const uint EIGHTS = uint(DIM) / 8u, STRIDE = EIGHTS + 1u; // of a token, in eights, padded: no two in the same banks
 const uint DS = uint(DIM) / 16u;                          // matrices
-const uint ROW = 18u;                                     // of a query's scores, in fours, padded as well
+const uint ROW = 18u, NARROW = 9u;                        // of a query's scores in fours, of its weights in eights: padded as well
 const uint LOADS = 64u * EIGHTS / 128u;
 shared uvec4 k_tile[64u * STRIDE];
 #if DIM == 64
@@ -41,7 +46,7 @@ shared uvec4 v_tile[64u * STRIDE];
 #else
 #define v_tile k_tile // in turns
 #endif
-shared uvec4 scores[64u * ROW];  // f32, then weights in f16; at first queries
+shared uvec4 scores[64u * ROW];  // what is not seen, scores of which a new maximum is taken, weights in f16; at first queries
 shared uvec4 spread[4u * 64u];   // a subgroup's number of each of 16 rows, for all columns
 shared float row_factors[64];
 
@@ -50,11 +55,15 @@ shared float row_factors[64];
 #define SUM_MATRIX coopmat<float, gl_ScopeSubgroup, 16, 16, gl_MatrixUseAccumulator>
 #define LEFT       coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA>
 #define RIGHT      coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseB>
+#define HALF_MATRIX coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseAccumulator>
+const int NUMBERS = 8;         // of a matrix in each of 32 lanes, wherever they stand in it
+SUM_MATRIX products[4];        // of a block: scores, then weights
 SUM_MATRIX outputs[DS];
+SUM_MATRIX total;              // of weights, whose columns are still to be added up
+SUM_MATRIX maxima;             // a row's in all columns
 LEFT queries[DS];
 uvec4 next_k[LOADS], next_v[LOADS]; // of a block, on their way
-vec4 own[8];                        // scores of a lane
-float highest = FLOOR, sum = 0.0;   // of its row, of its tokens
+float highest = FLOOR;              // of the row that two lanes have where rows matter
 
 void together() {
     subgroupMemoryBarrierShared();
@@ -97,14 +106,14 @@ void ask_v(uint from) {
     }
 }
 
-void put_k() {
+// Behind the last token there may be anything, and what has no weight must not count: 0 * NaN would.
+void put_k(uint tokens) {
     [[unroll]] for (uint l = 0u; l < LOADS; l++) {
-        uint i = gl_LocalInvocationIndex + 128u * l;
-        k_tile[i / EIGHTS * STRIDE + i % EIGHTS] = next_k[l];
+        uint i = gl_LocalInvocationIndex + 128u * l, t = i / EIGHTS;
+        k_tile[t * STRIDE + i % EIGHTS] = t < tokens ? next_k[l] : uvec4(0u);
     }
 }
 
-// Behind the last token there may be anything, and what has no weight must not count: 0 * NaN would.
 void put_v(uint tokens) {
     [[unroll]] for (uint l = 0u; l < LOADS; l++) {
         uint i = gl_LocalInvocationIndex + 128u * l, t = i / EIGHTS;
@@ -113,7 +122,6 @@ void put_v(uint tokens) {
 }
 
 void score(uint group, uint lane) {
-    SUM_MATRIX products[4];
     [[unroll]] for (uint t = 0u; t < 4u; t++) {
         products[t] = SUM_MATRIX(0.0);
         [[unroll]] for (uint e = 0u; e < DS; e++) {
@@ -122,69 +130,97 @@ void score(uint group, uint lane) {
             products[t] = coopMatMulAdd(queries[e], k, products[t]);
         }
     }
-    [[unroll]] for (uint t = 0u; t < 4u; t++) { // behind all products: loads do not pass stores
-        coopMatStore(products[t], scores, group * 16u * ROW + 4u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
-    }
-    together();
-    [[unroll]] for (uint i = 0u; i < 8u; i++) {
-        own[i] = uintBitsToFloat(scores[(group * 16u + lane / 2u) * ROW + 2u * i + lane % 2u]);
-    }
 }
 
 float cap(float value) {
     return p.softcap > 0.0 ? soft_cap(value) * LOG2_E : value;
 }
 
+float shown(uint at, uint first, uint position) {
+    return at >= first && at <= position ? 0.0 : LOWEST;
+}
+
 // What a row does not see of the tokens from `token` on: all but [first, position].
-void hide(uint token, uint first, uint position) {
+void hide(uint group, uint lane, uint token, uint first, uint position) {
+    if (p.softcap > 0.0) {
+        [[unroll]] for (uint t = 0u; t < 4u; t++) {
+            [[unroll]] for (int i = 0; i < NUMBERS; i++) {
+                products[t][i] = cap(products[t][i]);
+            }
+        }
+    }
     [[unroll]] for (uint i = 0u; i < 8u; i++) {
         uint at = token + 8u * i;
-        own[i].x = at >= first && at <= position ? cap(own[i].x) : LOWEST;
-        own[i].y = at + 1u >= first && at + 1u <= position ? cap(own[i].y) : LOWEST;
-        own[i].z = at + 2u >= first && at + 2u <= position ? cap(own[i].z) : LOWEST;
-        own[i].w = at + 3u >= first && at + 3u <= position ? cap(own[i].w) : LOWEST;
+        vec4 mask = vec4(shown(at, first, position), shown(at + 1u, first, position), shown(at + 2u, first, position),
+                         shown(at + 3u, first, position));
+        scores[(group * 16u + lane / 2u) * ROW + 2u * i + lane % 2u] = floatBitsToUint(mask);
     }
+    together();
+    [[unroll]] for (uint t = 0u; t < 4u; t++) {
+        SUM_MATRIX mask;
+        coopMatLoad(mask, scores, group * 16u * ROW + 4u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
+        products[t] = products[t] + mask;
+    }
+    together();
+}
+
+void spread_out(uint group, uint lane, float value) {
+    uint word = floatBitsToUint(value), at = group * 64u + 2u * lane;
+    spread[at] = uvec4(word);
+    spread[at + 1u] = uvec4(word);
+    together();
 }
 
 // The maximum, if that of some row of the subgroup has to be another one.
 void renew(uint group, uint lane) {
-    float top = highest;
-    [[unroll]] for (uint i = 0u; i < 8u; i++) {
-        top = max(top, max(max(own[i].x, own[i].y), max(own[i].z, own[i].w)));
+    float top = LOWEST;
+    [[unroll]] for (uint t = 0u; t < 4u; t++) {
+        [[unroll]] for (int i = 0; i < NUMBERS; i++) {
+            top = max(top, products[t][i] - maxima[i]);
+        }
     }
-    top = max(top, subgroupShuffleXor(top, 1u));
-    if (subgroupMax(top - highest) > ABOVE) {
-        float factor = exp2(highest - top);
-        uint word = floatBitsToUint(factor), at = group * 64u + 2u * lane;
-        highest = top;
-        sum *= factor;
-        spread[at] = uvec4(word);
-        spread[at + 1u] = uvec4(word);
+    if (subgroupMax(top > ABOVE ? 1u : 0u) != 0u) {
+        [[unroll]] for (uint t = 0u; t < 4u; t++) {
+            coopMatStore(products[t], scores, group * 16u * ROW + 4u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
+        }
         together();
+        float most = highest;
+        [[unroll]] for (uint i = 0u; i < 8u; i++) {
+            vec4 own = uintBitsToFloat(scores[(group * 16u + lane / 2u) * ROW + 2u * i + lane % 2u]);
+            most = max(most, max(max(own.x, own.y), max(own.z, own.w)));
+        }
+        most = max(most, subgroupShuffleXor(most, 1u));
+        spread_out(group, lane, exp2(highest - most));
+        highest = most;
         SUM_MATRIX factors;
         coopMatLoad(factors, spread, group * 64u, 4u, gl_CooperativeMatrixLayoutRowMajor);
         [[unroll]] for (uint i = 0u; i < DS; i++) {
             outputs[i] = outputs[i] * factors;
         }
+        total = total * factors;
+        together();
+        spread_out(group, lane, highest);
+        coopMatLoad(maxima, spread, group * 64u, 4u, gl_CooperativeMatrixLayoutRowMajor);
+        together();
     }
 }
 
-// Weights instead of scores: in the first half of a row.
-void weigh(uint group, uint lane) {
-    together(); // all have read their scores
-    [[unroll]] for (uint i = 0u; i < 8u; i++) {
-        uint to = (group * 16u + lane / 2u) * ROW + i, word = lane % 2u * 2u;
-        vec4 weight = exp2(own[i] - highest);
-        sum += weight.x + weight.y + weight.z + weight.w;
-        scores[to][word] = packHalf2x16(weight.xy);
-        scores[to][word + 1u] = packHalf2x16(weight.zw);
+// Weights instead of scores.
+void weigh(uint group) {
+    [[unroll]] for (uint t = 0u; t < 4u; t++) {
+        [[unroll]] for (int i = 0; i < NUMBERS; i++) {
+            products[t][i] = exp2(products[t][i] - maxima[i]);
+        }
+        total = total + products[t];
+        HALF_MATRIX halves = HALF_MATRIX(products[t]);
+        coopMatStore(halves, scores, group * 16u * ROW + 2u * t, NARROW, gl_CooperativeMatrixLayoutRowMajor);
     }
 }
 
 void add_values(uint group) {
     [[unroll]] for (uint t = 0u; t < 4u; t++) {
         LEFT weights;
-        coopMatLoad(weights, scores, group * 16u * ROW + 2u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
+        coopMatLoad(weights, scores, group * 16u * ROW + 2u * t, NARROW, gl_CooperativeMatrixLayoutRowMajor);
         [[unroll]] for (uint i = 0u; i < DS; i++) {
             RIGHT v;
             coopMatLoad(v, v_tile, 16u * t * STRIDE + 2u * i, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
@@ -194,17 +230,30 @@ void add_values(uint group) {
 }
 
 void store(uint group, uint lane, uint row_first, uint row_count, uint head_first, uint head_count) {
+    together(); // all have read their weights
+    coopMatStore(total, scores, group * 16u * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
+    together();
+    uint own = (group * 16u + lane / 2u) * ROW + lane % 2u;
+    vec4 some = uintBitsToFloat(scores[own]) + uintBitsToFloat(scores[own + 2u]);
+    float sum = some.x + some.y + some.z + some.w;
     sum += subgroupShuffleXor(sum, 1u);
     row_factors[group * 16u + lane / 2u] = 1.0 / sum;
     [[unroll]] for (uint i = 0u; i < DS; i++) {
         together();
         coopMatStore(outputs[i], scores, group * 16u * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
         together();
-        [[unroll]] for (uint k = 0u; k < 8u; k++) { // to a constant: see matrix.comp
-            uint m = group * 16u + lane / 16u + 2u * k, column = lane % 16u, row = m / uint(HEADS), head = m % uint(HEADS);
+        [[unroll]] for (uint k = 0u; k < 4u; k++) { // to a constant: see matrix.comp
+            uint m = group * 16u + lane / 8u + 4u * k, column = 2u * (lane % 8u), row = m / uint(HEADS), head = m % uint(HEADS);
             if (row < row_count && head < head_count) {
-                dst[(row_first + row) * p.stride + (head_first + head) * uint(DIM) + 16u * i + column] =
-                    uintBitsToFloat(scores[m * ROW + column / 4u][column % 4u]) * row_factors[m];
+                uint at = (head_first + head) * uint(DIM) + 16u * i + column, from = m * ROW + column / 4u;
+                vec2 pair = row_factors[m] *
+                            uintBitsToFloat(uvec2(scores[from][column % 4u], scores[from][column % 4u + 1u]));
+                if (p.halves_stride > 0u) {
+                    halves[(row_first + row) * p.halves_stride + at / 2u] = packHalf2x16(pair);
+                } else {
+                    dst[(row_first + row) * p.stride + at] = pair.x;
+                    dst[(row_first + row) * p.stride + at + 1u] = pair.y;
+                }
             }
         }
     }
@@ -229,10 +278,12 @@ void main() {
     ask_k(k_at + start / 64u * width);
     ask_v(v_at + start / 64u * width);
     load_queries(group, lane, row_first, row_count, head_first, head_count);
+    maxima = SUM_MATRIX(FLOOR);
+    total = SUM_MATRIX(0.0);
     for (uint block = start / 64u; block < block_end; block++) {
         uint tokens = min(position_end - block * 64u, 64u), next = min(block + 1u, block_end - 1u) * width;
         barrier();
-        put_k();
+        put_k(tokens);
 #if DIM == 64
         put_v(tokens);
 #endif
@@ -243,10 +294,10 @@ void main() {
 #endif
         score(group, lane);
         if (p.softcap > 0.0 || block * 64u + 63u > position_first || block * 64u < all_start) {
-            hide(block * 64u + 4u * (lane % 2u), first, position);
+            hide(group, lane, block * 64u + 4u * (lane % 2u), first, position);
         }
         renew(group, lane);
-        weigh(group, lane);
+        weigh(group);
 #if DIM != 64
         barrier();
         put_v(tokens);
@@ -258,4 +309,7 @@ void main() {
         add_values(group);
     }
     store(group, lane, row_first, row_count, head_first, head_count);
+    if (p.halves_stride > 0u && gl_WorkGroupID.x == 0u && gl_LocalInvocationIndex < row_count) {
+        factors[row_first + gl_LocalInvocationIndex] = 1.0;
+    }
 }

@@ -1,6 +1,6 @@
 // kv_store.comp - rows of k and v to the sessions' blocks as f16, or as bytes with scales (device/kv.h); where the device has blocks of its own, to these and to
-// the region.
-// variants: kv_store=-DMIRROR=0 kv_store_mirrored=-DMIRROR=1 kv_store_q8=-DMIRROR=0,-DQ8=1 kv_store_q8_mirrored=-DMIRROR=1,-DQ8=1
+// the region. TURN: q and k are rotated on the way (rope.comp), q in place; of k nothing else is left.
+// variants: kv_store=-DMIRROR=0 kv_store_turned=-DMIRROR=0,-DTURN=1 kv_store_mirrored=-DMIRROR=1 kv_store_q8=-DMIRROR=0,-DQ8=1 kv_store_q8_mirrored=-DMIRROR=1,-DQ8=1
 #version 450
 #extension GL_GOOGLE_include_directive : require
 layout(local_size_x = 64) in;
@@ -11,10 +11,18 @@ layout(std430, binding = 3) writeonly buffer Mirrored { uint mirrored[]; }; // t
 #endif
 layout(std430, binding = 4) readonly buffer K { uint k[]; };
 layout(std430, binding = 5) readonly buffer V { uint v[]; };
+#ifndef TURN
+#define TURN 0
+#endif
+#if TURN
+layout(std430, binding = 6) buffer Q { float q[]; };
+#endif
 layout(push_constant) uniform Push {
     uint row_first, stride, kv_heads, head_dim;
     uint rows_word, block_words, layer_word;
     uint block_first, block_end, base_word; // of this span
+    uint q_stride, q_heads, q_word, k_word; // of q, and where the tables begin
+    uint pairs, halves;                     // as rope.comp has them
 } p;
 #include "half.glsl"
 
@@ -77,16 +85,58 @@ void main() {
     put(head_at + 16u * p.head_dim + position % 64u * head_pieces + piece % head_pieces, low | high << 16);
 }
 #else
+#if TURN
+// Where the pair's two are in a head, and its cosine and sine.
+uint place_of(uint pair, uint which) {
+    return p.halves != 0u ? pair + which * p.pairs : 2u * pair + which;
+}
+
+vec2 turn_of(uint word, uint row, uint pair) {
+    uint entry = word + (row * p.pairs + pair) * 2u;
+    return vec2(uintBitsToFloat(parameters[entry]), uintBitsToFloat(parameters[entry + 1u]));
+}
+
+void turn_q(uint row, uint index) {
+    uint pair = index % p.pairs, first = row * p.q_stride + index / p.pairs * p.head_dim;
+    uint at = first + place_of(pair, 0u), to = first + place_of(pair, 1u);
+    vec2 turn = turn_of(p.q_word, row, pair);
+    float a = q[at], b = q[to];
+    q[at] = a * turn.x - b * turn.y;
+    q[to] = a * turn.y + b * turn.x;
+}
+
+uint turned_k(uint row, uint column) {
+    uint first = row * p.stride + column / p.head_dim * p.head_dim, own = column % p.head_dim;
+    if (own >= 2u * p.pairs) {
+        return k[first + own];
+    }
+    uint pair = p.halves != 0u ? own % p.pairs : own / 2u;
+    vec2 turn = turn_of(p.k_word, row, pair);
+    float a = uintBitsToFloat(k[first + place_of(pair, 0u)]), b = uintBitsToFloat(k[first + place_of(pair, 1u)]);
+    return floatBitsToUint(own == place_of(pair, 0u) ? a * turn.x - b * turn.y : a * turn.y + b * turn.x);
+}
+#else
+uint turned_k(uint row, uint column) {
+    return k[row * p.stride + column];
+}
+#endif
+
 void main() {
     uint pairs = p.kv_heads * p.head_dim / 2u, index = gl_GlobalInvocationID.x;
     uint row = p.row_first + gl_WorkGroupID.y;
     uint position = parameters[p.rows_word + row * 4u + 1u], block = position / 64u;
+#if TURN
+    if (index >= 2u * pairs && index < 2u * pairs + p.q_heads * p.pairs) {
+        turn_q(row, index - 2u * pairs);
+        return;
+    }
+#endif
     if (index >= 2u * pairs || block < p.block_first || block >= p.block_end) {
         return;
     }
     uint which = index / pairs, pair = index % pairs, head_pairs = p.head_dim / 2u;
     uint from = row * p.stride + 2u * pair;
-    uint low = which == 0u ? k[from] : v[from], high = which == 0u ? k[from + 1u] : v[from + 1u];
+    uint low = which == 0u ? turned_k(row, 2u * pair) : v[from], high = which == 0u ? turned_k(row, 2u * pair + 1u) : v[from + 1u];
     uint head = which * p.kv_heads + pair / head_pairs;
     uint to = p.base_word + parameters[p.rows_word + row * 4u + 2u] + (block - p.block_first) * p.block_words +
               p.layer_word + (head * 64u + position % 64u) * head_pairs + pair % head_pairs;

@@ -102,27 +102,28 @@ static sp_status record_normed(spi_vk_recorder *r, uint32_t index, uint32_t *tak
     return status;
 }
 
+/* The rotations of q and k, k's and v's way to their blocks, and the attention to them. */
 static bool is_attention(const spi_vk_recorder *r, uint32_t index) {
     const spi_tape *tape = r->program->tape;
-    if (index + 3 >= tape->op_count || !r->plan->decode || tape->kv.head_dim % 8) {
+    if (index + 3 >= tape->op_count) {
         return false;
     }
     const spi_op *q = &tape->ops[index], *k = q + 1, *store = q + 2, *attend = q + 3;
-    if (q->kind != SPI_OP_ROPE || k->kind != SPI_OP_ROPE || store->kind != SPI_OP_KV_STORE ||
-        attend->kind != SPI_OP_ATTENTION || q->dst != attend->src || k->dst != store->src || q->dst == k->dst ||
-        store->src1 == k->dst || store->src1 == q->dst || store->layer != attend->layer ||
-        q->rope_dims != k->rope_dims || q->rope_pairs != k->rope_pairs || attend->dst == q->dst ||
-        attend->dst == k->dst || attend->dst == store->src1 || !is_dead(tape, index + 3, q->dst) ||
-        !is_dead(tape, index + 3, k->dst)) {
-        return false;
-    }
+    return q->kind == SPI_OP_ROPE && k->kind == SPI_OP_ROPE && store->kind == SPI_OP_KV_STORE &&
+           attend->kind == SPI_OP_ATTENTION && q->dst == attend->src && k->dst == store->src && q->dst != k->dst &&
+           store->src1 != k->dst && store->src1 != q->dst && store->layer == attend->layer &&
+           q->rope_dims == k->rope_dims && q->rope_pairs == k->rope_pairs && attend->dst != q->dst &&
+           attend->dst != k->dst && attend->dst != store->src1 && is_dead(tape, index + 3, q->dst) &&
+           is_dead(tape, index + 3, k->dst);
+}
+
+static bool is_decode(const spi_vk_recorder *r) {
+    const uint32_t whole = SPI_VK_SPAN_FIRST | SPI_VK_SPAN_LAST;
+    bool decodes = r->plan->decode && r->program->tape->kv.head_dim % 8 == 0;
     for (size_t i = 0; i < r->plan->kv_count; i++) {
-        const uint32_t whole = SPI_VK_SPAN_FIRST | SPI_VK_SPAN_LAST;
-        if ((r->plan->kv[i].flags & whole) != whole) {
-            return false;
-        }
+        decodes = decodes && (r->plan->kv[i].flags & whole) == whole;
     }
-    return true;
+    return decodes;
 }
 
 static uint32_t stride(const spi_vk_recorder *r, uint32_t buffer) {
@@ -240,7 +241,11 @@ static sp_status record_many(spi_vk_recorder *r, uint32_t index, uint32_t *taken
     const spi_op *by = norm || first->kind == SPI_OP_GATE ? first : NULL;
     uint32_t begin = by ? index + 1 : index, end = begin;
     uint32_t x = by ? by->dst : first->src, from = by ? by->src : x;
-    if (!by && !is_product(first)) {
+    bool attends = first->kind == SPI_OP_ATTENTION && spi_vk_attends_to_halves(r) && !spi_vk_takes_few(r->vk, r->rows);
+    if (attends) {
+        begin = end = index + 1;
+        x = first->dst;
+    } else if (!by && !is_product(first)) {
         return SP_OK;
     }
     for (; end < tape->op_count; end++) {
@@ -249,7 +254,7 @@ static sp_status record_many(spi_vk_recorder *r, uint32_t index, uint32_t *taken
             break;
         }
     }
-    if (end == begin || (by && !is_dead(tape, end - 1, x))) {
+    if (end == begin || ((by || attends) && !is_dead(tape, end - 1, x))) {
         return SP_OK;
     }
     if (norm && end - begin == 2 && spi_vk_is_gated(r->program, begin) && spi_vk_takes_gated(r, begin)) {
@@ -261,6 +266,13 @@ static sp_status record_many(spi_vk_recorder *r, uint32_t index, uint32_t *taken
         }
     }
     *taken = end - index;
+    if (attends) {
+        spi_vk_access access = spi_vk_op_access(first);
+        access.writes = (access.writes & ~spi_vk_bit(x)) | SPI_VK_HALVES_BIT;
+        spi_vk_order(r, access);
+        sp_status status = spi_vk_attention_record(r, first, true);
+        return status ? status : spi_vk_matrices_record(r, begin, end, &(spi_vk_x){.is_halves = true});
+    }
     return spi_vk_matrices_record(r, begin, end, &(spi_vk_x){.src = from, .by = by});
 }
 
@@ -283,9 +295,15 @@ sp_status spi_vk_fused_record(spi_vk_recorder *r, uint32_t index, uint32_t *take
         *taken = 3;
         return record_gated(r, index, NULL);
     }
-    if (is_attention(r, index)) {
+    if (is_attention(r, index) && is_decode(r)) {
         *taken = 4;
         return record_attention(r, index);
+    }
+    if (is_attention(r, index) && spi_vk_turns(r, index)) {
+        *taken = 3;
+        uint64_t q = spi_vk_bit(op->dst), store = spi_vk_bit(op[2].src) | spi_vk_bit(op[2].src1);
+        spi_vk_order(r, (spi_vk_access){q | store, q | SPI_VK_KV_BIT});
+        return spi_vk_turned_record(r, index);
     }
     return SP_OK;
 }

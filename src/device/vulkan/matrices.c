@@ -90,20 +90,18 @@ bool spi_vk_takes_large_tiles(const spi_vk *vk, uint32_t weight_rows, uint32_t r
     return vk->limits.cooperative && large >= MATRIX_GROUPS;
 }
 
-/* The kernel for a part and so many rows of x, and the rows of its tile. */
-static spi_vk_shader choose_kernel(const spi_vk *vk, const spi_vk_part *item, spi_vk_type type, uint32_t rows,
-                                   uint32_t *tile) {
+static spi_vk_shader choose_kernel(const spi_vk *vk, const spi_vk_part *item, spi_vk_type type, bool large) {
     static const spi_vk_shader shaders[3][3] = {{SPI_VK_matrix_64, SPI_VK_matrix_64_f16, SPI_VK_matrix_64_bf16},
                                                 {SPI_VK_matrix_c64, SPI_VK_matrix_c64_f16, SPI_VK_matrix_c64_bf16},
                                                 {SPI_VK_matrix_c128, SPI_VK_matrix_c128_f16, SPI_VK_matrix_c128_bf16}};
-    *tile = spi_vk_takes_large_tiles(vk, item->row_count, rows) ? 128 : 64;
-    return shaders[!vk->limits.cooperative ? 0 : *tile == 128 ? 2 : 1][!item->lies ? 0 : type == SPI_VK_F16 ? 1 : 2];
+    return shaders[!vk->limits.cooperative ? 0 : large ? 2 : 1][!item->lies ? 0 : type == SPI_VK_F16 ? 1 : 2];
 }
 
 /* What a target's dispatch is told of: the part, and where x is. */
 typedef struct matrix_of {
     const spi_vk_part *part;
     bool is_gated;
+    bool large; /* tiles */
 } matrix_of;
 
 static sp_status record_matrix(const spi_vk_recorder *r, const spi_vk_product_ops *ops, const spi_vk_target *t,
@@ -113,10 +111,9 @@ static sp_status record_matrix(const spi_vk_recorder *r, const spi_vk_product_op
     const spi_vk_part *item = what->part;
     spi_vk_binding parameters = spi_vk_bind(&program->parameters);
     const spi_vk_packing *packing = &program->store->tensors[ops->op->weight].packing;
-    uint32_t tile, stride = spi_vk_buffer_stride(r, ops->op->src) / 8;
-    spi_vk_shader shader = choose_kernel(r->vk, item, packing->type, t->row_count, &tile);
+    uint32_t tile = what->large ? 128 : 64, stride = spi_vk_buffer_stride(r, ops->op->src) / 8;
     spi_vk_dispatch dispatch = {
-        .shader = shader,
+        .shader = choose_kernel(r->vk, item, packing->type, what->large),
         .groups_x = spi_vk_ceil_div(item->row_count, tile),
         .groups_y = spi_vk_ceil_div(t->row_count, tile),
         .push = {item->piece->row_first + item->row_first, item->row_count, item->to, stride, t->stride, t->row_first,
@@ -136,6 +133,11 @@ static sp_status record_matrix(const spi_vk_recorder *r, const spi_vk_product_op
 static sp_status flush(parts *all) {
     spi_vk_recorder *r = all->recorder;
     sp_status status = SP_OK;
+    uint32_t weight_rows = 0; /* of products that run side by side */
+    for (uint32_t i = 0; i < all->count; i++) {
+        weight_rows += spi_vk_ceil_div(all->items[i].row_count, SPI_VK_PART_ROWS) * SPI_VK_PART_ROWS;
+    }
+    bool large = spi_vk_takes_large_tiles(r->vk, weight_rows, r->rows);
     for (uint32_t i = 0; i < all->count && !status; i++) {
         status = all->items[i].lies ? SP_OK : spi_vk_expansion_record(r, &all->items[i]);
     }
@@ -155,7 +157,7 @@ static sp_status flush(parts *all) {
             spi_vk_order(r, access);
         }
         status = spi_vk_targets_record(r, &(spi_vk_product_ops){.op = op}, record_matrix,
-                                       &(matrix_of){&all->items[i], all->x->is_gated});
+                                       &(matrix_of){&all->items[i], all->x->is_gated, large});
     }
     r->expanded ^= all->expands;
     all->expands = false;
@@ -250,7 +252,7 @@ static sp_status add_piece(parts *all, const spi_op *op, const spi_vk_piece *pie
 }
 
 sp_status spi_vk_matrices_record(spi_vk_recorder *r, uint32_t begin, uint32_t end, const spi_vk_x *x) {
-    parts all = {.recorder = r, .x = x, .has_halves = x->is_gated};
+    parts all = {.recorder = r, .x = x, .has_halves = x->is_gated || x->is_halves};
     sp_status status = SP_OK;
     if (spi_vk_takes_few(r->vk, r->rows)) {
         return record_all_few(&all, begin, end);

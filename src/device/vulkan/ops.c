@@ -147,6 +147,43 @@ static sp_status record_kv_store(const spi_vk_recorder *r, const spi_op *op) {
 }
 
 /* Tiles of rows, where there are kernels for the heads. */
+bool spi_vk_turns(const spi_vk_recorder *r, uint32_t index) {
+    const spi_op *store = &r->program->tape->ops[index + 2];
+    bool later = is_copied_later(r, store), fits = !spi_kv_is_q8(&r->program->tape->kv);
+    for (size_t i = 0; i < r->plan->kv_count; i++) {
+        fits = fits && (later || !r->plan->kv[i].host);
+    }
+    return fits;
+}
+
+sp_status spi_vk_turned_record(const spi_vk_recorder *r, uint32_t index) {
+    const spi_op *q = &r->program->tape->ops[index], *store = q + 2;
+    const spi_kv_shape *kv = &r->program->tape->kv;
+    const spi_rotations *rotations = &r->program->rotations;
+    const spi_rotation *turns[2] = {&rotations->items[rotations->of_op[index]],
+                                    &rotations->items[rotations->of_op[index + 1]]};
+    sp_status status = SP_OK;
+    for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
+        const spi_vk_span *span = &r->plan->kv[i];
+        uint32_t heads = span->flags & SPI_VK_SPAN_FIRST ? q->heads : 0; /* once, of rows with several spans */
+        spi_vk_dispatch dispatch = {
+            .shader = SPI_VK_kv_store_turned,
+            .groups_x = groups((uint64_t)kv->kv_heads * kv->head_dim + (uint64_t)heads * turns[0]->pairs, LANES),
+            .groups_y = span->count,
+            .push = {span->first, stride(r, store->src), kv->kv_heads, kv->head_dim, r->program->rows_word,
+                     (uint32_t)(kv->block_bytes / sizeof(uint32_t)), layer_word(r, store->layer), span->block_first,
+                     span->block_end, span->base_word, stride(r, q->dst), heads, (uint32_t)turns[0]->place,
+                     (uint32_t)turns[1]->place, turns[0]->pairs, q->rope_pairs == SPI_ROPE_HALVES},
+            .bindings = {[1] = spi_vk_bind(&r->program->parameters),
+                         [2] = span->binding,
+                         [4] = scratch(r, store->src),
+                         [5] = scratch(r, store->src1),
+                         [6] = scratch(r, q->dst)}};
+        status = spi_vk_dispatch_record(r, &dispatch);
+    }
+    return status;
+}
+
 uint32_t spi_vk_tile_rows(const spi_vk *vk, const spi_tape *tape) {
     uint32_t heads = 0;
     for (uint32_t i = 0; i < tape->op_count; i++) {
@@ -174,7 +211,7 @@ static spi_vk_shader tile_shader(const spi_vk_recorder *r, uint32_t at_once) {
                                                                                                    : 2];
 }
 
-static sp_status record_tiles(const spi_vk_recorder *r, const spi_op *op, const spi_vk_span *span) {
+static sp_status record_tiles(const spi_vk_recorder *r, const spi_op *op, const spi_vk_span *span, bool to_halves) {
     const spi_kv_shape *kv = &r->program->tape->kv;
     uint32_t at_once = TILE_QUERIES / r->program->tile_rows;
     spi_vk_dispatch dispatch = {.shader = tile_shader(r, at_once),
@@ -183,11 +220,16 @@ static sp_status record_tiles(const spi_vk_recorder *r, const spi_op *op, const 
                                 .push = {span->tile_first, span->tile_count, r->program->tiles_word, stride(r, op->src),
                                          op->heads, kv->kv_heads, r->program->rows_word,
                                          (uint32_t)(kv->block_bytes / sizeof(uint32_t)), layer_word(r, op->layer),
-                                         op->window, spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap)},
+                                         op->window, spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap),
+                                         to_halves ? stride(r, op->dst) / 2 : 0},
                                 .bindings = {[1] = spi_vk_bind(&r->program->parameters),
                                              [2] = span->binding,
                                              [4] = scratch(r, op->src),
                                              [6] = scratch(r, op->dst)}};
+    if (r->vk->limits.cooperative) {
+        dispatch.bindings[7] = to_halves ? spi_vk_bind(&r->program->factors) : dispatch.bindings[6];
+        dispatch.bindings[8] = to_halves ? spi_vk_bind(&r->program->halves) : dispatch.bindings[6];
+    }
     return spi_vk_dispatch_record(r, &dispatch);
 }
 
@@ -199,7 +241,15 @@ static spi_vk_shader plain_shader(const spi_kv_shape *kv, uint32_t at_once) {
     return at_once == 1 ? SPI_VK_attention_1 : SPI_VK_attention_4;
 }
 
-static sp_status record_attention(spi_vk_recorder *r, const spi_op *op) {
+bool spi_vk_attends_to_halves(const spi_vk_recorder *r) {
+    bool tiles = r->vk->limits.cooperative && r->program->tile_rows && r->plan->row_count > 1;
+    for (size_t i = 0; i < r->plan->kv_count; i++) {
+        tiles = tiles && r->plan->kv[i].tile_count;
+    }
+    return tiles;
+}
+
+sp_status spi_vk_attention_record(spi_vk_recorder *r, const spi_op *op, bool to_halves) {
     const spi_kv_shape *kv = &r->program->tape->kv;
     uint32_t share = op->heads / kv->kv_heads;
     bool copies = op > r->program->tape->ops && op[-1].kind == SPI_OP_KV_STORE && is_copied_later(r, op - 1);
@@ -207,7 +257,7 @@ static sp_status record_attention(spi_vk_recorder *r, const spi_op *op) {
     for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
         const spi_vk_span *span = &r->plan->kv[i];
         if (r->program->tile_rows && span->tile_count && r->plan->row_count > 1) {
-            status = record_tiles(r, op, span);
+            status = record_tiles(r, op, span, to_halves);
             continue;
         }
         if (!(span->flags & SPI_VK_SPAN_FIRST)) {
@@ -294,7 +344,7 @@ sp_status spi_vk_op_record(spi_vk_recorder *recorder, uint32_t op_index) {
     case SPI_OP_HEAD: return spi_vk_products_record(recorder, &(spi_vk_product_ops){.op = op});
     case SPI_OP_ROPE: return record_rope(recorder, op);
     case SPI_OP_KV_STORE: return record_kv_store(recorder, op);
-    case SPI_OP_ATTENTION: return record_attention(recorder, op);
+    case SPI_OP_ATTENTION: return spi_vk_attention_record(recorder, op, false);
     case SPI_OP_GATE: return record_gate(recorder, op);
     case SPI_OP_ADD: return record_add(recorder, op);
     case SPI_OP_GATHER: return record_gather(recorder, op);

@@ -15,6 +15,9 @@ static const uint32_t words_rope[] = {
 static const uint32_t words_kv_store[] = {
 #include "kv_store.spv.h"
 };
+static const uint32_t words_kv_store_turned[] = {
+#include "kv_store_turned.spv.h"
+};
 static const uint32_t words_kv_store_mirrored[] = {
 #include "kv_store_mirrored.spv.h"
 };

@@ -35,7 +35,6 @@ typedef struct spi_vk_part {
  * other. gated: the first of the gate's two products, or SPI_NONE. */
 sp_status spi_vk_expansion_record(spi_vk_recorder *r, const spi_vk_part *part);
 sp_status spi_vk_halves_record(spi_vk_recorder *r, const spi_vk_x *x, uint32_t side_by_side, uint32_t gated);
-bool spi_vk_takes_few(const spi_vk *vk, uint32_t rows);
 bool spi_vk_takes_large_tiles(const spi_vk *vk, uint32_t weight_rows, uint32_t rows);
 
 static inline bool spi_vk_lies(const spi_vk_packing *packing) { /* as products of many rows want it */

@@ -366,15 +366,16 @@ struct spi_program {
     spi_vk_buffer parameters;
     spi_vk_buffer state; /* attention's running maximum, sum and output between the spans of one session */
     uint32_t rows_word, outs_word, tiles_word;
-    uint32_t tile_rows;            /* of a tile of attention; 0: the tape's heads have no kernel for that */
-    spi_rotations rotations;       /* their places: words in the parameters */
-    spi_vk_buffer halves, factors; /* x of a product of many rows as f16, and each row's factor; then the gate's rows' */
-    spi_vk_buffer expanded[2];     /* parts of such a product's weight as f16 */
-    spi_vk_buffer gated, tops;     /* what the gate's two products leave for the next, as f16; bounds of them, by op */
-    spi_vk_buffer parts;           /* what ranges of attention leave to be merged; empty if the tape needs none */
-    spi_vk_buffer counters;        /* of a relay's steps */
-    spi_vk_buffer late;            /* not zero: a kernel waited in vain */
-    uint64_t *out_offsets;         /* of the run's outputs, from their regions' bases */
+    uint32_t tile_rows;      /* of a tile of attention; 0: the tape's heads have no kernel for that */
+    spi_rotations rotations; /* their places: words in the parameters */
+    spi_vk_buffer halves,
+        factors;               /* x of a product of many rows as f16, and each row's factor; then the gate's rows' */
+    spi_vk_buffer expanded[2]; /* parts of such a product's weight as f16 */
+    spi_vk_buffer gated, tops; /* what the gate's two products leave for the next, as f16; bounds of them, by op */
+    spi_vk_buffer parts;       /* what ranges of attention leave to be merged; empty if the tape needs none */
+    spi_vk_buffer counters;    /* of a relay's steps */
+    spi_vk_buffer late;        /* not zero: a kernel waited in vain */
+    uint64_t *out_offsets;     /* of the run's outputs, from their regions' bases */
     const spi_link **out_links;
     spi_vk_plan plan; /* of this run */
     spi_vk_recording recordings[SPI_VK_RECORDINGS];
@@ -445,6 +446,12 @@ typedef struct spi_vk_recorder {
 void spi_vk_order(spi_vk_recorder *recorder, spi_vk_access next); /* a barrier, if what follows needs one */
 spi_vk_access spi_vk_op_access(const spi_op *op);
 sp_status spi_vk_op_record(spi_vk_recorder *recorder, uint32_t op_index);
+/* Two ROPE and the KV_STORE behind them as one, if no row goes to a region by itself. */
+bool spi_vk_turns(const spi_vk_recorder *recorder, uint32_t index);
+sp_status spi_vk_turned_record(const spi_vk_recorder *recorder, uint32_t index);
+/* An ATTENTION; to_halves: for the products behind, which only some kernels can. */
+bool spi_vk_attends_to_halves(const spi_vk_recorder *recorder);
+sp_status spi_vk_attention_record(spi_vk_recorder *recorder, const spi_op *op, bool to_halves);
 uint32_t spi_vk_tile_rows(const spi_vk *vk, const spi_tape *tape);
 
 /* One MATMUL or HEAD with what is fused to it; norm, second (the gate's other product) and gate may be NULL. */
@@ -457,9 +464,11 @@ sp_status spi_vk_products_record(spi_vk_recorder *recorder, const spi_vk_product
 typedef struct spi_vk_x {
     uint32_t src;     /* a buffer */
     const spi_op *by; /* a NORM or GATE of it that is done on the way, or NULL */
-    bool is_gated;    /* neither: gated.c has left it */
+    bool is_halves;   /* attention has left it as f16 */
+    bool is_gated;    /* gated.c has, in a place of its own */
 } spi_vk_x;
 bool spi_vk_takes_halves(const spi_vk_recorder *recorder, const spi_op *product);
+bool spi_vk_takes_few(const spi_vk *vk, uint32_t rows); /* x side by side, the weight as it lies: few.comp */
 sp_status spi_vk_matrices_record(spi_vk_recorder *recorder, uint32_t begin, uint32_t end, const spi_vk_x *x);
 uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns, uint32_t weights); /* of a buffer */
 
