@@ -3,8 +3,8 @@
 // sum (arXiv:2205.14135), of which the maximum need not be the largest: a row's is renewed, and what was summed up is
 // scaled, only when a score is so far above it that weights become large for f16. Behind the first tokens that is rare.
 //
-// A work group has 64 queries: HEADS heads that share a KV head, of 64 / HEADS rows. A subgroup of 32 has 16 of them. k and
-// v of a block lie in shared memory, where there is room for both side by side, and the next ones are asked for meanwhile.
+// A work group has 128 queries, of wide heads 64: HEADS heads that share a KV head, and so many rows. A subgroup of 32 has G
+// times 16 of them, so that a matrix of k or v that is loaded meets more than one of queries. k and v of a block lie in shared memory, where there is room for both side by side, and the next ones are asked for meanwhile.
 // Scores become weights where they are, in their matrix, since what is done to them is the same for all but the maxima, which
 // are a matrix of the same kind. Only what depends on where a number stands goes through memory: what a row does not see, new
 // maxima, and weights as a left factor. Loops around matrices count to constants: see matrix.comp.
@@ -46,9 +46,10 @@ shared uvec4 v_tile[64u * STRIDE];
 #else
 #define v_tile k_tile // in turns
 #endif
+const uint G = DIM == 64 ? 2u : 1u, QUERIES = 16u * G; // of a subgroup
 shared uvec4 scores[64u * ROW];  // what is not seen, scores of which a new maximum is taken, weights in f16; at first queries
 shared uvec4 spread[4u * 64u];   // a subgroup's number of each of 16 rows, for all columns
-shared float row_factors[64];
+shared float row_factors[4u * QUERIES];
 
 #include "softcap.glsl"
 
@@ -57,13 +58,13 @@ shared float row_factors[64];
 #define RIGHT      coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseB>
 #define HALF_MATRIX coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseAccumulator>
 const int NUMBERS = 8;         // of a matrix in each of 32 lanes, wherever they stand in it
-SUM_MATRIX products[4];        // of a block: scores, then weights
-SUM_MATRIX outputs[DS];
-SUM_MATRIX total;              // of weights, whose columns are still to be added up
-SUM_MATRIX maxima;             // a row's in all columns
-LEFT queries[DS];
+SUM_MATRIX products[4u * G];   // of a block: scores, then weights
+SUM_MATRIX outputs[DS * G];
+SUM_MATRIX total[G];           // of weights, whose columns are still to be added up
+SUM_MATRIX maxima[G];          // a row's in all columns
+LEFT queries[DS * G];
 uvec4 next_k[LOADS], next_v[LOADS]; // of a block, on their way
-float highest = FLOOR;              // of the row that two lanes have where rows matter
+float highest[G];                   // of the rows that two lanes have where rows matter
 
 void together() {
     subgroupMemoryBarrierShared();
@@ -78,20 +79,25 @@ uint halves_of(float a, float b) {
 void load_queries(uint group, uint lane, uint row_first, uint row_count, uint head_first, uint head_count) {
     float scale = p.softcap > 0.0 ? p.scale : p.scale * LOG2_E;
     uint to = group * 16u * ROW;
-    [[unroll]] for (uint l = 0u; l < EIGHTS / 2u; l++) {
-        uint i = lane + 32u * l, m = group * 16u + i / EIGHTS, e = i % EIGHTS;
-        uint row = row_first + min(m / uint(HEADS), row_count - 1u), head = head_first + min(m % uint(HEADS), head_count - 1u);
-        uint at = (row * p.stride + head * uint(DIM)) / 4u + 2u * e;
-        vec4 a = q[at] * scale, b = q[at + 1u] * scale;
-        scores[to + i / EIGHTS * STRIDE + e] =
-            uvec4(halves_of(a.x, a.y), halves_of(a.z, a.w), halves_of(b.x, b.y), halves_of(b.z, b.w));
+    [[unroll]] for (uint g = 0u; g < G; g++) {
+        [[unroll]] for (uint l = 0u; l < EIGHTS / 2u; l++) {
+            uint i = lane + 32u * l, m = group * QUERIES + 16u * g + i / EIGHTS, e = i % EIGHTS;
+            uint row = row_first + min(m / uint(HEADS), row_count - 1u), head = head_first + min(m % uint(HEADS), head_count - 1u);
+            uint at = (row * p.stride + head * uint(DIM)) / 4u + 2u * e;
+            vec4 a = q[at] * scale, b = q[at + 1u] * scale;
+            scores[to + i / EIGHTS * STRIDE + e] =
+                uvec4(halves_of(a.x, a.y), halves_of(a.z, a.w), halves_of(b.x, b.y), halves_of(b.z, b.w));
+        }
+        together();
+        [[unroll]] for (uint e = 0u; e < DS; e++) {
+            coopMatLoad(queries[g * DS + e], scores, to + 2u * e, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
+            outputs[g * DS + e] = SUM_MATRIX(0.0);
+        }
+        together();
+        maxima[g] = SUM_MATRIX(FLOOR);
+        total[g] = SUM_MATRIX(0.0);
+        highest[g] = FLOOR;
     }
-    together();
-    [[unroll]] for (uint e = 0u; e < DS; e++) {
-        coopMatLoad(queries[e], scores, to + 2u * e, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
-        outputs[e] = SUM_MATRIX(0.0);
-    }
-    together();
 }
 
 void ask_k(uint from) {
@@ -121,13 +127,17 @@ void put_v(uint tokens) {
     }
 }
 
-void score(uint group, uint lane) {
+void score() {
+    [[unroll]] for (uint i = 0u; i < 4u * G; i++) {
+        products[i] = SUM_MATRIX(0.0);
+    }
     [[unroll]] for (uint t = 0u; t < 4u; t++) {
-        products[t] = SUM_MATRIX(0.0);
         [[unroll]] for (uint e = 0u; e < DS; e++) {
             RIGHT k;
             coopMatLoad(k, k_tile, 16u * t * STRIDE + 2u * e, STRIDE, gl_CooperativeMatrixLayoutColumnMajor);
-            products[t] = coopMatMulAdd(queries[e], k, products[t]);
+            [[unroll]] for (uint g = 0u; g < G; g++) {
+                products[4u * g + t] = coopMatMulAdd(queries[g * DS + e], k, products[4u * g + t]);
+            }
         }
     }
 }
@@ -140,28 +150,32 @@ float shown(uint at, uint first, uint position) {
     return at >= first && at <= position ? 0.0 : LOWEST;
 }
 
-// What a row does not see of the tokens from `token` on: all but [first, position].
-void hide(uint group, uint lane, uint token, uint first, uint position) {
+// What rows do not see of the tokens from `token` on: all but [first, position].
+void hide(uint group, uint lane, uint token, uint position_first, uint row_count) {
     if (p.softcap > 0.0) {
-        [[unroll]] for (uint t = 0u; t < 4u; t++) {
+        [[unroll]] for (uint t = 0u; t < 4u * G; t++) {
             [[unroll]] for (int i = 0; i < NUMBERS; i++) {
                 products[t][i] = cap(products[t][i]);
             }
         }
     }
-    [[unroll]] for (uint i = 0u; i < 8u; i++) {
-        uint at = token + 8u * i;
-        vec4 mask = vec4(shown(at, first, position), shown(at + 1u, first, position), shown(at + 2u, first, position),
-                         shown(at + 3u, first, position));
-        scores[(group * 16u + lane / 2u) * ROW + 2u * i + lane % 2u] = floatBitsToUint(mask);
+    uint own = (group * 16u + lane / 2u) * ROW + lane % 2u;
+    [[unroll]] for (uint g = 0u; g < G; g++) {
+        uint position = position_first + min((group * QUERIES + 16u * g + lane / 2u) / uint(HEADS), row_count - 1u);
+        uint first = p.window > 0u && position >= p.window ? position - p.window + 1u : 0u;
+        [[unroll]] for (uint i = 0u; i < 8u; i++) {
+            uint at = token + 8u * i + 4u * (lane % 2u);
+            vec4 mask = vec4(shown(at, first, position), shown(at + 1u, first, position), shown(at + 2u, first, position), shown(at + 3u, first, position));
+            scores[own + 2u * i] = floatBitsToUint(mask);
+        }
+        together();
+        [[unroll]] for (uint t = 0u; t < 4u; t++) {
+            SUM_MATRIX mask;
+            coopMatLoad(mask, scores, group * 16u * ROW + 4u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
+            products[4u * g + t] = products[4u * g + t] + mask;
+        }
+        together();
     }
-    together();
-    [[unroll]] for (uint t = 0u; t < 4u; t++) {
-        SUM_MATRIX mask;
-        coopMatLoad(mask, scores, group * 16u * ROW + 4u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
-        products[t] = products[t] + mask;
-    }
-    together();
 }
 
 void spread_out(uint group, uint lane, float value) {
@@ -173,86 +187,100 @@ void spread_out(uint group, uint lane, float value) {
 
 // The maximum, if that of some row of the subgroup has to be another one.
 void renew(uint group, uint lane) {
-    float top = LOWEST;
-    [[unroll]] for (uint t = 0u; t < 4u; t++) {
-        [[unroll]] for (int i = 0; i < NUMBERS; i++) {
-            top = max(top, products[t][i] - maxima[i]);
-        }
-    }
-    if (subgroupMax(top > ABOVE ? 1u : 0u) != 0u) {
+    [[unroll]] for (uint g = 0u; g < G; g++) {
+        float top = LOWEST;
         [[unroll]] for (uint t = 0u; t < 4u; t++) {
-            coopMatStore(products[t], scores, group * 16u * ROW + 4u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
+            [[unroll]] for (int i = 0; i < NUMBERS; i++) {
+                top = max(top, products[4u * g + t][i] - maxima[g][i]);
+            }
         }
-        together();
-        float most = highest;
-        [[unroll]] for (uint i = 0u; i < 8u; i++) {
-            vec4 own = uintBitsToFloat(scores[(group * 16u + lane / 2u) * ROW + 2u * i + lane % 2u]);
-            most = max(most, max(max(own.x, own.y), max(own.z, own.w)));
+        if (subgroupMax(top > ABOVE ? 1u : 0u) != 0u) {
+            [[unroll]] for (uint t = 0u; t < 4u; t++) {
+                coopMatStore(products[4u * g + t], scores, group * 16u * ROW + 4u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
+            }
+            together();
+            float most = highest[g];
+            [[unroll]] for (uint i = 0u; i < 8u; i++) {
+                vec4 own = uintBitsToFloat(scores[(group * 16u + lane / 2u) * ROW + 2u * i + lane % 2u]);
+                most = max(most, max(max(own.x, own.y), max(own.z, own.w)));
+            }
+            most = max(most, subgroupShuffleXor(most, 1u));
+            spread_out(group, lane, exp2(highest[g] - most));
+            highest[g] = most;
+            SUM_MATRIX factors;
+            coopMatLoad(factors, spread, group * 64u, 4u, gl_CooperativeMatrixLayoutRowMajor);
+            [[unroll]] for (uint i = 0u; i < DS; i++) {
+                outputs[g * DS + i] = outputs[g * DS + i] * factors;
+            }
+            total[g] = total[g] * factors;
+            together();
+            spread_out(group, lane, most);
+            coopMatLoad(maxima[g], spread, group * 64u, 4u, gl_CooperativeMatrixLayoutRowMajor);
+            together();
         }
-        most = max(most, subgroupShuffleXor(most, 1u));
-        spread_out(group, lane, exp2(highest - most));
-        highest = most;
-        SUM_MATRIX factors;
-        coopMatLoad(factors, spread, group * 64u, 4u, gl_CooperativeMatrixLayoutRowMajor);
-        [[unroll]] for (uint i = 0u; i < DS; i++) {
-            outputs[i] = outputs[i] * factors;
-        }
-        total = total * factors;
-        together();
-        spread_out(group, lane, highest);
-        coopMatLoad(maxima, spread, group * 64u, 4u, gl_CooperativeMatrixLayoutRowMajor);
-        together();
     }
 }
 
 // Weights instead of scores.
 void weigh(uint group) {
-    [[unroll]] for (uint t = 0u; t < 4u; t++) {
-        [[unroll]] for (int i = 0; i < NUMBERS; i++) {
-            products[t][i] = exp2(products[t][i] - maxima[i]);
+    [[unroll]] for (uint g = 0u; g < G; g++) {
+        [[unroll]] for (uint t = 0u; t < 4u; t++) {
+            [[unroll]] for (int i = 0; i < NUMBERS; i++) {
+                products[4u * g + t][i] = exp2(products[4u * g + t][i] - maxima[g][i]);
+            }
+            total[g] = total[g] + products[4u * g + t];
+            HALF_MATRIX halves = HALF_MATRIX(products[4u * g + t]);
+            coopMatStore(halves, scores, group * 16u * ROW + 16u * g * NARROW + 2u * t, NARROW, gl_CooperativeMatrixLayoutRowMajor);
         }
-        total = total + products[t];
-        HALF_MATRIX halves = HALF_MATRIX(products[t]);
-        coopMatStore(halves, scores, group * 16u * ROW + 2u * t, NARROW, gl_CooperativeMatrixLayoutRowMajor);
     }
 }
 
 void add_values(uint group) {
     [[unroll]] for (uint t = 0u; t < 4u; t++) {
-        LEFT weights;
-        coopMatLoad(weights, scores, group * 16u * ROW + 2u * t, NARROW, gl_CooperativeMatrixLayoutRowMajor);
+        LEFT weights[G];
+        [[unroll]] for (uint g = 0u; g < G; g++) {
+            coopMatLoad(weights[g], scores, group * 16u * ROW + 16u * g * NARROW + 2u * t, NARROW, gl_CooperativeMatrixLayoutRowMajor);
+        }
         [[unroll]] for (uint i = 0u; i < DS; i++) {
             RIGHT v;
             coopMatLoad(v, v_tile, 16u * t * STRIDE + 2u * i, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
-            outputs[i] = coopMatMulAdd(weights, v, outputs[i]);
+            [[unroll]] for (uint g = 0u; g < G; g++) {
+                outputs[g * DS + i] = coopMatMulAdd(weights[g], v, outputs[g * DS + i]);
+            }
         }
     }
 }
 
+void store_pair(uint row, uint column, vec2 pair) {
+    if (p.halves_stride > 0u) {
+        halves[row * p.halves_stride + column / 2u] = packHalf2x16(pair);
+    } else {
+        dst[row * p.stride + column] = pair.x;
+        dst[row * p.stride + column + 1u] = pair.y;
+    }
+}
+
 void store(uint group, uint lane, uint row_first, uint row_count, uint head_first, uint head_count) {
-    together(); // all have read their weights
-    coopMatStore(total, scores, group * 16u * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
-    together();
-    uint own = (group * 16u + lane / 2u) * ROW + lane % 2u;
-    vec4 some = uintBitsToFloat(scores[own]) + uintBitsToFloat(scores[own + 2u]);
-    float sum = some.x + some.y + some.z + some.w;
-    sum += subgroupShuffleXor(sum, 1u);
-    row_factors[group * 16u + lane / 2u] = 1.0 / sum;
-    [[unroll]] for (uint i = 0u; i < DS; i++) {
+    [[unroll]] for (uint g = 0u; g < G; g++) {
+        together(); // all have read what was there
+        coopMatStore(total[g], scores, group * 16u * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
         together();
-        coopMatStore(outputs[i], scores, group * 16u * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
-        together();
-        [[unroll]] for (uint k = 0u; k < 4u; k++) { // to a constant: see matrix.comp
-            uint m = group * 16u + lane / 8u + 4u * k, column = 2u * (lane % 8u), row = m / uint(HEADS), head = m % uint(HEADS);
-            if (row < row_count && head < head_count) {
-                uint at = (head_first + head) * uint(DIM) + 16u * i + column, from = m * ROW + column / 4u;
+        uint own = (group * 16u + lane / 2u) * ROW + lane % 2u;
+        vec4 some = uintBitsToFloat(scores[own]) + uintBitsToFloat(scores[own + 2u]);
+        float sum = some.x + some.y + some.z + some.w;
+        sum += subgroupShuffleXor(sum, 1u);
+        row_factors[group * QUERIES + 16u * g + lane / 2u] = 1.0 / sum;
+        [[unroll]] for (uint i = 0u; i < DS; i++) {
+            together();
+            coopMatStore(outputs[g * DS + i], scores, group * 16u * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
+            together();
+            [[unroll]] for (uint k = 0u; k < 4u; k++) { // to a constant: see matrix.comp
+                uint n = lane / 8u + 4u * k, m = group * QUERIES + 16u * g + n, column = 2u * (lane % 8u);
+                uint row = m / uint(HEADS), head = m % uint(HEADS), from = (group * 16u + n) * ROW + column / 4u;
                 vec2 pair = row_factors[m] *
                             uintBitsToFloat(uvec2(scores[from][column % 4u], scores[from][column % 4u + 1u]));
-                if (p.halves_stride > 0u) {
-                    halves[(row_first + row) * p.halves_stride + at / 2u] = packHalf2x16(pair);
-                } else {
-                    dst[(row_first + row) * p.stride + at] = pair.x;
-                    dst[(row_first + row) * p.stride + at + 1u] = pair.y;
+                if (row < row_count && head < head_count) {
+                    store_pair(row_first + row, (head_first + head) * uint(DIM) + 16u * i + column, pair);
                 }
             }
         }
@@ -269,17 +297,13 @@ void main() {
     uint base = (parameters[p.rows_word + row_first * 4u + 2u] + p.layer_word) / 4u, width = p.block_words / 4u;
     uint k_at = base + kv_head * 64u * EIGHTS, v_at = base + (p.kv_heads + kv_head) * 64u * EIGHTS;
     uint position_first = parameters[p.rows_word + row_first * 4u + 1u], position_end = position_first + row_count;
-    uint position = position_first + min((group * 16u + lane / 2u) / uint(HEADS), row_count - 1u);
-    // Tokens that the lane's row sees, that some row does, and that all do.
-    uint first = p.window > 0u && position >= p.window ? position - p.window + 1u : 0u;
+    // Tokens that some row sees, and that all do.
     uint start = p.window > 0u && position_first >= p.window ? position_first - p.window + 1u : 0u;
     uint all_start = p.window > 0u && position_end > p.window ? position_end - p.window : 0u;
     uint block_end = (position_end + 63u) / 64u;
     ask_k(k_at + start / 64u * width);
     ask_v(v_at + start / 64u * width);
     load_queries(group, lane, row_first, row_count, head_first, head_count);
-    maxima = SUM_MATRIX(FLOOR);
-    total = SUM_MATRIX(0.0);
     for (uint block = start / 64u; block < block_end; block++) {
         uint tokens = min(position_end - block * 64u, 64u), next = min(block + 1u, block_end - 1u) * width;
         barrier();
@@ -292,9 +316,9 @@ void main() {
 #if DIM == 64
         ask_v(v_at + next);
 #endif
-        score(group, lane);
+        score();
         if (p.softcap > 0.0 || block * 64u + 63u > position_first || block * 64u < all_start) {
-            hide(group, lane, block * 64u + 4u * (lane % 2u), first, position);
+            hide(group, lane, block * 64u, position_first, row_count);
         }
         renew(group, lane);
         weigh(group);

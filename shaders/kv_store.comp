@@ -3,7 +3,14 @@
 // variants: kv_store=-DMIRROR=0 kv_store_turned=-DMIRROR=0,-DTURN=1 kv_store_mirrored=-DMIRROR=1 kv_store_q8=-DMIRROR=0,-DQ8=1 kv_store_q8_mirrored=-DMIRROR=1,-DQ8=1
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#ifndef TURN
+#define TURN 0
+#endif
+#if TURN
+layout(local_size_x = 256) in;
+#else
 layout(local_size_x = 64) in;
+#endif
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
 layout(std430, binding = 2) writeonly buffer Blocks { uint blocks[]; };     // two f16 a word, or four int8
 #if MIRROR
@@ -11,9 +18,6 @@ layout(std430, binding = 3) writeonly buffer Mirrored { uint mirrored[]; }; // t
 #endif
 layout(std430, binding = 4) readonly buffer K { uint k[]; };
 layout(std430, binding = 5) readonly buffer V { uint v[]; };
-#ifndef TURN
-#define TURN 0
-#endif
 #if TURN
 layout(std430, binding = 6) buffer Q { float q[]; };
 #endif

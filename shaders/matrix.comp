@@ -37,6 +37,7 @@ layout(std430, binding = 4) readonly buffer X { uvec4 x[]; };
 const uint DEPTH = 64u, EIGHTS = DEPTH / 8u; // of a tile, in k
 const uint STRIDE = EIGHTS + 1u;             // of a tile's row in eights, padded: no two rows in the same banks
 const uint LOADS = uint(TILE) * EIGHTS / THREADS;
+const uint BAND = 8u;
 shared uvec4 w_tile[uint(TILE) * STRIDE];
 shared uvec4 x_tile[uint(TILE) * STRIDE];
 
@@ -70,6 +71,14 @@ uvec4 w_at(uint o_first, uint row, uint e) {
 #endif
     return w[at];
 #endif
+}
+
+// Tiles in bands of some of x, so that those that run at once share both factors in the cache.
+uvec2 tile_of_group() {
+    uvec2 all = gl_NumWorkGroups.xy;
+    uint at = gl_WorkGroupID.y * all.x + gl_WorkGroupID.x, band = at / (BAND * all.x), own = at % (BAND * all.x);
+    uint height = min(BAND, all.y - band * BAND);
+    return uvec2(own / height, band * BAND + own % height);
 }
 
 uvec4 as_halves(uvec4 eight) {
@@ -122,7 +131,8 @@ const uint WO = uint(TILE) / 2u, WR = uint(TILE) / uint(ACROSS), MS = WO / 16u, 
 #define X_MATRIX   coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseB>
 
 void main() {
-    uint o_first = gl_WorkGroupID.x * OUTS, row_first = p.row_first + gl_WorkGroupID.y * uint(TILE);
+    uvec2 tile = tile_of_group();
+    uint o_first = tile.x * OUTS, row_first = p.row_first + tile.y * uint(TILE);
     uint warp = gl_SubgroupID, lane = gl_SubgroupInvocationID, warp_o = warp / uint(ACROSS) * WO, warp_row = warp % uint(ACROSS) * WR;
     SUM_MATRIX sums[MS * NS];
     [[unroll]] for (uint i = 0u; i < MS * NS; i++) {
@@ -137,6 +147,8 @@ void main() {
             ask(o_first, row_first, k + EIGHTS);
         }
         [[unroll]] for (uint at = 0u; at < EIGHTS; at += 2u) {
+            // A driver would load the matrices of many steps ahead: 173 registers on a card, with it 150, and 3 to 8 % sooner.
+            controlBarrier(gl_ScopeSubgroup, gl_ScopeSubgroup, gl_StorageSemanticsShared, gl_SemanticsAcquireRelease);
             W_MATRIX rows[MS];
             [[unroll]] for (uint m = 0u; m < MS; m++) {
                 coopMatLoad(rows[m], w_tile, (warp_o + 16u * m) * STRIDE + at, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
@@ -151,6 +163,29 @@ void main() {
         }
     }
     barrier();
+#if !GATED
+    if ((p.flags & 6u) == 0u && row_first + uint(TILE) <= p.row_end && o_first + uint(TILE) <= p.weight_count) {
+        for (uint i = gl_LocalInvocationIndex; i < 4u * uint(TILE); i += THREADS) {
+            x_tile[i] = uvec4(floatBitsToUint(factors[p.factors_first + row_first + i / 4u]));
+        }
+        barrier();
+        [[unroll]] for (uint n = 0u; n < NS; n++) {
+            SUM_MATRIX row_factors;
+            coopMatLoad(row_factors, x_tile, (warp_row + 16u * n) * 4u, 4u, gl_CooperativeMatrixLayoutColumnMajor);
+            [[unroll]] for (uint m = 0u; m < MS; m++) {
+                uint at = (row_first + warp_row + 16u * n) * p.y_stride + p.weight_first + o_first + warp_o + 16u * m;
+                sums[m * NS + n] = sums[m * NS + n] * row_factors;
+                if ((p.flags & 1u) != 0u) {
+                    SUM_MATRIX before;
+                    coopMatLoad(before, y, at, p.y_stride, gl_CooperativeMatrixLayoutColumnMajor);
+                    sums[m * NS + n] = sums[m * NS + n] + before;
+                }
+                coopMatStore(sums[m * NS + n], y, at, p.y_stride, gl_CooperativeMatrixLayoutColumnMajor);
+            }
+        }
+        return;
+    }
+#endif
     uint own = warp * 128u, column = lane / 4u, four = lane % 4u; // of two matrices, in w's tile: nobody reads that any more
     [[unroll]] for (uint n = 0u; n < NS; n++) {
         uint row = row_first + warp_row + 16u * n + column;
@@ -190,7 +225,8 @@ uint row_of(uint own, uint m) { // of w's tile
 }
 
 void main() {
-    uint o_first = gl_WorkGroupID.x * OUTS, row_first = p.row_first + gl_WorkGroupID.y * uint(TILE);
+    uvec2 tile = tile_of_group();
+    uint o_first = tile.x * OUTS, row_first = p.row_first + tile.y * uint(TILE);
     uint m_own = gl_LocalInvocationIndex % 16u, n_own = gl_LocalInvocationIndex / 16u;
     float sums[MS * NS];
     [[unroll]] for (uint i = 0u; i < MS * NS; i++) {

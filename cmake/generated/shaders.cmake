@@ -48,7 +48,7 @@ foreach(shader ${SHADER_FILES})
       set(compile
         COMMAND ${with_glslang} ${GLSLANG} --quiet -V --target-env vulkan1.2 ${defines} "-I${ROOT}/shaders"
           ${shader} -o ${binary}
-        COMMAND ${with_glslang} ${SPIRV_OPT} -O ${binary} -o ${binary}
+        COMMAND ${with_glslang} ${SPIRV_OPT} -O -O ${binary} -o ${binary}
         COMMAND ${with_glslang} ${CMAKE_COMMAND} -DDISASSEMBLER=${SPIRV_DIS} -DFROM=${binary}
           -P "${CMAKE_CURRENT_SOURCE_DIR}/matrices.cmake")
     endif()

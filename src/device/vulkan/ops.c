@@ -4,7 +4,7 @@
 #include "device/vulkan/vulkan.h"
 
 #define LANES        64u /* of a work group in most plain kernels */
-#define TILE_QUERIES 64u /* of attention_tile and attention_matrix */
+#define LANES_TURNED 256u
 /* Of kv_copy: stores that wait for the bus hold up what else runs there. */
 #define COPY_GROUPS 8u
 
@@ -146,7 +146,6 @@ static sp_status record_kv_store(const spi_vk_recorder *r, const spi_op *op) {
     return status;
 }
 
-/* Tiles of rows, where there are kernels for the heads. */
 bool spi_vk_turns(const spi_vk_recorder *r, uint32_t index) {
     const spi_op *store = &r->program->tape->ops[index + 2];
     bool later = is_copied_later(r, store), fits = !spi_kv_is_q8(&r->program->tape->kv);
@@ -168,7 +167,7 @@ sp_status spi_vk_turned_record(const spi_vk_recorder *r, uint32_t index) {
         uint32_t heads = span->flags & SPI_VK_SPAN_FIRST ? q->heads : 0; /* once, of rows with several spans */
         spi_vk_dispatch dispatch = {
             .shader = SPI_VK_kv_store_turned,
-            .groups_x = groups((uint64_t)kv->kv_heads * kv->head_dim + (uint64_t)heads * turns[0]->pairs, LANES),
+            .groups_x = groups((uint64_t)kv->kv_heads * kv->head_dim + (uint64_t)heads * turns[0]->pairs, LANES_TURNED),
             .groups_y = span->count,
             .push = {span->first, stride(r, store->src), kv->kv_heads, kv->head_dim, r->program->rows_word,
                      (uint32_t)(kv->block_bytes / sizeof(uint32_t)), layer_word(r, store->layer), span->block_first,
@@ -184,6 +183,12 @@ sp_status spi_vk_turned_record(const spi_vk_recorder *r, uint32_t index) {
     return status;
 }
 
+/* Of a work group of attention_tile and attention_matrix. */
+static uint32_t tile_queries(const spi_vk *vk, const spi_kv_shape *kv) {
+    return vk->limits.cooperative && kv->head_dim == 64 ? 128 : 64;
+}
+
+/* Tiles of rows, where there are kernels for the heads. */
 uint32_t spi_vk_tile_rows(const spi_vk *vk, const spi_tape *tape) {
     uint32_t heads = 0;
     for (uint32_t i = 0; i < tape->op_count; i++) {
@@ -196,7 +201,7 @@ uint32_t spi_vk_tile_rows(const spi_vk *vk, const spi_tape *tape) {
         return 0;
     }
     uint32_t share = heads / tape->kv.kv_heads;
-    return TILE_QUERIES / (share == 1 ? 1 : share <= 4 ? 4 : 8);
+    return tile_queries(vk, &tape->kv) / (share == 1 ? 1 : share <= 4 ? 4 : 8);
 }
 
 /* For a tile with so many heads at once. */
@@ -213,7 +218,7 @@ static spi_vk_shader tile_shader(const spi_vk_recorder *r, uint32_t at_once) {
 
 static sp_status record_tiles(const spi_vk_recorder *r, const spi_op *op, const spi_vk_span *span, bool to_halves) {
     const spi_kv_shape *kv = &r->program->tape->kv;
-    uint32_t at_once = TILE_QUERIES / r->program->tile_rows;
+    uint32_t at_once = tile_queries(r->vk, kv) / r->program->tile_rows;
     spi_vk_dispatch dispatch = {.shader = tile_shader(r, at_once),
                                 .groups_x = kv->kv_heads * groups(op->heads / kv->kv_heads, at_once),
                                 .groups_y = span->tile_count,
