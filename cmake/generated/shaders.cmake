@@ -44,7 +44,8 @@ foreach(shader ${SHADER_FILES})
     set(compile COMMAND ${GLSLC} -O --target-env=vulkan1.2 ${defines} -I "${ROOT}/shaders" ${shader}
       -o ${binary})
     if("-DCOOPERATIVE=1" IN_LIST defines)
-      # The optimiser that is linked to it would be another version's.
+      # The optimiser that is linked to it would be another version's. Twice, since a loop around a branch is unrolled
+      # behind the others only.
       set(compile
         COMMAND ${with_glslang} ${GLSLANG} --quiet -V --target-env vulkan1.2 ${defines} "-I${ROOT}/shaders"
           ${shader} -o ${binary}
