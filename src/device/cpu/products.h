@@ -96,7 +96,7 @@ void spi_amx_bf16_pack(void *packed, const spi_tensor *tensor, uint32_t group_fi
 #define SPI_AMX_IS_FEW(type)                                                                                           \
     ((type) == SP_Q4_0 || (type) == SP_Q4_1 || (type) == SP_Q5_0 || (type) == SP_Q5_1 || (type) == SP_IQ4_NL ||        \
      (type) == SP_MXFP4 || (type) == SP_IQ4_XS || (type) == SP_Q4_K)
-#define SPI_AMX_FEW_LEAST(type) ((type) == SP_Q4_K ? 16u : 12u)
+#define SPI_AMX_FEW_LEAST(type) ((type) == SP_Q4_K || (type) == SP_Q5_1 ? 16u : 12u)
 #define SPI_AMX_FEW_TOKENS      32u
 #define SPI_AMX_FEW_COLS        8192u
 /* Expanding weights pays from so many tokens on; BF16 weights are tiles already. */
