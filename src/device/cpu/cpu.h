@@ -52,6 +52,10 @@ typedef struct spi_step {
     bool within;     /* PREPARE: the step that computes the buffer does it at once, a few rows at a time */
     const struct spi_step *prepares[SPI_FORM_COUNT]; /* OP: those; NULL where there is none */
     const struct spi_step *next; /* MATMUL, HEAD: the product behind it; the last one's is the first */
+    /* Two MATMULs and the GATE of what they give: see join.c. All three name the second MATMUL; only that one says the rest. */
+    const struct spi_step *joint, *gated, *gate;
+    uint32_t
+        forms_rows_min; /* NORM, GATE: in runs of so many rows its prepares are all that is read of what it gives */
 } spi_step;
 
 /* Cosines and sines of a run's positions, times the op's scale: [rows_max][pairs] each, filled when a run begins. ROPE
@@ -126,12 +130,17 @@ sp_status spi_cpu_write_buffer(void *context, spi_program *program, uint32_t buf
 sp_status spi_cpu_read_buffer(void *context, spi_program *program, uint32_t buffer, uint32_t rows, float *data,
                               sp_error *error);
 
+/* join.c: finds what nobody reads in f32, and the products whose rows are gated at once. */
+void spi_cpu_join(spi_program *program);
+
 /* run.c */
 sp_status spi_cpu_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
 /* Bytes of scratch that a thread needs for a step's products. product.c */
 size_t spi_cpu_product_scratch_bytes(const spi_program *program, const spi_op *op);
+/* Whether the step, a part of a joint product, is done in this run by that product. product.c */
+bool spi_cpu_product_joins(const spi_program *program, const spi_step *step);
 /* Parts that an owner's share of a MATMUL or HEAD over `rows` rows is best taken in. product.c */
-uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uint32_t rows, uint32_t owner_count);
+uint32_t spi_cpu_product_parts(const spi_program *program, const spi_step *step, uint32_t rows, uint32_t owner_count);
 /* About where the weights of an owner's share begin, and how many bytes they are. product.c */
 size_t spi_cpu_product_weights(const spi_program *program, const spi_op *op, uint32_t owner, uint32_t owner_count,
                                const uint8_t **weights);
@@ -144,9 +153,13 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
 uint32_t spi_cpu_rows(const spi_program *program, const spi_step *step);
 bool spi_cpu_in_form(const spi_program *program, const spi_step *prepare);
 bool spi_cpu_makes_forms(const spi_program *program, const spi_step *step);
+bool spi_cpu_only_forms(const spi_program *program,
+                        const spi_step *step); /* are read in this run: see forms_rows_min */
 /* A part of a buffer; columns begin with a multiple of SPI_BF16_UNIT, and end with one or the buffer. */
 typedef struct spi_cpu_patch {
     uint32_t row_first, row_end, first, end;
+    const float *values; /* of the first row and column, if they are not in the buffer; else NULL */
+    size_t stride;       /* floats, from one row of values to the next */
 } spi_cpu_patch;
 /* Does so much of a PREPARE; does all that is made within the step, of what it has just computed. */
 void spi_cpu_make_form(const spi_program *program, const spi_step *prepare, const spi_cpu_patch *of);

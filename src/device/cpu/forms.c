@@ -23,6 +23,10 @@ bool spi_cpu_makes_forms(const spi_program *program, const spi_step *step) {
     return any;
 }
 
+bool spi_cpu_only_forms(const spi_program *program, const spi_step *step) {
+    return !program->alone && spi_cpu_rows(program, step) >= step->forms_rows_min;
+}
+
 /* 32 columns of a row, or what is left of them. */
 static void square_row(const spi_cpu_kernels *kernels, uint16_t *to, const float *from, uint32_t count) {
     if (count < SPI_BF16_UNIT) {
@@ -34,6 +38,15 @@ static void square_row(const spi_cpu_kernels *kernels, uint16_t *to, const float
     }
 }
 
+/* Columns from `column` on of a row of the patch. */
+static const float *values_of(const spi_program *program, uint32_t buffer, const spi_cpu_patch *of, uint32_t row,
+                              uint32_t column) {
+    if (of->values) {
+        return of->values + (row - of->row_first) * of->stride + (column - of->first);
+    }
+    return program->buffers[buffer] + (size_t)row * program->tape->buffers[buffer].width + column;
+}
+
 static void to_bf16(const spi_program *program, uint32_t buffer, const spi_cpu_patch *of) {
     uint32_t unit = SPI_BF16_UNIT, columns = program->tape->buffers[buffer].width;
     uint16_t *squares = (uint16_t *)(void *)program->acts[SPI_FORM_BF16][buffer];
@@ -41,7 +54,7 @@ static void to_bf16(const spi_program *program, uint32_t buffer, const spi_cpu_p
         for (uint32_t row = of->row_first; row < of->row_end; row++) {
             size_t square = (size_t)(row / unit) * unit * spi_bf16_stride(columns) + (size_t)column * unit;
             square_row(program->cpu->kernels, squares + square + (size_t)(row % unit) * unit,
-                       program->buffers[buffer] + (size_t)row * columns + column, of->end - column);
+                       values_of(program, buffer, of, row, column), of->end - column);
         }
     }
 }
@@ -57,8 +70,7 @@ static void to_i8(const spi_program *program, uint32_t rows, uint32_t buffer, co
         }
         size_t block = (size_t)tile_first * blocks + (size_t)of->first / SPI_I8_COLUMNS * tile;
         kernels->quantise(program->acts[SPI_FORM_I8][buffer] + block * SPI_I8_TOKEN_BYTES, tile, row - tile_first,
-                          program->buffers[buffer] + (size_t)row * columns + of->first,
-                          (of->end - of->first) / SPI_I8_COLUMNS);
+                          values_of(program, buffer, of, row, of->first), (of->end - of->first) / SPI_I8_COLUMNS);
     }
 }
 

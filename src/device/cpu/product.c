@@ -121,17 +121,29 @@ static const void *first_act(const spi_program *program, const spi_step *step, s
     }
 }
 
+bool spi_cpu_product_joins(const spi_program *program, const spi_step *step) {
+    const spi_step *joint = step->joint;
+    if (!joint) {
+        return false;
+    }
+    uint32_t rows = spi_cpu_rows(program, joint);
+    const spi_cpu_type *type = program->store->matrices[joint->op->weight].type;
+    return rows > FEW_TOKENS && spi_cpu_only_forms(program, joint->gate) && takes_many(program, type, rows) &&
+           type->many_part_tokens;
+}
+
 /* How an owner's share is cut: rows into `rows` parts, and tokens into `tokens`. */
 typedef struct cut {
     uint32_t rows, tokens;
 } cut;
 
 /* So large that beginning a part costs nothing, so many that threads can help each other. */
-static cut make_cut(const spi_program *program, const spi_op *op, uint32_t tokens, uint32_t owner_count) {
-    const spi_cpu_type *type = program->store->matrices[op->weight].type;
-    uint32_t rows = program->store->tensors[op->weight].rows / owner_count;
+static cut make_cut(const spi_program *program, const spi_step *step, uint32_t tokens, uint32_t owner_count) {
+    const spi_cpu_type *type = program->store->matrices[step->op->weight].type;
+    uint32_t rows = program->store->tensors[step->op->weight].rows / owner_count;
     if (takes_many(program, type, tokens) && type->many_part_tokens) {
-        uint32_t parts = rows / type->many_part_rows;
+        uint32_t matrices = spi_cpu_product_joins(program, step) ? 2 : 1;
+        uint32_t parts = rows * matrices / type->many_part_rows;
         return (cut){.rows = parts < 1 ? 1 : parts, .tokens = (tokens - 1) / type->many_part_tokens + 1};
     }
     uint32_t parts = rows / PART_ROWS;
@@ -157,11 +169,12 @@ static uint32_t few_parts(const spi_program *program, const spi_op *op, uint32_t
     return parts;
 }
 
-uint32_t spi_cpu_product_parts(const spi_program *program, const spi_op *op, uint32_t tokens, uint32_t owner_count) {
+uint32_t spi_cpu_product_parts(const spi_program *program, const spi_step *step, uint32_t tokens,
+                               uint32_t owner_count) {
     if (tokens <= FEW_TOKENS) {
-        return few_parts(program, op, owner_count);
+        return few_parts(program, step->op, owner_count);
     }
-    cut into = make_cut(program, op, tokens, owner_count);
+    cut into = make_cut(program, step, tokens, owner_count);
     return into.rows * into.tokens;
 }
 
@@ -215,15 +228,14 @@ static asking ask_how(void) {
     return (asking){.bytes = features->amd_family >= 26 ? 8192 : 0};
 }
 
-/* Rows [first, end) of the matrix with tokens [token, token_end). */
-static void product_rows(const spi_program *program, const spi_step *step, const plan *made, uint32_t token,
-                         uint32_t token_end, uint32_t first, uint32_t end, uint8_t *scratch) {
+/* Of tokens [token, token_end), for all rows. */
+static spi_cpu_product arguments(const spi_program *program, const spi_step *step, const plan *made, uint32_t token,
+                                 uint32_t token_end, uint8_t *scratch) {
     const spi_op *op = step->op;
     const spi_tensor *tensor = &program->store->tensors[op->weight];
     const spi_cpu_matrix *matrix = &program->store->matrices[op->weight];
     const asking ask = ask_how();
-    float *sums = (float *)(void *)scratch;
-    spi_cpu_product args = {
+    return (spi_cpu_product){
         .weights = matrix->data,
         .tensor = tensor,
         .rows = tensor->rows,
@@ -231,12 +243,21 @@ static void product_rows(const spi_program *program, const spi_step *step, const
         .act_stride = made->form == SPI_FORM_BF16 ? spi_bf16_stride(tensor->cols) : tensor->cols,
         .ahead_bytes = ask.bytes,
         .ahead_second = ask.second,
-        .out = sums,
+        .acts = first_act(program, step, made->form, tensor->cols, token),
+        .token_count = token_end - token,
+        .out = (float *)(void *)scratch,
         .out_stride = made->out_stride,
         .scratch = scratch + sums_bytes(matrix->type),
     };
-    args.acts = first_act(program, step, made->form, tensor->cols, token);
-    args.token_count = token_end - token;
+}
+
+/* Rows [first, end) of the matrix with tokens [token, token_end). */
+static void product_rows(const spi_program *program, const spi_step *step, const plan *made, uint32_t token,
+                         uint32_t token_end, uint32_t first, uint32_t end, uint8_t *scratch) {
+    const spi_op *op = step->op;
+    const spi_tensor *tensor = &program->store->tensors[op->weight];
+    const spi_cpu_matrix *matrix = &program->store->matrices[op->weight];
+    spi_cpu_product args = arguments(program, step, made, token, token_end, scratch);
     for (uint32_t row = first; row < end; row += made->tile_rows) {
         args.row_first = row;
         args.row_count = end - row < made->tile_rows ? end - row : made->tile_rows;
@@ -246,8 +267,54 @@ static void product_rows(const spi_program *program, const spi_step *step, const
             made->product(&args);
         }
         for (uint32_t t = 0; t < args.token_count; t++) {
-            finish(program, op, token + t, row, args.row_count, sums + t * args.out_stride);
+            finish(program, op, token + t, row, args.row_count, args.out + t * args.out_stride);
         }
+    }
+}
+
+/* Sums of a joint product's two matrices, one behind the other, gated and turned into the forms that are read of them. */
+static void finish_joint(const spi_program *program, const spi_step *step, uint32_t token, const spi_cpu_product *one,
+                         const spi_cpu_product *other) {
+    const spi_cpu_kernels *kernels = program->cpu->kernels;
+    const spi_op *ops[] = {step->gated->op, step->op};
+    const spi_cpu_product *args[] = {one, other};
+    for (uint32_t t = 0; t < one->token_count; t++) {
+        float *sums[2];
+        for (uint32_t i = 0; i < 2; i++) {
+            sums[i] = args[i]->out + t * args[i]->out_stride;
+            if (ops[i]->bias != SPI_NONE) {
+                const float *bias = program->store->tensors[ops[i]->bias].data;
+                kernels->add(sums[i], bias + one->row_first, one->row_count);
+            }
+        }
+        bool second = step->gate->op->src == ops[1]->dst; /* is what is put through the function */
+        kernels->gate(sums[0], sums[second], sums[!second], one->row_count, step->gate->op->act);
+    }
+    spi_cpu_make_forms(program, step->gate,
+                       &(spi_cpu_patch){.row_first = token,
+                                        .row_end = token + one->token_count,
+                                        .first = one->row_first,
+                                        .end = one->row_first + one->row_count,
+                                        .values = one->out,
+                                        .stride = one->out_stride});
+}
+
+/* product_rows of a joint product; the sums of both matrices have the room that one has otherwise. */
+static void joint_rows(const spi_program *program, const spi_step *step, const plan *whole, uint32_t token,
+                       uint32_t token_end, uint32_t first, uint32_t end, uint8_t *scratch) {
+    plan made = *whole;
+    uint32_t half = made.tile_rows / 2 / made.group_rows * made.group_rows;
+    made.tile_rows = half ? half : made.group_rows;
+    made.out_stride = out_stride(made.tile_rows);
+    spi_cpu_product one = arguments(program, step->gated, &made, token, token_end, scratch);
+    spi_cpu_product other = arguments(program, step, &made, token, token_end, scratch);
+    other.out += round_up(one.token_count, SPI_BF16_UNIT) * made.out_stride;
+    for (uint32_t row = first; row < end; row += made.tile_rows) {
+        one.row_first = other.row_first = row;
+        one.row_count = other.row_count = end - row < made.tile_rows ? end - row : made.tile_rows;
+        made.product(&one);
+        made.product(&other);
+        finish_joint(program, step, token, &one, &other);
     }
 }
 
@@ -290,7 +357,7 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
     }
     const spi_tensor *tensor = &program->store->tensors[step->op->weight];
     const spi_cpu_type *type = program->store->matrices[step->op->weight].type;
-    cut into = make_cut(program, step->op, tokens, spi_pool_thread_count(program->cpu->pool));
+    cut into = make_cut(program, step, tokens, spi_pool_thread_count(program->cpu->pool));
     bool many = takes_many(program, type, tokens);
     uint64_t first, end, token_first, token_end;
     spi_pool_share(tensor->rows, type->group_rows, part / into.tokens, part_count / into.tokens, &first, &end);
@@ -300,9 +367,14 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
         return;
     }
     const plan made = make_plan(type, tensor->cols, (uint32_t)(token_end - token_first), many);
+    uint8_t *scratch = program->scratch + thread * program->scratch_bytes;
     for (uint32_t token = (uint32_t)token_first; token < token_end; token += made.block_tokens) {
         uint32_t left = (uint32_t)token_end - token;
-        product_rows(program, step, &made, token, token + (left < made.block_tokens ? left : made.block_tokens),
-                     (uint32_t)first, (uint32_t)end, program->scratch + thread * program->scratch_bytes);
+        uint32_t block_end = token + (left < made.block_tokens ? left : made.block_tokens);
+        if (spi_cpu_product_joins(program, step)) {
+            joint_rows(program, step, &made, token, block_end, (uint32_t)first, (uint32_t)end, scratch);
+        } else {
+            product_rows(program, step, &made, token, block_end, (uint32_t)first, (uint32_t)end, scratch);
+        }
     }
 }

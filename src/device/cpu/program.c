@@ -312,6 +312,7 @@ static bool sort_steps(const builder *build) {
     program->steps = sorted;
     join_steps(build, moved);
     chain_products(program);
+    spi_cpu_join(program);
     spi_free(moved);
     return true;
 }

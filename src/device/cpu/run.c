@@ -36,6 +36,7 @@ typedef struct step_share {
 /* 0: nothing to do in this run. */
 static uint32_t rows_of(const spi_program *program, const spi_step *step) {
     bool nothing = step->kind == SPI_STEP_PREPARE && (step->within || !spi_cpu_in_form(program, step));
+    nothing |= step->joint && step->joint != step && spi_cpu_product_joins(program, step);
     return nothing ? 0 : spi_cpu_rows(program, step);
 }
 
@@ -118,16 +119,26 @@ static uint32_t norm_columns(const step_share *share) {
     return spi_cpu_makes_forms(share->program, share->step) ? width(share, share->op->dst) : share->op->group;
 }
 
+/* What is read as forms alone is not written to the buffer, but to the thread's scratch. */
 static void norm_patch(const step_share *share, const spi_cpu_patch *of) {
+    spi_program *program = share->program;
     const spi_op *op = share->op;
-    const float *weight = share->program->store->tensors[op->weight].data;
-    for (uint32_t row = of->row_first; row < of->row_end; row++) {
+    const float *weight = program->store->tensors[op->weight].data;
+    spi_cpu_patch made = *of;
+    float *to = row_of(share, op->dst, of->row_first) + of->first;
+    size_t stride = width(share, op->dst), bytes = (of->row_end - of->row_first) * stride * sizeof *to;
+    if (spi_cpu_only_forms(program, share->step) && bytes <= program->scratch_bytes) {
+        to = (float *)(void *)(program->scratch + share->thread * program->scratch_bytes);
+        made.values = to;
+        made.stride = stride;
+    }
+    for (uint32_t row = of->row_first; row < of->row_end; row++, to += stride) {
         for (uint32_t column = of->first; column < of->end; column += op->group) {
-            share->program->cpu->kernels->norm(row_of(share, op->dst, row) + column,
-                                               row_of(share, op->src, row) + column, weight, op->group, op->eps);
+            program->cpu->kernels->norm(to + (column - of->first), row_of(share, op->src, row) + column, weight,
+                                        op->group, op->eps);
         }
     }
-    spi_cpu_make_forms(share->program, share->step, of);
+    spi_cpu_make_forms(program, share->step, &made);
 }
 
 static void rope(const step_share *share) {
@@ -253,8 +264,7 @@ static uint32_t step_items(const spi_program *program, const spi_step *step, uin
     if (is_attention(step)) {
         return spi_cpu_attention_items(program, step, owner, owner_count);
     }
-    return is_product(step) ? spi_cpu_product_parts(program, step->op, rows_of(program, step), owner_count)
-                            : SHARE_PARTS;
+    return is_product(step) ? spi_cpu_product_parts(program, step, rows_of(program, step), owner_count) : SHARE_PARTS;
 }
 
 static uint32_t phase_items(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count) {
