@@ -246,9 +246,10 @@ typedef struct amx_meanwhile {
     uint32_t rate, due;
 } amx_meanwhile;
 
-/* Behind product `q` of a step's `products`: what the step after the next one loads is asked for, and a piece is made, if it
- * is time. Tiles that wait for the second level of the cache, and two threads of a core that only load and multiply tiles,
- * stand in each other's way: this keeps them apart. */
+/* Before product `q` of a step's `products`, behind the loads of its tiles: what the step after the next one loads is asked
+ * for, and a piece is made, if it is time. Tiles that wait for the second level of the cache, and two threads of a core that
+ * only load and multiply tiles, stand in each other's way: this keeps them apart, and a product is not begun before its
+ * tiles have come. */
 SPI_INLINE void amx_between(amx_meanwhile *meanwhile, const uint32_t q, const uint32_t products, const uint8_t *acts,
                             const uint8_t *tiles) {
     const uint32_t lines = 2 * AMX_ROWS / products;
@@ -274,6 +275,7 @@ SPI_INLINE void amx_block(const spi_cpu_product *args, uint32_t token, const boo
     const size_t out_bytes = args->out_stride * sizeof(float);
     float *out = args->out + token * args->out_stride + panel->row, *below = out + 16 * args->out_stride;
     const uint8_t *tiles = panel->tiles, *acts = (const uint8_t *)args->acts;
+    const uint32_t products = half ? 2 : 4;
     acts += (token * args->act_stride + (size_t)panel->col * AMX_BLOCK_TOKENS) * sizeof(uint16_t);
     if (panel->col == 0) {
         amx_zero(0);
@@ -291,18 +293,20 @@ SPI_INLINE void amx_block(const spi_cpu_product *args, uint32_t token, const boo
     for (uint32_t step = 0; step < panel->steps; step++, tiles += 2 * AMX_TILE_BYTES, acts += 2 * AMX_TILE_BYTES) {
         amx_load(4, acts, AMX_ROW_BYTES);
         amx_load(6, tiles, AMX_ROW_BYTES);
+        amx_between(meanwhile, 0, products, acts, tiles);
         amx_multiply(0, 4, 6);
-        amx_between(meanwhile, 0, half ? 2 : 4, acts, tiles);
-        amx_load(7, tiles + AMX_TILE_BYTES, AMX_ROW_BYTES);
-        amx_multiply(1, 4, 7);
-        amx_between(meanwhile, 1, half ? 2 : 4, acts, tiles);
         if (!half) {
             amx_load(5, acts + AMX_TILE_BYTES, AMX_ROW_BYTES);
+            amx_between(meanwhile, 2, products, acts, tiles);
             amx_multiply(2, 5, 6);
-            amx_between(meanwhile, 2, half ? 2 : 4, acts, tiles);
-            amx_multiply(3, 5, 7);
-            amx_between(meanwhile, 3, half ? 2 : 4, acts, tiles);
         }
+        amx_load(7, tiles + AMX_TILE_BYTES, AMX_ROW_BYTES);
+        amx_between(meanwhile, 1, products, acts, tiles);
+        if (!half) {
+            amx_multiply(3, 5, 7);
+            amx_between(meanwhile, 3, products, acts, tiles);
+        }
+        amx_multiply(1, 4, 7);
     }
     amx_store(0, out, out_bytes);
     amx_store(1, out + 16, out_bytes);
