@@ -7,8 +7,8 @@
 
 #include "apps/common.h"
 
-/* What is measured: prompt tokens in one append, or generated ones one at a time; sequences > 1 means that many sessions
- * side by side in every pass. */
+/* What is measured: prompt tokens in one append, or generated ones one at a time; sequences > 1 means that many
+ * sessions side by side in every pass. */
 typedef struct spi_bench_test {
     uint32_t prompt, generated, sequences;
 } spi_bench_test;

@@ -42,7 +42,8 @@ static sp_status get_tokens(const settings *set, const sp_model *model, int32_t 
     return status;
 }
 
-/* Appends and writes chunk by chunk; with --step a chunk is one token. The file is little-endian, as all our machines. */
+/* Appends and writes chunk by chunk; with --step a chunk is one token. The file is little-endian, as all our
+ * machines. */
 static sp_status compute(const settings *set, const spi_opened *opened, const int32_t *tokens, uint32_t count,
                          FILE *file, sp_error *error) {
     uint32_t chunk = set->step ? 1 : count < CHUNK_ROWS ? count : CHUNK_ROWS;

@@ -1,8 +1,9 @@
-/* apps/cmd_perplexity.c - samepage perplexity: how well a model predicts a text, as llama.cpp's llama-perplexity says it.
+/* apps/cmd_perplexity.c - samepage perplexity: how well a model predicts a text, as llama.cpp's llama-perplexity says
+ * it.
  *
  * The text's tokens are cut into chunks of a context's length, without overlap; the first of each is replaced by the
- * beginning-of-text token where the model wants one. The model predicts the second half of each chunk, all but its first
- * token, from what is before. The perplexity is e to the mean of -log p over all predicted tokens. */
+ * beginning-of-text token where the model wants one. The model predicts the second half of each chunk, all but its
+ * first token, from what is before. The perplexity is e to the mean of -log p over all predicted tokens. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>

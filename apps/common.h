@@ -43,11 +43,12 @@ sp_status spi_encode(const sp_tokenizer *tokenizer, const char *text, size_t tex
 /* Bytes of one token with special tokens as their names, zero-terminated, to be freed with spi_free. */
 sp_status spi_piece(const sp_tokenizer *tokenizer, int32_t token, char **text, size_t *bytes, sp_error *error);
 
-/* All of standard input, to be freed with spi_free; *text is NULL on failure. SP_LIMIT: there is more than bytes_max. */
+/* All of standard input, to be freed with spi_free; *text is NULL on failure. SP_LIMIT: there is more than
+ * bytes_max. */
 sp_status spi_read_input(size_t bytes_max, char **text, size_t *bytes, sp_error *error);
 
-/* Guests do not hear that a file which the caller closed cannot be written to, or read from: their system interface takes
- * that for success. So it is looked at before they begin. */
+/* Guests do not hear that a file which the caller closed cannot be written to, or read from: their system interface
+ * takes that for success. So it is looked at before they begin. */
 sp_status spi_check_standard_files(bool reads, sp_error *error);
 
 /* "llama 1.2B Q8_0": what people call a model. */

@@ -35,8 +35,8 @@ typedef struct spi_generation {
 /* The guest's arguments for what was given, behind its name. */
 void spi_generation_arguments(const spi_generation *set, spi_arguments *arguments);
 
-/* Opens the model, runs the embedded guest `name` with the arguments, and returns what to exit with. reads: from standard
- * input; is_prompt: what people type there. */
+/* Opens the model, runs the embedded guest `name` with the arguments, and returns what to exit with. reads: from
+ * standard input; is_prompt: what people type there. */
 int spi_generation_run(const spi_generation *set, const char *name, const spi_arguments *arguments, bool reads,
                        bool is_prompt);
 

@@ -129,12 +129,13 @@ spi_named_file spi_parse_named_file(const char *text);
 /* "1,2,3" (spaces are allowed) to an array that the caller frees with spi_free; NULL with *count 0 if it is not one. */
 int32_t *spi_parse_ids(const char *text, uint32_t *count);
 
-/* The same for a command that takes least to most operands, and nothing behind "--"; wanted says so where it has others. */
+/* The same for a command that takes least to most operands, and nothing behind "--"; wanted says so where it has
+ * others. */
 int spi_options_parse_operands(const spi_command *command, const spi_option *options, int argc, char **argv,
                                spi_operands *operands, int least, int most, const char *wanted);
 
-/* The same for a command without operands; `hint` goes behind "'WORD' is not an option". `common`: of a command that needs a
- * model; NULL: it needs none. */
+/* The same for a command without operands; `hint` goes behind "'WORD' is not an option". `common`: of a command that
+ * needs a model; NULL: it needs none. */
 int spi_options_parse_all(const spi_command *command, const spi_option *options, int argc, char **argv,
                           const spi_common *common, const char *hint);
 

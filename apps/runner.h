@@ -24,8 +24,8 @@ void spi_runner_close(spi_runner *runner);
 /* Calls an exported function to its end. On failure error has what the guest's own has. */
 sp_status spi_runner_call(spi_runner *runner, const char *function, int64_t *result, sp_error *error);
 
-/* Runs the guest as a program, with Ctrl-C handled, and returns what samepage shall exit with: the guest's exit code, or
- * after one line on stderr that says what happened, one of ours. */
+/* Runs the guest as a program, with Ctrl-C handled, and returns what samepage shall exit with: the guest's exit code,
+ * or after one line on stderr that says what happened, one of ours. */
 int spi_runner_main(spi_runner *runner, bool is_prompt);
 
 /* What happened, on stderr: for --verbose. */

@@ -18,7 +18,8 @@ static atomic_uint seen_count, ended;
 static atomic_bool reads_lines;
 static struct sigaction old_interrupt, old_alarm;
 
-/* The timer that every system has, and a system call on all of them: POSIX's own are missing on macOS. Raises SIGALRM. */
+/* The timer that every system has, and a system call on all of them: POSIX's own are missing on macOS. Raises
+ * SIGALRM. */
 static void arm_timer(void) {
     setitimer(ITIMER_REAL, &(struct itimerval){.it_value = {.tv_usec = GRACE_US}}, NULL);
 }

@@ -1,9 +1,10 @@
 /* apps/signals.h - Ctrl-C while a guest runs. May include: everything to the left of apps.
  *
- * The first Ctrl-C asks the guest to stop what it is doing: its `interrupted` import answers 1, and computing that is in
- * flight is cut short. A guest that neither hears of it nor is waiting for computing is one that reads its input or that
- * does not know of interrupts; after a moment it is ended, and so is any guest at a second Ctrl-C that it has not heard
- * of yet. What still runs then (it is blocked in a read) takes the program with it, as if nothing had been caught.
+ * The first Ctrl-C asks the guest to stop what it is doing: its `interrupted` import answers 1, and computing that is
+ * in flight is cut short. A guest that neither hears of it nor is waiting for computing is one that reads its input or
+ * that does not know of interrupts; after a moment it is ended, and so is any guest at a second Ctrl-C that it has not
+ * heard of yet. What still runs then (it is blocked in a read) takes the program with it, as if nothing had been
+ * caught.
  */
 #ifndef SPI_APPS_SIGNALS_H
 #define SPI_APPS_SIGNALS_H

@@ -1,16 +1,16 @@
-/* bench/bench_actor.c - what durable actors cost: sleeping by the thousand, woken, sent to, put to sleep; commits with and
- * without the disk's sync. Medians, with the 95th percentile where that says more.
+/* bench/bench_actor.c - what durable actors cost: sleeping by the thousand, woken, sent to, put to sleep; commits with
+ * and without the disk's sync. Medians, with the 95th percentile where that says more.
  *
  *     bench_actor [--json] [--actors N] [--folder FOLDER] MODEL.gguf AGENT.wasm
  *     bench_actor [--json] --turns TOKENS [--folder FOLDER] MODEL.gguf build/guests/test_actor.wasm
  *
- * The actors are forks of one that was told a fact, so each has a conversation of some 50 tokens behind it; each is sent a
- * question and answers it. FOLDER decides what a sync costs: bench-actors.tmp is made in it (by default the present one)
- * and removed at the end.
+ * The actors are forks of one that was told a fact, so each has a conversation of some 50 tokens behind it; each is
+ * sent a question and answers it. FOLDER decides what a sync costs: bench-actors.tmp is made in it (by default the
+ * present one) and removed at the end.
  *
- * With --turns it is one actor with so many tokens behind it: turns of 50 tokens that write to 100 pages, and wakes. Bytes are
- * those of all calls that write, from /proc/self/io; blocks that became full and the tail are told apart. "first" is the
- * wake after the folder was opened anew, which looks at the checksum of each block once.
+ * With --turns it is one actor with so many tokens behind it: turns of 50 tokens that write to 100 pages, and wakes.
+ * Bytes are those of all calls that write, from /proc/self/io; blocks that became full and the tail are told apart.
+ * "first" is the wake after the folder was opened anew, which looks at the checksum of each block once.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -174,7 +174,8 @@ static int open_batch(const bench_run *run, batch *b) {
     return 0;
 }
 
-/* Ways but the first: the device picks each sequence's token, the likeliest or one that is drawn, and no logits come. */
+/* Ways but the first: the device picks each sequence's token, the likeliest or one that is drawn, and no logits
+ * come. */
 static int measure_batch(const bench_card *card, bench_run *run, batch *b, int way) {
     static const char *const ways[] = {"all logits ", "picks alone", "draws alone"};
     spi_pick each[SEQUENCES_MAX];

@@ -1,8 +1,8 @@
-/* bench/bench_card.h - what bench_cuda and bench_vulkan have in common: tokens of the Llama 3.2 1B shape with random weights,
- * beside what the device reads of its own memory in the same run.
+/* bench/bench_card.h - what bench_cuda and bench_vulkan have in common: tokens of the Llama 3.2 1B shape with random
+ * weights, beside what the device reads of its own memory in the same run.
  *
- * Decoding: the time of a run of one row, seen by the host, from the call to the logits in the guest's memory. Fraction:
- * bytes of all matrices over that time, of the device's read bandwidth. Medians.
+ * Decoding: the time of a run of one row, seen by the host, from the call to the logits in the guest's memory.
+ * Fraction: bytes of all matrices over that time, of the device's read bandwidth. Medians.
  */
 #ifndef SPI_BENCH_CARD_H
 #define SPI_BENCH_CARD_H

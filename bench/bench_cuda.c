@@ -201,8 +201,9 @@ static int restore(bench_run *run) {
     return 0;
 }
 
-/* When each launch of such a run was where, in us from the run's first mark: its start, the end of the launch before it, its
- * first step, its last and its end, each in the first block and the last; of some layers and what is behind the last. */
+/* When each launch of such a run was where, in us from the run's first mark: its start, the end of the launch before
+ * it, its first step, its last and its end, each in the first block and the last; of some layers and what is behind the
+ * last. */
 static int profile_run(bench_run *run, const spi_run *work) {
     static spi_cu_clocks clocks;
     void *device;

@@ -2,8 +2,8 @@
  *
  *     bench_guest [--json] [MODULE.wasm]
  *
- * MODULE is the one whose start is measured; without one it is a guest in C out of the build folder's guests/, as far as
- * it is there. Everything else is measured with small modules made here.
+ * MODULE is the one whose start is measured; without one it is a guest in C out of the build folder's guests/, as far
+ * as it is there. Everything else is measured with small modules made here.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* bench/bench_ops.c - how fast a device computes each op, and whole tokens of the Llama 3.2 1B shape with random weights.
+/* bench/bench_ops.c - how fast a device computes each op, and whole tokens of the Llama 3.2 1B shape with random
+ * weights.
  *
  *     bench_ops [--device NAME] [--isa ISA] [--threads N] [--type Q8_0,...] [--only ops|model|contexts] [--rows N] [--json]
  *
@@ -178,8 +179,8 @@ static int wake_threads(ops_bench *other, sp_error *error) {
     return failed;
 }
 
-/* Both types of keys and values and reads of plain memory by turns: what each costs beyond the bytes of K and V, and what
- * Q8_0's fewer bytes gain. */
+/* Both types of keys and values and reads of plain memory by turns: what each costs beyond the bytes of K and V, and
+ * what Q8_0's fewer bytes gain. */
 static int bench_context(const ops_device *on, const bench_options *options, spi_bandwidth *bandwidth, ops_bench *other,
                          const context_case *of, uint32_t types, sp_error *error) {
     enum { TURNS = 9 };

@@ -27,8 +27,8 @@ enum { BUFFER_X, BUFFER_H, BUFFER_Q, BUFFER_K, BUFFER_V, BUFFER_A, BUFFER_G, BUF
 #define POOL_VALUES 65536u
 #define RUN_VALUES  37u /* of types without blocks, drawn at once: one by one they take seconds */
 
-/* Weights between -0.025 and 0.025. Quantised ones are picked out of a pool of blocks that the project's quantiser made:
- * speed must not depend on values, and nothing overflows on the way. */
+/* Weights between -0.025 and 0.025. Quantised ones are picked out of a pool of blocks that the project's quantiser
+ * made: speed must not depend on values, and nothing overflows on the way. */
 static bool fill(uint8_t *bytes, const spi_tensor *tensor) {
     static float values[POOL_VALUES];
     uint32_t block_bytes = sp_dtype_block_bytes(tensor->type),

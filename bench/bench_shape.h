@@ -1,4 +1,5 @@
-/* bench/bench_shape.h - a model of a known shape with random weights, as a tape: for timing whole tokens without a file. */
+/* bench/bench_shape.h - a model of a known shape with random weights, as a tape: for timing whole tokens without a
+ * file. */
 #ifndef SPI_BENCH_SHAPE_H
 #define SPI_BENCH_SHAPE_H
 

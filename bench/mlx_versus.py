@@ -4,11 +4,11 @@
     bench/mlx_versus.py [--kinds 4,4:f32,bf16] [--layers 16] [--prompt 128] [--tokens 32] [--repetitions 5] [--isa avx2]
 
 The folder is a random model of the Llama 3.2 1B shape (with fewer layers if asked), as tools/mlx/folder.py writes it:
-bf16 or f32, or quantised to so many bits in groups of 64, with scales and everything else in bf16 or (4:f32) in f32, which
-is the type that MLX then computes in: its CPU build is far slower in bf16. A repetition measures ours (build/samepage bench
---json: a guest's loop), then MLX's (mlx-lm's model with its cache in a process that keeps it loaded, tokens given), for
-decode and for prefill; medians are printed, and the median of the repetitions' ratios, because a machine's speed drifts.
-Needs tools/bootstrap.sh --mlx and a build. MLX uses the threads that it uses.
+bf16 or f32, or quantised to so many bits in groups of 64, with scales and everything else in bf16 or (4:f32) in f32,
+which is the type that MLX then computes in: its CPU build is far slower in bf16. A repetition measures ours
+(build/samepage bench --json: a guest's loop), then MLX's (mlx-lm's model with its cache in a process that keeps it
+loaded, tokens given), for decode and for prefill; medians are printed, and the median of the repetitions' ratios,
+because a machine's speed drifts. Needs tools/bootstrap.sh --mlx and a build. MLX uses the threads that it uses.
 """
 import argparse
 import json

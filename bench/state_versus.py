@@ -5,8 +5,8 @@
                           [--json OUT.json] [--markdown] [--svg docs/state.svg] [--from OUT.json]
 
 For each length llama.cpp (through llama-cpp-python) prefills, saves the sequence to memory (llama_state_seq_get_data),
-clears its memory, loads it again (llama_state_seq_set_data) and decodes the last token for its logits; medians of 7. Then
-bench_state does the same with a guest. The two run one after the other for each length, so that both see the same
+clears its memory, loads it again (llama_state_seq_set_data) and decodes the last token for its logits; medians of 7.
+Then bench_state does the same with a guest. The two run one after the other for each length, so that both see the same
 machine. llama.cpp saves no logits with a sequence, so that its first token needs a decode; ours come along.
 """
 import argparse

@@ -7,13 +7,13 @@ A repetition measures the machine's peaks (build/bench_peaks), then ours (build/
 (llama.cpp through llama-cpp-python, a process that keeps the model loaded), for each test; figures are medians, and
 ratios are medians of what each repetition says by itself, because one machine's speed drifts.
 
-The rule for repetitions that other work has spoilt: a measurement in which processes outside of this one's tree (and the
-hypervisor) had more than --foreign percent (6) of the machine's processor time, by /proc/stat, is discarded and made
-again, up to three times as many as were asked for. How many were is printed.
+The rule for repetitions that other work has spoilt: a measurement in which processes outside of this one's tree (and
+the hypervisor) had more than --foreign percent (6) of the machine's processor time, by /proc/stat, is discarded and
+made again, up to three times as many as were asked for. How many were is printed.
 
 With --isa avx2 the peer is a llama.cpp that was built without AVX-512, since it chooses its instructions when it is
-built; without --isa it is built for the machine. Models (the Llama 3.2 1B shape, random weights) and peers are made where
-they are missing, in --scratch: some 10 GB and, for each peer, ten minutes on two cores.
+built; without --isa it is built for the machine. Models (the Llama 3.2 1B shape, random weights) and peers are made
+where they are missing, in --scratch: some 10 GB and, for each peer, ten minutes on two cores.
 
 Tests: decode (--tokens at a time from an empty context), prefill (--prompt tokens in one append), batch (--sequences
 side by side, tokens of all counted), start (the time from starting the process to the first token, and its peak of
@@ -59,8 +59,8 @@ def peer_python(scratch, name):
         return python
     log(f"building llama.cpp ({name}) in {home}")
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
-    # gcc 12 takes ldtilecfg for reading eight bytes and drops what is stored behind them: with AMX, llama.cpp would end in
-    # its first tile.
+    # gcc 12 takes ldtilecfg for reading eight bytes and drops what is stored behind them: with AMX, llama.cpp would end
+    # in its first tile.
     environment = dict(os.environ, CMAKE_ARGS=PEERS[name], CXXFLAGS="-fno-tree-dse -fno-dse")
     subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir",
                     "--no-deps", "--require-hashes", "-r", os.path.join(BENCH, "requirements-versus.txt")],
@@ -69,7 +69,8 @@ def peer_python(scratch, name):
 
 
 def make_file(path, *command):
-    """Where there is no such file, runs the command, with a name in place of None that becomes the path when all is written."""
+    """Where there is no such file, runs the command, with a name in place of None that becomes the path when all is
+    written."""
     if not os.path.exists(path):
         log(f"making {path}")
         subprocess.run([word or path + ".part" for word in command], check=True, stdout=subprocess.DEVNULL)

@@ -3,9 +3,10 @@
     versus_peer.py MODEL THREADS ROWS_MAX SEQUENCES_MAX
     versus_peer.py --quantize IN OUT FILE_TYPE PURE
 
-One line of JSON on standard input is one order, ["prefill", tokens], ["decode", tokens] or ["batch", sequences, tokens];
-one line on standard output is its seconds. The first line out is the load's. As llama-bench does it, tokens are given and
-not sampled; every decode takes its logits. Flash attention, f16 KV, everything else as llama.cpp has it by default.
+One line of JSON on standard input is one order, ["prefill", tokens], ["decode", tokens] or ["batch", sequences,
+tokens]; one line on standard output is its seconds. The first line out is the load's. As llama-bench does it, tokens
+are given and not sampled; every decode takes its logits. Flash attention, f16 KV, everything else as llama.cpp has it
+by default.
 """
 import ctypes
 import json

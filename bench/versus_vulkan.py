@@ -3,16 +3,16 @@
 
     bench/versus_vulkan.py [--type BF16,Q8_0,Q4_0,Q4_K] [--context 0,512,8192] [--prefill 24,2048] [--json FILE]
 
-A repetition runs ours (build/bench_vulkan) and then theirs (llama-bench, all layers on the card, flash attention, f16 KV)
-for each type; figures are medians, and ratios are medians of what each repetition says by itself. Decode is one token
-behind a context, for llama-bench the mean of 128 tokens from there on; a prompt is taken into an empty context. Neither
-samples. Ours leaves logits and KV in the guest's memory.
+A repetition runs ours (build/bench_vulkan) and then theirs (llama-bench, all layers on the card, flash attention, f16
+KV) for each type; figures are medians, and ratios are medians of what each repetition says by itself. Decode is one
+token behind a context, for llama-bench the mean of 128 tokens from there on; a prompt is taken into an empty context.
+Neither samples. Ours leaves logits and KV in the guest's memory.
 
 llama.cpp is built from the source package that bench/requirements-versus.txt names, in --scratch, with the CPU backend
 beside Vulkan: ten minutes on two cores. How fast it is depends on the shader compiler, which has to know cooperative
-matrices, NVIDIA's second ones and bfloat16, or their kernels are left out: glslc of 2026.4 does; one elsewhere, and newer
-headers, are named by --cmake "-DVulkan_GLSLC_EXECUTABLE=... -DVulkan_INCLUDE_DIR=... -DCMAKE_PREFIX_PATH=...". A machine
-without a compiler is given the folder of the programs instead, with --llama.
+matrices, NVIDIA's second ones and bfloat16, or their kernels are left out: glslc of 2026.4 does; one elsewhere, and
+newer headers, are named by --cmake "-DVulkan_GLSLC_EXECUTABLE=... -DVulkan_INCLUDE_DIR=... -DCMAKE_PREFIX_PATH=...". A
+machine without a compiler is given the folder of the programs instead, with --llama.
 
 The models have the Llama 3.2 1B shape and random weights, all matrices of one type. Kept in --scratch, some 6 GB.
 """

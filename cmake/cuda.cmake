@@ -1,6 +1,6 @@
-# src/device/cuda/kernels/NAME.cu -> build/cuda/NAME.fatbin, embedded as spi_cuda_image_NAME. A fatbin holds machine code
-# for Ampere (8.0 and later of that generation), Hopper and consumer Blackwell, and PTX, which drivers translate for cards
-# to come. nvcc is the one on PATH or that of tools/bootstrap.sh --cuda; nothing of NVIDIA's is linked.
+# src/device/cuda/kernels/NAME.cu -> build/cuda/NAME.fatbin, embedded as spi_cuda_image_NAME. A fatbin holds machine
+# code for Ampere (8.0 and later of that generation), Hopper and consumer Blackwell, and PTX, which drivers translate
+# for cards to come. nvcc is the one on PATH or that of tools/bootstrap.sh --cuda; nothing of NVIDIA's is linked.
 find_program(NVCC nvcc HINTS "${PROJECT_SOURCE_DIR}/.deps/cuda/bin" ENV CUDA_HOME PATH_SUFFIXES bin)
 if(NOT NVCC)
   message(FATAL_ERROR "SAMEPAGE_CUDA needs nvcc: install CUDA's toolkit, or run tools/bootstrap.sh --cuda")
@@ -26,8 +26,8 @@ foreach(architecture ${SAMEPAGE_CUDA_ARCHITECTURES})
   list(APPEND CUDA_TARGETS -gencode=arch=compute_${architecture},code=sm_${architecture})
 endforeach()
 
-# Most of the time goes into one file, which ninja alone would leave to one processor: kernels of a file and architectures
-# are compiled side by side, to the same code.
+# Most of the time goes into one file, which ninja alone would leave to one processor: kernels of a file and
+# architectures are compiled side by side, to the same code.
 set(CUDA_PARALLEL)
 if(NOT CUDA_VERSION LESS 12020)
   set(CUDA_PARALLEL --threads 0 --split-compile=0)

@@ -1,5 +1,5 @@
-# The flags that every file of ours is built with. Contraction is off so that the plain-C reference means what it says on
-# every machine; kernels name their fused multiply-adds.
+# The flags that every file of ours is built with. Contraction is off so that the plain-C reference means what it says
+# on every machine; kernels name their fused multiply-adds.
 add_library(samepage_flags INTERFACE)
 target_compile_options(samepage_flags INTERFACE
   -Wall -Wextra -Wpedantic -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla

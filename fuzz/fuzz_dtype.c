@@ -1,5 +1,5 @@
-/* fuzz/fuzz_dtype.c - any bytes as blocks of every weight type, and any finite numbers as what is to be encoded: nothing
- * is undefined on the way, and what was encoded decodes to finite numbers. */
+/* fuzz/fuzz_dtype.c - any bytes as blocks of every weight type, and any finite numbers as what is to be encoded:
+ * nothing is undefined on the way, and what was encoded decodes to finite numbers. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* fuzz/fuzz_gguf.c - any bytes as a model file: opened, everything in it read, its tokenizer used, its pass recorded, its
- * tensors planned for quantising and their first blocks decoded. */
+/* fuzz/fuzz_gguf.c - any bytes as a model file: opened, everything in it read, its tokenizer used, its pass recorded,
+ * its tensors planned for quantising and their first blocks decoded. */
 #include <stdlib.h>
 #include <string.h>
 

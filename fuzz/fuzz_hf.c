@@ -1,8 +1,8 @@
-/* fuzz/fuzz_hf.c - any bytes as a model's folder: opened, its values read, its pass recorded, its tokenizer used, the first
- * and last elements of its weights decoded, its fingerprint taken.
+/* fuzz/fuzz_hf.c - any bytes as a model's folder: opened, its values read, its pass recorded, its tokenizer used, the
+ * first and last elements of its weights decoded, its fingerprint taken.
  *
- * The input is config.json, tokenizer.json, tokenizer_config.json and model.safetensors, parted by a byte 0x1e, of which the
- * last one may hold more. Files are written to memory where the system has a folder for that. */
+ * The input is config.json, tokenizer.json, tokenizer_config.json and model.safetensors, parted by a byte 0x1e, of
+ * which the last one may hold more. Files are written to memory where the system has a folder for that. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

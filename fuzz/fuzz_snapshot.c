@@ -1,5 +1,6 @@
-/* fuzz/fuzz_snapshot.c - reading snapshots. Checksums are made right before a file is read, so that what is behind them is
- * reached, too; the first byte of the input says whether. What opens is looked at in every way that needs no guest. */
+/* fuzz/fuzz_snapshot.c - reading snapshots. Checksums are made right before a file is read, so that what is behind them
+ * is reached, too; the first byte of the input says whether. What opens is looked at in every way that needs no
+ * guest. */
 #include <string.h>
 
 #include "base/memory.h"

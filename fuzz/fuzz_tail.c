@@ -1,6 +1,6 @@
-/* fuzz/fuzz_tail.c - any bytes as a tail file of a store: found by a session that has its tokens and full block, and looked
- * at by itself. What is not its own must not change the session but for the block that is not full and the logits, and
- * what was refused must be gone.
+/* fuzz/fuzz_tail.c - any bytes as a tail file of a store: found by a session that has its tokens and full block, and
+ * looked at by itself. What is not its own must not change the session but for the block that is not full and the
+ * logits, and what was refused must be gone.
  *
  * The first byte of the input says what is made right before the file is read, so that what is behind checksums, names
  * and encryption is reached, too:

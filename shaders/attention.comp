@@ -1,4 +1,5 @@
-// attention.comp - dst[r] = softmax(scale * q k^T) v, by running maximum and sum (arXiv:2205.14135), a KV block at a time.
+// attention.comp - dst[r] = softmax(scale * q k^T) v, by running maximum and sum (arXiv:2205.14135), a KV block at a
+// time.
 //
 // A work group has one row and HEADS query heads that share a KV head. An invocation takes one of the block's 64 tokens
 // for the scores, then columns of the output. A session that is longer than a window is computed in spans, from block

@@ -1,12 +1,13 @@
-// attention_decode.comp - one token of a session: rotates q and k, stores k and v, and dst = softmax(scale * q k^T) v by
-// running maximum and sum (arXiv:2205.14135), the session's tokens split among work groups (arXiv:2311.01282).
+// attention_decode.comp - one token of a session: rotates q and k, stores k and v, and dst = softmax(scale * q k^T) v
+// by running maximum and sum (arXiv:2205.14135), the session's tokens split among work groups (arXiv:2311.01282).
 //
-// A work group has one row, HEADS query heads that share a KV head, and a range of blocks; where there are several ranges,
-// each leaves maximum, sum and output to attention_merge. Eight invocations side by side have a token, and of its k and v
-// EIGHTS times eight columns each: they keep a running maximum, sum and output of their own, and those of all are put together
-// at the end. So nothing is waited for on the way, and all bytes are asked for before q is there. The token's own k and v
-// come from where they were computed, not from memory, so nobody has to wait for the group that stores them: that of the
-// last range. Q8: keys and values are bytes with a scale for each 32 columns, the token's own as well.
+// A work group has one row, HEADS query heads that share a KV head, and a range of blocks; where there are several
+// ranges, each leaves maximum, sum and output to attention_merge. Eight invocations side by side have a token, and of
+// its k and v EIGHTS times eight columns each: they keep a running maximum, sum and output of their own, and those of
+// all are put together at the end. So nothing is waited for on the way, and all bytes are asked for before q is there.
+// The token's own k and v come from where they were computed, not from memory, so nobody has to wait for the group that
+// stores them: that of the last range. Q8: keys and values are bytes with a scale for each 32 columns, the token's own
+// as well.
 // variants: attention_decode_q8_1_64=-DHEADS=1,-DEIGHTS=1,-DQ8=1 attention_decode_q8_2_64=-DHEADS=2,-DEIGHTS=1,-DQ8=1 attention_decode_q8_1_128=-DHEADS=1,-DEIGHTS=2,-DQ8=1 attention_decode_q8_2_128=-DHEADS=2,-DEIGHTS=2,-DQ8=1 attention_decode_q8_1_256=-DHEADS=1,-DEIGHTS=4,-DQ8=1 attention_decode_q8_2_256=-DHEADS=2,-DEIGHTS=4,-DQ8=1
 // variants: attention_decode_1_64=-DHEADS=1,-DEIGHTS=1 attention_decode_2_64=-DHEADS=2,-DEIGHTS=1 attention_decode_1_128=-DHEADS=1,-DEIGHTS=2 attention_decode_2_128=-DHEADS=2,-DEIGHTS=2 attention_decode_1_256=-DHEADS=1,-DEIGHTS=4 attention_decode_2_256=-DHEADS=2,-DEIGHTS=4
 #version 450
@@ -113,8 +114,8 @@ void store_word(uint to, uint word) {
     }
 }
 
-// The token's own k and v, which are stored if `store` for all that come later; to: where the KV head's k begin. From the
-// last invocation on backwards: those in front have a query already.
+// The token's own k and v, which are stored if `store` for all that come later; to: where the KV head's k begin. From
+// the last invocation on backwards: those in front have a query already.
 #if Q8
 const uint HEAD_WORDS = 17u; // times the head's columns: codes of 64 rows, then their scales (device/kv.h)
 

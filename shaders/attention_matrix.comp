@@ -1,13 +1,15 @@
-// attention_matrix.comp - dst[r] = softmax(scale * q k^T) v for tiles of rows of one session, by cooperative matrices of 16 x
-// 16 (SPV_KHR_cooperative_matrix): q and the weights of tokens are rounded to f16, sums are f32. By a running maximum and
-// sum (arXiv:2205.14135), of which the maximum need not be the largest: a row's is renewed, and what was summed up is
-// scaled, only when a score is so far above it that weights become large for f16. Behind the first tokens that is rare.
+// attention_matrix.comp - dst[r] = softmax(scale * q k^T) v for tiles of rows of one session, by cooperative matrices
+// of 16 x 16 (SPV_KHR_cooperative_matrix): q and the weights of tokens are rounded to f16, sums are f32. By a running
+// maximum and sum (arXiv:2205.14135), of which the maximum need not be the largest: a row's is renewed, and what was
+// summed up is scaled, only when a score is so far above it that weights become large for f16. Behind the first tokens
+// that is rare.
 //
-// A work group has 128 queries, of wide heads 64: HEADS heads that share a KV head, and so many rows. A subgroup of 32 has G
-// times 16 of them, so that a matrix of k or v that is loaded meets more than one of queries. k and v of a block lie in shared memory, where there is room for both side by side, and the next ones are asked for meanwhile.
-// Scores become weights where they are, in their matrix, since what is done to them is the same for all but the maxima, which
-// are a matrix of the same kind. Only what depends on where a number stands goes through memory: what a row does not see, new
-// maxima, and weights as a left factor. Loops around matrices count to constants: see matrix.comp.
+// A work group has 128 queries, of wide heads 64: HEADS heads that share a KV head, and so many rows. A subgroup of 32
+// has G times 16 of them, so that a matrix of k or v that is loaded meets more than one of queries. k and v of a block
+// lie in shared memory, where there is room for both side by side, and the next ones are asked for meanwhile. Scores
+// become weights where they are, in their matrix, since what is done to them is the same for all but the maxima, which
+// are a matrix of the same kind. Only what depends on where a number stands goes through memory: what a row does not
+// see, new maxima, and weights as a left factor. Loops around matrices count to constants: see matrix.comp.
 // variants: attention_matrix_64_1=-DDIM=64,-DHEADS=1,-DCOOPERATIVE=1 attention_matrix_64_4=-DDIM=64,-DHEADS=4,-DCOOPERATIVE=1 attention_matrix_64_8=-DDIM=64,-DHEADS=8,-DCOOPERATIVE=1 attention_matrix_128_1=-DDIM=128,-DHEADS=1,-DCOOPERATIVE=1 attention_matrix_128_4=-DDIM=128,-DHEADS=4,-DCOOPERATIVE=1 attention_matrix_128_8=-DDIM=128,-DHEADS=8,-DCOOPERATIVE=1
 #version 450
 #extension GL_GOOGLE_include_directive : require

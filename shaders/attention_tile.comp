@@ -1,9 +1,9 @@
 // attention_tile.comp - dst[r] = softmax(scale * q k^T) v for tiles of rows of one session, by running maximum and sum
-// (arXiv:2205.14135), on any device: q and the weights of tokens are rounded to f16, sums are f32. With cooperative matrices:
-// attention_matrix.comp.
+// (arXiv:2205.14135), on any device: q and the weights of tokens are rounded to f16, sums are f32. With cooperative
+// matrices: attention_matrix.comp.
 //
-// A work group has 64 queries: HEADS heads that share a KV head, of 64 / HEADS rows. An invocation has half of a query's
-// scores of a KV block, and then of its columns; k and v are read where they lie.
+// A work group has 64 queries: HEADS heads that share a KV head, of 64 / HEADS rows. An invocation has half of a
+// query's scores of a KV block, and then of its columns; k and v are read where they lie.
 // variants: attention_tile_64_1=-DDIM=64,-DHEADS=1 attention_tile_64_4=-DDIM=64,-DHEADS=4 attention_tile_64_8=-DDIM=64,-DHEADS=8 attention_tile_128_1=-DDIM=128,-DHEADS=1 attention_tile_128_4=-DDIM=128,-DHEADS=4 attention_tile_128_8=-DDIM=128,-DHEADS=8
 #version 450
 #extension GL_GOOGLE_include_directive : require

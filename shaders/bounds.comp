@@ -1,5 +1,5 @@
-// bounds.comp - the largest sum of squares that a row of a weight has, of rows that expand.comp left: see halves.comp. A
-// subgroup has a row.
+// bounds.comp - the largest sum of squares that a row of a weight has, of rows that expand.comp left: see halves.comp.
+// A subgroup has a row.
 #version 450
 #extension GL_KHR_shader_subgroup_arithmetic : require
 layout(constant_id = 1) const uint SUBGROUP = 32;

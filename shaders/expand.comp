@@ -1,6 +1,6 @@
-// expand.comp - rows of a weight as f16, one behind the other, for matrix.comp: so that there is one such kernel for all types,
-// which reads its factors in the order in which they are multiplied. A work group has 32 rows and 256 columns of them; what
-// stands behind a row's last column is zero.
+// expand.comp - rows of a weight as f16, one behind the other, for matrix.comp: so that there is one such kernel for
+// all types, which reads its factors in the order in which they are multiplied. A work group has 32 rows and 256
+// columns of them; what stands behind a row's last column is zero.
 // fast types: expand=
 #version 450
 #extension GL_EXT_control_flow_attributes : require

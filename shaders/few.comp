@@ -1,10 +1,11 @@
-// few.comp - y[r][o] = sum_k w[o][k] * x[r][k] for some ten rows of x, and what MATMUL and HEAD add to it: the weight is read
-// as it lies, once for 16 * TILES rows, and made f16 on the way to matrices of 16 x 16 (SPV_KHR_cooperative_matrix). x comes
-// from halves.comp with a factor for each row, 16 columns of all rows side by side.
+// few.comp - y[r][o] = sum_k w[o][k] * x[r][k] for some ten rows of x, and what MATMUL and HEAD add to it: the weight
+// is read as it lies, once for 16 * TILES rows, and made f16 on the way to matrices of 16 x 16
+// (SPV_KHR_cooperative_matrix). x comes from halves.comp with a factor for each row, 16 columns of all rows side by
+// side.
 //
-// A work group has 32 rows of the weight, and each of its subgroups a range of the columns, of which it takes STEP at a time:
-// an invocation has a row. They wait for nobody until the sums are put together, so that a few groups keep much of a
-// weight on its way. Loops around matrices count to constants and have no branches in them: see matrix.comp.
+// A work group has 32 rows of the weight, and each of its subgroups a range of the columns, of which it takes STEP at a
+// time: an invocation has a row. They wait for nobody until the sums are put together, so that a few groups keep much
+// of a weight on its way. Loops around matrices count to constants and have no branches in them: see matrix.comp.
 // fast types: few_16=-DCOOPERATIVE=1,-DTILES=1 few_32=-DCOOPERATIVE=1,-DTILES=2 few_64=-DCOOPERATIVE=1,-DTILES=4
 #version 450
 #extension GL_EXT_control_flow_attributes : require

@@ -1,8 +1,9 @@
-// gemv.comp - y[r][o] = sum_k w[o][k] * x[r][k] for ROWS rows at once, for hardware, and what MATMUL and HEAD add to it.
+// gemv.comp - y[r][o] = sum_k w[o][k] * x[r][k] for ROWS rows at once, for hardware, and what MATMUL and HEAD add to
+// it.
 //
-// A work group has eight rows of the weight and SLICES slices of their units. Neighbouring invocations have neighbouring
-// rows, so that eight of them read 128 bytes side by side; a subgroup adds up its slices by shuffles, the group by shared
-// memory.
+// A work group has eight rows of the weight and SLICES slices of their units. Neighbouring invocations have
+// neighbouring rows, so that eight of them read 128 bytes side by side; a subgroup adds up its slices by shuffles, the
+// group by shared memory.
 // fast types: gemv=-DROWS=8
 #version 450
 #extension GL_EXT_control_flow_attributes : require

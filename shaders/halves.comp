@@ -1,8 +1,9 @@
-// halves.comp - rows of x as f16 for matrix.comp, each scaled by a power of two so that its largest value is below 2^14;
-// with an RMS norm or the gate on the way: x * w / rms, or act(x) * other. A work group has a row, whose values stay in
-// registers until the largest is known; those of very long rows are computed again. For a norm whose products are the gate's
-// two, it says how large act(a) * b can be: |a| is at most |x| times the largest |w|, and |act(a)| is at most |a|. For few.comp rows stand side by side,
-// 16 columns of each: so that a matrix of 16 x 16 is read out of one piece.
+// halves.comp - rows of x as f16 for matrix.comp, each scaled by a power of two so that its largest value is below
+// 2^14; with an RMS norm or the gate on the way: x * w / rms, or act(x) * other. A work group has a row, whose values
+// stay in registers until the largest is known; those of very long rows are computed again. For a norm whose products
+// are the gate's two, it says how large act(a) * b can be: |a| is at most |x| times the largest |w|, and |act(a)| is at
+// most |a|. For few.comp rows stand side by side, 16 columns of each: so that a matrix of 16 x 16 is read out of one
+// piece.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_arithmetic : require

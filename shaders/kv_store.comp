@@ -1,5 +1,6 @@
-// kv_store.comp - rows of k and v to the sessions' blocks as f16, or as bytes with scales (device/kv.h); where the device has blocks of its own, to these and to
-// the region. TURN: q and k are rotated on the way (rope.comp), q in place; of k nothing else is left.
+// kv_store.comp - rows of k and v to the sessions' blocks as f16, or as bytes with scales (device/kv.h); where the
+// device has blocks of its own, to these and to the region. TURN: q and k are rotated on the way (rope.comp), q in
+// place; of k nothing else is left.
 // variants: kv_store=-DMIRROR=0 kv_store_turned=-DMIRROR=0,-DTURN=1 kv_store_mirrored=-DMIRROR=1 kv_store_q8=-DMIRROR=0,-DQ8=1 kv_store_q8_mirrored=-DMIRROR=1,-DQ8=1
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -42,7 +43,8 @@ void put(uint at, uint word) {
 }
 
 #if Q8
-// GGUF's rounding, halves away from zero. Quotients are corrected to the nearest, so that blocks are the same everywhere.
+// GGUF's rounding, halves away from zero. Quotients are corrected to the nearest, so that blocks are the same
+// everywhere.
 int nearest(float x) {
     float whole = trunc(x);
     return int(abs(x - whole) >= 0.5 ? whole + sign(x) : whole);

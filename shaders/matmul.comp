@@ -1,7 +1,8 @@
 // matmul.comp - y[r][o] = sum_k w[o][k] * x[r][k] for ROWS rows at once, and what MATMUL and HEAD add to it.
 //
 // An invocation has one row of weights: neighbours read neighbouring 16 bytes, all read the same x, and nobody has to
-// reduce anything. Where the hardware wants more invocations, SLICES of a row's steps are summed apart and then together.
+// reduce anything. Where the hardware wants more invocations, SLICES of a row's steps are summed apart and then
+// together.
 // types: matmul_1=-DROWS=1 matmul_4=-DROWS=4 matmul_8=-DROWS=8
 #version 450
 #extension GL_GOOGLE_include_directive : require

@@ -1,19 +1,19 @@
-// matrix.comp - y[r][o] = sum_k w[o][k] * x[r][k] for many rows, and what MATMUL and HEAD add to it: tiles of both factors as
-// f16 in shared memory, sums in f32. x comes from halves.comp with a factor for each row; its rows are padded with zeros to
-// multiples of DEPTH. There is memory behind the last row for a tile's rest, whatever it holds.
+// matrix.comp - y[r][o] = sum_k w[o][k] * x[r][k] for many rows, and what MATMUL and HEAD add to it: tiles of both
+// factors as f16 in shared memory, sums in f32. x comes from halves.comp with a factor for each row; its rows are
+// padded with zeros to multiples of DEPTH. There is memory behind the last row for a tile's rest, whatever it holds.
 //
-// LIES: where w is. 0: expand.comp made it, padded as x. 1 and 2: it is read where it lies, as f16 or bf16, in tiles of 32
-// rows, [unit][row][eight numbers], so that nothing is written that is read once. Units behind a row's last one, which meet
-// zeros of x, and tiles behind the last, whose sums nobody stores, are the last ones again.
+// LIES: where w is. 0: expand.comp made it, padded as x. 1 and 2: it is read where it lies, as f16 or bf16, in tiles of
+// 32 rows, [unit][row][eight numbers], so that nothing is written that is read once. Units behind a row's last one,
+// which meet zeros of x, and tiles behind the last, whose sums nobody stores, are the last ones again.
 //
-// GATED: the gate's two products, 32 rows of the one weight behind as many of the other in w's tile, so that an invocation
-// or subgroup has the sums of both; act(a) * b goes to a row of f16 for the product behind, by a factor that halves.comp
-// knows to be large enough.
+// GATED: the gate's two products, 32 rows of the one weight behind as many of the other in w's tile, so that an
+// invocation or subgroup has the sums of both; act(a) * b goes to a row of f16 for the product behind, by a factor that
+// halves.comp knows to be large enough.
 //
-// COOPERATIVE: a subgroup of 32 has WO x WR of the tile, in matrices of 16 x 16 (SPV_KHR_cooperative_matrix); built by a
-// newer compiler than the others. Loops around them count to constants: an array of matrices that is left in one that
-// cannot be unrolled is kept in memory by a driver, which makes all of it slower ten times. Else an invocation has some rows
-// and columns, and any device will do.
+// COOPERATIVE: a subgroup of 32 has WO x WR of the tile, in matrices of 16 x 16 (SPV_KHR_cooperative_matrix); built by
+// a newer compiler than the others. Loops around them count to constants: an array of matrices that is left in one that
+// cannot be unrolled is kept in memory by a driver, which makes all of it slower ten times. Else an invocation has some
+// rows and columns, and any device will do.
 // variants: matrix_64=-DTILE=64,-DCOOPERATIVE=0,-DACROSS=2,-DGATED=0,-DLIES=0 matrix_64_f16=-DTILE=64,-DCOOPERATIVE=0,-DACROSS=2,-DGATED=0,-DLIES=1 matrix_64_bf16=-DTILE=64,-DCOOPERATIVE=0,-DACROSS=2,-DGATED=0,-DLIES=2 matrix_c64=-DTILE=64,-DCOOPERATIVE=1,-DACROSS=2,-DGATED=0,-DLIES=0 matrix_c64_f16=-DTILE=64,-DCOOPERATIVE=1,-DACROSS=2,-DGATED=0,-DLIES=1 matrix_c64_bf16=-DTILE=64,-DCOOPERATIVE=1,-DACROSS=2,-DGATED=0,-DLIES=2 matrix_c128=-DTILE=128,-DCOOPERATIVE=1,-DACROSS=4,-DGATED=0,-DLIES=0 matrix_c128_f16=-DTILE=128,-DCOOPERATIVE=1,-DACROSS=4,-DGATED=0,-DLIES=1 matrix_c128_bf16=-DTILE=128,-DCOOPERATIVE=1,-DACROSS=4,-DGATED=0,-DLIES=2 matrix_gated_64=-DTILE=64,-DCOOPERATIVE=0,-DACROSS=2,-DGATED=1,-DLIES=0 matrix_gated_64_f16=-DTILE=64,-DCOOPERATIVE=0,-DACROSS=2,-DGATED=1,-DLIES=1 matrix_gated_64_bf16=-DTILE=64,-DCOOPERATIVE=0,-DACROSS=2,-DGATED=1,-DLIES=2 matrix_gated_c128=-DTILE=128,-DCOOPERATIVE=1,-DACROSS=4,-DGATED=1,-DLIES=0 matrix_gated_c128_f16=-DTILE=128,-DCOOPERATIVE=1,-DACROSS=4,-DGATED=1,-DLIES=1 matrix_gated_c128_bf16=-DTILE=128,-DCOOPERATIVE=1,-DACROSS=4,-DGATED=1,-DLIES=2
 #version 450
 #extension GL_EXT_control_flow_attributes : require
@@ -147,7 +147,8 @@ void main() {
             ask(o_first, row_first, k + EIGHTS);
         }
         [[unroll]] for (uint at = 0u; at < EIGHTS; at += 2u) {
-            // A driver would load the matrices of many steps ahead: 173 registers on a card, with it 150, and 3 to 8 % sooner.
+            // A driver would load the matrices of many steps ahead: 173 registers on a card, with it 150, and 3 to 8 %
+            // sooner.
             controlBarrier(gl_ScopeSubgroup, gl_ScopeSubgroup, gl_StorageSemanticsShared, gl_SemanticsAcquireRelease);
             W_MATRIX rows[MS];
             [[unroll]] for (uint m = 0u; m < MS; m++) {

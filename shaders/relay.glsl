@@ -1,7 +1,7 @@
-// relay.glsl - a dispatch that waits for those before it by itself, not behind a barrier: see src/device/vulkan/relay.c. A
-// kernel has RELAY_PUSH behind its other push constants (relay_push.glsl, included before them), and all its invocations
-// call relay_wait() before they read what others of the run wrote, through `coherent` buffers. When its results are
-// written, those that wrote call relay_signal, or all of a group relay_signal_group.
+// relay.glsl - a dispatch that waits for those before it by itself, not behind a barrier: see
+// src/device/vulkan/relay.c. A kernel has RELAY_PUSH behind its other push constants (relay_push.glsl, included before
+// them), and all its invocations call relay_wait() before they read what others of the run wrote, through `coherent`
+// buffers. When its results are written, those that wrote call relay_signal, or all of a group relay_signal_group.
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
 layout(std430, binding = 10) coherent buffer Counters { uint counters[]; };
@@ -16,7 +16,8 @@ void relay_wait() {
         return;
     }
     if (gl_LocalInvocationIndex == 0u) {
-        // Relaxed: what others wrote is read where they wrote it, and an acquire would have caches forget the rest, too.
+        // Relaxed: what others wrote is read where they wrote it, and an acquire would have caches forget the rest,
+        // too.
         uint count = 0u;
         for (uint i = 0u; i < RELAY_POLLS; i++) { // both ends in its head: Mesa's software driver loses the invocation
             count = atomicLoad(counters[p.wait_at], gl_ScopeDevice, 0, 0);

@@ -1,9 +1,9 @@
-// row.comp - y[o] = sum_k w[o][k] * x[k] for one row of x, for hardware: what MATMUL and HEAD add to it, an RMS norm of x
-// before it, and (GATED) two weights whose products are joined by the feed-forward's gate.
+// row.comp - y[o] = sum_k w[o][k] * x[k] for one row of x, for hardware: what MATMUL and HEAD add to it, an RMS norm of
+// x before it, and (GATED) two weights whose products are joined by the feed-forward's gate.
 //
-// BYTES: by integer dot products (SPV_KHR_integer_dot_product), y[o] = sum over blocks of d_w * d_x * (sum of products of
-// bytes), where x was rounded to 8 bits by blocks of 32 with the scale d_x = max |x| / 127, as the CPU does. Those are
-// not for Metal, which has no such instruction.
+// BYTES: by integer dot products (SPV_KHR_integer_dot_product), y[o] = sum over blocks of d_w * d_x * (sum of products
+// of bytes), where x was rounded to 8 bits by blocks of 32 with the scale d_x = max |x| / 127, as the CPU does. Those
+// are not for Metal, which has no such instruction.
 //
 // A work group has p.strips strips of ROWS rows of the weight, side by side in a subgroup, and each of its subgroups a
 // range of the columns: it prepares its own part of x in shared memory and waits for nobody until all sums are put

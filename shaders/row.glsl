@@ -1,5 +1,5 @@
-// row.glsl - what products of one row (row.comp) and of some that are taken at once (rows.comp) share: what they are told, what
-// lies in shared memory, weights as bytes, and x made ready for them. BATCH is the number of rows of x.
+// row.glsl - what products of one row (row.comp) and of some that are taken at once (rows.comp) share: what they are
+// told, what lies in shared memory, weights as bytes, and x made ready for them. BATCH is the number of rows of x.
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };
 layout(std430, binding = 2) readonly buffer Units { uvec4 units[]; };
 layout(std430, binding = 3) readonly buffer Scales { uint scales[]; };
@@ -48,7 +48,8 @@ int dot_of_bytes(uint a, uint b, spirv_literal int format); // signed; format 0:
 #define AHEAD 2u
 #endif
 #endif
-// Blocks of 32 have their scales in one word, which is asked for with the unit: it would be a second wait for memory else.
+// Blocks of 32 have their scales in one word, which is asked for with the unit: it would be a second wait for memory
+// else.
 #if SCALED > 0 && TYPE < Q2_K && TYPE != Q5_0 && TYPE != Q5_1
 #define HEADS_AHEAD 1
 #else

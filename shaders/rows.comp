@@ -1,5 +1,5 @@
-// rows.comp - row.comp for two to five rows of x at once: a weight is taken apart once for all of them. A kernel of its own,
-// since one row by it took a token longer by 3 to 5 %.
+// rows.comp - row.comp for two to five rows of x at once: a weight is taken apart once for all of them. A kernel of its
+// own, since one row by it took a token longer by 3 to 5 %.
 // fast types: rows=-DBYTES=0,-DGATED=0 rows_gated=-DBYTES=0,-DGATED=1
 // fast types: rowsq=-DBYTES=1,-DGATED=0 rowsq_gated=-DBYTES=1,-DGATED=1
 #version 450
@@ -101,8 +101,8 @@ void take(inout float sums[BATCH], bool there, uvec4 unit, uint head, uint o, ui
     }
 }
 
-// The columns [from, to) of x, in fours, to a place in shared memory for each row, and the sums of their squares. Rows that
-// there are none of are the last one.
+// The columns [from, to) of x, in fours, to a place in shared memory for each row, and the sums of their squares. Rows
+// that there are none of are the last one.
 void prepare(inout float square[BATCH], uint from, uint to, uint place, uint lane) {
     uint x_row = p.piece_units * UNIT_PARTS;
     for (uint i = from + lane; i < to; i += 2u * SUBGROUP) {

@@ -1,5 +1,5 @@
-// store.glsl - what becomes of a product's sum: a bias is added, and it goes to a row of scratch, or scaled and capped to one
-// of logits. flags: 1 accumulate, 2 bias, 4 head.
+// store.glsl - what becomes of a product's sum: a bias is added, and it goes to a row of scratch, or scaled and capped
+// to one of logits. flags: 1 accumulate, 2 bias, 4 head.
 #include "softcap.glsl"
 
 // A kernel that has asked for what it adds to says so.

@@ -1,9 +1,9 @@
 // weights.glsl - taking apart weights as src/device/vulkan/repack.c lays them out.
 //
-// A step is what a kernel takes of a row at once: STEP_UNITS units of 16 bytes with the elements' low bits in the order of
-// the row, and WORDS words with scales and high bits. A unit has UNIT_PARTS parts of four elements and UNIT_SUBS scales.
-// TYPE is a spi_vk_type. Defined for it, besides those numbers: SCALED (0: values as they are, 1: times a scale, 2: and
-// plus a minimum), begin_step, begin_unit, unit_part and, where SCALED, sub_scale.
+// A step is what a kernel takes of a row at once: STEP_UNITS units of 16 bytes with the elements' low bits in the order
+// of the row, and WORDS words with scales and high bits. A unit has UNIT_PARTS parts of four elements and UNIT_SUBS
+// scales. TYPE is a spi_vk_type. Defined for it, besides those numbers: SCALED (0: values as they are, 1: times a
+// scale, 2: and plus a minimum), begin_step, begin_unit, unit_part and, where SCALED, sub_scale.
 #define F32 0
 #define F16 1
 #define BF16 2

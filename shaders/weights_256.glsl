@@ -1,5 +1,6 @@
-// weights_256.glsl - types whose blocks have 256 elements: a step each. The first word holds d and what else has 16 bits;
-// then come the scales of the sub-blocks as the file has them (src/dtype/blocks.h), then the high bits, in their order.
+// weights_256.glsl - types whose blocks have 256 elements: a step each. The first word holds d and what else has 16
+// bits; then come the scales of the sub-blocks as the file has them (src/dtype/blocks.h), then the high bits, in their
+// order.
 #if TYPE == Q2_K
 const uint UNIT_PARTS = 16u, STEP_UNITS = 4u, UNIT_SUBS = 4u, SCALE_WORDS = 4u, WORDS = 5u;
 #elif TYPE == Q3_K

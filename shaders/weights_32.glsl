@@ -1,5 +1,6 @@
-// weights_32.glsl - types whose blocks have 32 elements: one unit each, two for Q8_0. The first word holds the f16 scales
-// of a step's two blocks, or a block's scale and minimum, or four exponents; the fifth bits of Q5_0 and Q5_1 follow.
+// weights_32.glsl - types whose blocks have 32 elements: one unit each, two for Q8_0. The first word holds the f16
+// scales of a step's two blocks, or a block's scale and minimum, or four exponents; the fifth bits of Q5_0 and Q5_1
+// follow.
 #if TYPE == Q8_0
 const uint UNIT_PARTS = 4u, STEP_UNITS = 4u, WORDS = 1u;
 #elif TYPE == Q4_0 || TYPE == IQ4_NL

@@ -1,7 +1,7 @@
 // weights_affine.glsl - MLX's affine types: a step is 128 elements. Its words are the high bits, in the order of the
-// elements, and then for each group scale and bias: one word of two 16-bit numbers, or two words. What differs from tensor
-// to tensor is pushed: how many words a step has, and in p.affine the numbers' type (0 f16, 1 bf16, 2 f32) and, from bit 4
-// on, the group as a power of two.
+// elements, and then for each group scale and bias: one word of two 16-bit numbers, or two words. What differs from
+// tensor to tensor is pushed: how many words a step has, and in p.affine the numbers' type (0 f16, 1 bf16, 2 f32) and,
+// from bit 4 on, the group as a power of two.
 #if TYPE == AFFINE2
 const uint UNIT_PARTS = 16u, STEP_UNITS = 2u, UNIT_SUBS = 2u, HIGH_WORDS = 0u;
 #elif TYPE == AFFINE3

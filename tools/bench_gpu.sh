@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What docs/performance.md says of CUDA and of Vulkan on a card, measured anew: tools/bench_gpu.sh [BUILD]. Also out of a folder of
-# tests/device/pack.sh, on a machine without a compiler.
+# What docs/performance.md says of CUDA and of Vulkan on a card, measured anew: tools/bench_gpu.sh [BUILD]. Also out of
+# a folder of tests/device/pack.sh, on a machine without a compiler.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=${1:-build}

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # What make test-arm needs beside tools/bootstrap.sh, which calls this with --arm: Debian's cross compiler for aarch64
 # Linux, libraries of the same release for it, and an emulator of the processors; for macOS a C compiler out of a PyPI
-# wheel and the libraries built from Debian's sources; Wasmtime for both out of its wheels. All of it lies in .deps/, but
-# for the Debian packages: libraries for other machines are fetched with lists of apt's own kept there, so that the system
-# does not learn of another architecture.
+# wheel and the libraries built from Debian's sources; Wasmtime for both out of its wheels. All of it lies in .deps/,
+# but for the Debian packages: libraries for other machines are fetched with lists of apt's own kept there, so that the
+# system does not learn of another architecture.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD/.deps

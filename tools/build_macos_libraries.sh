@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# build_macos_libraries.sh ARCHIVES PREFIX: the libraries that samepage links, out of their sources, as static ones for macOS
-# on Apple silicon: for tools/bootstrap_arm.sh. On a Mac itself they come from Homebrew.
+# build_macos_libraries.sh ARCHIVES PREFIX: the libraries that samepage links, out of their sources, as static ones for
+# macOS on Apple silicon: for tools/bootstrap_arm.sh. On a Mac itself they come from Homebrew.
 set -euo pipefail
 tools=$(cd "$(dirname "$0")" && pwd)
 from=$(cd "$1" && pwd)

@@ -78,7 +78,8 @@ def token_table(document, is_byte_level):
 
 
 def scores(document, tokens):
-    """SentencePiece's scores are not in these files, but their order is: merges are listed by the score of what they make."""
+    """SentencePiece's scores are not in these files, but their order is: merges are listed by the score of what they
+    make."""
     order = {}
     for number, merge in enumerate(document["model"]["merges"]):
         order.setdefault(merge.replace(" ", "") if isinstance(merge, str) else "".join(merge), -float(number))

@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Format, arrows of the include graph, lengths of files and of lines of Markdown, generated files, shell syntax,
-# clang-tidy. Prints what is wrong and where. clang-tidy needs to know how files are compiled, and the generated ones among them: a build must have been made.
+# Format, arrows of the include graph, lengths of files and of lines of Markdown and comments, generated files, shell
+# syntax, clang-tidy. Prints what is wrong and where. clang-tidy needs to know how files are compiled, and the generated
+# ones among them: a build must have been made.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 sources=$(git ls-files '*.c' '*.h' | grep -v '^src/guest/imports_glue')
 clang-format --dry-run -Werror $sources
 python3 tests/lint/layers.py
 python3 tests/lint/markdown.py
+python3 tests/lint/comments.py
 bash -n $(git ls-files '*.sh' .ci/run)
 if [ -f tools/generate_imports.py ]; then
     python3 tools/generate_imports.py --check

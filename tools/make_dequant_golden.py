@@ -3,9 +3,9 @@
 
     python tools/make_dequant_golden.py tests/golden/dequant.bin        needs: pip install numpy==2.4.6 gguf==0.19.0
 
-For each type, little-endian: u32 type, u32 blocks, the blocks' bytes, then f32 [blocks][elements]. The bytes are random,
-with every kind of scale: zero, subnormal, the largest, infinite, not a number, of both signs; and with quants that are
-all zeros, all ones, and random. A NaN's bits are not part of what is promised, only that it is one.
+For each type, little-endian: u32 type, u32 blocks, the blocks' bytes, then f32 [blocks][elements]. The bytes are
+random, with every kind of scale: zero, subnormal, the largest, infinite, not a number, of both signs; and with quants
+that are all zeros, all ones, and random. A NaN's bits are not part of what is promised, only that it is one.
 """
 import sys
 

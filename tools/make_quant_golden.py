@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/quant.bin: values, and the blocks that ggml's quantisers make of them without an importance matrix.
+"""Writes tests/golden/quant.bin: values, and the blocks that ggml's quantisers make of them without an importance
+matrix.
 
     python tools/make_quant_golden.py tests/golden/quant.bin
     needs: pip install llama-cpp-python==0.3.36 numpy==2.4.6 gguf==0.19.0

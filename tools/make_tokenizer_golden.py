@@ -451,7 +451,8 @@ def make_phi3(folder):
     path = folder / "tokenizer-phi3.gguf"
     write_spm(path, sp, [], "phi3", "phi-3 test vocabulary", added=added)
     llama = LlamaCpp(path)
-    # As transformers converts a SentencePiece BPE model: each way to cut a piece in two is a merge, the best score first.
+    # As transformers converts a SentencePiece BPE model: each way to cut a piece in two is a merge, the best score
+    # first.
     vocab = {sp.id_to_piece(i): i for i in range(sp.vocab_size())}
     merges = []
     for piece, token in vocab.items():

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The oracle with nothing golden in it: builds llama.cpp (through llama-cpp-python, about ten minutes on two cores), makes
-# the golden numbers anew and holds ours against them, on every device and in every way.
+# The oracle with nothing golden in it: builds llama.cpp (through llama-cpp-python, about ten minutes on two cores),
+# makes the golden numbers anew and holds ours against them, on every device and in every way.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=.deps/venv-llama

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# make test-cuda (cuda): the CUDA backend with whatever compiler there is, over a stand-in for the driver; and on a card, if
-# there is one, its numbers.
-# make test (short) and make test-long (long): the tests as they are, then the parts that sanitizers can see, then lint.
+# make test-cuda (cuda): the CUDA backend with whatever compiler there is, over a stand-in for the driver; and on a
+# card, if there is one, its numbers. make test (short) and make test-long (long): the tests as they are, then the parts
+# that sanitizers can see, then lint.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tier=${1:-short}
@@ -32,9 +32,9 @@ cmake --preset clang >/dev/null # everything once more with the other compiler: 
 cmake --build build/clang -j "$jobs" | tail -n 1
 run release all
 run asan tests/all -LE e2e
-# Threads are in the pool, in crews, the cpu device, quantising, and around the engine: its clock, its jobs, Wasmtime's for compiling and
-# for streams (tests/support/tsan.supp says what is not seen of these). Left out for their time: stores, prompt lookup,
-# actors, sessions, Vulkan.
+# Threads are in the pool, in crews, the cpu device, quantising, and around the engine: its clock, its jobs, Wasmtime's
+# for compiling and for streams (tests/support/tsan.supp says what is not seen of these). Left out for their time:
+# stores, prompt lookup, actors, sessions, Vulkan.
 threaded="pool crew ops_cpu quantise guest_run guest_crowd guest_jobs guest_memory guest_wasi"
 run tsan "$(printf 'test_%s ' $threaded)" -R "test_(${threaded// /|})\$"
 if [ "$tier" = long ]; then

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# make test-arm: everything compiles and links for aarch64 Linux (with gcc) and for macOS on Apple silicon (with clang), warnings
-# being errors; on three emulated processors every level of the kernels is held against double, and the demo model answers;
-# on the last of them the tests that an emulator can run do. Nothing here says how fast anything is.
+# make test-arm: everything compiles and links for aarch64 Linux (with gcc) and for macOS on Apple silicon (with clang),
+# warnings being errors; on three emulated processors every level of the kernels is held against double, and the demo
+# model answers; on the last of them the tests that an emulator can run do. Nothing here says how fast anything is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 jobs=${JOBS:-$(nproc)}

@@ -6,7 +6,8 @@ zig=$(echo "$root"/lib/python3*/site-packages/ziglang/zig)
 if [ "$1" = cc ]; then
     arguments=()
     for argument in "${@:2}"; do
-        # This compiler names processors in place of architectures: -march=armv8.2-a+dotprod is -mcpu=generic+v8_2a+dotprod.
+        # This compiler names processors in place of architectures: -march=armv8.2-a+dotprod is
+        # -mcpu=generic+v8_2a+dotprod.
         if [[ $argument == -march=armv* ]]; then
             level=${argument#-march=armv}
             more=${level#*-a}

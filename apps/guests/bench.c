@@ -2,8 +2,9 @@
  * where a guest feels it. Prints one line of key=value pairs for each repetition; token_ns is the median of the single
  * tokens, which what else the machine does hardly moves; run_ns is what the device took of generated_ns.
  *
- * Arguments: -p N (tokens of the prompt, in one append), -n N (tokens one at a time, picked greedily), -r N (how often).
- * The tokens of the prompt are (i * 7919 + 1) modulo the vocabulary, so that a loop without a guest can do the same.
+ * Arguments: -p N (tokens of the prompt, in one append), -n N (tokens one at a time, picked greedily), -r N (how
+ * often). The tokens of the prompt are (i * 7919 + 1) modulo the vocabulary, so that a loop without a guest can do the
+ * same.
  */
 #include <stdio.h>
 #include <stdlib.h>

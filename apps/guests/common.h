@@ -73,8 +73,8 @@ typedef enum finish { FINISH_END, FINISH_LENGTH, FINISH_CONTEXT, FINISH_INTERRUP
 /* Gets whole characters as they come. */
 typedef void (*output)(void *env, const char *text, uint32_t bytes);
 
-/* Samples from the session's logits and appends until something ends it. tokens gets at most token_count_max ids, all of
- * them sampled; behind what it held before the session has all of them, but for the last one if pending is true. */
+/* Samples from the session's logits and appends until something ends it. tokens gets at most token_count_max ids, all
+ * of them sampled; behind what it held before the session has all of them, but for the last one if pending is true. */
 typedef struct generation {
     uint32_t token_count_max;
     int32_t *tokens;

@@ -1,5 +1,5 @@
-/* apps/guests/embedded.h - the modules that are built into the program: "chat", "complete", "bench", "doctor", "selftest",
- * "agent". */
+/* apps/guests/embedded.h - the modules that are built into the program: "chat", "complete", "bench", "doctor",
+ * "selftest", "agent". */
 #ifndef APPS_GUESTS_EMBEDDED_H
 #define APPS_GUESTS_EMBEDDED_H
 

@@ -1,5 +1,5 @@
-/* apps/guests/selftest.c - the guest behind the restoring of `samepage doctor --full`: a short conversation that is saved and
- * goes on elsewhere. Exports:
+/* apps/guests/selftest.c - the guest behind the restoring of `samepage doctor --full`: a short conversation that is
+ * saved and goes on elsewhere. Exports:
  *   begin() -> i32   opens the model, a session and a greedy sampler; 0 or a negative status
  *   tell() -> i32    appends 24 tokens, always the same; the session's length or a negative status
  *   next() -> i32    chooses a token and appends it; the token or a negative status

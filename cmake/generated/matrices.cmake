@@ -1,6 +1,6 @@
-# cmake -DDISASSEMBLER=spirv-dis -DFROM=NAME.spv -P matrices.cmake: fails if an array of cooperative matrices was left by the
-# optimiser. One whose loop cannot be unrolled, which a single count that is no constant is enough for, lies in memory, and every
-# product then goes through it: a kernel was slower ten times for that.
+# cmake -DDISASSEMBLER=spirv-dis -DFROM=NAME.spv -P matrices.cmake: fails if an array of cooperative matrices was left
+# by the optimiser. One whose loop cannot be unrolled, which a single count that is no constant is enough for, lies in
+# memory, and every product then goes through it: a kernel was slower ten times for that.
 execute_process(COMMAND ${DISASSEMBLER} ${FROM} OUTPUT_VARIABLE text RESULT_VARIABLE failed)
 if(failed)
   message(FATAL_ERROR "${FROM} cannot be disassembled")

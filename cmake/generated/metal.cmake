@@ -1,5 +1,5 @@
-# The kernels of src/device/metal/kernels.def, each a variant of a shader in shaders/ or shaders/metal/: GLSL -> SPIR-V ->
-# the Metal Shading Language -> metal/NAME.msl.h, its bytes, and metal_kernels.inc, the table of all. A shader with a
+# The kernels of src/device/metal/kernels.def, each a variant of a shader in shaders/ or shaders/metal/: GLSL -> SPIR-V
+# -> the Metal Shading Language -> metal/NAME.msl.h, its bytes, and metal_kernels.inc, the table of all. A shader with a
 # line "// variants: NAME=-DA=1,-DB=2 NAME2=..." gives one kernel for each of them, one without is called as its file.
 # Push constants take buffer 0, and the storage buffers' bindings begin with 1: so the numbers are those of GLSL.
 find_program(METAL_VALIDATOR spirv-val)

@@ -1,5 +1,5 @@
-# aarch64 Linux with Debian's cross compiler and what tools/bootstrap.sh --arm fetched; programs run under qemu-aarch64 with
-# the processor that QEMU_CPU names.
+# aarch64 Linux with Debian's cross compiler and what tools/bootstrap.sh --arm fetched; programs run under qemu-aarch64
+# with the processor that QEMU_CPU names.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)

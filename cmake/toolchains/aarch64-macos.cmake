@@ -1,5 +1,5 @@
-# macOS 13 and later on Apple silicon, with the compiler and the libraries that tools/bootstrap.sh --arm fetched. Nothing
-# that is built with this can be run here: it is there so that the code for macOS compiles and links.
+# macOS 13 and later on Apple silicon, with the compiler and the libraries that tools/bootstrap.sh --arm fetched.
+# Nothing that is built with this can be run here: it is there so that the code for macOS compiles and links.
 set(CMAKE_SYSTEM_NAME Darwin)
 set(CMAKE_SYSTEM_PROCESSOR arm64)
 get_filename_component(root "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)

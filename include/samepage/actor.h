@@ -4,11 +4,12 @@
  *
  * An actor is a guest whose state is kept between messages. A message that sp_actor_send has taken survives the end of
  * the process and a power cut. Handling it and everything that came of it become durable in one transaction; whatever
- * ends the process in between, afterwards the message was handled once, or it is handled again from the state before it.
- * A guest that traps, exits, overruns its deadline or says that it failed is put back to its last commit, and after a few
- * failures the message is set aside as dead, with the reason.
+ * ends the process in between, afterwards the message was handled once, or it is handled again from the state before
+ * it. A guest that traps, exits, overruns its deadline or says that it failed is put back to its last commit, and after
+ * a few failures the message is set aside as dead, with the reason.
  *
- * Actors that are not busy cost nothing but their place on disk: they are put to sleep by policy and woken by a message.
+ * Actors that are not busy cost nothing but their place on disk: they are put to sleep by policy and woken by a
+ * message.
  *
  * One process at a time holds a folder. How others reach it: src/server/, `samepage actor serve`. What lies in it, and
  * what is guaranteed: docs/actors.md.
@@ -106,16 +107,16 @@ SP_EXPORT sp_status sp_actors_folder(char *path, size_t capacity, sp_error *erro
  * there is no home. */
 SP_EXPORT sp_status sp_actors_exist(const char *folder, bool *exist, sp_error *error);
 
-/* Makes the folder, mode 0700, if it is not there, and takes hold of it. SP_BUSY: another process holds it, named by its
- * pid. SP_BAD_FILE, SP_UNSUPPORTED (made by a newer version), SP_IO. */
+/* Makes the folder, mode 0700, if it is not there, and takes hold of it. SP_BUSY: another process holds it, named by
+ * its pid. SP_BAD_FILE, SP_UNSUPPORTED (made by a newer version), SP_IO. */
 SP_EXPORT sp_status sp_actors_open(const sp_actors_options *options, sp_actors **actors, sp_error *error);
 
 /* What is being handled is dropped, to be handled when the folder is opened again. NULL is allowed. */
 SP_EXPORT void sp_actors_close(sp_actors *actors);
 
-/* Does what there is to do, for about that long at most: timers that are due, messages, putting to sleep. Returns SP_OK if
- * there may be more to do at once, SP_TIMEOUT if not, with in *next_ms how long until the next timer or time to put one to
- * sleep (at most 60,000). */
+/* Does what there is to do, for about that long at most: timers that are due, messages, putting to sleep. Returns SP_OK
+ * if there may be more to do at once, SP_TIMEOUT if not, with in *next_ms how long until the next timer or time to put
+ * one to sleep (at most 60,000). */
 SP_EXPORT sp_status sp_actors_step(sp_actors *actors, uint32_t ms_max, uint32_t *next_ms);
 
 /* ---- actors ---- */
@@ -140,8 +141,9 @@ typedef struct sp_actor_spec {
     bool recompute;            /* sessions may go on with another model (sp_restore_options) */
 } sp_actor_spec;
 
-/* Checks that the module can be an actor, that its models can be opened and the device, and keeps it. Nothing of it runs
- * before its first message. SP_INVALID (the name), SP_BUSY (the name is taken), SP_UNSUPPORTED, SP_NOT_FOUND, ... */
+/* Checks that the module can be an actor, that its models can be opened and the device, and keeps it. Nothing of it
+ * runs before its first message. SP_INVALID (the name), SP_BUSY (the name is taken), SP_UNSUPPORTED, SP_NOT_FOUND,
+ * ... */
 SP_EXPORT sp_status sp_actor_create(sp_actors *actors, const char *name, const sp_actor_spec *spec, sp_error *error);
 
 /* Puts a message into a mailbox; it is durable when this returns. key (may be NULL, at most 255 bytes): sending with a
@@ -158,9 +160,10 @@ SP_EXPORT sp_status sp_actor_fork(sp_actors *actors, const char *name, const cha
 SP_EXPORT sp_status sp_actor_export(sp_actors *actors, const char *name, const char *path, sp_error *error);
 
 /* Makes an actor of such a file. changes may be NULL; of it are used, where they are set: models (by name; a file has
- * models' names and paths, not their bytes), device, kv_type (of sessions made from then on), deadline_ms, failures_max,
- * recompute. It is woken once to see that it can be. The file is hostile: SP_BAD_FILE, SP_UNSUPPORTED, and what sp_actor_create and sp_guest_restore say; but its
- * blocks join the folder's store, which strangers should not share. */
+ * models' names and paths, not their bytes), device, kv_type (of sessions made from then on), deadline_ms,
+ * failures_max, recompute. It is woken once to see that it can be. The file is hostile: SP_BAD_FILE, SP_UNSUPPORTED,
+ * and what sp_actor_create and sp_guest_restore say; but its blocks join the folder's store, which strangers should not
+ * share. */
 SP_EXPORT sp_status sp_actor_import(sp_actors *actors, const char *name, const char *path, const sp_actor_spec *changes,
                                     sp_error *error);
 
@@ -210,8 +213,8 @@ typedef struct sp_letter {
     uint32_t text_bytes, reply_bytes;
 } sp_letter;
 
-/* The first message with a larger id; *found is false behind the last. from_end > 0: instead, that many from the end. What
- * it points to is good until the next call of any function of the folder. */
+/* The first message with a larger id; *found is false behind the last. from_end > 0: instead, that many from the end.
+ * What it points to is good until the next call of any function of the folder. */
 SP_EXPORT sp_status sp_actor_log(sp_actors *actors, const char *name, uint64_t after, uint32_t from_end,
                                  sp_letter *letter, bool *found, sp_error *error);
 

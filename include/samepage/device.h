@@ -51,8 +51,8 @@ typedef struct sp_device_options {
  * driver: such a device is not listed. */
 SP_EXPORT sp_status sp_device_list(sp_device_info *infos, size_t capacity, size_t *count, sp_error *error);
 
-/* Opens by name: "cpu", "vulkan", "vulkan:N", "cuda", "cuda:N", "metal", or "auto" for the best hardware there is. options
- * may be NULL. SP_NO_DEVICE names the devices that there are. */
+/* Opens by name: "cpu", "vulkan", "vulkan:N", "cuda", "cuda:N", "metal", or "auto" for the best hardware there is.
+ * options may be NULL. SP_NO_DEVICE names the devices that there are. */
 SP_EXPORT sp_status sp_device_open(const char *name, const sp_device_options *options, sp_device **device,
                                    sp_error *error);
 

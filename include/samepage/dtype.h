@@ -34,9 +34,10 @@ extern "C" {
     X(SP_BF16, 30, "BF16", 1, 2)                                                                                       \
     X(SP_MXFP4, 39, "MXFP4", 32, 17)
 
-/* MLX's affine quantisation (github.com/ml-explore/mlx, mx.quantize), which GGUF has no numbers for: the value is the code
- * times a scale plus a bias, both shared by a group of 32, 64 or 128 neighbours. Codes are a stream of bits, the first in the
- * lowest ones; scales and biases lie beside them, in F32, F16 or BF16. The bytes are those of the codes. */
+/* MLX's affine quantisation (github.com/ml-explore/mlx, mx.quantize), which GGUF has no numbers for: the value is the
+ * code times a scale plus a bias, both shared by a group of 32, 64 or 128 neighbours. Codes are a stream of bits, the
+ * first in the lowest ones; scales and biases lie beside them, in F32, F16 or BF16. The bytes are those of the
+ * codes. */
 #define SP_AFFINE_LIST(X)                                                                                              \
     X(SP_AFFINE2, 1002, "AFFINE2", 32, 8)                                                                              \
     X(SP_AFFINE3, 1003, "AFFINE3", 32, 12)                                                                             \
@@ -51,7 +52,8 @@ typedef enum sp_dtype {
 #undef X
 } sp_dtype;
 
-/* What a session keeps keys and values in. Q8_0 takes 17/32 of the memory: int8 with an f16 scale for each 32 of a head. */
+/* What a session keeps keys and values in. Q8_0 takes 17/32 of the memory: int8 with an f16 scale for each 32 of a
+ * head. */
 typedef enum sp_kv_type {
     SP_KV_DEFAULT = 0, /* F16, or what a guest was given */
     SP_KV_F16 = 1,

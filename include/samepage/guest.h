@@ -50,14 +50,15 @@ SP_EXPORT sp_status sp_engine_create(const sp_engine_options *options, sp_engine
 SP_EXPORT void sp_engine_destroy(sp_engine *engine);
 
 /* Modules are shared by the guests made of them and freed with the engine or by sp_module_close, whichever is first.
- * SP_NOT_FOUND, SP_BAD_FILE (not WebAssembly, does not validate), SP_UNSUPPORTED (imports that no one provides: named). */
+ * SP_NOT_FOUND, SP_BAD_FILE (not WebAssembly, does not validate), SP_UNSUPPORTED (imports that no one provides:
+ * named). */
 SP_EXPORT sp_status sp_module_open(sp_engine *engine, const char *path, sp_module **module, sp_error *error);
 SP_EXPORT sp_status sp_module_open_bytes(sp_engine *engine, const char *name, const void *wasm, size_t wasm_bytes,
                                          sp_module **module, sp_error *error);
 SP_EXPORT void sp_module_close(sp_module *module); /* guests made of it must be gone */
 
-/* What the `compile-module IN OUT [metered]` command of a compiler program does (sp_engine_options.compiler). The program
- * prints the message to stderr and exits with the negated status, 0 for SP_OK. */
+/* What the `compile-module IN OUT [metered]` command of a compiler program does (sp_engine_options.compiler). The
+ * program prints the message to stderr and exits with the negated status, 0 for SP_OK. */
 SP_EXPORT sp_status sp_module_compile_file(const char *in_path, const char *out_path, bool metered, sp_error *error);
 
 /* How the module came to be usable: for bench and `run --verbose`. */
@@ -77,8 +78,9 @@ typedef struct sp_guest_folder {
     bool writable;
 } sp_guest_folder;
 
-/* What a guest that is an actor asks whoever keeps it (actor.h), through the imports of sdk/imports.def's group "Actors".
- * Functions run on the engine's thread and must not call functions of the engine. Texts are the guest's: any bytes. */
+/* What a guest that is an actor asks whoever keeps it (actor.h), through the imports of sdk/imports.def's group
+ * "Actors". Functions run on the engine's thread and must not call functions of the engine. Texts are the guest's: any
+ * bytes. */
 typedef struct sp_guest_message {
     uint64_t id, reply_to;
     uint64_t time_ms;
@@ -103,10 +105,10 @@ typedef struct sp_guest_model {
     sp_model *model; /* loaded on the guest's device */
 } sp_guest_model;
 
-/* Gets what a guest writes to its stdout or stderr. It is called on another thread than the engine's, one call at a time
- * for each guest, and not any more once sp_guest_destroy has returned. While it runs the engine's thread waits for it,
- * but a guest can make its streams non-blocking, and then it does not: what it shares with the engine's thread needs a
- * lock or atomics. It must not call functions of the engine. */
+/* Gets what a guest writes to its stdout or stderr. It is called on another thread than the engine's, one call at a
+ * time for each guest, and not any more once sp_guest_destroy has returned. While it runs the engine's thread waits for
+ * it, but a guest can make its streams non-blocking, and then it does not: what it shares with the engine's thread
+ * needs a lock or atomics. It must not call functions of the engine. */
 typedef void (*sp_guest_output)(void *env, const void *bytes, size_t byte_count);
 
 typedef struct sp_guest_options {
@@ -136,8 +138,8 @@ typedef struct sp_guest_options {
 } sp_guest_options;
 
 /* Makes an instance over a fresh region; runs nothing of it but a start function. Strings and arrays are copied.
- * SP_NO_MEMORY, SP_TRAPPED (in a start function), SP_UNSUPPORTED (the module exports no memory), SP_LIMIT (its memory is
- * larger than memory_bytes_max from the start), SP_NOT_FOUND (a folder), SP_TIMEOUT (a start function that runs for
+ * SP_NO_MEMORY, SP_TRAPPED (in a start function), SP_UNSUPPORTED (the module exports no memory), SP_LIMIT (its memory
+ * is larger than memory_bytes_max from the start), SP_NOT_FOUND (a folder), SP_TIMEOUT (a start function that runs for
  * longer than deadline_ms, or 10 s), SP_UNSUPPORTED (the device does not have the kv_type). */
 SP_EXPORT sp_status sp_guest_create(sp_module *module, const sp_guest_options *options, sp_guest **guest,
                                     sp_error *error);
@@ -154,8 +156,8 @@ typedef enum sp_guest_state {
 
 /* Begins a call of an exported function; up to 8 integer arguments (i32 or i64 as the function has them, else
  * SP_INVALID). It runs when the engine does. A module that exports _initialize has it called once, before the first
- * other function. SP_NOT_FOUND names the exports that there are; SP_BUSY: a call is in flight; SP_TRAPPED: it has FAILED
- * and can only be destroyed; SP_UNSUPPORTED: the function returns something that is not one integer. */
+ * other function. SP_NOT_FOUND names the exports that there are; SP_BUSY: a call is in flight; SP_TRAPPED: it has
+ * FAILED and can only be destroyed; SP_UNSUPPORTED: the function returns something that is not one integer. */
 SP_EXPORT sp_status sp_guest_start(sp_guest *guest, const char *function, const int64_t *arguments,
                                    uint32_t argument_count, sp_error *error);
 
@@ -175,8 +177,8 @@ SP_EXPORT void sp_guest_terminate(sp_guest *guest);
 /* Asks a guest to stop what it is doing: its `interrupted` import answers 1, once. (Ctrl-C.) */
 SP_EXPORT void sp_guest_interrupt(sp_guest *guest);
 
-/* Both may be called like the above, to decide what an interrupt shall mean: whether the guest waits for computing that it
- * asked for, and whether it has yet to hear of an interrupt. */
+/* Both may be called like the above, to decide what an interrupt shall mean: whether the guest waits for computing that
+ * it asked for, and whether it has yet to hear of an interrupt. */
 SP_EXPORT bool sp_guest_is_computing(const sp_guest *guest);
 SP_EXPORT bool sp_guest_has_interrupt(const sp_guest *guest);
 

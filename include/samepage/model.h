@@ -41,9 +41,9 @@ typedef struct sp_model_info {
 /* Called from the loading thread, now and then and at the end. */
 typedef void (*sp_progress)(void *env, uint64_t done_bytes, uint64_t total_bytes);
 
-/* Opens and checks a GGUF file, or a folder as Hugging Face and MLX lay it out (config.json, safetensors, tokenizer.json):
- * docs/models.md lists what is supported. SP_NOT_FOUND, SP_BAD_FILE (says which field), SP_UNSUPPORTED (names the
- * architecture, tensor type, tokenizer or feature). */
+/* Opens and checks a GGUF file, or a folder as Hugging Face and MLX lay it out (config.json, safetensors,
+ * tokenizer.json): docs/models.md lists what is supported. SP_NOT_FOUND, SP_BAD_FILE (says which field), SP_UNSUPPORTED
+ * (names the architecture, tensor type, tokenizer or feature). */
 SP_EXPORT sp_status sp_model_open(const char *path, sp_model **model, sp_error *error);
 
 /* Sessions on it must be gone; devices that it was loaded on still open. NULL is allowed. */
@@ -58,9 +58,10 @@ SP_EXPORT void sp_model_unload(sp_model *model, sp_device *device);
 
 SP_EXPORT void sp_model_get_info(const sp_model *model, sp_model_info *info);
 
-/* Who a model is. Computed at the first call from the file's header, all metadata and tensor descriptions, its size and,
- * of each tensor, its first, its last and some pages between them: milliseconds, and kept with the model. A file that
- * differs only in weights inside of pages that are not looked at has the same one; what finds that is the full form. */
+/* Who a model is. Computed at the first call from the file's header, all metadata and tensor descriptions, its size
+ * and, of each tensor, its first, its last and some pages between them: milliseconds, and kept with the model. A file
+ * that differs only in weights inside of pages that are not looked at has the same one; what finds that is the full
+ * form. */
 typedef struct sp_fingerprint {
     uint8_t weights[16]; /* differs between quantisations */
     uint8_t family[16];  /* architecture, name, shape and vocabulary: the same for all quantisations of a model */

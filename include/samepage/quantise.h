@@ -38,9 +38,10 @@ typedef struct sp_quantise_result {
     uint64_t in_bytes, out_bytes; /* of all tensors */
 } sp_quantise_result;
 
-/* Reads the GGUF file `in` and writes `out`, which appears when it is whole; what was there under that name is replaced.
- * out being the file in itself is SP_INVALID. SP_BAD_FILE, also for values that are not finite (names the tensor);
- * SP_UNSUPPORTED (names the type, or the tensor that is quantised already); SP_IO; SP_CANCELLED. result may be NULL. */
+/* Reads the GGUF file `in` and writes `out`, which appears when it is whole; what was there under that name is
+ * replaced. out being the file in itself is SP_INVALID. SP_BAD_FILE, also for values that are not finite (names the
+ * tensor); SP_UNSUPPORTED (names the type, or the tensor that is quantised already); SP_IO; SP_CANCELLED. result may be
+ * NULL. */
 SP_EXPORT sp_status sp_quantise_file(const char *in, const char *out, const sp_quantise_options *options,
                                      sp_quantise_result *result, sp_error *error);
 

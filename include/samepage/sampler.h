@@ -44,8 +44,8 @@ SP_EXPORT void sp_sampler_accept(sp_sampler *sampler, int32_t token);
 
 /* Picks from logits[0..vocab), which it reads and does not write: they may lie in a guest's memory and change while it
  * reads, so the result is only ever some id in [0, vocab). NaN counts as -infinity. vocab > 0. Does not accept the
- * token. Never fails: where there is no memory for what it needs (8 bytes for each of top_k, else of all tokens, kept for
- * the next time) it picks greedily. */
+ * token. Never fails: where there is no memory for what it needs (8 bytes for each of top_k, else of all tokens, kept
+ * for the next time) it picks greedily. */
 SP_EXPORT int32_t sp_sampler_pick(sp_sampler *sampler, const float *logits, uint32_t vocab);
 
 #ifdef __cplusplus

@@ -1,7 +1,8 @@
 /* samepage/session.h - one mutable timeline of tokens with its KV blocks.
  *
- * A session's state is memory that its owner can see: KV blocks of 64 tokens, contiguous, and rows of logits, all inside
- * of one region. For a guest that region is its own linear memory; for a host program it is one that the session makes.
+ * A session's state is memory that its owner can see: KV blocks of 64 tokens, contiguous, and rows of logits, all
+ * inside of one region. For a guest that region is its own linear memory; for a host program it is one that the session
+ * makes.
  *
  *     region:  ... | block 0 | block 1 | ... | logits row 0 | row 1 | ...
  *
@@ -39,9 +40,9 @@ typedef struct sp_session_layout {
 } sp_session_layout;
 
 /* context_max: tokens it will ever hold (1 .. 2^20; larger than the model was made for is allowed and warned of by who
- * shows it; a model with LongRoPE turns positions into angles in one way up to its original context, in another beyond).
- * logits_rows_max: rows that one append may ask for (at least 1). SP_INVALID, SP_LIMIT (does not fit into 2^40 bytes),
- * SP_UNSUPPORTED (the model's heads are no multiple of 32 wide, for Q8_0). */
+ * shows it; a model with LongRoPE turns positions into angles in one way up to its original context, in another
+ * beyond). logits_rows_max: rows that one append may ask for (at least 1). SP_INVALID, SP_LIMIT (does not fit into 2^40
+ * bytes), SP_UNSUPPORTED (the model's heads are no multiple of 32 wide, for Q8_0). */
 SP_EXPORT sp_status sp_session_plan(const sp_model *model, uint32_t context_max, uint32_t logits_rows_max,
                                     sp_kv_type kv_type, sp_session_layout *layout, sp_error *error);
 
@@ -82,11 +83,11 @@ typedef int (*sp_cancelled)(void *env);
 
 /* Appends tokens to many sessions of one model on one device in as few passes over the weights as possible.
  *
- * A part's sampler takes nothing from its random state: where it has neither penalties nor top_k nor top_p, the token is a
- * function of the logits, the sampler's temperature, min_p and seed, and the position, by src/base/draw.h. So a device can
- * pick, and with SP_LOGITS_NONE no logits leave it. Where it does not, the host makes the same pick. With other options the
- * pick is that of sp_sampler_pick; the host makes it, from logits that it then finds in the session's memory. A greedy
- * pick is the same by either.
+ * A part's sampler takes nothing from its random state: where it has neither penalties nor top_k nor top_p, the token
+ * is a function of the logits, the sampler's temperature, min_p and seed, and the position, by src/base/draw.h. So a
+ * device can pick, and with SP_LOGITS_NONE no logits leave it. Where it does not, the host makes the same pick. With
+ * other options the pick is that of sp_sampler_pick; the host makes it, from logits that it then finds in the session's
+ * memory. A greedy pick is the same by either.
  *
  * Parts that
  * are wrong (SP_INVALID: a token out of range; SP_CONTEXT_FULL; SP_LIMIT: more logits rows than planned) are refused
@@ -122,11 +123,12 @@ SP_EXPORT sp_region *sp_session_region(const sp_session *session);
 /* Picks from the last row of logits, accepts the token, does not append it. SP_INVALID if there are no logits. */
 SP_EXPORT sp_status sp_session_sample(sp_session *session, sp_sampler *sampler, int32_t *token, sp_error *error);
 
-/* Appends `token`, picks the next one and accepts it, as sp_session_append and sp_session_sample would; where the sampler
- * is greedy and the device can go on with its picks by itself, more of them one behind the other: at most `count_max`, which
- * is at least 1, none behind one of the `stop_count` stops, and none that the context has no room for. tokens[0..*count) are
- * the picks, at least one; all but the last are appended, and the logits are those behind the last that is. On failure
- * nothing was appended and nothing picked: as sp_session_append, and SP_INVALID for a count_max of 0. */
+/* Appends `token`, picks the next one and accepts it, as sp_session_append and sp_session_sample would; where the
+ * sampler is greedy and the device can go on with its picks by itself, more of them one behind the other: at most
+ * `count_max`, which is at least 1, none behind one of the `stop_count` stops, and none that the context has no room
+ * for. tokens[0..*count) are the picks, at least one; all but the last are appended, and the logits are those behind
+ * the last that is. On failure nothing was appended and nothing picked: as sp_session_append, and SP_INVALID for a
+ * count_max of 0. */
 SP_EXPORT sp_status sp_session_generate(sp_session *session, sp_sampler *sampler, int32_t token, const int32_t *stops,
                                         uint32_t stop_count, int32_t *tokens, uint32_t count_max, uint32_t *count,
                                         sp_error *error);

@@ -3,8 +3,8 @@
  *     guest ──capture──> snapshot ──write──> file ──open──> snapshot ──restore──> guest
  *       └─ tracker ──delta──> snapshot (of what changed)          └─ apply(delta) ──┘
  *
- * A snapshot holds the guest's memory without its zero pages, globals, tables, what the host reserved in its memory, its
- * handles (models by name, sessions with tokens and logits, samplers with their random state), its arguments and
+ * A snapshot holds the guest's memory without its zero pages, globals, tables, what the host reserved in its memory,
+ * its handles (models by name, sessions with tokens and logits, samplers with their random state), its arguments and
  * environment, and who it is: the module's hash, the models' fingerprints, the KV format. KV blocks are named in it and
  * lie in a store; a file that is to travel has their bytes inside. The format: docs/snapshot-format.md.
  *
@@ -83,21 +83,20 @@ typedef struct sp_restore_options {
     sp_restore_report *report; /* may be NULL */
 } sp_restore_options;
 
-/* Makes a guest of the module that is what the captured one was, IDLE. guest_options as for sp_guest_create, with models
- * under the names that the snapshot has (sp_snapshot_get_model); arguments and environment are the snapshot's if none
- * are given, fuel is what was left unless it is 0, deadlines and limits are the caller's. restore_options may be NULL.
- * Handles are the same numbers. Works on any device: blocks have one layout on all.
- * SP_INVALID: the module is another, or the snapshot is a delta. SP_NOT_FOUND: no model of that name is given.
- * SP_UNSUPPORTED: a model is another (see recompute), or larger than its sessions' memory allows. SP_NO_MEMORY,
- * SP_LIMIT, SP_DEVICE_LOST. */
+/* Makes a guest of the module that is what the captured one was, IDLE. guest_options as for sp_guest_create, with
+ * models under the names that the snapshot has (sp_snapshot_get_model); arguments and environment are the snapshot's if
+ * none are given, fuel is what was left unless it is 0, deadlines and limits are the caller's. restore_options may be
+ * NULL. Handles are the same numbers. Works on any device: blocks have one layout on all. SP_INVALID: the module is
+ * another, or the snapshot is a delta. SP_NOT_FOUND: no model of that name is given. SP_UNSUPPORTED: a model is another
+ * (see recompute), or larger than its sessions' memory allows. SP_NO_MEMORY, SP_LIMIT, SP_DEVICE_LOST. */
 SP_EXPORT sp_status sp_guest_restore(const sp_snapshot *snapshot, sp_module *module,
                                      const sp_guest_options *guest_options, const sp_restore_options *restore_options,
                                      sp_guest **guest, sp_error *error);
 
-/* A second guest that goes on from where the first is, on the same device with the same models. Give a store for full blocks
- * to be shared by mapping. The first fork of a guest that has run since is copied otherwise, which is fastest; from the
- * second one on forks share an image of it copy-on-write, which the guest keeps until it runs again. guest_options: limits,
- * streams and folders; its device and models are ignored. May be NULL. */
+/* A second guest that goes on from where the first is, on the same device with the same models. Give a store for full
+ * blocks to be shared by mapping. The first fork of a guest that has run since is copied otherwise, which is fastest;
+ * from the second one on forks share an image of it copy-on-write, which the guest keeps until it runs again.
+ * guest_options: limits, streams and folders; its device and models are ignored. May be NULL. */
 SP_EXPORT sp_status sp_guest_fork(sp_guest *guest, sp_store *store, const sp_guest_options *guest_options,
                                   sp_guest **fork, sp_error *error);
 
@@ -113,7 +112,8 @@ SP_EXPORT sp_status sp_snapshot_write(const sp_snapshot *snapshot, const char *p
                                       sp_error *error);
 
 /* Reads and checks all of a file. key: NULL if it is not encrypted. SP_NOT_FOUND, SP_IO, SP_BAD_FILE (names the section
- * and what is wrong), SP_UNSUPPORTED (a newer version), SP_INVALID (encrypted, and no key or the wrong one), SP_LIMIT. */
+ * and what is wrong), SP_UNSUPPORTED (a newer version), SP_INVALID (encrypted, and no key or the wrong one),
+ * SP_LIMIT. */
 SP_EXPORT sp_status sp_snapshot_open(const char *path, const uint8_t *key, sp_snapshot **snapshot, sp_error *error);
 
 /* The same of bytes, which are copied. name is for messages. */
@@ -144,10 +144,10 @@ SP_EXPORT sp_status sp_tracker_create(sp_guest *guest, const sp_snapshot *base, 
 SP_EXPORT void sp_tracker_destroy(sp_tracker *tracker);
 SP_EXPORT sp_tracking sp_tracker_get_tracking(const sp_tracker *tracker); /* what AUTO became */
 
-/* A snapshot of what changed since base, or since the last delta that was accepted: whole pages, globals, tables, handles,
- * and of each session the tokens behind those that were there before. It has neither blocks nor logits (options->inside
- * is not looked at; a store takes in full blocks as in a capture). Until it is accepted the next one has its changes, too:
- * so a commit that failed loses nothing. */
+/* A snapshot of what changed since base, or since the last delta that was accepted: whole pages, globals, tables,
+ * handles, and of each session the tokens behind those that were there before. It has neither blocks nor logits
+ * (options->inside is not looked at; a store takes in full blocks as in a capture). Until it is accepted the next one
+ * has its changes, too: so a commit that failed loses nothing. */
 SP_EXPORT sp_status sp_tracker_delta(sp_tracker *tracker, const sp_capture_options *options, sp_snapshot **delta,
                                      sp_error *error);
 

@@ -1,18 +1,18 @@
 /* samepage/store.h - KV blocks that many sessions share: computed once, held once, found again.
  *
- * A full block of 64 tokens never changes, so it has a name: the BLAKE2b-256 hash (RFC 7693) of the model's fingerprint,
- * the KV format, the name of the block before it and its own tokens. A store keeps blocks under their names, with a
- * checksum of their bytes beside it. A session that is attached looks for the longest chain of blocks that its tokens
- * name before it computes anything, and gives the store every block that it fills. Where the device's link accepts
- * mappings of files the bytes are mapped copy-on-write, so that a thousand sessions hold one copy; elsewhere they are
- * copied, and the report says so.
+ * A full block of 64 tokens never changes, so it has a name: the BLAKE2b-256 hash (RFC 7693) of the model's
+ * fingerprint, the KV format, the name of the block before it and its own tokens. A store keeps blocks under their
+ * names, with a checksum of their bytes beside it. A session that is attached looks for the longest chain of blocks
+ * that its tokens name before it computes anything, and gives the store every block that it fills. Where the device's
+ * link accepts mappings of files the bytes are mapped copy-on-write, so that a thousand sessions hold one copy;
+ * elsewhere they are copied, and the report says so.
  *
  * Tokens are the truth and blocks are a cache: whatever is missing, evicted, damaged or of another format is computed
  * again, and nothing but time is lost.
  *
  * Scope. Everything in one store is visible to everything attached to it: how long a prefix takes tells whether it was
- * seen before, and a guest that writes over its own KV gives the others what it wrote. A store is one owner's; strangers
- * get one each.
+ * seen before, and a guest that writes over its own KV gives the others what it wrote. A store is one owner's;
+ * strangers get one each.
  *
  * Folder. Blocks lie in pack files (docs/store-format.md), mode 0600, that only the process that made one adds to. Any
  * number of processes may have the same folder open. A block can be seen once it is whole; after a crash or a power cut
@@ -70,10 +70,10 @@ SP_EXPORT sp_status sp_store_attach_guest(sp_store *store, sp_guest *guest, sp_e
 /* Takes in every full block of a session that the store lacks, now; *block_count is how many it holds of it then. */
 SP_EXPORT sp_status sp_store_take(sp_store *store, sp_session *session, uint32_t *block_count, sp_error *error);
 
-/* Keeps in the folder what a session has behind its full blocks: the rows of the block that is not full and up to 4 rows
- * of logits, so that a restore of the same tokens computes nothing. Not synced. The one that the session left there before
- * stays until sp_store_settle_tail, which removes it unless `keep` says that somebody still wants it. A store in memory
- * keeps none. SP_IO, SP_NO_MEMORY: there is none then, and nothing else is lost. */
+/* Keeps in the folder what a session has behind its full blocks: the rows of the block that is not full and up to 4
+ * rows of logits, so that a restore of the same tokens computes nothing. Not synced. The one that the session left
+ * there before stays until sp_store_settle_tail, which removes it unless `keep` says that somebody still wants it. A
+ * store in memory keeps none. SP_IO, SP_NO_MEMORY: there is none then, and nothing else is lost. */
 SP_EXPORT sp_status sp_store_take_tail(sp_store *store, sp_session *session, sp_error *error);
 SP_EXPORT void sp_store_settle_tail(sp_store *store, sp_session *session, bool keep);
 
@@ -103,8 +103,8 @@ SP_EXPORT void sp_store_get_stats(sp_store *store, sp_store_stats *stats);
  * half made, and forgets what is gone from the folder. evicted may be NULL. */
 SP_EXPORT sp_status sp_store_gc(sp_store *store, uint64_t bytes_max, uint64_t *evicted_blocks, sp_error *error);
 
-/* Reads every block and tail and compares it with its checksum; damaged ones are dropped, told to the notice, and counted.
- * SP_OK even then: a cache with a hole in it is a cache. */
+/* Reads every block and tail and compares it with its checksum; damaged ones are dropped, told to the notice, and
+ * counted. SP_OK even then: a cache with a hole in it is a cache. */
 SP_EXPORT sp_status sp_store_verify(sp_store *store, uint64_t *damaged_blocks, sp_error *error);
 
 /* Returns when all that was taken in so far would survive a power cut. SP_IO. */

@@ -221,8 +221,8 @@ static int detect(span t) {
     return PLAIN;
 }
 
-/* Many ChatML templates write a system message of their own when there is none: it stands there as one literal, in which
- * the line's end is a real one or an escaped one. */
+/* Many ChatML templates write a system message of their own when there is none: it stands there as one literal, in
+ * which the line's end is a real one or an escaped one. */
 static void find_system_default(sp_chat *chat, span t) {
     static const char *const starts[] = {"<|im_start|>system\\n", "<|im_start|>system\n"};
     for (unsigned i = 0; i < 2; i++) {

@@ -4,8 +4,8 @@
  *     samepage run sampler.wasm --model model.gguf -- "Once upon a time" 8
  *
  * The logits of the latest token are an array of floats in this program's own memory. sp_session_logits gives the
- * address, once; after each append there are new numbers in it. So a sampler needs nothing of the host: here it is top-k,
- * in a dozen lines. The second argument is k; 1 is greedy.
+ * address, once; after each append there are new numbers in it. So a sampler needs nothing of the host: here it is
+ * top-k, in a dozen lines. The second argument is k; 1 is greedy.
  */
 #include <math.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
-// file_matmul.comp - y[r][o] = sum_k w[o][k] * x[r][k] for ROWS rows at once over weights as the file has them, and what
-// MATMUL and HEAD add to it.
+// file_matmul.comp - y[r][o] = sum_k w[o][k] * x[r][k] for ROWS rows at once over weights as the file has them, and
+// what MATMUL and HEAD add to it.
 //
 // A SIMD group (of 32, as all of Apple's are) has WEIGHTS rows of weights, its lanes have groups of 32 columns, and the
-// lanes' sums are added at the end: memory is read once and in order, and there is nothing to wait for. A row's bits do not
-// depend on the rows beside it.
+// lanes' sums are added at the end: memory is read once and in order, and there is nothing to wait for. A row's bits do
+// not depend on the rows beside it.
 // variants: file_matmul_1=-DROWS=1 file_matmul_4=-DROWS=4
 #version 450
 #extension GL_GOOGLE_include_directive : require

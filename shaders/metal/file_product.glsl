@@ -1,4 +1,5 @@
-// file_product.glsl - what the products over weights as the file has them share: what is pushed, and what becomes of a sum.
+// file_product.glsl - what the products over weights as the file has them share: what is pushed, and what becomes of a
+// sum.
 layout(push_constant) uniform Push {
     uint weight_first, weight_count; // rows of the weight in this piece
     uint columns;

@@ -1,6 +1,6 @@
-// file_tile.comp - what file_matmul.comp computes, for many rows: a threadgroup has a tile of 32 rows of weights by 32 rows
-// of x. Of each 32 columns one half of the threads takes the weights apart and the other fetches x, into memory that all
-// share; then each thread multiplies four rows of weights with four of x.
+// file_tile.comp - what file_matmul.comp computes, for many rows: a threadgroup has a tile of 32 rows of weights by 32
+// rows of x. Of each 32 columns one half of the threads takes the weights apart and the other fetches x, into memory
+// that all share; then each thread multiplies four rows of weights with four of x.
 #version 450
 #extension GL_GOOGLE_include_directive : require
 layout(local_size_x = 64) in;

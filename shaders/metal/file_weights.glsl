@@ -28,8 +28,8 @@ layout(std430, binding = 7) readonly buffer Biases { uint biases[]; };
 
 const uint PARTS = 8u; // of four weights each
 
-// Sixteen signed bytes: spi_mxfp4_values or spi_iq4_values. Numbers by themselves, since these are constants that follow
-// from a pipeline's, and not every compiler of those has to know vectors.
+// Sixteen signed bytes: spi_mxfp4_values or spi_iq4_values. Numbers by themselves, since these are constants that
+// follow from a pipeline's, and not every compiler of those has to know vectors.
 const uint VALUES_0 = TYPE == MXFP4 ? 0x03020100u : 0xbfad9881u;
 const uint VALUES_4 = TYPE == MXFP4 ? 0x0c080604u : 0xf6eaddcfu;
 const uint VALUES_8 = TYPE == MXFP4 ? 0xfdfeff00u : 0x26190d01u;
@@ -219,8 +219,8 @@ float plane_number(uint word, uint at) {
     return (p.affine & 15u) == 0u ? unpackHalf2x16(bits).x : uintBitsToFloat(bits << 16);
 }
 
-// Codes of TYPE - AFFINE bits, one behind the other. Four of them lie in the four bytes that begin with the first one's,
-// or, at the block's end, in its last four: nothing behind it is read.
+// Codes of TYPE - AFFINE bits, one behind the other. Four of them lie in the four bytes that begin with the first
+// one's, or, at the block's end, in its last four: nothing behind it is read.
 void affine_weights(uint at, uint index, out vec4 weights[PARTS]) {
     uint bits = TYPE - AFFINE, number_bytes = (p.affine & 15u) == 2u ? 4u : 2u;
     uint scale_at = p.scales_first + index * number_bytes, bias_at = p.biases_first + index * number_bytes;

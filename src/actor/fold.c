@@ -1,7 +1,7 @@
 /* actor/fold.c - when the deltas of an actor have become many, they are folded into one snapshot, a file in the folder.
  *
- * The file is written and synced first and named by the state in it; then a transaction puts the actor into it. A crash in
- * between leaves a file that nobody needs, which the next opening removes. */
+ * The file is written and synced first and named by the state in it; then a transaction puts the actor into it. A crash
+ * in between leaves a file that nobody needs, which the next opening removes. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>

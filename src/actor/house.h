@@ -151,8 +151,8 @@ sp_status spi_supplies_add_module(sp_actors *actors, const char *name, const voi
 void spi_supplies_forget_module(sp_actors *actors, const void *wasm, size_t wasm_bytes);
 sp_status spi_supplies_device(sp_actors *actors, const char *name, sp_device **device, sp_error *error);
 sp_status spi_supplies_model(sp_actors *actors, const char *path, sp_device *device, sp_model **model, sp_error *error);
-/* Closes the models that no actor in memory has, but for the SPI_MODELS_IDLE_MAX that one had last: which there are is up
- * to whoever makes actors. */
+/* Closes the models that no actor in memory has, but for the SPI_MODELS_IDLE_MAX that one had last: which there are is
+ * up to whoever makes actors. */
 void spi_supplies_trim(sp_actors *actors);
 void spi_supplies_close(sp_actors *actors);
 #define SPI_MODELS_IDLE_MAX 4u
@@ -208,8 +208,8 @@ sp_status spi_fold_sweep(sp_actors *actors, sp_error *error);      /* removes fi
 
 /* manage.c */
 sp_status spi_manage_check_name(const char *name, sp_error *error);
-/* A record of what is wanted, with defaults filled in and paths made absolute; its models are opened to see that they can
- * be. */
+/* A record of what is wanted, with defaults filled in and paths made absolute; its models are opened to see that they
+ * can be. */
 sp_status spi_manage_make_record(sp_actors *actors, const char *name, const sp_actor_spec *spec, spi_record *record,
                                  sp_error *error);
 

@@ -1,9 +1,9 @@
 /* actor/keeper.h - what is durable about actors: who they are, what state they are in, their mail and timers.
  *
- * The line between two halves of this layer. Above it (actors.c, turn.c, wake.c, ...): guests, devices, whose turn it is.
- * Below it: where it is kept; nothing above knows that this is SQLite (keeper_*.c). What the functions ask for is what a
- * replicated keeper can give, too: a commit is a compare-and-set of an actor's state that either happens with all its
- * effects or not at all, states are immutable bytes with a name, and numbers of messages come from one counter.
+ * The line between two halves of this layer. Above it (actors.c, turn.c, wake.c, ...): guests, devices, whose turn it
+ * is. Below it: where it is kept; nothing above knows that this is SQLite (keeper_*.c). What the functions ask for is
+ * what a replicated keeper can give, too: a commit is a compare-and-set of an actor's state that either happens with
+ * all its effects or not at all, states are immutable bytes with a name, and numbers of messages come from one counter.
  *
  * States form chains: a snapshot, and deltas on top of it. They are counted, because a fork shares its chain.
  *

@@ -1,8 +1,8 @@
 /* actor/manifest.h - what an exported actor carries beside its snapshot: who it is, its unread mail, its timers.
  *
- * The bytes, little-endian: the 8 bytes "SPactor1", then fields {tag u32, length u32, bytes}. A tag below 0x80000000 that
- * is not known is skipped; one above means that the file cannot be understood without it. Strings in pairs are separated
- * by a zero byte. Read as hostile: every length is checked, and a failure leaves nothing behind.
+ * The bytes, little-endian: the 8 bytes "SPactor1", then fields {tag u32, length u32, bytes}. A tag below 0x80000000
+ * that is not known is skipped; one above means that the file cannot be understood without it. Strings in pairs are
+ * separated by a zero byte. Read as hostile: every length is checked, and a failure leaves nothing behind.
  *
  * Owns: what it read. May include: base.
  */

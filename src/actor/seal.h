@@ -1,5 +1,5 @@
-/* actor/seal.h - encryption at rest of what people and guests wrote: XChaCha20-Poly1305 (libsodium), a fresh random nonce
- * for each piece in front of it. Without a key, bytes are kept as they are. May include: base. */
+/* actor/seal.h - encryption at rest of what people and guests wrote: XChaCha20-Poly1305 (libsodium), a fresh random
+ * nonce for each piece in front of it. Without a key, bytes are kept as they are. May include: base. */
 #ifndef SPI_ACTOR_SEAL_H
 #define SPI_ACTOR_SEAL_H
 

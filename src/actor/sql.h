@@ -1,7 +1,7 @@
 /* actor/sql.h - a thin layer over SQLite: one connection, its prepared statements, errors as ours.
  *
- * All statements that exist are rows of statements.def; they are prepared when first used and kept. Owns: the connection.
- * May include: os, base.
+ * All statements that exist are rows of statements.def; they are prepared when first used and kept. Owns: the
+ * connection. May include: os, base.
  */
 #ifndef SPI_ACTOR_SQL_H
 #define SPI_ACTOR_SQL_H
@@ -24,13 +24,14 @@ typedef enum spi_statement {
 
 extern int spi_sql_log_pages_max; /* the log is folded into the file when it has so many; smaller in tests */
 
-/* Opens or makes the file, mode 0600, and brings it to this program's version of the schema. without_sync: commits do not
- * wait for the disk (for measuring). SP_IO, SP_BAD_FILE (it is no such database, or is damaged), SP_UNSUPPORTED (of a
- * newer version). */
+/* Opens or makes the file, mode 0600, and brings it to this program's version of the schema. without_sync: commits do
+ * not wait for the disk (for measuring). SP_IO, SP_BAD_FILE (it is no such database, or is damaged), SP_UNSUPPORTED (of
+ * a newer version). */
 sp_status spi_sql_open(const char *path, bool without_sync, spi_sql **sql, sp_error *error);
 void spi_sql_close(spi_sql *sql);
 
-/* A transaction. What is lazy survives the end of the process, but perhaps not a power cut. Rolling back cannot fail. */
+/* A transaction. What is lazy survives the end of the process, but perhaps not a power cut. Rolling back cannot
+ * fail. */
 sp_status spi_sql_begin(spi_sql *sql, bool lazy, sp_error *error);
 sp_status spi_sql_commit(spi_sql *sql, sp_error *error);
 void spi_sql_rollback(spi_sql *sql);

@@ -224,7 +224,8 @@ static sp_status restore(spi_resident *resident, sp_actor_woken *woken, sp_error
     return status;
 }
 
-/* Opens what it needs and others may share, so that the time to wake is its own. Failures are told by what comes next. */
+/* Opens what it needs and others may share, so that the time to wake is its own. Failures are told by what comes
+ * next. */
 static void warm(sp_actors *actors, const spi_record *record) {
     sp_device *device;
     sp_model *model;

@@ -1,7 +1,7 @@
-/* base/draw.h - picking a token by noise: the one whose logit / temperature + noise is largest, where each token's noise is
- * -ln(-ln(u)) of its own uniform u, is a draw from the softmax (Gumbel's trick; arXiv:1411.0030, section 2). The noise is
- * a function of a key and the token's id (SplitMix64's finalizer; Steele, Lea and Flood, OOPSLA 2014), so that nothing has to
- * be carried from pick to pick, and all tokens can be looked at at once.
+/* base/draw.h - picking a token by noise: the one whose logit / temperature + noise is largest, where each token's
+ * noise is -ln(-ln(u)) of its own uniform u, is a draw from the softmax (Gumbel's trick; arXiv:1411.0030, section 2).
+ * The noise is a function of a key and the token's id (SplitMix64's finalizer; Steele, Lea and Flood, OOPSLA 2014), so
+ * that nothing has to be carried from pick to pick, and all tokens can be looked at at once.
  *
  * In C and in CUDA C++ alike, with the same bits: every step is one rounding, none is contracted with the next, and the
  * logarithm is made of such steps. May include: nothing.

@@ -100,8 +100,8 @@ sp_status spi_device_check_kv(const sp_device *device, sp_kv_type type, sp_error
 /* True if the device links memory of this backing. */
 bool spi_device_takes(const sp_device *device, sp_backing backing);
 
-/* True if pages of files in a linked region stay what they are: shared until they are written. Where a device pins memory,
- * they are copied one by one, which takes ten times as long as copying them at once. */
+/* True if pages of files in a linked region stay what they are: shared until they are written. Where a device pins
+ * memory, they are copied one by one, which takes ten times as long as copying them at once. */
 bool spi_device_shares_files(const sp_device *device);
 
 /* To be called by whoever writes blocks into a region from the host's side, after it did and before the next run. The

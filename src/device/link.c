@@ -101,8 +101,8 @@ static void on_changing(void *env, sp_region *region) {
     }
 }
 
-/* Links what was let go of. That a device takes back memory of a backing that it takes is refused only where there is no
- * memory for the link itself; the region then is one that it has lost, until it is linked or grown again. */
+/* Links what was let go of. That a device takes back memory of a backing that it takes is refused only where there is
+ * no memory for the link itself; the region then is one that it has lost, until it is linked or grown again. */
 static sp_status take_again(spi_linked *linked, sp_error *error) {
     sp_device *device = linked->device;
     sp_status status = check_rules(device, linked->region, error);

@@ -1,9 +1,9 @@
 /* device/rotation.h - the angles of ROPE, for backends whose kernels read cosines and sines from tables.
  *
- * The host computes a table for each run: in f32 an angle at position 100,000 is off by 0.004, and a device's sine has an
- * error of its own for large angles. Ops that turn by the same angles share a table. A position's angles are put together
- * from those of its digits, always in the same way: its numbers do not depend on the rows beside it.
- * May include: device/tape.h.
+ * The host computes a table for each run: in f32 an angle at position 100,000 is off by 0.004, and a device's sine has
+ * an error of its own for large angles. Ops that turn by the same angles share a table. A position's angles are put
+ * together from those of its digits, always in the same way: its numbers do not depend on the rows beside it. May
+ * include: device/tape.h.
  */
 #ifndef SPI_DEVICE_ROTATION_H
 #define SPI_DEVICE_ROTATION_H

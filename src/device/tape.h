@@ -21,10 +21,10 @@
 #include "samepage/dtype.h"
 #include "samepage/status.h"
 
-/* A weight: [rows][cols], row-major as GGUF stores it (cols is GGUF's ne[0]); a vector has rows == 1.
- * data points into the mapped model file, read-only, and lives as long as the weights. A tensor may be some rows of a
- * larger one in the file (q, k and v out of one matrix): then it begins where its first row does, and no alignment is to
- * be counted on but that of its elements or of a block's scales; else it is aligned to 32 bytes. */
+/* A weight: [rows][cols], row-major as GGUF stores it (cols is GGUF's ne[0]); a vector has rows == 1. data points into
+ * the mapped model file, read-only, and lives as long as the weights. A tensor may be some rows of a larger one in the
+ * file (q, k and v out of one matrix): then it begins where its first row does, and no alignment is to be counted on
+ * but that of its elements or of a block's scales; else it is aligned to 32 bytes. */
 typedef struct spi_tensor {
     const char *name;
     sp_dtype type;
@@ -39,8 +39,8 @@ typedef struct spi_tensor {
 /* Elements [first, first + count) of a row in f32, both multiples of the type's block: see dtype/dequant.h. tensor.c */
 void spi_tensor_values(const spi_tensor *tensor, uint32_t row, uint32_t first, uint32_t count, float *out);
 
-/* Rows of an affine type as blocks of 32 elements that have all of their own: the codes, then scale and bias in f32. For
- * backends that lay weights out anew. tensor.c */
+/* Rows of an affine type as blocks of 32 elements that have all of their own: the codes, then scale and bias in f32.
+ * For backends that lay weights out anew. tensor.c */
 #define SPI_AFFINE_BLOCK_BYTES(bits) (4 * (bits) + 8)
 void spi_tensor_affine_blocks(const spi_tensor *tensor, uint32_t row, uint32_t block_first, uint32_t block_count,
                               uint8_t *out);
@@ -114,8 +114,8 @@ typedef struct spi_tape {
 typedef struct spi_link spi_link; /* a region as a device reaches it: device/backend.h */
 
 /* One session's rows in a run. Blocks and logits lie in the linked region: kv_offset is a multiple of 64, logits_offset
- * only of 4, since a run may go on behind rows of an earlier one. The KV range covers at least position_first + row_count
- * tokens, rounded up to blocks; the logits range out_count rows. */
+ * only of 4, since a run may go on behind rows of an earlier one. The KV range covers at least position_first +
+ * row_count tokens, rounded up to blocks; the logits range out_count rows. */
 typedef struct spi_segment {
     spi_link *link;
     uint64_t kv_offset;     /* bytes from the region's base to the session's first block */

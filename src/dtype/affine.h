@@ -1,9 +1,8 @@
 /* dtype/affine.h - MLX's affine quantisation: codes with the scales and biases that lie beside them.
  *
- * Format: github.com/ml-explore/mlx, mlx/ops.cpp (quantize, dequantize) and docs of mx.quantize. A row's codes are a stream
- * of bits, element i at bit i * bits, the first byte's lowest bit first; rows begin at a byte. Element (r, c) is
- * code * scales[r][c / group] + biases[r][c / group], in f32: the product is rounded, then the sum.
- * May include: base.
+ * Format: github.com/ml-explore/mlx, mlx/ops.cpp (quantize, dequantize) and docs of mx.quantize. A row's codes are a
+ * stream of bits, element i at bit i * bits, the first byte's lowest bit first; rows begin at a byte. Element (r, c) is
+ * code * scales[r][c / group] + biases[r][c / group], in f32: the product is rounded, then the sum. May include: base.
  */
 #ifndef SPI_DTYPE_AFFINE_H
 #define SPI_DTYPE_AFFINE_H

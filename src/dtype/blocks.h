@@ -1,8 +1,8 @@
 /* dtype/blocks.h - the block formats of quantised weights, as files hold them: little-endian, no padding.
  *
- * GGUF's (github.com/ggml-org/ggml, docs/gguf.md, and the types' own definitions in src/ggml-common.h there). Neighbouring
- * values of a row make a block: 32 of them, or 256 that are cut into sub-blocks with small scales of their own. d and min
- * are f16. In the comments j is the value's place in its block and w its value. May include: base.
+ * GGUF's (github.com/ggml-org/ggml, docs/gguf.md, and the types' own definitions in src/ggml-common.h there).
+ * Neighbouring values of a row make a block: 32 of them, or 256 that are cut into sub-blocks with small scales of their
+ * own. d and min are f16. In the comments j is the value's place in its block and w its value. May include: base.
  */
 #ifndef SPI_DTYPE_BLOCKS_H
 #define SPI_DTYPE_BLOCKS_H
@@ -54,8 +54,9 @@ typedef struct spi_iq4_nl {
     uint8_t q[16];
 } spi_iq4_nl;
 
-/* w = 2^(exponent - 128) * spi_mxfp4_values[n]: the OCP Microscaling Formats (MX) Specification 1.0's MXFP4, whose scale
- * is E8M0 with the bias 127, with E2M1 values doubled. Its NaN, the exponent 255, is the number 2^127 here as in ggml. */
+/* w = 2^(exponent - 128) * spi_mxfp4_values[n]: the OCP Microscaling Formats (MX) Specification 1.0's MXFP4, whose
+ * scale is E8M0 with the bias 127, with E2M1 values doubled. Its NaN, the exponent 255, is the number 2^127 here as in
+ * ggml. */
 typedef struct spi_mxfp4 {
     uint8_t exponent;
     uint8_t q[16];
@@ -69,8 +70,8 @@ typedef struct spi_q2_k {
     uint16_t d, min;
 } spi_q2_k;
 
-/* Sixteen sub-blocks of 16. w = d * (scale - 32) * (n - (third ? 0 : 4)), where n is as in Q2_K and `third` is bit j / 32
- * of high[j % 32]. The 6-bit scale of sub-block s: its low four bits are a nibble of scales[s % 8], the high one for
+/* Sixteen sub-blocks of 16. w = d * (scale - 32) * (n - (third ? 0 : 4)), where n is as in Q2_K and `third` is bit j /
+ * 32 of high[j % 32]. The 6-bit scale of sub-block s: its low four bits are a nibble of scales[s % 8], the high one for
  * s >= 8; its high two are at bit s / 4 * 2 of scales[8 + s % 4]. */
 typedef struct spi_q3_k {
     uint8_t high[32];
@@ -95,9 +96,9 @@ typedef struct spi_q5_k {
     uint8_t q[128];
 } spi_q5_k;
 
-/* Sixteen sub-blocks of 16. w = d * scales[j / 16] * (n - 32), n of 6 bits. Of each 128 values: the low four bits of the
- * first 64 are the low nibbles of 64 bytes of `low`, those of the others the high ones; each 32 take the next higher two
- * bits of the same 32 bytes of `high`. */
+/* Sixteen sub-blocks of 16. w = d * scales[j / 16] * (n - 32), n of 6 bits. Of each 128 values: the low four bits of
+ * the first 64 are the low nibbles of 64 bytes of `low`, those of the others the high ones; each 32 take the next
+ * higher two bits of the same 32 bytes of `high`. */
 typedef struct spi_q6_k {
     uint8_t low[128];
     uint8_t high[64];
@@ -105,9 +106,9 @@ typedef struct spi_q6_k {
     uint16_t d;
 } spi_q6_k;
 
-/* Eight sub-blocks of 32, each with its nibbles in 16 bytes as IQ4_NL has them. w = d * (scale - 32) * spi_iq4_values[n].
- * The 6-bit scale of sub-block s: low four bits from a nibble of scales_low[s / 2], high two from bit 2 * s of
- * scales_high. */
+/* Eight sub-blocks of 32, each with its nibbles in 16 bytes as IQ4_NL has them. w = d * (scale - 32) *
+ * spi_iq4_values[n]. The 6-bit scale of sub-block s: low four bits from a nibble of scales_low[s / 2], high two from
+ * bit 2 * s of scales_high. */
 typedef struct spi_iq4_xs {
     uint16_t d;
     uint16_t scales_high;
@@ -124,8 +125,9 @@ static inline float spi_mxfp4_scale(uint8_t exponent) {
     return spi_bits_to_f32(exponent < 2 ? 0x00200000u << exponent : (uint32_t)(exponent - 1) << 23);
 }
 
-/* The 6-bit scale and minimum of sub-block s of Q4_K and Q5_K. For s < 4 these are the low six bits of bytes s and s + 4;
- * the others have their low four bits in byte s + 4 (low nibble: scale) and their high two in what those left over. */
+/* The 6-bit scale and minimum of sub-block s of Q4_K and Q5_K. For s < 4 these are the low six bits of bytes s and s +
+ * 4; the others have their low four bits in byte s + 4 (low nibble: scale) and their high two in what those left
+ * over. */
 static inline void spi_q4_k_scale(const uint8_t scales[12], uint32_t s, uint8_t *scale, uint8_t *minimum) {
     if (s < 4) {
         *scale = scales[s] & 63;

@@ -1,7 +1,7 @@
 /* dtype/dequant.h - values of weights of any type in f32, in plain C: what every faster way is held against.
  *
- * The order of operations is that of the `gguf` Python package's dequantize, each rounded to f32, so that results are the
- * same bits (but for the payload of a NaN). May include: base.
+ * The order of operations is that of the `gguf` Python package's dequantize, each rounded to f32, so that results are
+ * the same bits (but for the payload of a NaN). May include: base.
  */
 #ifndef SPI_DTYPE_DEQUANT_H
 #define SPI_DTYPE_DEQUANT_H

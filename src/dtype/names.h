@@ -1,4 +1,5 @@
-/* dtype/names.h - what to call a weight type in messages, the types that are not supported as well. May include: base. */
+/* dtype/names.h - what to call a weight type in messages, the types that are not supported as well. May include:
+ * base. */
 #ifndef SPI_DTYPE_NAMES_H
 #define SPI_DTYPE_NAMES_H
 

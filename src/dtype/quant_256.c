@@ -1,6 +1,6 @@
 /* dtype/quant_256.c - encoding blocks of 256 values with scaled sub-blocks: see dtype/quant.h for where the algorithms
- * are from. Each finds the sub-blocks' scales, rounds these to a few bits, and then rounds the values once more with the
- * scales as they will be read. */
+ * are from. Each finds the sub-blocks' scales, rounds these to a few bits, and then rounds the values once more with
+ * the scales as they will be read. */
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* dtype/quant_32.c - encoding blocks of 32 values with one scale: see dtype/quant.h for where the algorithms are from. */
+/* dtype/quant_32.c - encoding blocks of 32 values with one scale: see dtype/quant.h for where the algorithms are
+ * from. */
 #include <math.h>
 #include <string.h>
 
@@ -6,8 +7,8 @@
 #include "dtype/blocks.h"
 #include "dtype/quant.h"
 
-/* What a conversion to int does on x86-64, where C leaves it undefined: a scale below the normal numbers has an infinite
- * inverse. */
+/* What a conversion to int does on x86-64, where C leaves it undefined: a scale below the normal numbers has an
+ * infinite inverse. */
 static int truncated(float value) {
     return fabsf(value) < 0x1p31f ? (int)value : 0;
 }

@@ -1,8 +1,8 @@
 /* gguf/writer.h - writes a GGUF file (version 3, little-endian) from values and tensors that are known beforehand.
  *
- * Format: github.com/ggml-org/ggml, docs/gguf.md. The head is written at once; then each tensor's data, in their order and
- * in as many pieces as the caller likes, with the padding between them. The file appears under its name when it is whole
- * (spi_file_writer of os/file.h).
+ * Format: github.com/ggml-org/ggml, docs/gguf.md. The head is written at once; then each tensor's data, in their order
+ * and in as many pieces as the caller likes, with the padding between them. The file appears under its name when it is
+ * whole (spi_file_writer of os/file.h).
  *
  * Owns: the open file. May include: base, os.
  */
@@ -20,8 +20,8 @@ typedef struct spi_gguf_entry {
     uint32_t number; /* of type SPI_VALUE_U32 */
 } spi_gguf_entry;
 
-/* name, type, dimensions and bytes of each are used; where data lie is decided here. alignment is what the values say as
- * general.alignment, or 32. */
+/* name, type, dimensions and bytes of each are used; where data lie is decided here. alignment is what the values say
+ * as general.alignment, or 32. */
 sp_status spi_gguf_writer_open(const char *path, const spi_gguf_entry *entries, uint64_t entry_count,
                                const spi_source_tensor *tensors, uint64_t tensor_count, uint32_t alignment,
                                spi_gguf_writer **writer, sp_error *error);

@@ -26,8 +26,8 @@ wasmtime_module_t *spi_cache_load(wasm_engine_t *engine, const char *path, uint6
 sp_status spi_cache_store(const char *path, uint64_t key, const void *wasm, size_t wasm_bytes,
                           const wasm_byte_vec_t *artifact, sp_error *error);
 
-/* Removes from a folder of this user's what compilations left that were killed: the folders they worked in, and files that
- * were not yet whole. Who is still at it is younger than what is removed. */
+/* Removes from a folder of this user's what compilations left that were killed: the folders they worked in, and files
+ * that were not yet whole. Who is still at it is younger than what is removed. */
 void spi_cache_sweep(const char *folder);
 
 #define SPI_COMPILE_FOLDER   "compile-XXXXXX" /* as for mkdtemp */

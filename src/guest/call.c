@@ -1,7 +1,7 @@
 /* guest/call.c - one call of a guest: a fiber, from its start to its result, exit or trap.
  *
- * A fiber is suspended for one of two reasons: its time slice ended, or it waits for what it asked for. A guest is in the
- * ready queue in the first case and in the waiting or sleeping one in the second.
+ * A fiber is suspended for one of two reasons: its time slice ended, or it waits for what it asked for. A guest is in
+ * the ready queue in the first case and in the waiting or sleeping one in the second.
  *
  * May include: os, base.
  */

@@ -1,7 +1,7 @@
 /* guest/compile.c - from WebAssembly to machine code: out of the cache, by a child process, or here.
  *
- * The compiler leaves about 110 MB behind in the process that it ran in, and a hostile module may well crash it; a child
- * process is rid of both. Its result comes by way of a file, which is then mapped like any of the cache.
+ * The compiler leaves about 110 MB behind in the process that it ran in, and a hostile module may well crash it; a
+ * child process is rid of both. Its result comes by way of a file, which is then mapped like any of the cache.
  *
  * May include: os, base.
  */

@@ -1,7 +1,7 @@
 /* guest/config.c - how Wasmtime is set up, and which Wasmtime it is.
  *
- * Decisions, and why:
- * - Two engines: one that counts fuel and one that does not, because counting costs every loop. Epochs are in both: they
+ * Decisions, and why: - Two engines: one that counts fuel and one that does not, because counting costs every loop.
+ * Epochs are in both: they
  *   are what ends time slices.
  * - Linear memory comes from our creator (memory.c). Copy-on-write images of it must be off then, garbage-collected
  *   heaps must be off (they would come from the creator too, and first), memory never moves, and reservation and guard
@@ -10,7 +10,8 @@
  *   another kind of region. Proposals that need garbage collection are off with it.
  * - SIMD is on; relaxed SIMD in its deterministic form, so that a module computes the same everywhere. NaNs are not
  *   canonicalised: that costs every float operation, and what reaches a model is tokens, not NaN payloads.
- * - A fiber has 2 MiB of stack, of which a guest's own frames may take 1 MiB; the rest is for the host functions that it
+ * - A fiber has 2 MiB of stack, of which a guest's own frames may take 1 MiB; the rest is for the host functions that
+ * it
  *   calls. It is address space: pages are used when they are touched.
  *
  * May include: os, base.
@@ -95,8 +96,8 @@ static bool read_at(const wasm_byte_vec_t *from, uint64_t offset, void *to, size
     return true;
 }
 
-/* An artifact is an ELF file whose section .wasmtime.engine holds a format byte, the length of the version, the version,
- * and then every setting of the compiler. */
+/* An artifact is an ELF file whose section .wasmtime.engine holds a format byte, the length of the version, the
+ * version, and then every setting of the compiler. */
 static bool find_engine_section(const wasm_byte_vec_t *artifact, uint64_t *offset, uint64_t *bytes) {
     static const char wanted[] = ".wasmtime.engine";
     uint64_t sections, names_offset;

@@ -1,7 +1,7 @@
 /* guest/host.h - what an imported function sees of the guest that called it.
  *
- * The line between two halves of this layer. Below it (engine.c, module.c, scheduler.c, memory.c, ...): Wasmtime, fibers,
- * linear memory. Above it (imports_*.c): what guests can ask for. Only files below the line name Wasmtime.
+ * The line between two halves of this layer. Below it (engine.c, module.c, scheduler.c, memory.c, ...): Wasmtime,
+ * fibers, linear memory. Above it (imports_*.c): what guests can ask for. Only files below the line name Wasmtime.
  *
  * How an import is called: sdk/imports.def lists it; the generated glue (guest/imports_glue.inc) unpacks its arguments
  * and calls spi_host_NAME. Two kinds:
@@ -79,7 +79,8 @@ typedef struct spi_import {
     const char *parameters; /* "iIfF" for i32 i64 f32 f64 */
     const char *results;    /* "", "i" or "I" */
     bool is_async;
-    /* Arguments as 64-bit words, sign-extended for i32; writes the result into words[0]. Exactly one of the two is set. */
+    /* Arguments as 64-bit words, sign-extended for i32; writes the result into words[0]. Exactly one of the two is
+     * set. */
     void (*call)(sp_guest *guest, int64_t *words);
     int32_t (*begin)(sp_guest *guest, const int64_t *words, spi_job *job);
 } spi_import;

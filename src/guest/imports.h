@@ -1,9 +1,9 @@
 /* guest/imports.h - what the imports keep for a guest: its handles and its latest error.
  *
- * A handle is a positive number of 31 bits: a slot, what kind of thing it names, and the slot's generation, which begins
- * at random and changes whenever the slot is freed. A handle that was closed, made up, or of another guest or kind is
- * therefore found out; and since every guest has a table of its own, the worst that a lucky guess can reach is the
- * guest's own things.
+ * A handle is a positive number of 31 bits: a slot, what kind of thing it names, and the slot's generation, which
+ * begins at random and changes whenever the slot is freed. A handle that was closed, made up, or of another guest or
+ * kind is therefore found out; and since every guest has a table of its own, the worst that a lucky guess can reach is
+ * the guest's own things.
  *
  *     bit 30 .. 15 generation | 14 .. 12 kind | 11 .. 0 slot
  *

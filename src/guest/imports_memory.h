@@ -1,10 +1,10 @@
 /* guest/imports_memory.h - the one place where a guest's pointers and lengths are checked.
  *
  * The generated glue calls these before an import runs, with the element size and the length that the table gives, so
- * that no import sees an address. A range that has passed stays good for the whole of a synchronous import: memory never
- * shrinks or moves, and the guest is suspended. Its bytes stay the same for that long, too: a guest has one thread, and
- * it waits for a device's work before it goes on. What is checked and then used is copied out all the same (decision 9 of
- * the design), because nothing but this file should have to be read again when guests get threads.
+ * that no import sees an address. A range that has passed stays good for the whole of a synchronous import: memory
+ * never shrinks or moves, and the guest is suspended. Its bytes stay the same for that long, too: a guest has one
+ * thread, and it waits for a device's work before it goes on. What is checked and then used is copied out all the same
+ * (decision 9 of the design), because nothing but this file should have to be read again when guests get threads.
  *
  * May include: what guest/host.h may.
  */

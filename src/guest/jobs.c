@@ -2,7 +2,8 @@
  *
  * All appends to sessions of one model on one device are one batch. A long one is cut short between its chunks when a
  * guest in it must end, was interrupted, or when others have waited long enough for their turn; whoever is not meant
- * goes on with the rest in the next run. What was asked of all rows of logits cannot be pieced together: it starts again.
+ * goes on with the rest in the next run. What was asked of all rows of logits cannot be pieced together: it starts
+ * again.
  *
  * May include: session, device, os, base.
  */
@@ -175,8 +176,8 @@ static void run_matmul(sp_guest *guest) {
 
 /* The way of decoding when there is nobody to share the pass over the weights with: on the guest's own fiber, without
  * suspending it and walking the scheduler, whose code and data the weights have driven out of the caches meanwhile. One
- * token is one chunk, so that nothing can cut it short. A cache writes files, and some drivers do what they like: they need
- * more stack than a fiber has for sure. */
+ * token is one chunk, so that nothing can cut it short. A cache writes files, and some drivers do what they like: they
+ * need more stack than a fiber has for sure. */
 sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t token, sp_sampler *sampler, int32_t *next,
                                sp_error *error) {
     sp_engine *engine = guest->engine;

@@ -159,7 +159,8 @@ static const spi_import *find(const sp_engine *engine, const wasm_importtype_t *
     return NULL;
 }
 
-/* Adds " module.name" to a list for a message, as long as there is room; names are the module's, so they are cleaned. */
+/* Adds " module.name" to a list for a message, as long as there is room; names are the module's, so they are
+ * cleaned. */
 static void add_name(char *list, size_t capacity, const wasm_importtype_t *import, const char *remark) {
     const wasm_name_t *module = wasm_importtype_module(import), *name = wasm_importtype_name(import);
     size_t length = strlen(list);

@@ -85,8 +85,8 @@ sp_status spi_memory_create(sp_guest *guest, sp_error *error) {
         return spi_fail(error, SP_LIMIT, "%s needs %llu bytes of memory from the start, and may have %llu",
                         module->name, (unsigned long long)size_bytes, (unsigned long long)guest->memory_bytes_max);
     }
-    /* A guest that is restored gets nearly all of its pages from its snapshot. To clear two megabytes for the few that its
-     * module writes would take longer than all the rest. But a device that pins memory has all of it made, and
+    /* A guest that is restored gets nearly all of its pages from its snapshot. To clear two megabytes for the few that
+     * its module writes would take longer than all the rest. But a device that pins memory has all of it made, and
      * small pages take three times as long. */
     bool by_page = !guest->device || spi_device_shares_files(guest->device);
     sp_region_options options = {.reserve_bytes = SPI_MEMORY_RESERVE_BYTES,

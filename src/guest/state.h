@@ -65,12 +65,13 @@ typedef struct spi_state {
 sp_status spi_state_save(sp_guest *guest, spi_state *state, sp_error *error);
 void spi_state_free(spi_state *state); /* what saving made */
 
-/* Checks everything that does not need a module: ranges and sessions lie in the memory and apart from each other, counts
- * and kinds are possible. SP_BAD_FILE names what is wrong. */
+/* Checks everything that does not need a module: ranges and sessions lie in the memory and apart from each other,
+ * counts and kinds are possible. SP_BAD_FILE names what is wrong. */
 sp_status spi_state_check(const spi_state *state, sp_error *error);
 
-/* A guest with these globals, tables and ranges, whose memory is as large as it was and holds what its module puts there.
- * Nothing of it has run. options as of sp_guest_create; arguments and environment are the state's where it has none. */
+/* A guest with these globals, tables and ranges, whose memory is as large as it was and holds what its module puts
+ * there. Nothing of it has run. options as of sp_guest_create; arguments and environment are the state's where it has
+ * none. */
 sp_status spi_state_create_guest(sp_module *module, const sp_guest_options *options, const spi_state *state,
                                  sp_guest **guest, sp_error *error);
 

@@ -1,5 +1,5 @@
-/* guest/state_check.c - whether a state that came from a file can be one. What needs the module or the models is checked
- * where they are at hand: spi_state_create_guest and what opens sessions and samplers. */
+/* guest/state_check.c - whether a state that came from a file can be one. What needs the module or the models is
+ * checked where they are at hand: spi_state_create_guest and what opens sessions and samplers. */
 #include <stdlib.h>
 
 #include "base/error.h"

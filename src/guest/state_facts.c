@@ -1,5 +1,5 @@
-/* guest/state_facts.c - what those who save guests ask of guests and modules beside their state, and what they leave there:
- * see state.h. */
+/* guest/state_facts.c - what those who save guests ask of guests and modules beside their state, and what they leave
+ * there: see state.h. */
 #include "base/memory.h"
 #include "guest/guest.h"
 #include "guest/imports.h"

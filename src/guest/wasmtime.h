@@ -7,8 +7,8 @@
  * where `tools/bootstrap.sh --headers` was run.
  *
  * Ownership, in short: a function whose name ends in _new or that writes through a pointer to a pointer gives an object
- * to be deleted with the matching _delete; vectors are deleted with theirs; an error or trap that is returned belongs to
- * the caller. wasm_engine_new_with_config takes the config, wasmtime_context_set_wasi takes the WASI config,
+ * to be deleted with the matching _delete; vectors are deleted with theirs; an error or trap that is returned belongs
+ * to the caller. wasm_engine_new_with_config takes the config, wasmtime_context_set_wasi takes the WASI config,
  * wasm_functype_new takes both vectors.
  *
  * Included by the files of guest/ that are below the line (host.h) and by nothing else. May include: nothing.
@@ -356,8 +356,8 @@ uint64_t wasmtime_memory_size(const wasmtime_context_t *context, const wasmtime_
 wasmtime_error_t *wasmtime_memory_grow(wasmtime_context_t *context, const wasmtime_memory_t *memory, uint64_t pages,
                                        uint64_t *previous_pages);
 
-/* Globals, and tables of functions: a function of no store (store_id 0) is the null reference. What a function is as a raw
- * pointer is the same for the same function of an instance. */
+/* Globals, and tables of functions: a function of no store (store_id 0) is the null reference. What a function is as a
+ * raw pointer is the same for the same function of an instance. */
 void wasmtime_global_get(wasmtime_context_t *context, const wasmtime_global_t *global, wasmtime_val_t *value);
 wasmtime_error_t *wasmtime_global_set(wasmtime_context_t *context, const wasmtime_global_t *global,
                                       const wasmtime_val_t *value);

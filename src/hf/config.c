@@ -1,8 +1,8 @@
 /* hf/config.c - config.json to GGUF's keys.
  *
  * Names are those of github.com/huggingface/transformers, src/transformers/models/NAME/configuration_NAME.py, and, for
- * what it adds, of github.com/ml-explore/mlx-lm, mlx_lm/models/NAME.py. Each key is asked for once; what nobody asked for
- * is refused unless it is known to change no result.
+ * what it adds, of github.com/ml-explore/mlx-lm, mlx_lm/models/NAME.py. Each key is asked for once; what nobody asked
+ * for is refused unless it is known to change no result.
  */
 #include <math.h>
 #include <stdio.h>

@@ -74,8 +74,8 @@ sp_status spi_hf_read_config(spi_hf_reader *read);
 sp_status spi_hf_read_rope(spi_hf_reader *read);
 /* names.c */
 #define SPI_HF_NAME_BYTES 128
-/* The name of a module ("model.layers.3.mlp.up_proj") and what of it (".weight") as GGUF has them. False: unknown, and then
- * it stays as it is, to be refused by name. */
+/* The name of a module ("model.layers.3.mlp.up_proj") and what of it (".weight") as GGUF has them. False: unknown, and
+ * then it stays as it is, to be refused by name. */
 bool spi_hf_translate(const spi_hf_reader *read, const char *name, char out[SPI_HF_NAME_BYTES]);
 /* Of a model that also sees, and not of what concerns text. */
 bool spi_hf_is_foreign(const char *name);

@@ -52,8 +52,8 @@ static sp_status read_linear(const scaling *by) {
     return status;
 }
 
-/* Frequencies whose wave is longer than the original context over low_freq_factor are divided by the factor, those shorter
- * than that over high_freq_factor stay, and between them goes a ramp. */
+/* Frequencies whose wave is longer than the original context over low_freq_factor are divided by the factor, those
+ * shorter than that over high_freq_factor stay, and between them goes a ramp. */
 static sp_status read_llama3(const scaling *by) {
     spi_hf_reader *read = by->read;
     double factor, low, high;

@@ -1,5 +1,5 @@
-/* hf/shards.c - the safetensors files of a folder: the one that there is, or those that the index names. May include: what
- * hf.h may. */
+/* hf/shards.c - the safetensors files of a folder: the one that there is, or those that the index names. May include:
+ * what hf.h may. */
 #include <stdio.h>
 #include <string.h>
 

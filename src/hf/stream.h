@@ -1,9 +1,9 @@
 /* hf/stream.h - JSON (RFC 8259) taken from its bytes one value after the other, without a tree.
  *
- * For what is large in a model's files: half a million strings as nodes of a tree cost many times what reading them does.
- * Nothing is allocated and nothing is copied: a string is the bytes between its quotes, escapes and all, until somebody
- * wants it decoded. Every function is safe on any bytes. The first that meets something else than JSON sets `bad` and
- * leaves `at` there; from then on all of them find nothing, so a caller may ask once, at the end.
+ * For what is large in a model's files: half a million strings as nodes of a tree cost many times what reading them
+ * does. Nothing is allocated and nothing is copied: a string is the bytes between its quotes, escapes and all, until
+ * somebody wants it decoded. Every function is safe on any bytes. The first that meets something else than JSON sets
+ * `bad` and leaves `at` there; from then on all of them find nothing, so a caller may ask once, at the end.
  *
  * May include: source, base.
  */

@@ -1,8 +1,9 @@
 /* hf/tokens.c - tokenizer.json, tokenizer_config.json, generation_config.json and the chat template to GGUF's keys, and
  * to a few of ours for what GGUF has no keys for (src/tokenizer/internal.h lists them).
  *
- * Format: github.com/huggingface/tokenizers; what each part means is told where it is read. A part that is not known makes
- * the tokenizer unusable (SP_UNSUPPORTED, kept in the source), not the model: token ids can still be computed with.
+ * Format: github.com/huggingface/tokenizers; what each part means is told where it is read. A part that is not known
+ * makes the tokenizer unusable (SP_UNSUPPORTED, kept in the source), not the model: token ids can still be computed
+ * with.
  */
 #include <inttypes.h>
 #include <stdio.h>

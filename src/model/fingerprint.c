@@ -45,8 +45,8 @@ static void mix_tensor(spi_hash *state, const spi_source_tensor *tensor) {
     }
 }
 
-/* What all quantisations of a model have in common. Merges and scores are left out: they decide how text becomes tokens,
- * not what a token means. */
+/* What all quantisations of a model have in common. Merges and scores are left out: they decide how text becomes
+ * tokens, not what a token means. */
 static spi_hash family(const spi_source *source, const sp_model_info *info) {
     spi_hash state = {0};
     uint32_t shape[] = {info->layers,   info->embedding, info->feed_forward, info->heads,

@@ -15,8 +15,8 @@
 typedef enum spi_qk_norm { SPI_QK_NORM_NONE, SPI_QK_NORM_HEAD, SPI_QK_NORM_ROW } spi_qk_norm;
 
 /* What differs between families of models, one row each in families.c: a new family should be a row, and a field here
- * where it has something of its own. What a file says by a key or by having a tensor (biases, an output matrix, q, k and
- * v in one) is no field: every family takes it. */
+ * where it has something of its own. What a file says by a key or by having a tensor (biases, an output matrix, q, k
+ * and v in one) is no field: every family takes it. */
 typedef struct spi_family {
     const char *architecture;  /* general.architecture */
     spi_rope_pairs rope_pairs; /* how its converter stores q and k */
@@ -36,8 +36,8 @@ typedef struct spi_family {
     uint32_t wide_scale_layers;    /* the model with so many layers scales scores by sqrt(embedding / heads) */
 } spi_family;
 
-/* How positions are turned into angles. YARN is arXiv:2309.00071: frequencies slower than yarn_slow turns in the original
- * context are divided by the factor, those faster than yarn_fast stay, in between a ramp. */
+/* How positions are turned into angles. YARN is arXiv:2309.00071: frequencies slower than yarn_slow turns in the
+ * original context are divided by the factor, those faster than yarn_fast stay, in between a ramp. */
 typedef struct spi_rope {
     float base, freq_scale, scale; /* device/tape.h */
     bool yarn;

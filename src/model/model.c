@@ -18,8 +18,8 @@
 #include "source/source.h"
 #include "tokenizer/tokenizer.h"
 
-/* A tape as it runs on a device. Which one a session takes depends on its context and on the type of its keys and values;
- * all but the first are made for the first session that takes them. */
+/* A tape as it runs on a device. Which one a session takes depends on its context and on the type of its keys and
+ * values; all but the first are made for the first session that takes them. */
 typedef struct variant {
     spi_tape tape; /* the model's, with rows for the device */
     spi_program *program;

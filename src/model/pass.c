@@ -199,7 +199,8 @@ static double pair_of_turns(const spi_hparams *hp, double turns) {
            (2 * log((double)hp->rope.base));
 }
 
-/* What YaRN divides each frequency by: 1 for fast pairs, the factor for slow ones, between them a mean of frequencies. */
+/* What YaRN divides each frequency by: 1 for fast pairs, the factor for slow ones, between them a mean of
+ * frequencies. */
 static uint32_t yarn_factors(const pass *p) {
     const spi_hparams *hp = p->hp;
     double factors[SPI_HEAD_DIM_MAX / 2];

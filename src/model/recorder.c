@@ -54,8 +54,8 @@ static const spi_source_tensor *take(spi_recorder *recorder, const char *name, u
     return tensor;
 }
 
-/* Tensor names in messages and ops must outlive the recorder's caller's buffers, and those in the file have no zero byte
- * at their end. */
+/* Tensor names in messages and ops must outlive the recorder's caller's buffers, and those in the file have no zero
+ * byte at their end. */
 static uint32_t add_tensor(spi_recorder *recorder, const char *name, const spi_tensor *tensor) {
     if (!SPI_RESERVE(recorder->tensors, recorder->tensor_count, recorder->tensor_capacity)) {
         fail_no_memory(recorder);

@@ -7,8 +7,8 @@
 int64_t spi_clock_ns(void);
 void spi_sleep_ns(int64_t ns);
 
-/* The processor's own counter: a few nanoseconds to read, where spi_clock_ns takes tens; at what rate it counts is found
- * by reading both twice. */
+/* The processor's own counter: a few nanoseconds to read, where spi_clock_ns takes tens; at what rate it counts is
+ * found by reading both twice. */
 static inline uint64_t spi_clock_ticks(void) {
 #if defined(__x86_64__)
     return __builtin_ia32_rdtsc();

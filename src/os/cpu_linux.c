@@ -39,8 +39,8 @@ static void use_tiles(void) {
                      : "memory");
 }
 
-/* Some virtual machines show AMX, grant it, and stop a process with SIGILL at its first instruction: a child tries. What
- * it has to say comes through a pipe, since the process may have its own ideas about the states of children. */
+/* Some virtual machines show AMX, grant it, and stop a process with SIGILL at its first instruction: a child tries.
+ * What it has to say comes through a pipe, since the process may have its own ideas about the states of children. */
 static bool tiles_run(void) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC)) {

@@ -5,11 +5,11 @@
  *     SPI_DIRTY_PROTECT  pages are made read-only, and a signal handler notes the first write to each and lets it happen:
  *                        any POSIX system. dirty_protect.c
  *
- * Both are exact for what processors write, and blind to what devices write. What differs: under SPI_DIRTY_PROTECT a system
- * call that is to write to a page fails with EFAULT, because no signal is raised for it, and a driver cannot pin the page.
- * So who watches must know that neither happens, or put spi_dirty_open and spi_dirty_close around it. The handler passes
- * on what is not its own to the handler that was there before it: on macOS that works where Wasmtime handles signals, and not
- * where it has the faults of a thread through its Mach port.
+ * Both are exact for what processors write, and blind to what devices write. What differs: under SPI_DIRTY_PROTECT a
+ * system call that is to write to a page fails with EFAULT, because no signal is raised for it, and a driver cannot pin
+ * the page. So who watches must know that neither happens, or put spi_dirty_open and spi_dirty_close around it. The
+ * handler passes on what is not its own to the handler that was there before it: on macOS that works where Wasmtime
+ * handles signals, and not where it has the faults of a thread through its Mach port.
  *
  * Owns: records of pages, the handler. May include: base.
  */

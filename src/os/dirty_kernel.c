@@ -1,6 +1,6 @@
-/* os/dirty_kernel.c - written pages by the kernel's record: see dirty.h. The structures are those of linux/userfaultfd.h and
- * linux/fs.h, declared here because the headers of the distributions that we build on are older than the kernels that we
- * run on. */
+/* os/dirty_kernel.c - written pages by the kernel's record: see dirty.h. The structures are those of
+ * linux/userfaultfd.h and linux/fs.h, declared here because the headers of the distributions that we build on are older
+ * than the kernels that we run on. */
 #include "os/dirty_ways.h"
 
 #ifdef __linux__

@@ -1,8 +1,8 @@
 /* os/dirty_protect.c - written pages by protection and a signal: see dirty.h.
  *
- * A watched range is a span in a list that only grows: the handler walks it without a lock, on any thread, and a span that
- * is not used any more waits to be used again. Its fields are guarded by a version that is odd while they change; the
- * handler passes over such a span, because a range that is being changed is one that nobody may write to.
+ * A watched range is a span in a list that only grows: the handler walks it without a lock, on any thread, and a span
+ * that is not used any more waits to be used again. Its fields are guarded by a version that is odd while they change;
+ * the handler passes over such a span, because a range that is being changed is one that nobody may write to.
  */
 #include "os/dirty_ways.h"
 

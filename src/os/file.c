@@ -1,5 +1,5 @@
-/* os/file.c - files and folders on POSIX systems, but for writing: file_write.c. What systems differ in is in file_linux.c
- * and file_macos.c. See file.h. */
+/* os/file.c - files and folders on POSIX systems, but for writing: file_write.c. What systems differ in is in
+ * file_linux.c and file_macos.c. See file.h. */
 #include "os/file.h"
 
 #include <errno.h>

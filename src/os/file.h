@@ -30,11 +30,11 @@ sp_status spi_file_read(const char *path, size_t bytes_max, void **data, size_t 
 /* Writes to a temporary name in the same folder, syncs if asked, and renames: readers see the old file or the new. */
 sp_status spi_file_write(const char *path, const void *data, size_t bytes, bool sync, sp_error *error);
 
-/* The same for what does not fit into memory: bytes are written in their order to the temporary name, and nothing is seen
- * under the path before commit. is_private: only the owner may read it; otherwise as the umask says. With sync the file
- * and its folder are on disk when commit returns, so that the new name survives a power cut. Both ways of ending free the
- * writer; abort removes what was written. What is there already and no regular file (a folder, /dev/null) is refused.
- * Errors are SP_IO with the path and the reason. */
+/* The same for what does not fit into memory: bytes are written in their order to the temporary name, and nothing is
+ * seen under the path before commit. is_private: only the owner may read it; otherwise as the umask says. With sync the
+ * file and its folder are on disk when commit returns, so that the new name survives a power cut. Both ways of ending
+ * free the writer; abort removes what was written. What is there already and no regular file (a folder, /dev/null) is
+ * refused. Errors are SP_IO with the path and the reason. */
 typedef struct spi_file_writer spi_file_writer;
 sp_status spi_file_writer_open(const char *path, bool is_private, spi_file_writer **writer, sp_error *error);
 sp_status spi_file_writer_put(spi_file_writer *writer, const void *data, size_t bytes, sp_error *error);
@@ -44,13 +44,14 @@ void spi_file_writer_abort(spi_file_writer *writer); /* NULL is allowed */
 /* Whether both paths lead to one file, by whatever names; false if one of them leads nowhere. */
 bool spi_file_same(const char *one, const char *other);
 
-/* The same for what is made part by part: next gives the next part and its length, which is 0 at the end. Mode 0600; with
- * sync the folder is synced, too, so that the new name survives a power cut. */
+/* The same for what is made part by part: next gives the next part and its length, which is 0 at the end. Mode 0600;
+ * with sync the folder is synced, too, so that the new name survives a power cut. */
 sp_status spi_file_write_parts(const char *path, size_t (*next)(void *env, const void **part), void *env, bool sync,
                                sp_error *error);
 
 /* Test hook: asked before every write, sync, rename and read of files that must not be lost; a nonzero errno makes the
- * operation fail with it, and with a short write where it is a write and the hook says so by a negative one. NULL: off. */
+ * operation fail with it, and with a short write where it is a write and the hook says so by a negative one. NULL:
+ * off. */
 typedef enum spi_file_op { SPI_FILE_WRITE, SPI_FILE_SYNC, SPI_FILE_RENAME, SPI_FILE_OPEN, SPI_FILE_READ } spi_file_op;
 void spi_file_set_fault(int (*fault)(spi_file_op op));
 int spi_file_fault(spi_file_op op); /* what the hook says; 0 without one */

@@ -1,7 +1,7 @@
 /* os/local.h - sockets named "socket" in a folder, between processes of one machine. May include: base.
  *
- * A socket's path may have about a hundred bytes only, a folder's more: the folder is opened, and the socket is reached by way
- * of that. -1 and errno are failures. Descriptors are not inherited.
+ * A socket's path may have about a hundred bytes only, a folder's more: the folder is opened, and the socket is reached
+ * by way of that. -1 and errno are failures. Descriptors are not inherited.
  */
 #ifndef SPI_OS_LOCAL_H
 #define SPI_OS_LOCAL_H

@@ -1,5 +1,5 @@
-/* os/local_macos.c - see local.h. There is no /proc to reach an open folder by: the folder's path is asked for, and if it is
- * too long for a socket, a link to it with a short name stands in for it while the socket is made. */
+/* os/local_macos.c - see local.h. There is no /proc to reach an open folder by: the folder's path is asked for, and if
+ * it is too long for a socket, a link to it with a short name stands in for it while the socket is made. */
 #include "os/local.h"
 
 #include <errno.h>

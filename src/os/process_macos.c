@@ -13,7 +13,8 @@ char **spi_process_environment(void) {
     return *_NSGetEnviron();
 }
 
-/* A child that another thread starts between the calls inherits both ends: it may then keep a reader waiting until it ends. */
+/* A child that another thread starts between the calls inherits both ends: it may then keep a reader waiting until it
+ * ends. */
 int spi_process_pipe(int ends[2]) {
     if (pipe(ends)) {
         return -1;

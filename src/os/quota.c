@@ -136,8 +136,8 @@ static uint32_t group_quota(const hierarchy *of, const char *folder) {
     return whole > UINT32_MAX ? 0 : (uint32_t)whole;
 }
 
-/* From the process's group up to the one that is mounted. A group that does not lie below it is out of sight: of what is
- * mounted in a container, the top then is the process's own. */
+/* From the process's group up to the one that is mounted. A group that does not lie below it is out of sight: of what
+ * is mounted in a container, the top then is the process's own. */
 static uint32_t least_quota(const hierarchy *of) {
     char folder[2 * PATH_BYTES];
     size_t root = strcmp(of->root, "/") ? strlen(of->root) : 0, mount = strlen(of->mount);

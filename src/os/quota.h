@@ -5,8 +5,8 @@
 
 #include <stdint.h>
 
-/* Whole processors, rounded up: the least that the process's group or any group above it may have, as far as this process
- * sees them; 0 if none has a limit. The files are /proc/self/cgroup and /proc/self/mountinfo, or a test's. */
+/* Whole processors, rounded up: the least that the process's group or any group above it may have, as far as this
+ * process sees them; 0 if none has a limit. The files are /proc/self/cgroup and /proc/self/mountinfo, or a test's. */
 uint32_t spi_quota_read(const char *groups_file, const char *mounts_file);
 
 #endif

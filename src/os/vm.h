@@ -1,7 +1,7 @@
 /* os/vm.h - address space: reserve, commit, protect. The whole memory contract with the system on one page.
  *
- * vm.c is for all systems; vm_linux.c and vm_macos.c are for what differs: 16 KiB pages, no huge ones, no memfd, no /proc.
- * Nothing outside of src/os calls mmap. May include: base.
+ * vm.c is for all systems; vm_linux.c and vm_macos.c are for what differs: 16 KiB pages, no huge ones, no memfd, no
+ * /proc. Nothing outside of src/os calls mmap. May include: base.
  */
 #ifndef SPI_OS_VM_H
 #define SPI_OS_VM_H
@@ -19,8 +19,8 @@ size_t spi_vm_page_bytes(void);
 sp_status spi_vm_reserve(size_t bytes, size_t alignment, void **base, void **mapping, size_t *mapping_bytes);
 void spi_vm_release(void *mapping, size_t mapping_bytes);
 
-/* Makes reserved pages readable and writable; they read as zero until written. huge asks for huge pages where the kernel
- * gives them. SP_NO_MEMORY. */
+/* Makes reserved pages readable and writable; they read as zero until written. huge asks for huge pages where the
+ * kernel gives them. SP_NO_MEMORY. */
 sp_status spi_vm_commit(void *address, size_t bytes, bool huge);
 void spi_vm_advise_huge(void *address, size_t bytes); /* that advice alone; nothing where the system has none */
 
@@ -47,13 +47,13 @@ void spi_vm_unmap(void *address, size_t bytes);
 /* Puts fresh pages of zeros in the place of whatever lies there. */
 sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge);
 
-/* Makes pages of a range that will be written to now, all at once, which costs a fraction of faults one by one; huge: as huge
- * pages, if the range is aligned for them. Only advice. */
+/* Makes pages of a range that will be written to now, all at once, which costs a fraction of faults one by one; huge:
+ * as huge pages, if the range is aligned for them. Only advice. */
 void spi_vm_populate(void *address, size_t bytes, bool huge);
 
-/* True if every page of the range is mapped with at least this access: Linux asks /proc/self/maps, in one call a mapping
- * where the kernel can (6.11), else by reading all of it; for strict checks before linking and for tests. True where the
- * system cannot tell. */
+/* True if every page of the range is mapped with at least this access: Linux asks /proc/self/maps, in one call a
+ * mapping where the kernel can (6.11), else by reading all of it; for strict checks before linking and for tests. True
+ * where the system cannot tell. */
 bool spi_vm_has_access(const void *address, size_t bytes, bool writable);
 
 /* Gives the whole pages inside of a range back to the system. Only for read-only mappings of files: what is read next

@@ -37,7 +37,8 @@ typedef struct map_query {
 #define MAP_QUERY_READABLE 1u
 #define MAP_QUERY_WRITABLE 2u
 
-/* Asks the kernel for one mapping after the other. False: it cannot tell, or something is in the way; *asked says which. */
+/* Asks the kernel for one mapping after the other. False: it cannot tell, or something is in the way; *asked says
+ * which. */
 static bool query_access(int maps, uintptr_t next, uintptr_t end, uint64_t access, bool *asked) {
     *asked = false;
     while (next < end) {

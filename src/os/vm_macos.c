@@ -1,5 +1,6 @@
-/* os/vm_macos.c - what of vm.h is macOS's own. It has no huge pages to ask for and no memory without a name that can be mapped
- * twice: POSIX shared memory there cannot change its size and cannot be written to, so a temporary file takes its place. */
+/* os/vm_macos.c - what of vm.h is macOS's own. It has no huge pages to ask for and no memory without a name that can be
+ * mapped twice: POSIX shared memory there cannot change its size and cannot be written to, so a temporary file takes
+ * its place. */
 #include <errno.h>
 #include <fcntl.h>
 #include <mach/mach.h>

@@ -26,7 +26,8 @@ void spi_region_watch(sp_region *region, spi_region_watcher *watcher);
 void spi_region_unwatch(sp_region *region, spi_region_watcher *watcher);
 bool spi_region_is_watched(const sp_region *region);
 
-/* Bytes of a region that shall be a private copy-on-write view of a file, or fresh pages of zeros. Multiples of pages. */
+/* Bytes of a region that shall be a private copy-on-write view of a file, or fresh pages of zeros. Multiples of
+ * pages. */
 typedef struct spi_region_piece {
     uint64_t offset, bytes; /* inside of the size */
     int file;               /* < 0: fresh pages */
@@ -35,9 +36,9 @@ typedef struct spi_region_piece {
 
 /* The one place where pages under a region are exchanged. Devices that are linked are quiet, let go, and link again: a
  * device that still had the old pages would see other bytes than the host, without a word. What was in the pieces is
- * gone. A region that has pages of files counts as shareable from then on.
- * SP_LINK_REFUSED: a linked device does not take such memory; nothing was done. SP_NO_MEMORY: the system has no room for
- * more mappings; some pieces may be done. SP_DEVICE_LOST and others of the device: it could not link again. */
+ * gone. A region that has pages of files counts as shareable from then on. SP_LINK_REFUSED: a linked device does not
+ * take such memory; nothing was done. SP_NO_MEMORY: the system has no room for more mappings; some pieces may be done.
+ * SP_DEVICE_LOST and others of the device: it could not link again. */
 sp_status spi_region_remap(sp_region *region, const spi_region_piece *pieces, uint32_t piece_count, sp_error *error);
 
 /* Gives or withholds the CPU's access to what is committed behind size, around linking: drivers pin accessible pages

@@ -1,9 +1,9 @@
 /* safetensors/safetensors.h - reads safetensors files: a list of tensors, and where their bytes are.
  *
  * Format: github.com/huggingface/safetensors, README.md: eight bytes with the length N of a JSON object, the object
- * {"name": {"dtype", "shape", "data_offsets": [begin, end]}, ..., "__metadata__": {...}}, and behind it the data, to which
- * the offsets count. The file is hostile: length, JSON, dtypes, shapes, offsets and overlaps are checked, and what is wrong
- * is SP_BAD_FILE with the tensor and the field. Data have any alignment.
+ * {"name": {"dtype", "shape", "data_offsets": [begin, end]}, ..., "__metadata__": {...}}, and behind it the data, to
+ * which the offsets count. The file is hostile: length, JSON, dtypes, shapes, offsets and overlaps are checked, and
+ * what is wrong is SP_BAD_FILE with the tensor and the field. Data have any alignment.
  *
  * Owns: the parsed header, whose strings the index points to. May include: source, base; cJSON.
  */
@@ -33,8 +33,8 @@ typedef struct spi_safetensors {
     void *json;
 } spi_safetensors;
 
-/* bytes stay the caller's and must outlive the result; name is the file's, for messages. A dtype that the format does not
- * have is SP_UNSUPPORTED. */
+/* bytes stay the caller's and must outlive the result; name is the file's, for messages. A dtype that the format does
+ * not have is SP_UNSUPPORTED. */
 sp_status spi_safetensors_parse(const void *bytes, size_t size, const char *name, spi_safetensors *out,
                                 sp_error *error);
 void spi_safetensors_free(spi_safetensors *file); /* a zeroed one is allowed */

@@ -1,5 +1,5 @@
-/* sampler/draw.h - picks that take nothing from a sampler's state: by noise of its seed and the token's position, so that
- * whoever computes the logits can make them, a device among others. May include: base. */
+/* sampler/draw.h - picks that take nothing from a sampler's state: by noise of its seed and the token's position, so
+ * that whoever computes the logits can make them, a device among others. May include: base. */
 #ifndef SPI_SAMPLER_DRAW_H
 #define SPI_SAMPLER_DRAW_H
 

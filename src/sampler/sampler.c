@@ -233,8 +233,8 @@ static float largest_of(const float chunk[CHUNK]) {
     return largest;
 }
 
-/* The same as below where there are no penalties, some twenty times as fast: going through a vocabulary of 128,256 one by
- * one is more than all the rest between a session's restore and its first token. */
+/* The same as below where there are no penalties, some twenty times as fast: going through a vocabulary of 128,256 one
+ * by one is more than all the rest between a session's restore and its first token. */
 static int32_t pick_largest(const float *logits, uint32_t vocab) {
     float chunk[CHUNK], largest = -INFINITY;
     uint32_t best = 0;

@@ -2,8 +2,8 @@
  *
  *     u32 head_bytes | u32 body_bytes | head (JSON) | body      little-endian
  *
- * A head has at most 1 MiB, a body at most 64 MiB. What comes in is hostile: lengths are looked at before memory is made
- * for them, and only as much is made as has come. May include: base.
+ * A head has at most 1 MiB, a body at most 64 MiB. What comes in is hostile: lengths are looked at before memory is
+ * made for them, and only as much is made as has come. May include: base.
  */
 #ifndef SPI_SERVER_FRAME_H
 #define SPI_SERVER_FRAME_H
@@ -37,8 +37,8 @@ typedef struct spi_frame {
     size_t bytes; /* of the whole frame: to be taken when it was dealt with */
 } spi_frame;
 
-/* The first frame of a buffer, if it is there whole: *found. SP_BAD_FILE: what is there can be no frame, and nothing that
- * follows can be understood. The head is the caller's to delete. */
+/* The first frame of a buffer, if it is there whole: *found. SP_BAD_FILE: what is there can be no frame, and nothing
+ * that follows can be understood. The head is the caller's to delete. */
 sp_status spi_frame_read(const spi_buffer *buffer, spi_frame *frame, bool *found, sp_error *error);
 
 /* Appends a frame. SP_NO_MEMORY, SP_LIMIT. */

@@ -1,4 +1,5 @@
-/* server/port.c - a way to the actors of a folder. If nobody holds it, this process does, and answers others meanwhile. */
+/* server/port.c - a way to the actors of a folder. If nobody holds it, this process does, and answers others
+ * meanwhile. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -126,8 +127,8 @@ static void on_answer(void *env, const cJSON *head, const void *body, size_t bod
     }
 }
 
-/* One turn of everything: what there is to do, and what comes over the socket. That is waited for, if there was nothing to
- * do, unless *is_over says that what this process asked for is answered. */
+/* One turn of everything: what there is to do, and what comes over the socket. That is waited for, if there was nothing
+ * to do, unless *is_over says that what this process asked for is answered. */
 static void turn(spi_port *port, int wake, const bool *is_over) {
     uint32_t next_ms;
     sp_status status = sp_actors_step(spi_server_actors(port->server), STEP_MS, &next_ms);

@@ -30,8 +30,8 @@ void spi_server_request(spi_server *server, const cJSON *head, const void *body,
                         void *env, spi_call **call);
 void spi_call_cancel(spi_call *call); /* nobody listens any more; what it asked for goes on */
 
-/* Long answers come in pieces, so that no more of them lies in memory than whoever asked can take: there is another one,
- * and it is not waited for; and have it told, after which the call may be gone. */
+/* Long answers come in pieces, so that no more of them lies in memory than whoever asked can take: there is another
+ * one, and it is not waited for; and have it told, after which the call may be gone. */
 bool spi_call_has_more(const spi_call *call);
 void spi_call_go_on(spi_call *call);
 

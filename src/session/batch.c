@@ -1,7 +1,7 @@
 /* session/batch.c - appending tokens to many sessions in as few passes over the weights as possible.
  *
- * Every pass is a run of at most rows_max rows, shared out among the parts that still have tokens: those with the fewest
- * left come first, so that a conversation that wants one token does not wait behind a long prompt.
+ * Every pass is a run of at most rows_max rows, shared out among the parts that still have tokens: those with the
+ * fewest left come first, so that a conversation that wants one token does not wait behind a long prompt.
  */
 #include "session/session.h"
 

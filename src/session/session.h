@@ -9,14 +9,16 @@
 #include "region/region.h"
 #include "samepage/session.h"
 
-/* Somebody who knows blocks that sessions need not compute: a block store. All functions run on the session's thread. */
+/* Somebody who knows blocks that sessions need not compute: a block store. All functions run on the session's
+ * thread. */
 typedef struct spi_session_cache {
     /* A session wants to be of this cache: sets its cache and cache_data. SP_NO_MEMORY. */
     sp_status (*join)(void *env, sp_session *session, sp_error *error);
 
-    /* Before the tokens behind the session's own, up to token_count in all, are computed: makes as many blocks valid as it
-     * can, from the first on that is not full yet. *found is how many tokens the blocks hold then: the session's own if
-     * nothing was found, else a multiple of the block's tokens and at most token_count. A failure of the device only. */
+    /* Before the tokens behind the session's own, up to token_count in all, are computed: makes as many blocks valid as
+     * it can, from the first on that is not full yet. *found is how many tokens the blocks hold then: the session's own
+     * if nothing was found, else a multiple of the block's tokens and at most token_count. A failure of the device
+     * only. */
     sp_status (*find)(void *env, sp_session *session, uint32_t token_count, uint32_t *found, sp_error *error);
 
     /* The rows behind the full blocks, and so many rows of logits, of a session that has its tokens and full blocks and
@@ -55,14 +57,14 @@ struct sp_session {
 sp_status spi_session_put(sp_session *session, const int32_t *tokens, uint32_t token_count, uint32_t logits_rows,
                           sp_error *error);
 
-/* A range of the session, from its own start, becomes a private view of a file from an offset on; file < 0: fresh pages,
- * zero. Whole pages. The session's device must take such memory: spi_session_can_map. */
+/* A range of the session, from its own start, becomes a private view of a file from an offset on; file < 0: fresh
+ * pages, zero. Whole pages. The session's device must take such memory: spi_session_can_map. */
 bool spi_session_can_map(const sp_session *session);
 sp_status spi_session_map(sp_session *session, uint64_t offset, uint64_t bytes, int file, uint64_t file_offset,
                           sp_error *error);
 
-/* The same for several ranges at once, given in the session's own offsets and changed into the region's: devices let go and
- * link again once for all of them. */
+/* The same for several ranges at once, given in the session's own offsets and changed into the region's: devices let go
+ * and link again once for all of them. */
 sp_status spi_session_map_all(sp_session *session, spi_region_piece *pieces, uint32_t count, sp_error *error);
 
 /* To be told after the host wrote bytes of the session's range, which are given from its own start. */

@@ -92,7 +92,8 @@ static void make_id(const spi_builder *builder, const uint8_t *parent, uint8_t i
     memcpy(id, &state, SP_SNAPSHOT_ID_BYTES);
 }
 
-/* An image that is being made: in a file of memory, which is written to without touching its pages, or in plain memory. */
+/* An image that is being made: in a file of memory, which is written to without touching its pages, or in plain
+ * memory. */
 typedef struct image {
     uint8_t *data;
     size_t bytes;

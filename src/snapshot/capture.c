@@ -1,5 +1,5 @@
-/* snapshot/capture.c - a guest between two calls into an image. What is common to captures and deltas is here; tracker.c
- * decides what of it a delta has. */
+/* snapshot/capture.c - a guest between two calls into an image. What is common to captures and deltas is here;
+ * tracker.c decides what of it a delta has. */
 #include "snapshot/capture.h"
 
 #include <string.h>

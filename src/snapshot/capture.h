@@ -22,11 +22,12 @@ typedef struct spi_capture {
 sp_status spi_capture_begin(spi_capture *capture, sp_guest *guest, const sp_capture_options *options, sp_error *error);
 void spi_capture_end(spi_capture *capture);
 
-/* Has the store, if there is one, take in the sessions' full blocks; sets names and block_count of those that it holds. */
+/* Has the store, if there is one, take in the sessions' full blocks; sets names and block_count of those that it
+ * holds. */
 sp_status spi_capture_take_blocks(spi_capture *capture, sp_error *error);
 
-/* A whole capture for this process only, of the guest as it is; bare: see is_bare. kept may be NULL, or an image of before
- * that is given again if nothing differs from it. */
+/* A whole capture for this process only, of the guest as it is; bare: see is_bare. kept may be NULL, or an image of
+ * before that is given again if nothing differs from it. */
 sp_status spi_capture_private(sp_guest *guest, const sp_capture_options *options, bool is_bare, sp_snapshot *kept,
                               sp_snapshot **snapshot, sp_error *error);
 

@@ -27,8 +27,8 @@ uint64_t spi_kv_row_bytes(const spi_tail *tail) {
     return (uint64_t)shape->layers * 2 * shape->kv_heads * (spi_kv_number_bytes(shape) + spi_kv_scale_bytes(shape));
 }
 
-/* Head by head: its rows, and what the block has room for behind them, numbers and then scales where there are any; then
- * the padding at the block's end. */
+/* Head by head: its rows, and what the block has room for behind them, numbers and then scales where there are any;
+ * then the padding at the block's end. */
 spi_part spi_kv_tail_part(const void *env, uint32_t i) {
     const spi_tail *tail = env;
     const spi_kv_shape *shape = tail->session->kv;

@@ -2,10 +2,10 @@
  *
  *     header, one page | a record for each slot | slots, each at a page
  *
- * A block is written before its record, and a record has a checksum of its own: who reads records up to the first that is
- * not whole never sees half a block. Only its maker adds to a pack, and holds a lock on it for as long as it may. What
- * was mapped out of a pack stays valid when the file is removed: the system counts for us. A pack of a store without a
- * folder is an unnamed file of memory. May include: os, base.
+ * A block is written before its record, and a record has a checksum of its own: who reads records up to the first that
+ * is not whole never sees half a block. Only its maker adds to a pack, and holds a lock on it for as long as it may.
+ * What was mapped out of a pack stays valid when the file is removed: the system counts for us. A pack of a store
+ * without a folder is an unnamed file of memory. May include: os, base.
  */
 #ifndef SPI_SNAPSHOT_PACK_H
 #define SPI_SNAPSHOT_PACK_H

@@ -9,8 +9,8 @@
 #include "region/region.h"
 #include "snapshot/capture.h"
 
-/* Shorter runs of pages are copied: a mapping costs about what copying so much does, and the kernel's list of mappings is
- * not endless. */
+/* Shorter runs of pages are copied: a mapping costs about what copying so much does, and the kernel's list of mappings
+ * is not endless. */
 #define MAP_BYTES_MIN ((uint64_t)128 << 10)
 
 static bool uses_model(const spi_state *state, uint32_t index) {

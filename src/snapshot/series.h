@@ -1,5 +1,5 @@
-/* snapshot/series.h - a base and many deltas, for whoever keeps them. May include: what snapshot.h may, and does not, so that
- * layers above can have names of their own. */
+/* snapshot/series.h - a base and many deltas, for whoever keeps them. May include: what snapshot.h may, and does not,
+ * so that layers above can have names of their own. */
 #ifndef SPI_SNAPSHOT_SERIES_H
 #define SPI_SNAPSHOT_SERIES_H
 

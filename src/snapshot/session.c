@@ -21,8 +21,9 @@ void spi_tell(sp_notice notice, void *env, const char *format, ...) {
     }
 }
 
-/* Bytes of the snapshot at a place of the session, whose start they are given from: mapped out of its file, together with
- * others, or copied at once. Whole pages are mapped, so that what is behind the bytes is the session's to spoil, too. */
+/* Bytes of the snapshot at a place of the session, whose start they are given from: mapped out of its file, together
+ * with others, or copied at once. Whole pages are mapped, so that what is behind the bytes is the session's to spoil,
+ * too. */
 static sp_status place(spi_restoring *all, sp_session *session, uint64_t offset, const void *from, uint64_t file_offset,
                        uint64_t bytes, bool *is_mapped, sp_error *error) {
     const sp_snapshot *snapshot = all->snapshot;

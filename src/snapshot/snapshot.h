@@ -90,12 +90,13 @@ void spi_build_add(spi_builder *builder, spi_section_kind kind, uint32_t index, 
 void spi_build_parts(spi_builder *builder, spi_section_kind kind, uint32_t index, spi_parts parts, const void *env,
                      uint64_t bytes);
 
-/* Lays out, copies and hashes. parent: NULL, or a delta's; id: NULL, or the one that is known. Frees the builder's list,
- * whatever happens. The snapshot is indexed like one from a file. */
+/* Lays out, copies and hashes. parent: NULL, or a delta's; id: NULL, or the one that is known. Frees the builder's
+ * list, whatever happens. The snapshot is indexed like one from a file. */
 sp_status spi_build_finish(spi_builder *builder, const uint8_t *parent, const uint8_t *id, sp_snapshot **snapshot,
                            sp_error *error);
 
-/* Whether that is what the sections would make: everything is compared. And the end of a list that nothing is made of. */
+/* Whether that is what the sections would make: everything is compared. And the end of a list that nothing is made
+ * of. */
 bool spi_build_is(const spi_builder *builder, const sp_snapshot *snapshot);
 void spi_build_drop(spi_builder *builder);
 

@@ -1,4 +1,5 @@
-/* snapshot/state_in.c - the section of a snapshot that is the state but for bulk data: read, as hostile. See state_out.c. */
+/* snapshot/state_in.c - the section of a snapshot that is the state but for bulk data: read, as hostile. See
+ * state_out.c. */
 #include <inttypes.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* snapshot/state_out.c - the section of a snapshot that is the state but for bulk data: written. state_in.c reads it, and
- * docs/snapshot-format.md has it field by field. */
+/* snapshot/state_out.c - the section of a snapshot that is the state but for bulk data: written. state_in.c reads it,
+ * and docs/snapshot-format.md has it field by field. */
 #include <string.h>
 
 #include "base/memory.h"

@@ -25,7 +25,8 @@ typedef struct spi_entry {
 
 #define SPI_COST_SIZES 12 /* of runs of tokens: 16 to 31, 32 to 63, ..., 32768 and more */
 
-/* What computing costs on a device with a model. A token of a short run costs a card ten times what one of a long run does. */
+/* What computing costs on a device with a model. A token of a short run costs a card ten times what one of a long run
+ * does. */
 typedef struct spi_cost {
     const sp_device *device;
     const sp_model *model;
@@ -60,8 +61,8 @@ struct sp_store {
     char told[256]; /* a notice, given when the lock is not held any more */
 };
 
-/* What a store keeps of a session that is attached: the names of its full blocks, and of its tails: the one that lies in
- * the folder, and the one that it took the place of. */
+/* What a store keeps of a session that is attached: the names of its full blocks, and of its tails: the one that lies
+ * in the folder, and the one that it took the place of. */
 typedef struct spi_attached {
     sp_store *store;
     spi_digest *names; /* [capacity] */
@@ -82,7 +83,8 @@ __attribute__((format(printf, 2, 3))) void spi_store_note(sp_store *store, const
 sp_status spi_store_scan(sp_store *store, bool always, sp_error *error);
 sp_status spi_store_pack_for(sp_store *store, const spi_pack_header *like, const spi_digest *parent, spi_pack **pack,
                              sp_error *error);
-/* Another pack of this process's with room, that is none of those; a new one as long as there are not too many. NULL: none. */
+/* Another pack of this process's with room, that is none of those; a new one as long as there are not too many. NULL:
+ * none. */
 spi_pack *spi_store_spare_pack(sp_store *store, const spi_pack_header *like, spi_pack *const *others, uint32_t count);
 void spi_store_drop_pack(sp_store *store, spi_pack *pack, bool remove);
 uint64_t spi_store_evict(sp_store *store, uint64_t bytes_max);
@@ -96,13 +98,13 @@ void spi_store_learn_read(sp_store *store, bool is_copied, uint64_t bytes, int64
 double spi_store_guess_compute(sp_store *store, const sp_session *session, uint32_t token_count);
 bool spi_store_should_compute(sp_store *store, const sp_session *session, uint32_t run, uint32_t unread);
 
-/* store_place.c: blocks first .. first + count, which lie one behind the other in a pack, are put into the session; *good is
- * how many of them, from the first on, are whole. */
+/* store_place.c: blocks first .. first + count, which lie one behind the other in a pack, are put into the session;
+ * *good is how many of them, from the first on, are whole. */
 sp_status spi_store_place(sp_store *store, spi_attached *attached, sp_session *session, uint32_t first, uint32_t count,
                           uint32_t *good, sp_error *error);
 
-/* store_take.c: all full blocks that the store lacks, a long run of them in so many packs at a time; *held is how many it has
- * then, from the first on. */
+/* store_take.c: all full blocks that the store lacks, a long run of them in so many packs at a time; *held is how many
+ * it has then, from the first on. */
 #define SPI_STRIPES_MAX 4u /* with eight, writing is no faster */
 sp_status spi_store_take_blocks(sp_store *store, spi_attached *attached, const sp_session *session,
                                 uint32_t stripes_max, uint32_t *held, sp_error *error);

@@ -1,4 +1,5 @@
-/* snapshot/store_cost.c - whether blocks are worth reading: what computing tokens and reading bytes has cost in this process.
+/* snapshot/store_cost.c - whether blocks are worth reading: what computing tokens and reading bytes has cost in this
+ * process.
  *
  * May include: what store.h may.
  */
@@ -37,7 +38,8 @@ void spi_store_learn_read(sp_store *store, bool is_copied, uint64_t bytes, int64
     *known = blend(*known, (double)ns / (double)bytes);
 }
 
-/* Where runs of this size were not seen: no more for each token than in a shorter run, and no more in all than a longer one. */
+/* Where runs of this size were not seen: no more for each token than in a shorter run, and no more in all than a longer
+ * one. */
 double spi_store_guess_compute(sp_store *store, const sp_session *session, uint32_t token_count) {
     const double *known = cost_of(store, session)->ns_per_token;
     int own = size_of(token_count), shorter = own, longer = own;
@@ -52,8 +54,8 @@ double spi_store_guess_compute(sp_store *store, const sp_session *session, uint3
     return by_longer > 0 && (by_shorter <= 0 || by_longer < by_shorter) ? by_longer : by_shorter;
 }
 
-/* A run of blocks is computed again if that is known to be faster: on a device whose prefill outruns the disk, or outruns
- * copying. What lies verified in memory is mapped for nothing. */
+/* A run of blocks is computed again if that is known to be faster: on a device whose prefill outruns the disk, or
+ * outruns copying. What lies verified in memory is mapped for nothing. */
 bool spi_store_should_compute(sp_store *store, const sp_session *session, uint32_t run, uint32_t unread) {
     double bytes = (double)spi_kv_block_bytes_of(session);
     double compute_ns = spi_store_guess_compute(store, session, run * SPI_BLOCK_TOKENS);

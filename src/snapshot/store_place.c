@@ -1,7 +1,8 @@
-/* snapshot/store_place.c - blocks of a store into a session: mapped or copied, and checked in their first use in a process.
+/* snapshot/store_place.c - blocks of a store into a session: mapped or copied, and checked in their first use in a
+ * process.
  *
- * Copying and checking are shared out to threads: a card that takes no pages of files waits for hundreds of megabytes, and
- * its own prefill is faster than one processor's copying. May include: what store.h may.
+ * Copying and checking are shared out to threads: a card that takes no pages of files waits for hundreds of megabytes,
+ * and its own prefill is faster than one processor's copying. May include: what store.h may.
  */
 #include <string.h>
 

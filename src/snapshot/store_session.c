@@ -228,7 +228,8 @@ static sp_status cache_find(void *env, sp_session *session, uint32_t token_count
 
 /* ---- telling ---- */
 
-/* A device that maps files gets a conversation as one mapping; others copy it anyway, and outrun one thread that writes. */
+/* A device that maps files gets a conversation as one mapping; others copy it anyway, and outrun one thread that
+ * writes. */
 static uint32_t stripes_for(const sp_session *session) {
     return spi_session_can_map(session) ? 1 : SPI_STRIPES_MAX;
 }

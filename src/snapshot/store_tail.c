@@ -1,11 +1,11 @@
-/* snapshot/store_tail.c - what a session has behind its full blocks, kept in a store's folder: the rows of the block that is
- * not full, and the latest logits. docs/store-format.md in C.
+/* snapshot/store_tail.c - what a session has behind its full blocks, kept in a store's folder: the rows of the block
+ * that is not full, and the latest logits. docs/store-format.md in C.
  *
  *     header | rows, head by head | logits
  *
  * A tail's name is made of what a block's is, and of tokens: who has the same tokens finds it. It is written beside a
- * commit, which need not carry it then, and not synced: a process that dies leaves it, a power cut may not, and then its
- * tokens are computed again. One that was replaced goes, unless whoever asked for the new one says that it is still
+ * commit, which need not carry it then, and not synced: a process that dies leaves it, a power cut may not, and then
+ * its tokens are computed again. One that was replaced goes, unless whoever asked for the new one says that it is still
  * wanted; what is left over goes when there is too much, the oldest first. */
 #include <dirent.h>
 #include <errno.h>
@@ -205,8 +205,8 @@ static uint8_t *fill(sp_store *store, const sp_session *session, tail_header *he
     return packed;
 }
 
-/* Opens a new file for a tail; -1 with EEXIST: there is one as long as it must be. A shorter one was left by a process that
- * was killed while it wrote, or another writes it now: that one goes on with a file that has no name any more. */
+/* Opens a new file for a tail; -1 with EEXIST: there is one as long as it must be. A shorter one was left by a process
+ * that was killed while it wrote, or another writes it now: that one goes on with a file that has no name any more. */
 static int make_file(const char *path, uint64_t bytes) {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
     struct stat info;

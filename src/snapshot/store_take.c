@@ -1,8 +1,8 @@
 /* snapshot/store_take.c - blocks on their way from a session into a store.
  *
- * A block is hashed or encrypted and written by the thread that waits for it. The system lets one thread at a time write
- * to a file, at 1.5 to 3 GB/s where pages are new, and a card computes a prompt's blocks in a third of that time: so the
- * blocks of a long run go into several packs, a stripe each, by as many threads. May include: what store.h may.
+ * A block is hashed or encrypted and written by the thread that waits for it. The system lets one thread at a time
+ * write to a file, at 1.5 to 3 GB/s where pages are new, and a card computes a prompt's blocks in a third of that time:
+ * so the blocks of a long run go into several packs, a stripe each, by as many threads. May include: what store.h may.
  */
 #include <sodium/crypto_aead_xchacha20poly1305.h>
 #include <sodium/randombytes.h>
@@ -95,8 +95,8 @@ static uint32_t room_in(const spi_pack *pack) {
     return pack->header.capacity - pack->count;
 }
 
-/* Stripes for blocks first .. first + count. The first goes on where the chain before it ends; a pack that has too little
- * room, or too few packs, leave blocks for the next time. */
+/* Stripes for blocks first .. first + count. The first goes on where the chain before it ends; a pack that has too
+ * little room, or too few packs, leave blocks for the next time. */
 static sp_status plan(taking *all, sp_store *store, uint32_t first, uint32_t count, uint32_t stripes_max,
                       sp_error *error) {
     uint32_t wanted = count / STRIPE_BLOCKS_MIN < stripes_max ? count / STRIPE_BLOCKS_MIN : stripes_max;

@@ -1,9 +1,9 @@
 /* snapshot/tracker.c - what a guest changed since a snapshot of it, as a smaller snapshot.
  *
- * Pages that were written are collected in a bit map until a delta with them is accepted. Where there is no record of them
- * every page has a hash that is compared: exact for anyone's writes, but it reads all of the guest's memory. Ranges that
- * a device wrote come from the guest (guest/state.h), sessions' blocks and logits are not memory in this sense, and of
- * tokens those are new that come behind what a session had. */
+ * Pages that were written are collected in a bit map until a delta with them is accepted. Where there is no record of
+ * them every page has a hash that is compared: exact for anyone's writes, but it reads all of the guest's memory.
+ * Ranges that a device wrote come from the guest (guest/state.h), sessions' blocks and logits are not memory in this
+ * sense, and of tokens those are new that come behind what a session had. */
 #include <string.h>
 
 #include "base/error.h"

@@ -4,7 +4,8 @@
  * source was checked by its reader: every pointer, length and shape holds, names are unique. Strings have no zero byte
  * at the end and may hold any bytes.
  *
- * Owns: the index of values and tensors, and by its release what the reader has mapped or made. May include: dtype, base.
+ * Owns: the index of values and tensors, and by its release what the reader has mapped or made. May include: dtype,
+ * base.
  */
 #ifndef SPI_SOURCE_SOURCE_H
 #define SPI_SOURCE_SOURCE_H
@@ -69,7 +70,8 @@ typedef struct spi_source_file {
 
 #define SPI_SOURCE_FILES_MAX 1024u
 
-/* Which columns of a head rotate together: as the family's GGUF files have it, or pairs (i, i + dims/2), or (2i, 2i+1). */
+/* Which columns of a head rotate together: as the family's GGUF files have it, or pairs (i, i + dims/2), or (2i,
+ * 2i+1). */
 typedef enum spi_source_rope {
     SPI_SOURCE_ROPE_FAMILY,
     SPI_SOURCE_ROPE_HALVES,

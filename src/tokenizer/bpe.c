@@ -1,9 +1,9 @@
 /* tokenizer/bpe.c - byte-level BPE, GGUF's "gpt2": merges in the order of the file, within words.
  *
  * Symbols are ids. A word's bytes become one symbol each; of all neighbours that the file can merge, the pair that
- * comes first in the file is merged, the leftmost of equals, until none is left. A heap keeps that at n log n for a word
- * of n bytes. A merge whose result is no token can still be a step on the way to one; what is left of it at the end is
- * written as single bytes.
+ * comes first in the file is merged, the leftmost of equals, until none is left. A heap keeps that at n log n for a
+ * word of n bytes. A merge whose result is no token can still be a step on the way to one; what is left of it at the
+ * end is written as single bytes.
  *
  * May include: source, base.
  */

@@ -1,8 +1,8 @@
 /* tokenizer/char.c - BPE over characters with ranked merges, as tokenizer.json has SentencePiece's models.
  *
- * Spaces become U+2581 where the file says so. Symbols are tokens of one character each; a character that is none becomes
- * its bytes "<0xE2>", if all of them are tokens, else the unknown token, of which neighbours may be one. Then the pair that
- * comes first in the list of merges is merged, the leftmost of equals, until none is left
+ * Spaces become U+2581 where the file says so. Symbols are tokens of one character each; a character that is none
+ * becomes its bytes "<0xE2>", if all of them are tokens, else the unknown token, of which neighbours may be one. Then
+ * the pair that comes first in the list of merges is merged, the leftmost of equals, until none is left
  * (github.com/huggingface/tokenizers, tokenizers/src/models/bpe/model.rs). May include: base.
  */
 #include <string.h>

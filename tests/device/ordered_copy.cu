@@ -1,7 +1,8 @@
-/* tests/device/ordered_copy.cu - the ring of kernels/ring.cuh at its smallest: what compute-sanitizer's racecheck says of
- * bulk copies that mbarriers keep apart from the reads before and behind them. One warp copies, one adds up; nothing here
- * is unordered (PTX ISA, "mbarrier" and "cp.async.bulk": the copy completes on `full`, whose wait is before the reads; the
- * arrival on `empty` is behind the reads, and its wait before the next copy). Prints whether the sum is right.
+/* tests/device/ordered_copy.cu - the ring of kernels/ring.cuh at its smallest: what compute-sanitizer's racecheck says
+ * of bulk copies that mbarriers keep apart from the reads before and behind them. One warp copies, one adds up; nothing
+ * here is unordered (PTX ISA, "mbarrier" and "cp.async.bulk": the copy completes on `full`, whose wait is before the
+ * reads; the arrival on `empty` is behind the reads, and its wait before the next copy). Prints whether the sum is
+ * right.
  *
  *     nvcc -arch=sm_90a -o ordered_copy tests/device/ordered_copy.cu && compute-sanitizer --tool racecheck ./ordered_copy
  *

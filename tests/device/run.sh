@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The complete suite of a machine with an NVIDIA card, by CUDA and by Vulkan: ops against double, a token in one launch
-# against the same op by op, a conversation that moves between the devices, doctor's proof of the link, the program's own
-# commands, and, where compute-sanitizer is installed, memory of the decode test. Prints a line of the form "N passed, N
-# failed, N not run" last and fails if anything did. Not run is what lacks a driver here, in part or whole: it is named,
-# and never counted as passed.
+# against the same op by op, a conversation that moves between the devices, doctor's proof of the link, the program's
+# own commands, and, where compute-sanitizer is installed, memory of the decode test. Prints a line of the form "N
+# passed, N failed, N not run" last and fails if anything did. Not run is what lacks a driver here, in part or whole: it
+# is named, and never counted as passed.
 #
 #     tests/device/run.sh [BUILD]     a build folder with -DSAMEPAGE_CUDA=ON (default: build)
 #
@@ -121,10 +121,10 @@ check "snapshots, and a conversation that moves between devices" moving_conversa
 check "doctor proves the link" doctor
 check "complete and chat say on the card what they say on the CPU" same_answers
 check "an actor is carried to the card" carried_actor
-# racecheck is no check of this suite, because it does not follow bulk copies that mbarriers order: of a program that does
-# nothing but such copies, in order and with the right sum (ordered_copy.cu), it reports each of them as a race with the
-# reads of what it brought. SAMEPAGE_RACECHECK=1 shows that, where nvcc is, and then what racecheck says of the token's
-# kernel, whose ring is made of such copies.
+# racecheck is no check of this suite, because it does not follow bulk copies that mbarriers order: of a program that
+# does nothing but such copies, in order and with the right sum (ordered_copy.cu), it reports each of them as a race
+# with the reads of what it brought. SAMEPAGE_RACECHECK=1 shows that, where nvcc is, and then what racecheck says of the
+# token's kernel, whose ring is made of such copies.
 if [ -n "${SAMEPAGE_RACECHECK:-}" ]; then
     if command -v nvcc >/dev/null && nvcc -arch=sm_90a -o "$work/ordered_copy" tests/device/ordered_copy.cu; then
         compute-sanitizer --tool racecheck "$work/ordered_copy"

@@ -89,7 +89,8 @@ expect 2 'no command' "$SAMEPAGE" actor frobnicate
 # Where the system does not let the database be opened, it is told why.
 (trap '' XFSZ && ulimit -f 8 && expect 1 'actors.db: .*\(File too large\)' actor list)
 
-# An actor whose model is gone is held, its message stays, and whoever waits hears of it at once, however the actors are held.
+# An actor whose model is gone is held, its message stays, and whoever waits hears of it at once, however the actors are
+# held.
 cp $model "$work/moves.gguf"
 actor create held -m "$work/moves.gguf" -d cpu
 mv "$work/moves.gguf" "$work/moved.gguf"
@@ -98,7 +99,8 @@ mv "$work/moved.gguf" "$work/moves.gguf"
 actor send held "What colour is my boat?" | grep -q green || fail "a message was lost while its actor was held"
 actor rm held
 
-# Keys and values in half the memory, across commits, an export and an import; refused where the device does not have them.
+# Keys and values in half the memory, across commits, an export and an import; refused where the device does not have
+# them.
 actor create half -m $model -d cpu --kv-type q8_0
 actor send half "My name is Ada and my boat is green." >/dev/null
 check "$(actor show half --json)" 'j["kv_type"] == "q8_0"'

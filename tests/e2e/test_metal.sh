@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The program with the Metal backend in it, over the stand-in for Apple's libraries: the link's proof, a conversation, an
-# agent that moves, and the block of text that a Mac's owner is asked for.
+# The program with the Metal backend in it, over the stand-in for Apple's libraries: the link's proof, a conversation,
+# an agent that moves, and the block of text that a Mac's owner is asked for.
 set -euo pipefail
 SAMEPAGE=$SAMEPAGE_BUILD_DIR/tests/samepage_metal
 export LD_LIBRARY_PATH=$SAMEPAGE_BUILD_DIR/tests # where dlopen is a sanitizer's

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""barriers.py BUILD - takes each barrier out of Metal's translated kernels in turn: the op tests have to fail every time.
+"""barriers.py BUILD - takes each barrier out of Metal's translated kernels in turn: the op tests have to fail every
+time.
 
-A test of the tests: threadgroup memory that starts as NaN and three orders of threads are there to find a barrier that is
-missing, and this shows that they do. Run by make test-long; the kernels are as they were afterwards.
+A test of the tests: threadgroup memory that starts as NaN and three orders of threads are there to find a barrier that
+is missing, and this shows that they do. Run by make test-long; the kernels are as they were afterwards.
 """
 import pathlib
 import re

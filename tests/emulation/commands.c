@@ -1,8 +1,8 @@
 /* tests/emulation/commands.c - queues, command buffers, encoders and events of the stand-in.
  *
- * A command buffer runs when somebody waits for it, not when it is committed: who reads results before they are there, or
- * writes parameters behind a commit, is seen at once. Dispatches between two barriers run in an order of their own, since
- * an encoder for concurrent dispatches promises none. */
+ * A command buffer runs when somebody waits for it, not when it is committed: who reads results before they are there,
+ * or writes parameters behind a commit, is seen at once. Dispatches between two barriers run in an order of their own,
+ * since an encoder for concurrent dispatches promises none. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,9 @@
-/* tests/emulation/emulation.h - what tests may ask of the stand-in for libobjc and Metal (libsamepage_metal_emulation.so).
+/* tests/emulation/emulation.h - what tests may ask of the stand-in for libobjc and Metal
+ * (libsamepage_metal_emulation.so).
  *
  * The backend opens it as it would open Apple's libraries, and it behaves as these are documented, but for being strict
- * where they forgive: the first broken rule is kept in words. Tests find these functions with dlsym. It is test equipment:
- * nothing of it is installed.
+ * where they forgive: the first broken rule is kept in words. Tests find these functions with dlsym. It is test
+ * equipment: nothing of it is installed.
  */
 #ifndef SPI_TESTS_EMULATION_EMULATION_H
 #define SPI_TESTS_EMULATION_EMULATION_H

@@ -1,9 +1,9 @@
 /* tests/emulation/lanes.c - runs a kernel's threadgroups one after the other, their threads as fibers on this thread.
  *
  * To find what a GPU hides or shows one time in a thousand: threadgroup memory holds NaNs at the start of each group;
- * between two points of waiting threads run forwards, backwards or shuffled; and it is an error if lanes of a SIMD group
- * wait at different operations, threads of a group at different barriers, or a barrier is waited at when some threads are
- * done. What is not shown: real memory order, and Apple's compiler. */
+ * between two points of waiting threads run forwards, backwards or shuffled; and it is an error if lanes of a SIMD
+ * group wait at different operations, threads of a group at different barriers, or a barrier is waited at when some
+ * threads are done. What is not shown: real memory order, and Apple's compiler. */
 #include "emulation/lanes.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
-/* tests/emulation/lanes.h - the contract between kernels that were translated to C++ (translate.py, shim.h) and what runs
- * them on the CPU (lanes.c): every thread of a threadgroup is a fiber that gives way where Metal's threads wait for each
- * other. */
+/* tests/emulation/lanes.h - the contract between kernels that were translated to C++ (translate.py, shim.h) and what
+ * runs them on the CPU (lanes.c): every thread of a threadgroup is a fiber that gives way where Metal's threads wait
+ * for each other. */
 #ifndef SPI_TESTS_EMULATION_LANES_H
 #define SPI_TESTS_EMULATION_LANES_H
 
@@ -57,8 +57,8 @@ extern const uint32_t emu_kernel_count;
 uint64_t emu_hash(const char *text);
 
 /* Called by kernels: a barrier of the threadgroup, and an exchange between the lanes of a SIMD group: 32 slots of
- * EMU_SLOT_BYTES, of which the bits of *there are filled. line is that of the source: lanes that wait at different lines
- * do not meet. */
+ * EMU_SLOT_BYTES, of which the bits of *there are filled. line is that of the source: lanes that wait at different
+ * lines do not meet. */
 void emu_barrier(int line);
 const uint8_t *emu_exchange(int line, const void *value, size_t bytes, uint32_t *there);
 

@@ -1,5 +1,5 @@
-/* tests/emulation/shim.h - what spirv-cross's Metal text needs of <metal_stdlib>, as C++17. Only what it has been seen to
- * need: anything else is a compiler's error, and to be added here with its meaning from the Metal Shading Language
+/* tests/emulation/shim.h - what spirv-cross's Metal text needs of <metal_stdlib>, as C++17. Only what it has been seen
+ * to need: anything else is a compiler's error, and to be added here with its meaning from the Metal Shading Language
  * Specification. */
 #ifndef SPI_TESTS_EMULATION_SHIM_H
 #define SPI_TESTS_EMULATION_SHIM_H

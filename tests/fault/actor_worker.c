@@ -8,7 +8,8 @@
  *
  *   actor_worker wake FOLDER MODEL CACHE GUEST          wakes the actor "two"
  *
- * Exit codes: 0, 3 something failed and was told (one line on stdout that begins with "error:"), 4 something is wrong. */
+ * Exit codes: 0, 3 something failed and was told (one line on stdout that begins with "error:"), 4 something is
+ * wrong. */
 #include <inttypes.h>
 #include <signal.h>
 #include <stdbool.h>

@@ -1,8 +1,9 @@
 /* tests/fault/disk.h - a disk that loses power: from what a process did to its files, what may be left of them.
  *
- * The rules are POSIX's and no more. What was written to a file is safe when a sync of the file has returned after it, and a
- * name when one of its folder has. All else may be there or not, each by itself and in any order; a write may have reached
- * some of its sectors; a file may have grown without its bytes. A rename is there as a whole or not at all.
+ * The rules are POSIX's and no more. What was written to a file is safe when a sync of the file has returned after it,
+ * and a name when one of its folder has. All else may be there or not, each by itself and in any order; a write may
+ * have reached some of its sectors; a file may have grown without its bytes. A rename is there as a whole or not at
+ * all.
  */
 #ifndef SPI_TESTS_FAULT_DISK_H
 #define SPI_TESTS_FAULT_DISK_H
@@ -32,7 +33,8 @@ disk *disk_open(const char *folder, const char *start_path, const char *record_p
 void disk_close(disk *disk);
 uint32_t disk_moments(const disk *disk); /* power may go before each of them, and after the last */
 
-/* Makes the folder what is left of it if power goes before this moment. Returns what was acknowledged by then; -1: nothing. */
+/* Makes the folder what is left of it if power goes before this moment. Returns what was acknowledged by then; -1:
+ * nothing. */
 int disk_cut(const disk *disk, uint32_t moment, disk_loss loss, test_random *random);
 
 #endif

@@ -1,5 +1,5 @@
-/* tests/fault/fault_rig.h - what the fault suites share: a folder with a model, tests/fault/actor_worker.c to run in it, and
- * what an undisturbed run ends in. */
+/* tests/fault/fault_rig.h - what the fault suites share: a folder with a model, tests/fault/actor_worker.c to run in
+ * it, and what an undisturbed run ends in. */
 #ifndef SPI_TESTS_FAULT_RIG_H
 #define SPI_TESTS_FAULT_RIG_H
 
@@ -25,8 +25,8 @@ int fault_teardown(void **state);
 /* Empties the folder. */
 void fault_start_anew(const fault_rig *rig);
 
-/* Variables of the worker's environment: pairs of name and value, NULL at the end; NULL: none. The file of its output is
- * empty before it runs: one that is killed before it has opened it said nothing. */
+/* Variables of the worker's environment: pairs of name and value, NULL at the end; NULL: none. The file of its output
+ * is empty before it runs: one that is killed before it has opened it said nothing. */
 pid_t fault_spawn(const fault_rig *rig, const char *mode, int acknowledged, const char *const *environment,
                   bool is_traced);
 fault_outcome fault_collect(const fault_rig *rig, int status);

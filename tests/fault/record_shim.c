@@ -1,6 +1,7 @@
-/* tests/fault/record_shim.c - writes down everything that a process does to files below RECORD_FOLDER, in its order, into
- * RECORD_FILE; for LD_PRELOAD. What a process writes to its output and begins with "ack N" is written down as well. A sync
- * is written down when it has returned. SQLite's shared memory is left out: it is made anew after a crash. */
+/* tests/fault/record_shim.c - writes down everything that a process does to files below RECORD_FOLDER, in its order,
+ * into RECORD_FILE; for LD_PRELOAD. What a process writes to its output and begins with "ack N" is written down as
+ * well. A sync is written down when it has returned. SQLite's shared memory is left out: it is made anew after a
+ * crash. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>

@@ -1,11 +1,12 @@
 /* tests/fault/test_actor_fault.c - actors under a system that fails at every place that it can fail at.
  *
- * The oracle is a run that nothing disturbs: what the actors know at its end. A disturbed run is ended in some way; after
- * it every actor must be at one commit for each message that is done, what was acknowledged must be there, and the script,
- * gone on with, must end in the same: replies token for token, memory by its hash. Where bytes on disk were changed the
- * other outcome that counts is a refusal that says so.
+ * The oracle is a run that nothing disturbs: what the actors know at its end. A disturbed run is ended in some way;
+ * after it every actor must be at one commit for each message that is done, what was acknowledged must be there, and
+ * the script, gone on with, must end in the same: replies token for token, memory by its hash. Where bytes on disk were
+ * changed the other outcome that counts is a refusal that says so.
  *
- * SAMEPAGE_FAULT_RUNS: how many places are tried of each kind; 0 is all of them. `make test-long` tries at least 500. */
+ * SAMEPAGE_FAULT_RUNS: how many places are tried of each kind; 0 is all of them. `make test-long` tries at least
+ * 500. */
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>

@@ -1,7 +1,7 @@
-/* tests/fault/test_power_loss.c - actors whose machine loses power: disk.h makes what may be left of their files from what a
- * run did to them. After it every actor must be at its last commit or the next, what was acknowledged must be there, and
- * the script, gone on with, must end as an undisturbed run does; blocks may be computed again. Power goes a second time
- * while a run recovers. */
+/* tests/fault/test_power_loss.c - actors whose machine loses power: disk.h makes what may be left of their files from
+ * what a run did to them. After it every actor must be at its last commit or the next, what was acknowledged must be
+ * there, and the script, gone on with, must end as an undisturbed run does; blocks may be computed again. Power goes a
+ * second time while a run recovers. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

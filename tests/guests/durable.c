@@ -1,5 +1,6 @@
 /* tests/guests/durable.c - a guest whose every kind of state matters to what it answers: what it allocates, globals,
- * function pointers, handles, a sampler with random state and penalties, its conversation. Run by the tests of snapshots.
+ * function pointers, handles, a sampler with random state and penalties, its conversation. Run by the tests of
+ * snapshots.
  *
  * begin(context, sampled)  opens the model, a session and a sampler (greedy, or sampled with penalties); 0 or a status
  * tell(seed, count)        appends count tokens that follow from seed; the number of tokens then, or a status

@@ -2,8 +2,8 @@
 """Reads the #include lines and fails on an arrow that points the wrong way.
 
 The layers, from left to right, are those of ARCHITECTURE.md: a file includes its own layer and those to its left.
-source, gguf, safetensors, hf, tokenizer and sampler are leaves beside model. A backend is known to src/device/backends.def only, and Wasmtime to
-src/guest/ only. Files past 800 lines want a second look; none is there.
+source, gguf, safetensors, hf, tokenizer and sampler are leaves beside model. A backend is known to
+src/device/backends.def only, and Wasmtime to src/guest/ only. Files past 800 lines want a second look; none is there.
 """
 import pathlib
 import re

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Fails on Markdown with lines of more than 120 columns, which is what the code has; with --fix it wraps the paragraphs that
-have such lines. Tables, and text that is code, may be wider: nobody can wrap them.
+"""Fails on Markdown with lines of more than 120 columns, which is what the code has; with --fix it wraps the paragraphs
+that have such lines. Tables, and text that is code, may be wider: nobody can wrap them.
 """
 import pathlib
 import re

@@ -50,8 +50,8 @@ typedef struct ops_case {
     uint32_t spare_rows; /* rows_max is so much larger than the run */
 } ops_case;
 
-/* Case `index` of an op and (where it has one) a weight type: shapes are drawn from all that the contract allows. Keys and
- * values are Q8_0 where that is the type, else F16. */
+/* Case `index` of an op and (where it has one) a weight type: shapes are drawn from all that the contract allows. Keys
+ * and values are Q8_0 where that is the type, else F16. */
 ops_case ops_generate(spi_op_kind kind, sp_dtype type, uint32_t index, uint64_t seed);
 bool ops_has_type(spi_op_kind kind); /* EMBED, MATMUL, HEAD */
 bool ops_has_kv(spi_op_kind kind);   /* KV_STORE, ATTENTION */
@@ -107,7 +107,8 @@ typedef struct ops_result {
 /* After ops_run. Without `evaluate` only the hash is filled: evaluating is the slow part. */
 sp_status ops_compare(ops_bench *bench, bool evaluate, ops_result *result);
 
-/* The bytes of a weight: small scales, any quants. What lies beside the codes of an affine one was allocated. ops_weights.c */
+/* The bytes of a weight: small scales, any quants. What lies beside the codes of an affine one was allocated.
+ * ops_weights.c */
 void ops_fill_weight(spi_tensor *tensor, ops_random *random);
 
 /* The value of an element of a weight in double, decoded from the format's definition. ops_weights.c */

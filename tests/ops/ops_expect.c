@@ -10,15 +10,16 @@
  *   the standard deviation s = sqrt(sum over blocks of d^2/12 sum w^2). A sum of bounded independent errors lies within
  *   6 s but for one in 10^8; the scale's own rounding is in the term above. Half of the cases have activations that such
  *   rounding leaves as they are: there the first term is all that is allowed.
- * - Where a device may round factors to bf16 (BF16 weights are that already), each is off by at most 2^-8 of itself: the
+ * - Where a device may round factors to bf16 (BF16 weights are that already), each is off by at most 2^-8 of itself:
+ * the
  *   standard deviation of a product's error is at most 2^-8 sqrt(roundings / 3) |a b|, and again 6 of the sum's bound it.
  *   Grid activations are not left as they are by this.
  * - Matrix units, in attention: queries and the weights of tokens are rounded to f16, with the same variance each.
  * - Matrix units: both factors are rounded to f16 or, for BF16 and MXFP4, to bf16. A factor is then off by something
  *   uniform within 2^-11 (2^-8) of it, or 2^-25 where f16 has subnormal numbers: as above, with that variance.
- * - Elementwise functions: a few u of the result, and |u'| u for a rounded argument u' of exp.
- * EMBED scales one exact value: 2 u; that of an affine type is a product and a sum, each rounded: u of each more. ADD is two roundings, one where the scale is 1 and then the same as here: bound 0;
- * KV_STORE and GATHER are exact.
+ * - Elementwise functions: a few u of the result, and |u'| u for a rounded argument u' of exp. EMBED scales one exact
+ * value: 2 u; that of an affine type is a product and a sum, each rounded: u of each more. ADD is two roundings, one
+ * where the scale is 1 and then the same as here: bound 0; KV_STORE and GATHER are exact.
  */
 #include <assert.h>
 #include <float.h>
@@ -75,7 +76,8 @@ static uint32_t row_of_output(const ops_bench *bench, uint32_t out) {
     return segment->row_first + segment->row_count - segment->out_count + (out - segment->out_first);
 }
 
-/* What products need beside the case, made once for a comparison. Columns are filled up with zeros to whole groups of 32. */
+/* What products need beside the case, made once for a comparison. Columns are filled up with zeros to whole groups of
+ * 32. */
 typedef struct decoded {
     const spi_tensor *tensor;
     uint32_t cols;

@@ -197,7 +197,8 @@ static void place_segments(ops_bench *bench, uint64_t used[OPS_REGIONS_MAX]) {
                            .out_count = out};
 }
 
-/* f16 values of random sign and fraction between 1/4 and 4 everywhere, so that KV blocks hold numbers, four at a time. */
+/* f16 values of random sign and fraction between 1/4 and 4 everywhere, so that KV blocks hold numbers, four at a
+ * time. */
 static void fill_region(uint8_t *bytes, size_t count, ops_random *random) {
     for (size_t i = 0; i < count; i += 8) {
         uint64_t bits = ops_next(random);
@@ -311,8 +312,8 @@ static const void *move(uint8_t *base, size_t *at, const void *from, size_t byte
     return from ? to : NULL;
 }
 
-/* Moves the tensors into pages that look like a mapped file, one behind the other from an odd place on, and adds tensors
- * before and behind them, so that the pages are theirs alone. `all` has room for two more. */
+/* Moves the tensors into pages that look like a mapped file, one behind the other from an odd place on, and adds
+ * tensors before and behind them, so that the pages are theirs alone. `all` has room for two more. */
 static bool map_weights(ops_bench *bench, spi_weights *weights, spi_tensor *all) {
     size_t used = FILE_HEAD_BYTES;
     for (uint32_t i = 0; i < bench->tensor_count; i++) {

@@ -6,7 +6,8 @@
 
 #define OPS_CARDS_MAX 8u
 
-/* Card `index` of a backend, with limits that a test has set; NULL: there is none, and of the first one it is told why. */
+/* Card `index` of a backend, with limits that a test has set; NULL: there is none, and of the first one it is told
+ * why. */
 sp_device *ops_open_card(const char *backend, uint32_t index);
 
 /* Runs all cases on devices[0] and compares them with double; then on the others, whose values must be the same bits.

@@ -1,7 +1,8 @@
 /* tests/ops/ops_weights.c - weights of every type: any bytes that a file could hold, and their values in double.
  *
  * Decoded from the formats as they are defined at github.com/ggml-org/ggml (src/ggml-common.h and the dequantize_row
- * functions of src/ggml-quants.c), by the place of each bit, and MLX's as its documentation has them; with nothing taken from src/dtype. */
+ * functions of src/ggml-quants.c), by the place of each bit, and MLX's as its documentation has them; with nothing
+ * taken from src/dtype. */
 #include <math.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* tests/ops/test_ops_amx.c - every op with the table for AMX, whose tiles are emulated here (device/cpu/amx_tiles.h), on
- * any machine with AVX-512. On one with AMX, test_ops_cpu.c runs the same over real tiles. */
+/* tests/ops/test_ops_amx.c - every op with the table for AMX, whose tiles are emulated here (device/cpu/amx_tiles.h),
+ * on any machine with AVX-512. On one with AMX, test_ops_cpu.c runs the same over real tiles. */
 #include "ops/ops_suite.h"
 #include "support/support.h"
 

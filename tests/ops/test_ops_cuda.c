@@ -1,6 +1,6 @@
-/* tests/ops/test_ops_cuda.c - every op on each CUDA card, against double: as the card would choose, and with the plainest
- * kernels, KV in place as on a card that shares the host's memory, and windows so small that weights cross them in pieces.
- * Skipped only where there is no card. */
+/* tests/ops/test_ops_cuda.c - every op on each CUDA card, against double: as the card would choose, and with the
+ * plainest kernels, KV in place as on a card that shares the host's memory, and windows so small that weights cross
+ * them in pieces. Skipped only where there is no card. */
 #include <stdio.h>
 
 #include "device/cuda/cuda.h"

@@ -1,6 +1,6 @@
 /* tests/ops/test_ops_vulkan.c - every op on each Vulkan device, against double: with the device's own limits, and with
- * limits so small that weights are cut into pieces and sessions into spans, and what a discrete card does otherwise: sums
- * in slices, memory that the host does not reach. Skipped only where there is no device. */
+ * limits so small that weights are cut into pieces and sessions into spans, and what a discrete card does otherwise:
+ * sums in slices, memory that the host does not reach. Skipped only where there is no device. */
 #include <stdio.h>
 
 #include "device/vulkan/vulkan.h"

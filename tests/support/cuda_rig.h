@@ -1,5 +1,5 @@
-/* tests/support/cuda_rig.h - what tests that compare on a CUDA card have in common: the card, opened in a way that is chosen,
- * how far rows may be apart, and how far they are. May include: support.h, device/cuda. */
+/* tests/support/cuda_rig.h - what tests that compare on a CUDA card have in common: the card, opened in a way that is
+ * chosen, how far rows may be apart, and how far they are. May include: support.h, device/cuda. */
 #ifndef TEST_CUDA_RIG_H
 #define TEST_CUDA_RIG_H
 
@@ -13,8 +13,8 @@
 #define BRAIN_ERROR 2e-2
 #define HALF_ERROR  4e-3
 
-/* Numbers that are so far apart fall on two sides of where Q8_0's codes are rounded with that chance, and are a step apart
- * then: of 32 numbers the largest, some 2.5 times their root mean square, is 127 steps. */
+/* Numbers that are so far apart fall on two sides of where Q8_0's codes are rounded with that chance, and are a step
+ * apart then: of 32 numbers the largest, some 2.5 times their root mean square, is 127 steps. */
 static inline double step_error(double apart) {
     double step = 2.5 / 127;
     return apart + sqrt(step * apart);

@@ -8,9 +8,9 @@
 
 #define TEST_LIFE_CONTEXT 300u
 
-/* A region that is linked and grows, a model that is a tape of runs of at most rows_max rows, runs one behind the other,
- * blocks that the host wrote, and a guest's product. The first failure ends it; everything that was made is given back in
- * any case. */
+/* A region that is linked and grows, a model that is a tape of runs of at most rows_max rows, runs one behind the
+ * other, blocks that the host wrote, and a guest's product. The first failure ends it; everything that was made is
+ * given back in any case. */
 static inline sp_status test_device_life(const char *name, const bench_shape *shape, uint32_t rows_max,
                                          const uint32_t *runs, size_t run_count, sp_error *error) {
     const size_t mib = (size_t)1 << 20;

@@ -10,7 +10,8 @@
 
 #define RUN_MS_MAX 120000 /* for a guest that hangs, not for a machine that is slow */
 
-/* Wasmtime installs its handlers once, with the first engine; cmocka puts its own over them at the start of each test. */
+/* Wasmtime installs its handlers once, with the first engine; cmocka puts its own over them at the start of each
+ * test. */
 void test_guest_signals(void) {
     static const int signals[] = {SIGSEGV, SIGILL, SIGFPE, SIGBUS};
     static struct sigaction wasmtimes[4];

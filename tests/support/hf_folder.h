@@ -17,8 +17,8 @@ void test_hf_file(const char *folder, const char *name, const void *bytes, size_
 void test_hf_text(const char *folder, const char *name, const char *text);
 void test_hf_tensors(const char *folder, const char *name, const test_hf_tensor *tensors, size_t count);
 
-/* A llama of one layer, width 64, of zeros in F16, with so many tokens: config.json and model.safetensors. With bits the
- * feed-forward part is quantised, in groups of 32 with scales in BF16. */
+/* A llama of one layer, width 64, of zeros in F16, with so many tokens: config.json and model.safetensors. With bits
+ * the feed-forward part is quantised, in groups of 32 with scales in BF16. */
 void test_hf_llama(const char *folder, uint32_t vocab, uint32_t bits);
 
 #endif

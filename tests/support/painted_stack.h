@@ -1,5 +1,5 @@
-/* tests/support/painted_stack.h - how deep calls go: the stack of a thread is painted, and looked at for how far the paint has
- * gone. May include: support.h. */
+/* tests/support/painted_stack.h - how deep calls go: the stack of a thread is painted, and looked at for how far the
+ * paint has gone. May include: support.h. */
 #ifndef TEST_PAINTED_STACK_H
 #define TEST_PAINTED_STACK_H
 

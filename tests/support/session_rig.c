@@ -12,7 +12,8 @@
 session_rig test_rig;
 
 /* The best level of one order. On AMX fewer than 24 tokens and more of a quantised model are rounded in two ways
- * (ARCHITECTURE.md), so neither chunks nor what is found in a store give the same numbers there: the level below it does. */
+ * (ARCHITECTURE.md), so neither chunks nor what is found in a store give the same numbers there: the level below it
+ * does. */
 static sp_device *open_cpu(void) {
     sp_error error = {0};
     sp_device_options options = {.thread_count = 2};
@@ -51,8 +52,8 @@ int test_rig_close(void **state) {
     return 0;
 }
 
-/* One device stays open, and with it the driver stays loaded: what a driver keeps until the process ends would otherwise
- * be a leak to the sanitizer, which cannot see the variables of a library that was unloaded. */
+/* One device stays open, and with it the driver stays loaded: what a driver keeps until the process ends would
+ * otherwise be a leak to the sanitizer, which cannot see the variables of a library that was unloaded. */
 static sp_device *volatile kept_vulkan;
 
 sp_device *test_rig_device(sp_model *model, const char *name) {

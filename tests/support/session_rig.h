@@ -16,8 +16,8 @@ extern session_rig test_rig;
 int test_rig_open(void **state);
 int test_rig_close(void **state);
 
-/* The model loaded on a device of that name; NULL, and a message, where there is none. The second: "vulkan", which in CI is
- * Mesa's software driver. */
+/* The model loaded on a device of that name; NULL, and a message, where there is none. The second: "vulkan", which in
+ * CI is Mesa's software driver. */
 sp_device *test_rig_device(sp_model *model, const char *name);
 sp_device *test_rig_vulkan(sp_model *model);
 

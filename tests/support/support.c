@@ -8,8 +8,9 @@
 #include <string.h>
 
 #if defined(__SANITIZE_ADDRESS__)
-/* Mesa's software driver keeps memory for as long as it is loaded, and the Vulkan loader unloads it with the last device:
- * a leak then, in a module that has no name any more. It stays loaded instead; where there is none, nothing happens. */
+/* Mesa's software driver keeps memory for as long as it is loaded, and the Vulkan loader unloads it with the last
+ * device: a leak then, in a module that has no name any more. It stays loaded instead; where there is none, nothing
+ * happens. */
 __attribute__((constructor)) static void keep_driver(void) {
     (void)dlopen("libvulkan_lvp.so", RTLD_LAZY | RTLD_NODELETE);
 }

@@ -23,9 +23,9 @@ float test_random_float(test_random *random); /* in [-1, 1) */
 /* SAMEPAGE_TEST_SEED if it is set, else a fixed number. */
 uint64_t test_seed(void);
 
-/* How far to go from one drawn case to the next: SAMEPAGE_TEST_STRIDE; if that is not set (make test-long sets 1) as usual,
- * but at least 5 under sanitizers, which are ten to fifty times slower, and 10 under the one for threads. 5, because cases
- * differ by their number's last bits. What stands in a list of its own is never left out. */
+/* How far to go from one drawn case to the next: SAMEPAGE_TEST_STRIDE; if that is not set (make test-long sets 1) as
+ * usual, but at least 5 under sanitizers, which are ten to fifty times slower, and 10 under the one for threads. 5,
+ * because cases differ by their number's last bits. What stands in a list of its own is never left out. */
 #define TEST_STRIDE_SLOW 5u
 uint32_t test_stride(uint32_t usual);
 

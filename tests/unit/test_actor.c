@@ -1,5 +1,5 @@
-/* tests/unit/test_actor.c - actors in one process: order, replies, timers, rollback, dead letters, sleep and wake, forks,
- * files, hostile manifests, and memory that runs out. tests/fault/ has what happens when the process ends. */
+/* tests/unit/test_actor.c - actors in one process: order, replies, timers, rollback, dead letters, sleep and wake,
+ * forks, files, hostile manifests, and memory that runs out. tests/fault/ has what happens when the process ends. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

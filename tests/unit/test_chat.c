@@ -1,6 +1,6 @@
 /* tests/unit/test_chat.c - the chat formats of the guests' SDK, compiled for this machine: against what the models' own
- * templates make of the same conversations (tests/golden/chat.txt, made by tools/make_chat_golden.py), and against people
- * who type the names of special tokens. And the UTF-8 helper. */
+ * templates make of the same conversations (tests/golden/chat.txt, made by tools/make_chat_golden.py), and against
+ * people who type the names of special tokens. And the UTF-8 helper. */
 #include "support/support.h"
 
 #include <stdbool.h>

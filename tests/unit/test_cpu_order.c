@@ -1,5 +1,5 @@
-/* tests/unit/test_cpu_order.c - products with weights of floats, at every level that runs here: a token's sums are the same
- * bits whatever number of tokens is beside it, and alone where the level says so. */
+/* tests/unit/test_cpu_order.c - products with weights of floats, at every level that runs here: a token's sums are the
+ * same bits whatever number of tokens is beside it, and alone where the level says so. */
 #include <string.h>
 
 #include "base/memory.h"

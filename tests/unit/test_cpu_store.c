@@ -1,5 +1,5 @@
-/* tests/unit/test_cpu_store.c - weights of the CPU device: packing from a mapped file whose pages are given back, progress,
- * matrices that are only looked up, and no memory at any point of loading and preparing. */
+/* tests/unit/test_cpu_store.c - weights of the CPU device: packing from a mapped file whose pages are given back,
+ * progress, matrices that are only looked up, and no memory at any point of loading and preparing. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -145,8 +145,8 @@ static void test_mapped_and_dropped(void **state) {
 #define TURNS_FLOATS false
 #endif
 
-/* Rows of floats are turned round, or copied; of rows that would be copied, what is a copy in memory already is used there.
- * Such a copy is never given back. */
+/* Rows of floats are turned round, or copied; of rows that would be copied, what is a copy in memory already is used
+ * there. Such a copy is never given back. */
 static void test_floats(void **state) {
     (void)state;
     fixture on;

@@ -1,6 +1,7 @@
-/* A token in one launch, and rows on tensor cores, against the same op by op, on whatever CUDA card there is: random models of several shapes
- * and every type, at positions on, before and behind the edges of blocks and of the runs that a context is split in. With
- * and without logits, with KV mirrored and in place; the guest's blocks are compared as well. */
+/* A token in one launch, and rows on tensor cores, against the same op by op, on whatever CUDA card there is: random
+ * models of several shapes and every type, at positions on, before and behind the edges of blocks and of the runs that
+ * a context is split in. With and without logits, with KV mirrored and in place; the guest's blocks are compared as
+ * well. */
 #include "support/cuda_rig.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
-/* The CUDA backend over a stand-in for the driver (tests/support/fake_cuda.c): what it does without a driver, with an old
- * one, an old card; which calls a whole life of a device makes, in which order and with what; and that every single call
- * may fail, and every allocation, without a crash, a leak or a broken rule. Nothing is computed here: test_ops_cuda and
- * test_cuda_decode compare numbers on a card. */
+/* The CUDA backend over a stand-in for the driver (tests/support/fake_cuda.c): what it does without a driver, with an
+ * old one, an old card; which calls a whole life of a device makes, in which order and with what; and that every single
+ * call may fail, and every allocation, without a crash, a leak or a broken rule. Nothing is computed here:
+ * test_ops_cuda and test_cuda_decode compare numbers on a card. */
 #include "support/support.h"
 
 #include <dlfcn.h>
@@ -216,8 +216,8 @@ static sp_session *append_through(sp_store *store, sp_model *model, sp_device *d
     return session;
 }
 
-/* Pages of files would be copied one by one when they are pinned: a store's blocks are copied, all at once, and nothing that
- * is linked is let go for it. */
+/* Pages of files would be copied one by one when they are pinned: a store's blocks are copied, all at once, and nothing
+ * that is linked is let go for it. */
 static void test_blocks_are_copied(void **state) {
     (void)state;
     enum { COUNT = 150, BLOCKS = 2 };
@@ -272,7 +272,8 @@ static spi_picks run_picks(bench_model *model, uint32_t position, uint32_t count
     return picks;
 }
 
-/* Tokens that the card picks itself are one launch, as many as there is room for; op by op there is a pick for each run. */
+/* Tokens that the card picks itself are one launch, as many as there is room for; op by op there is a pick for each
+ * run. */
 static void test_picks(void **state) {
     (void)state;
     sp_error error = {0};

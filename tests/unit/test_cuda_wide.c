@@ -1,6 +1,6 @@
-/* Rows of several sessions in one run against the same op by op, on whatever CUDA card there is: next tokens of up to 64
- * sessions and prompts of a few tokens among them, behind contexts of random keys and values of every length around the
- * edges of blocks and of what a warp takes. Logits and the guest's new rows are compared. */
+/* Rows of several sessions in one run against the same op by op, on whatever CUDA card there is: next tokens of up to
+ * 64 sessions and prompts of a few tokens among them, behind contexts of random keys and values of every length around
+ * the edges of blocks and of what a warp takes. Logits and the guest's new rows are compared. */
 #include "support/cuda_rig.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
-/* tests/unit/test_draw.c - picks by noise: their distribution against the softmax in double, the arithmetic against double
- * and against numbers that every machine must make, logits that are hostile; and batches of sessions that pick. */
+/* tests/unit/test_draw.c - picks by noise: their distribution against the softmax in double, the arithmetic against
+ * double and against numbers that every machine must make, logits that are hostile; and batches of sessions that
+ * pick. */
 #include "support/session_rig.h"
 
 #include <float.h>
@@ -44,8 +45,8 @@ static void test_logarithm(void **state) {
     }
 }
 
-/* -ln(-ln(1 - v)) of the same v, in double: as near as 1 - v in f32 allows, which is close where the noise is large. And its
- * extremes are no further apart than SPI_DRAW_SPAN says. */
+/* -ln(-ln(1 - v)) of the same v, in double: as near as 1 - v in f32 allows, which is close where the noise is large.
+ * And its extremes are no further apart than SPI_DRAW_SPAN says. */
 static void test_noise(void **state) {
     (void)state;
     for (uint32_t token = 0; token < 200000; token++) {

@@ -1,5 +1,5 @@
-/* Several tokens in one call: the same as single appends and samples, with every sampler, and where the context ends. On
- * the reference, which picks nothing by itself; tests/unit/test_cuda_decode.c compares what a card picks. */
+/* Several tokens in one call: the same as single appends and samples, with every sampler, and where the context ends.
+ * On the reference, which picks nothing by itself; tests/unit/test_cuda_decode.c compares what a card picks. */
 #include <string.h>
 
 #include "base/memory.h"

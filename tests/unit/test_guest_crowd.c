@@ -1,5 +1,6 @@
-/* tests/unit/test_guest_crowd.c - a hundred guests on one thread share one model: each talks in a session of its own, in
- * its own memory, and says what a host program's loop says. And what the devices leave in a session's blocks agrees. */
+/* tests/unit/test_guest_crowd.c - a hundred guests on one thread share one model: each talks in a session of its own,
+ * in its own memory, and says what a host program's loop says. And what the devices leave in a session's blocks
+ * agrees. */
 #include "support/guests.h"
 
 #include <math.h>
@@ -113,8 +114,8 @@ static sp_session *blocks_of(sp_model *model, sp_device *device) {
     return session;
 }
 
-/* f32 sums in another order differ in the last bits and may round to the other neighbour in f16: 2^-10 of the value, and
- * for values near zero of the largest one's own error. */
+/* f32 sums in another order differ in the last bits and may round to the other neighbour in f16: 2^-10 of the value,
+ * and for values near zero of the largest one's own error. */
 static void devices_leave_the_same_blocks(void **state) {
     (void)state;
     sp_error error = {0};

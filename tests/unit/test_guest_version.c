@@ -1,7 +1,7 @@
 /* Which Wasmtime was found: another one is refused with its version, before anything relies on it.
  *
- * The right one is known by a symbol; any other by what it compiles. This program has a wasmtime_module_serialize of its
- * own in front of the library's, and so can play another version. */
+ * The right one is known by a symbol; any other by what it compiles. This program has a wasmtime_module_serialize of
+ * its own in front of the library's, and so can play another version. */
 #include <dlfcn.h>
 #include <string.h>
 

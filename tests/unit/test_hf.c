@@ -1,5 +1,5 @@
-/* tests/unit/test_hf.c - folders as Hugging Face and MLX lay them out: what a damaged or unknown one is told, in one line
- * that names file and field; shards; weights that are not aligned; and who a model is. */
+/* tests/unit/test_hf.c - folders as Hugging Face and MLX lay them out: what a damaged or unknown one is told, in one
+ * line that names file and field; shards; weights that are not aligned; and who a model is. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -165,7 +165,8 @@ static void compare(spi_stream *stream, const cJSON *item) {
     }
 }
 
-/* Whatever is taken for JSON is JSON for the tree as well, and says the same: bytes are changed, cut out and doubled. */
+/* Whatever is taken for JSON is JSON for the tree as well, and says the same: bytes are changed, cut out and
+ * doubled. */
 static void test_tree(void **state) {
     (void)state;
     static const char *const names[] = {"tests/golden/mlx/tokens/qwen2.json", "tests/golden/mlx/tokens/gemma.json"};

@@ -1,6 +1,6 @@
-/* tests/unit/test_hostile.c - tests/guests/hostile.c through the real engine, on the cpu device with a real, tiny model:
- * a guest that tries everything can spoil its own results and nothing else. A second guest beside it must compute the
- * very same bits before and after. */
+/* tests/unit/test_hostile.c - tests/guests/hostile.c through the real engine, on the cpu device with a real, tiny
+ * model: a guest that tries everything can spoil its own results and nothing else. A second guest beside it must
+ * compute the very same bits before and after. */
 #include "support/guests.h"
 
 #include <string.h>

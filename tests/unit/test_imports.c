@@ -504,8 +504,8 @@ static uint32_t nasty(test_random *random, const uint32_t *handles, uint32_t han
     }
 }
 
-/* Any import with anything: nothing may fault (there are guard pages behind the memory) or leak, and what is negative is
- * a status that there is. */
+/* Any import with anything: nothing may fault (there are guard pages behind the memory) or leak, and what is negative
+ * is a status that there is. */
 static void test_anything(void **state) {
     sp_guest *guest = *state;
     test_random random = test_random_seed(test_seed());

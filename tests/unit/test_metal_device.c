@@ -1,6 +1,6 @@
 /* tests/unit/test_metal_device.c - the Metal backend over the stand-in for Apple's libraries (tests/emulation): which
- * devices it refuses, regions that grow, weights in place, kept pipelines, and that every object that Metal makes and every
- * allocation may fail without a crash, a leak or a broken rule. */
+ * devices it refuses, regions that grow, weights in place, kept pipelines, and that every object that Metal makes and
+ * every allocation may fail without a crash, a leak or a broken rule. */
 #include "support/support.h"
 
 #include <stdio.h>

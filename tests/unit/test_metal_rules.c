@@ -1,5 +1,5 @@
-/* tests/unit/test_metal_rules.c - the stand-in for libobjc and Metal, held against the rules that it keeps: every one is
- * broken once, and it has to say so. What passes here is what the backend's other tests rest on. */
+/* tests/unit/test_metal_rules.c - the stand-in for libobjc and Metal, held against the rules that it keeps: every one
+ * is broken once, and it has to say so. What passes here is what the backend's other tests rest on. */
 #include "support/support.h"
 
 #include <stdio.h>

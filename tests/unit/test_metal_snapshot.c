@@ -1,6 +1,6 @@
 /* tests/unit/test_metal_snapshot.c - a conversation of the demo model that begins on Metal (the stand-in of
- * tests/emulation), is saved there, and goes on elsewhere: on cpu, on Vulkan where there is one, and on Metal again, with
- * the same greedy tokens as where it began. */
+ * tests/emulation), is saved there, and goes on elsewhere: on cpu, on Vulkan where there is one, and on Metal again,
+ * with the same greedy tokens as where it began. */
 #include "support/support.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* tests/unit/test_quant.c - encoding weights, bit for bit against tests/golden/quant.bin, which ggml's own quantisers made;
- * and what cannot be encoded. */
+/* tests/unit/test_quant.c - encoding weights, bit for bit against tests/golden/quant.bin, which ggml's own quantisers
+ * made; and what cannot be encoded. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* tests/unit/test_quantise.c - whole files: what changes and what does not, that all of it is there or nothing, and what
- * is refused. That the bits are llama.cpp's is in test_quant.c and tools/oracle/quantise.py. */
+/* tests/unit/test_quantise.c - whole files: what changes and what does not, that all of it is there or nothing, and
+ * what is refused. That the bits are llama.cpp's is in test_quant.c and tools/oracle/quantise.py. */
 #include <dirent.h>
 #include <math.h>
 #include <stdio.h>

@@ -164,8 +164,8 @@ static void no_memory_at_any_place_is_clean(void **state) {
     assert_in_range(failures, 1, 99);
 }
 
-/* A device that cannot take a region again that has changed pages says so, is looked at without harm, and takes it when it
- * grows. */
+/* A device that cannot take a region again that has changed pages says so, is looked at without harm, and takes it when
+ * it grows. */
 static void a_lost_link_is_made_again(void **state) {
     (void)state;
     sp_error error = {0};

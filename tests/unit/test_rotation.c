@@ -1,5 +1,6 @@
-/* Tables of cosines and sines against the C library's in double, at far positions and over the edges of digits; a position's
- * numbers beside any others; ops that turn alike share a table; factors and scales; every allocation that fails. */
+/* Tables of cosines and sines against the C library's in double, at far positions and over the edges of digits; a
+ * position's numbers beside any others; ops that turn alike share a table; factors and scales; every allocation that
+ * fails. */
 #include "support/support.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* tests/unit/test_server.c - actors over their socket: more who come than there is room for, who reads slowly or not at all, and
- * who asks ahead. What is asked and answered is tests/e2e/test_actor.sh's. */
+/* tests/unit/test_server.c - actors over their socket: more who come than there is room for, who reads slowly or not at
+ * all, and who asks ahead. What is asked and answered is tests/e2e/test_actor.sh's. */
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* tests/unit/test_session.c - sessions on the tiny model and the cpu device: however tokens are appended, the logits are
- * the same, and what is refused changes nothing. Numbers against double precision are the oracle's work. */
+/* tests/unit/test_session.c - sessions on the tiny model and the cpu device: however tokens are appended, the logits
+ * are the same, and what is refused changes nothing. Numbers against double precision are the oracle's work. */
 #include "support/support.h"
 
 #include <math.h>
@@ -145,9 +145,9 @@ static void chunks_make_no_difference(void **state) {
     }
 }
 
-/* Chunks of sizes that give the same bits: the products of quantised types know one order, so those of any size do, one by
- * one, too. On AMX few tokens are multiplied as bytes, from 12 (Q4_0) or 24 (Q8_0) on in bf16, and Q4_0's weights are rounded
- * for more than 32 (device/cpu/products.h): there only sizes on the same sides of these do. */
+/* Chunks of sizes that give the same bits: the products of quantised types know one order, so those of any size do, one
+ * by one, too. On AMX few tokens are multiplied as bytes, from 12 (Q4_0) or 24 (Q8_0) on in bf16, and Q4_0's weights
+ * are rounded for more than 32 (device/cpu/products.h): there only sizes on the same sides of these do. */
 typedef const uint32_t same_sizes[6];
 static same_sizes everywhere[] = {{TOKENS, 1, 7, 64, 149}, {0}};
 static same_sizes on_amx[] = {{1, 7, 10}, {25, 30}, {TOKENS, 50, 75}, {0}};
@@ -172,8 +172,9 @@ static void chunks_of_quantised_models_are_the_same_bits(void **state) {
     }
 }
 
-/* A prompt's steps, some of which are done together where there are many tokens, give what the plain C of every op gives one
- * by one. Rounded activations change the logits by 1 to 3 % of their size; a gate whose two sides are confused, by 80 %. */
+/* A prompt's steps, some of which are done together where there are many tokens, give what the plain C of every op
+ * gives one by one. Rounded activations change the logits by 1 to 3 % of their size; a gate whose two sides are
+ * confused, by 80 %. */
 static void prompts_are_near_the_reference(void **state) {
     stage s = *(stage *)*state, plain = s;
     static const sp_dtype types[] = {SP_BF16, SP_Q8_0, SP_Q4_0};

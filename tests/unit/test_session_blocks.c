@@ -23,8 +23,8 @@ static const float *weight(const char *name) {
 
 enum { TINY_WIDTH = 64, TINY_HEAD = 32 }; /* of tests/support/tiny_model.c, and one KV head */
 
-/* The first layer's K or V row of a token in double precision, K turned to its position; magnitudes are the sums of what
- * was added up, without signs. */
+/* The first layer's K or V row of a token in double precision, K turned to its position; magnitudes are the sums of
+ * what was added up, without signs. */
 static void expect_row(int32_t token, uint32_t which, uint32_t position, double *row, double *magnitudes) {
     const float *x = weight("token_embd.weight") + (size_t)token * TINY_WIDTH;
     const float *norm = weight("blk.0.attn_norm.weight");
@@ -58,8 +58,8 @@ static double number(const sp_session *session, const spi_kv_shape *shape, uint3
     return (double)spi_kv_value(shape, blocks, layer, which, head, position, column);
 }
 
-/* By how much a number of a row is rounded: half a step of f16; in Q8_0 half of the largest of 32 over 127, whose own f16
- * moves 127 steps by 2^-11 of it. */
+/* By how much a number of a row is rounded: half a step of f16; in Q8_0 half of the largest of 32 over 127, whose own
+ * f16 moves 127 steps by 2^-11 of it. */
 static double rounding(const spi_kv_shape *shape, const double *row, uint32_t i) {
     double largest = 0;
     for (uint32_t k = i / 32 * 32; k < i / 32 * 32 + 32; k++) {
@@ -151,8 +151,8 @@ static void test_blocks_agree(void **state) {
 /* With Q8_0 weights the cpu device rounds what it multiplies to 8 bits and Vulkan does not. A block of 32 numbers has
  * steps of its largest / 127, so errors of that / sqrt(12), and its largest is at most sqrt(32) times its root mean
  * square: a product is off by at most the share `once` of itself. Errors of different products are independent and add
- * as squares: one product makes K or V, and four stand behind each other in every layer before. Keys and values in Q8_0 are
- * rounded in the same way once more, on both devices. */
+ * as squares: one product makes K or V, and four stand behind each other in every layer before. Keys and values in Q8_0
+ * are rounded in the same way once more, on both devices. */
 static void assert_blocks_near(const sp_session *a, const sp_session *b) {
     const double once = sqrt(32) / 127 / sqrt(12), own = spi_kv_is_q8(test_kv_shape(test_rig.demo)) ? 3 : 1;
     for (uint32_t layer = 0; layer < test_kv_shape(test_rig.demo)->layers; layer++) {

@@ -1,5 +1,5 @@
-/* Keys and values in Q8_0 beside those in F16: how much memory they take, how near the numbers are, that both go side by
- * side, and that what cannot be is refused. What a session can do at all is tested for both types by tests that run
+/* Keys and values in Q8_0 beside those in F16: how much memory they take, how near the numbers are, that both go side
+ * by side, and that what cannot be is refused. What a session can do at all is tested for both types by tests that run
  * twice (tests/CMakeLists.txt); how far logits are from double is in tests/e2e/test_oracle.sh. */
 #include <math.h>
 #include <string.h>
@@ -42,8 +42,8 @@ static void test_memory(void **state) {
     sp_session_destroy(session);
 }
 
-/* The first layer's rows do not depend on any others: each number is the one that F16 has, but for half a step of its 32
- * and what F16 rounds. */
+/* The first layer's rows do not depend on any others: each number is the one that F16 has, but for half a step of its
+ * 32 and what F16 rounds. */
 static void compare_rows(const sp_session *f16, const sp_session *q8) {
     const spi_kv_shape *kv = q8->kv;
     for (uint32_t i = 0; i < COUNT * 2 * kv->kv_heads * kv->head_dim; i++) {

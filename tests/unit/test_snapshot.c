@@ -1,5 +1,5 @@
-/* tests/unit/test_snapshot.c - a guest captured, written, read and restored goes on as if nothing had happened. The oracle
- * is the guest that was never disturbed. */
+/* tests/unit/test_snapshot.c - a guest captured, written, read and restored goes on as if nothing had happened. The
+ * oracle is the guest that was never disturbed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -294,10 +294,10 @@ static double native_distance(durable_rig *rig, const station *stop, const sp_sn
     return distance;
 }
 
-/* cpu -> cuda -> vulkan -> cpu and once more, of those that are there: the same greedy tokens as if it had stayed. Logits
- * drift as far as two devices differ that compute the same conversation from its beginning, and moving adds nothing to
- * that. What is generated is an answer that the model is sure of: behind random tokens the best two can be so close that
- * the rounding of a device decides. */
+/* cpu -> cuda -> vulkan -> cpu and once more, of those that are there: the same greedy tokens as if it had stayed.
+ * Logits drift as far as two devices differ that compute the same conversation from its beginning, and moving adds
+ * nothing to that. What is generated is an answer that the model is sure of: behind random tokens the best two can be
+ * so close that the rounding of a device decides. */
 static void it_moves_between_devices(void **state) {
     durable_rig *rig = *state;
     sp_error error = {0};
@@ -406,8 +406,8 @@ static void keep_line(void *env, const char *text) {
     snprintf((char *)env + strlen(env), 400 - strlen(env), "%s\n", text);
 }
 
-/* The demo model in 4 bits has the same vocabulary and other weights: the guest goes on unasked, is told so, and what its
- * session then knows is what the other model makes of the tokens. */
+/* The demo model in 4 bits has the same vocabulary and other weights: the guest goes on unasked, is told so, and what
+ * its session then knows is what the other model makes of the tokens. */
 static void another_quantisation_is_computed_again(void **state) {
     durable_rig *rig = *state;
     char folder[64], path[200], notices[400] = "";

@@ -12,7 +12,8 @@
 #include "support/durable_rig.h"
 #include "support/tiny_model.h"
 
-/* Small, with all that a snapshot of version 1 can have: a global, a table that is not as it was, a session, a sampler. */
+/* Small, with all that a snapshot of version 1 can have: a global, a table that is not as it was, a session, a
+ * sampler. */
 static const char program_1[] =
     "(module"
     " (import \"samepage\" \"model_open\" (func $model (param i32 i32) (result i32)))"

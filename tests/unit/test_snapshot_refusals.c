@@ -1,5 +1,5 @@
-/* tests/unit/test_snapshot_refusals.c - what is damaged, of something else, or in the way is refused with the reason, and
- * nothing is left behind. */
+/* tests/unit/test_snapshot_refusals.c - what is damaged, of something else, or in the way is refused with the reason,
+ * and nothing is left behind. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>

@@ -1,5 +1,5 @@
-/* tests/unit/test_store.c - blocks found again, shared, damaged, evicted. The oracle of every result is a session without a
- * store. */
+/* tests/unit/test_store.c - blocks found again, shared, damaged, evicted. The oracle of every result is a session
+ * without a store. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -165,7 +165,8 @@ static void a_folder_keeps_them(void **state) {
     }
 }
 
-/* What is written into *error is about a failure, and there was none: also where the folder is new and where it is not. */
+/* What is written into *error is about a failure, and there was none: also where the folder is new and where it is
+ * not. */
 static void opening_says_nothing(void **state) {
     (void)state;
     char folder[64];
@@ -182,8 +183,8 @@ static void opening_says_nothing(void **state) {
     test_folder_remove(folder);
 }
 
-/* Blocks in a folder whose reading is known to take longer than computing them are computed, and that is told. Both costs
- * are those that were measured, but for a disk that became slower. */
+/* Blocks in a folder whose reading is known to take longer than computing them are computed, and that is told. Both
+ * costs are those that were measured, but for a disk that became slower. */
 static void what_is_slower_is_not_read(void **state) {
     (void)state;
     char folder[64];

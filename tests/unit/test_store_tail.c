@@ -1,5 +1,5 @@
-/* tests/unit/test_store_tail.c - what lies behind full blocks, found again in a store's folder. The oracle is the guest that
- * went on without having been saved. */
+/* tests/unit/test_store_tail.c - what lies behind full blocks, found again in a store's folder. The oracle is the guest
+ * that went on without having been saved. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdatomic.h>
@@ -164,7 +164,8 @@ static void damage_is_found_and_computed_again(void **state) {
 }
 
 /* As many logits as there can be, in a file that has a few: no memory is made for what is not there. */
-/* A process that is killed while it writes a tail leaves a part of it, under the name that whoever gets there again uses. */
+/* A process that is killed while it writes a tail leaves a part of it, under the name that whoever gets there again
+ * uses. */
 static void a_torn_one_is_written_again(void **state) {
     durable_rig *rig = *state;
     char path[400];

@@ -1,5 +1,5 @@
-/* The check that lets backends trust a tape: what must not stand behind a gather. (Shapes and indices are refused by name
- * in the same place; the op tests run what passes.) */
+/* The check that lets backends trust a tape: what must not stand behind a gather. (Shapes and indices are refused by
+ * name in the same place; the op tests run what passes.) */
 #include "support/support.h"
 
 #include <string.h>

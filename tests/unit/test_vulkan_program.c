@@ -370,8 +370,8 @@ static void test_small_limits(void **state) {
     tell(&limits);
 }
 
-/* The kernels of hardware: a norm and a gate within products, attention of a token in ranges and merged, rows that follow
- * to the region later. */
+/* The kernels of hardware: a norm and a gate within products, attention of a token in ranges and merged, rows that
+ * follow to the region later. */
 static void test_fast_kernels(void **state) {
     (void)state;
     spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST, .few_rows_max = 6, .matrix_rows_min = 9, .unmapped = true};
@@ -386,7 +386,8 @@ static void test_fast_kernels(void **state) {
     tell(&limits);
 }
 
-/* The gate's two products as one, of weights that are read where they lie and of one that is expanded, whole and in parts. */
+/* The gate's two products as one, of weights that are read where they lie and of one that is expanded, whole and in
+ * parts. */
 static void test_gated(void **state) {
     (void)state;
     static const sp_dtype types[] = {SP_F16, SP_BF16, SP_Q4_0};
@@ -406,8 +407,8 @@ static void test_gated(void **state) {
 /* Keys and values in Q8_0: a token's own are rounded where they are attended to. */
 static void test_q8(void **state) {
     (void)state;
-    /* Without kernels that round x to 8 bits or f16: what differs by a little there is another code here, and logits differ
-     * by up to 0.03. */
+    /* Without kernels that round x to 8 bits or f16: what differs by a little there is another code here, and logits
+     * differ by up to 0.03. */
     spi_vk_limits limits = {.no_bytes = true, .no_cooperative = true, .matrix_rows_min = 1000};
     tell_with(&limits, SP_KV_Q8_0, unlike);
     limits.kernels = SPI_VK_KERNELS_FAST;

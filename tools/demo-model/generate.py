@@ -6,9 +6,9 @@
 Everything follows from the seed. train.py imports this module and generates as it trains.
 
 Held out: every pairing of a kind of fact with its value ("colour | boat | green", "name | Ada"), every sum and every
-phrasing of a question about Samepage is hashed, and one in HELD_OUT (draws.py) of them never occurs in training. The evaluation
-uses only those, and words of unseen.py. So a right answer there was copied or computed, and not remembered. Products are
-not held out: the small ones are learned by heart.
+phrasing of a question about Samepage is hashed, and one in HELD_OUT (draws.py) of them never occurs in training. The
+evaluation uses only those, and words of unseen.py. So a right answer there was copied or computed, and not remembered.
+Products are not held out: the small ones are learned by heart.
 """
 import argparse
 import json

@@ -12,8 +12,8 @@ ENDS = ["er", "ist", "ing", "ful", "let", "ling", "ette", "ade", "ine", "ism", "
 BEFORE = ["light", "dark", "old", "new", "wild", "sweet", "deep", "little", "big", "soft", "long", "hot", "cold", "round",
           "free", "open", "fine", "dry", "early", "late"]
 
-# The single words of all lists but those of names: what letters follow each other is learned from them, and they stand in
-# for each other.
+# The single words of all lists but those of names: what letters follow each other is learned from them, and they stand
+# in for each other.
 ENTRIES = [entry for name, value in vars(pool).items() if name not in ("NAMES", "CITIES", "PET_NAMES", "ONSETS", "VOWELS", "CODAS")
            for group in ([value] if isinstance(value, list) else value.values() if name in ("FAVOURITES", "LISTS") else [])
            if group is not pool.NAMES and group is not pool.CITIES for entry in group]

@@ -38,7 +38,8 @@ CASES = {
     "granite-4-64": ("granite", dict(dtype="bf16", bits=4, group=64)),
 }
 
-# The demo model as an MLX folder, and what it is asked: things that it knows, so that rounding does not choose the words.
+# The demo model as an MLX folder, and what it is asked: things that it knows, so that rounding does not choose the
+# words.
 DEMOS = {
     "demo-bf16": dict(dtype="bf16"),
     "demo-4-64": dict(dtype="bf16", bits=4, group=64, shards=2),

@@ -7,7 +7,8 @@
 
 config.json, model.safetensors (or shards and their index) and, with --tokenizer, tokenizer.json and what stands beside
 it. Only numpy and gguf are needed, and the bytes are the same everywhere, so that golden numbers of mlx can name them.
-Rows of q and k that GGUF's converter permutes (llama, granite) are put back, and Gemma's norms get their one taken away.
+Rows of q and k that GGUF's converter permutes (llama, granite) are put back, and Gemma's norms get their one taken
+away.
 """
 import argparse
 import json

@@ -2,8 +2,8 @@
 """Write tests/golden/mlx/tokens/: small tokenizer.json files of every kind that is read, and what `tokenizers` makes of
 texts with them.
 
-NAME.json is a tokenizer, trained here on the project's documentation and some sentences in other scripts. NAME.txt has a
-line for each text: the text in hex, and its ids with what stands before and behind it ("-": none).
+NAME.json is a tokenizer, trained here on the project's documentation and some sentences in other scripts. NAME.txt has
+a line for each text: the text in hex, and its ids with what stands before and behind it ("-": none).
 tests/unit/test_hf_tokens.c reads both. Needs tools/bootstrap.sh --mlx.
 """
 import json

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Hold samepage's logits against an evaluation in double precision, beside llama.cpp's own error on the same inputs.
 
-For every model of models.py in every type it has, and the demo model: the file is made anew (what only
-quantisers write, by `samepage quantize`) and must be the one that the golden files name; then samepage computes the logits of the same tokens, on every device and instruction set asked for,
-in one batch and token by token. Printed, for each type, is the error relative to the double evaluation (root mean
-square over all logits, and the largest), ours and llama.cpp's. It fails if
+For every model of models.py in every type it has, and the demo model: the file is made anew (what only quantisers
+write, by `samepage quantize`) and must be the one that the golden files name; then samepage computes the logits of the
+same tokens, on every device and instruction set asked for, in one batch and token by token. Printed, for each type, is
+the error relative to the double evaluation (root mean square over all logits, and the largest), ours and llama.cpp's.
+It fails if
 
   - over all models of a type, ours is larger than llama.cpp's, one batch and token by token together; or by more than
-    1 % in either by itself (with F32 weights and in one batch both are just what the f16 of keys and values costs, equal
-    to three digits),
+    1 % in either by itself (with F32 weights and in one batch both are just what the f16 of keys and values costs,
+    equal to three digits),
   - with F32 weights it is larger than 1e-4 on any model,
   - devices, or one batch and token by token, differ on a model by more than two such errors add up to, or with F32
     weights by more than 1e-4,

@@ -1,7 +1,7 @@
 """llama.cpp, through the low-level functions of llama-cpp-python: logits of every position, and greedy text.
 
-Computes on the CPU alone, with keys and values in f16 as by default, or in q8_0. Only golden.py needs this; the package takes ten
-minutes to build, which is why its numbers are kept as golden files.
+Computes on the CPU alone, with keys and values in f16 as by default, or in q8_0. Only golden.py needs this; the package
+takes ten minutes to build, which is why its numbers are kept as golden files.
 """
 import ctypes
 

@@ -5,11 +5,11 @@ type_k = type_v = q8_0.
     kv.py check build/samepage [--devices cpu,cpu:avx2] [NAME ...]
     kv.py golden                     # tests/golden/kv.json: llama.cpp's errors; needs llama-cpp-python
 
-The models are those of models.py whose heads both take in Q8_0 (a multiple of 32 wide), and the demo model, with weights
-in F32 or as the demo has them, so that keys and values are what is rounded. check fails if over all models our error
-(root mean square over all logits, geometric mean over the models) is larger than llama.cpp's, in one batch or token by
-token; if on one model it is larger by more than 15 %; or if an answer of the demo model's is not the one that it gives
-with F16, where the golden text has no close choice.
+The models are those of models.py whose heads both take in Q8_0 (a multiple of 32 wide), and the demo model, with
+weights in F32 or as the demo has them, so that keys and values are what is rounded. check fails if over all models our
+error (root mean square over all logits, geometric mean over the models) is larger than llama.cpp's, in one batch or
+token by token; if on one model it is larger by more than 15 %; or if an answer of the demo model's is not the one that
+it gives with F16, where the golden text has no close choice.
 """
 import argparse
 import json

@@ -96,7 +96,8 @@ FAMILIES = {
     "gemma2-46": (40, "--family gemma2 --d 64 --layers 46 --heads 2 --kv-heads 1 --head-dim 16 --ff 32 --tied "
                       "--rope-theta 10000 --rope-scaling none --std 0.14 --embedding-std 4 --window 20 "
                       "--attention-cap 3 --logit-cap 120 --tokenizer llama --norm-random --seed 26"),
-    # q, k and v in one matrix, gate and up in one, a part of each head rotated; LongRoPE beyond the original context ...
+    # q, k and v in one matrix, gate and up in one, a part of each head rotated; LongRoPE beyond the original context
+    # ...
     "phi3-long": (140, "--family phi3 --d 160 --layers 3 --heads 5 --kv-heads 5 --head-dim 32 --ff 224 --untied "
                        "--rope-theta 10000 --rope-dims 24 --rope-scaling longrope --rope-factor 16 "
                        "--rope-original-context 64 --std 0.08 --tokenizer llama --norm-random --seed 27"),
@@ -117,8 +118,8 @@ FAMILIES = {
                      "--residual-scale 0.22 --attention-scale 0.2 --logit-scale 8 --norm-random --seed 31"),
 }
 
-# What llama.cpp leaves out, so that only the evaluation in double says what is right: the window that Mistral 7B 0.1 and
-# Phi 3 have in every layer.
+# What llama.cpp leaves out, so that only the evaluation in double says what is right: the window that Mistral 7B 0.1
+# and Phi 3 have in every layer.
 ALONE = {
     "mistral-window": (150, "--d 96 --layers 2 --heads 6 --kv-heads 2 --head-dim 32 --ff 160 --untied --rope-theta 10000 "
                             "--rope-scaling none --std 0.11 --window 64 --tokenizer llama --norm-random --seed 41"),

@@ -4,8 +4,8 @@
     perplexity.py build/samepage [--devices cpu,cpu:reference]   # against tests/golden/perplexity.json
     perplexity.py --make                                         # that file anew; needs llama-cpp-python
 
-Texts are what tools/demo-model/heldout.jsonl holds, which the demo model has not seen, and noise for a random model with
-a SentencePiece vocabulary. llama.cpp decodes each chunk in one batch of its own, without flash attention, as
+Texts are what tools/demo-model/heldout.jsonl holds, which the demo model has not seen, and noise for a random model
+with a SentencePiece vocabulary. llama.cpp decodes each chunk in one batch of its own, without flash attention, as
 llama-perplexity does with -fa off.
 """
 import argparse

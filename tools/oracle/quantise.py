@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Hold what `samepage quantize` writes against llama.cpp's llama_model_quantize, by the SHA-256 of all that is in a file.
+"""Hold what `samepage quantize` writes against llama.cpp's llama_model_quantize, by the SHA-256 of all that is in a
+file.
 
     quantise.py build/samepage     # our files are those of tests/golden/quantise.json
     quantise.py --make             # that file anew, by llama.cpp; needs llama-cpp-python
 
-The models are random (tools/make_model.py): one whose rows are whole blocks and that has enough layers for every rule of
-a mix, one whose rows are not, with heads that share values and an own output matrix, and the demo model, quantised again.
+The models are random (tools/make_model.py): one whose rows are whole blocks and that has enough layers for every rule
+of a mix, one whose rows are not, with heads that share values and an own output matrix, and the demo model, quantised
+again.
 """
 import argparse
 import ctypes

@@ -190,8 +190,8 @@ static inline int32_t sp_get_session_info(sp_handle session, sp_session_info *in
     return sp_import_session_info(session, info, sizeof *info);
 }
 
-/* A row of logits of the latest append, f32[vocab], in this guest's own memory; NULL if there is no such row. The address
- * stays the same for as long as the session lives. */
+/* A row of logits of the latest append, f32[vocab], in this guest's own memory; NULL if there is no such row. The
+ * address stays the same for as long as the session lives. */
 static inline float *sp_session_logits(sp_handle session, uint32_t row) {
     sp_session_info info;
     if (sp_get_session_info(session, &info) < 0 || row >= info.logits_rows) {
@@ -224,13 +224,15 @@ static inline int32_t sp_session_sample(sp_handle session, sp_handle sampler) {
     return sp_import_session_sample(session, sampler);
 }
 
-/* Appends tokens and returns the one behind them, accepted but not appended, and leaves no logits: for guests that only want
- * the token. The device picks where it can, other guests run meanwhile, and their tokens are computed in the same pass. */
+/* Appends tokens and returns the one behind them, accepted but not appended, and leaves no logits: for guests that only
+ * want the token. The device picks where it can, other guests run meanwhile, and their tokens are computed in the same
+ * pass. */
 static inline int32_t sp_session_pick(sp_handle session, sp_handle sampler, const int32_t *tokens, uint32_t count) {
     return sp_import_session_pick(session, sampler, tokens, count);
 }
 
-/* Appends a token and returns the next one, accepted but not appended: append and sample in one import where it can be. */
+/* Appends a token and returns the next one, accepted but not appended: append and sample in one import where it can
+ * be. */
 static inline int32_t sp_session_decode(sp_handle session, sp_handle sampler, int32_t token) {
     int32_t next = sp_import_session_decode(session, sampler, token);
     if (next != SP_BUSY) {

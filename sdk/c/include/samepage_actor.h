@@ -1,7 +1,7 @@
 /* samepage_actor.h - the guest's side of actors in C.
  *
- * An actor is a guest whose memory is kept between messages: its variables, its heap and its sessions are its state, and
- * there is nothing to save or load. It is built as a reactor (clang -mexec-model=reactor) and defines
+ * An actor is a guest whose memory is kept between messages: its variables, its heap and its sessions are its state,
+ * and there is nothing to save or load. It is built as a reactor (clang -mexec-model=reactor) and defines
  *
  *     int32_t sp_actor_receive(void) {
  *         char text[256];

@@ -70,8 +70,8 @@ void sp_chat_user(sp_chat *chat, const char *system, const char *user, uint32_t 
 /* Adds an answer as the model gave it: to rebuild a conversation from its words. */
 void sp_chat_answer(sp_chat *chat, const char *answer, uint32_t answer_bytes, sp_chat_text *text);
 
-/* Returns the number of tokens, or a status: SP_BUFFER_TOO_SMALL if the text or the tokens did not fit. capacity must be
- * at least twice the tokens of the longest piece that people wrote. */
+/* Returns the number of tokens, or a status: SP_BUFFER_TOO_SMALL if the text or the tokens did not fit. capacity must
+ * be at least twice the tokens of the longest piece that people wrote. */
 int32_t sp_chat_tokenize(const sp_chat *chat, sp_handle model, const sp_chat_text *text, int32_t *tokens,
                          uint32_t capacity);
 

@@ -1,7 +1,8 @@
 /* samepage_talk.h - one conversation, two lives: a program at a terminal, or an actor.
  *
- * You define sp_talk_open and sp_talk_turn. With samepage_talk_program.c linked they are a program that reads lines from
- * standard input; with samepage_talk_actor.c, as a reactor, an actor that is sent messages. Neither knows which it is.
+ * You define sp_talk_open and sp_talk_turn. With samepage_talk_program.c linked they are a program that reads lines
+ * from standard input; with samepage_talk_actor.c, as a reactor, an actor that is sent messages. Neither knows which it
+ * is.
  */
 #ifndef SAMEPAGE_TALK_H
 #define SAMEPAGE_TALK_H
@@ -11,7 +12,8 @@
 /* Yours: called once, before the first turn. */
 void sp_talk_open(void);
 
-/* Yours: answers a line or message, by way of sp_talk_say. Longer ones than 64 KiB are refused, and do not come here. */
+/* Yours: answers a line or message, by way of sp_talk_say. Longer ones than 64 KiB are refused, and do not come
+ * here. */
 void sp_talk_turn(const char *words, uint32_t bytes);
 
 /* Shows a piece of the answer. */

@@ -2,8 +2,8 @@
  *
  * Rounding is to nearest with the scale max / 127, so nothing can leave int8; then the scale is fitted anew. The biases
  * are -8 times sums of values, of all 32 and of the last 16: products take codes as unsigned, and start from the bias
- * times what was added to the codes, over 8. AVX2 sums in 16 bits, so there the low half is that of columns 0, 1 of each
- * four and the high half that of columns 2, 3; modulo 2^16, which is exact since the sums in the end are in range.
+ * times what was added to the codes, over 8. AVX2 sums in 16 bits, so there the low half is that of columns 0, 1 of
+ * each four and the high half that of columns 2, 3; modulo 2^16, which is exact since the sums in the end are in range.
  * May include: device, os, base.
  */
 #ifndef SPI_DEVICE_CPU_ACTS_BODY_H

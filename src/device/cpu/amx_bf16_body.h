@@ -1,9 +1,10 @@
-/* device/cpu/amx_bf16_body.h - BF16 weights packed as AMX's tiles take them, so that products of many tokens read them where
- * they lie; and products of few tokens with them, in f32.
+/* device/cpu/amx_bf16_body.h - BF16 weights packed as AMX's tiles take them, so that products of many tokens read them
+ * where they lie; and products of few tokens with them, in f32.
  *
  * A group is 32 rows: [step of 32 columns][2 sets of 16 rows], each a tile of [16 pairs of columns][16 rows][2]. What a
- * matrix does not fill is zeros. For few tokens rows are lanes, so sums need no folding; a row's even columns are one sum and
- * its odd ones another, whatever tokens are beside it. Included by products_amx.c. May include: device, os, base.
+ * matrix does not fill is zeros. For few tokens rows are lanes, so sums need no folding; a row's even columns are one
+ * sum and its odd ones another, whatever tokens are beside it. Included by products_amx.c. May include: device, os,
+ * base.
  */
 #ifndef SPI_DEVICE_CPU_AMX_BF16_BODY_H
 #define SPI_DEVICE_CPU_AMX_BF16_BODY_H
@@ -46,8 +47,8 @@ void spi_amx_bf16_pack(void *packed, const spi_tensor *tensor, uint32_t group_fi
     }
 }
 
-/* A step of a group with some tokens' columns: lines in the order in which they lie, and those behind them asked for, into
- * the second level: processors with tiles do best so (product.c). */
+/* A step of a group with some tokens' columns: lines in the order in which they lie, and those behind them asked for,
+ * into the second level: processors with tiles do best so (product.c). */
 SPI_INLINE void few_columns(const uint8_t *tiles, const float *x, size_t stride, const uint32_t tokens, size_t ahead,
                             vf sums[FEW_TOKENS][2][2]) {
 #pragma GCC unroll 2

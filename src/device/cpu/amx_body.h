@@ -1,14 +1,14 @@
 /* device/cpu/amx_body.h - products of many tokens on AMX's tiles, in bf16: an instance for each type.
  *
- * A panel, 32 rows x a slice of columns, is expanded to bf16, in the order in which tiles take weights, and multiplied with
- * all tokens, 32 x 32 sums at a time. Vectors expand the next panel, a quarter of a tile at a time, between the products of
- * tiles: neither waits for the other. BF16 weights are tiles where they lie (amx_bf16_body.h). Scales of 32 columns would
- * need the tiles of integer sums emptied after every step, so 8-bit tiles, twice as fast, would wait for vectors; and bf16
- * is as exact as activations of 8 bits are, or better. Rounding is to nearest; sums are f32.
+ * A panel, 32 rows x a slice of columns, is expanded to bf16, in the order in which tiles take weights, and multiplied
+ * with all tokens, 32 x 32 sums at a time. Vectors expand the next panel, a quarter of a tile at a time, between the
+ * products of tiles: neither waits for the other. BF16 weights are tiles where they lie (amx_bf16_body.h). Scales of 32
+ * columns would need the tiles of integer sums emptied after every step, so 8-bit tiles, twice as fast, would wait for
+ * vectors; and bf16 is as exact as activations of 8 bits are, or better. Rounding is to nearest; sums are f32.
  *
- * Few tokens stay in the second-level cache with all their columns: then a group's slices follow each other, as they lie in
- * memory. Of many a slice alone fits: then all groups take their turn with it before the next one comes, and sums wait in
- * `out`. May include: device, dtype, os, base.
+ * Few tokens stay in the second-level cache with all their columns: then a group's slices follow each other, as they
+ * lie in memory. Of many a slice alone fits: then all groups take their turn with it before the next one comes, and
+ * sums wait in `out`. May include: device, dtype, os, base.
  */
 #ifndef SPI_DEVICE_CPU_AMX_BODY_H
 #define SPI_DEVICE_CPU_AMX_BODY_H
@@ -30,7 +30,8 @@
 #define AMX_ACTS_BYTES   ((size_t)1 << 20) /* that stay in the second-level cache beside weights and sums */
 _Static_assert(2 * AMX_PANEL_BYTES <= SPI_AMX_SCRATCH_BYTES, "see products.h");
 
-/* A panel and how much of it is expanded, in pieces, each a quarter of a tile: so little that it fits between two products. */
+/* A panel and how much of it is expanded, in pieces, each a quarter of a tile: so little that it fits between two
+ * products. */
 typedef struct amx_panel {
     uint32_t row, col, steps; /* of the product's rows */
     const uint8_t *from;      /* its first unit; BF16: its first tile */
@@ -246,10 +247,10 @@ typedef struct amx_meanwhile {
     uint32_t rate, due;
 } amx_meanwhile;
 
-/* Before product `q` of a step's `products`, behind the loads of its tiles: what the step after the next one loads is asked
- * for, and a piece is made, if it is time. Tiles that wait for the second level of the cache, and two threads of a core that
- * only load and multiply tiles, stand in each other's way: this keeps them apart, and a product is not begun before its
- * tiles have come. */
+/* Before product `q` of a step's `products`, behind the loads of its tiles: what the step after the next one loads is
+ * asked for, and a piece is made, if it is time. Tiles that wait for the second level of the cache, and two threads of
+ * a core that only load and multiply tiles, stand in each other's way: this keeps them apart, and a product is not
+ * begun before its tiles have come. */
 SPI_INLINE void amx_between(amx_meanwhile *meanwhile, const uint32_t q, const uint32_t products, const uint8_t *acts,
                             const uint8_t *tiles) {
     const uint32_t lines = 2 * AMX_ROWS / products;

@@ -1,13 +1,14 @@
 /* device/cpu/amx_few_body.h - products of some sixteen tokens with quantised weights on AMX's tiles.
  *
- * Scaling and rounding each weight, as products of many tokens do (amx_body.h), would take longer than what is done with it.
- * Here codes alone are taken as bf16, which holds them exactly: a look-up of words makes two of them. The sums of a block of
- * 32 columns leave the tiles, and vectors scale them, 16 rows of a token at a time: less work than expanding, and sums are
- * exact but for the rounding of activations. Types of which that is true, and faster, are in products.h.
+ * Scaling and rounding each weight, as products of many tokens do (amx_body.h), would take longer than what is done
+ * with it. Here codes alone are taken as bf16, which holds them exactly: a look-up of words makes two of them. The sums
+ * of a block of 32 columns leave the tiles, and vectors scale them, 16 rows of a token at a time: less work than
+ * expanding, and sums are exact but for the rounding of activations. Types of which that is true, and faster, are in
+ * products.h.
  *
- * Work is a stream of items, four blocks of sixteen rows, in the order in which they lie. While tiles multiply one, vectors
- * expand the next and scale the one before the last: nobody waits for what has just been made. Included by products_amx.c.
- * May include: device, dtype, os, base.
+ * Work is a stream of items, four blocks of sixteen rows, in the order in which they lie. While tiles multiply one,
+ * vectors expand the next and scale the one before the last: nobody waits for what has just been made. Included by
+ * products_amx.c. May include: device, dtype, os, base.
  */
 #ifndef SPI_DEVICE_CPU_AMX_FEW_BODY_H
 #define SPI_DEVICE_CPU_AMX_FEW_BODY_H
@@ -18,8 +19,8 @@
 #define FEW_RING        4u /* items whose scales are kept */
 #define FEW_AHEAD_BYTES 8192u
 
-/* A block's lines have the same places in their pages everywhere, and only every fourth block has the same ones: loads whose
- * addresses have the last 12 bits of a store's that is on its way wait for it. */
+/* A block's lines have the same places in their pages everywhere, and only every fourth block has the same ones: loads
+ * whose addresses have the last 12 bits of a store's that is on its way wait for it. */
 typedef struct few_room {
     uint8_t tiles[FEW_BLOCKS][AMX_TILE_BYTES];
     float sums[FEW_BLOCKS][AMX_ROWS * AMX_ROWS]; /* [token][row] */
@@ -85,8 +86,8 @@ SPI_INLINE __m512i few_table(sp_dtype type) {
     return _mm512_loadu_si512(words);
 }
 
-/* Bytes 0 and 2 of a lane next to each other, and 1 and 3: a shift by 8 then brings the second pair of columns to where the
- * first was. */
+/* Bytes 0 and 2 of a lane next to each other, and 1 and 3: a shift by 8 then brings the second pair of columns to where
+ * the first was. */
 SPI_INLINE __m512i few_order(__m512i codes) {
     return _mm512_shuffle_epi8(codes, _mm512_set4_epi32(0x0f0d0e0c, 0x0b090a08, 0x07050604, 0x03010200));
 }
@@ -206,9 +207,9 @@ SPI_INLINE void few_end(sp_dtype type, const few_work *work, const vf totals[AMX
     }
 }
 
-/* Step `n` of the stream, block by block: the item of two steps ago is scaled, what tiles made of the one before is stored in
- * its place, they multiply item n, and the one behind is expanded over it. At the stream's ends (`edge`) some of them are
- * not there. */
+/* Step `n` of the stream, block by block: the item of two steps ago is scaled, what tiles made of the one before is
+ * stored in its place, they multiply item n, and the one behind is expanded over it. At the stream's ends (`edge`) some
+ * of them are not there. */
 SPI_INLINE void few_step(sp_dtype type, few_work *work, __m512i table, uint32_t n, const bool edge) {
     const bool multiplies = !edge || n < work->items, stores = !edge || (n >= 1 && n <= work->items);
     const bool expands = !edge || n + 1 < work->items, scales = !edge || n >= 2;

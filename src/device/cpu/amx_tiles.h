@@ -86,8 +86,8 @@ static inline void amx_begin(void) {
 static inline void amx_end(void) {
     __asm__ volatile("tilerelease");
 }
-/* Nothing, for some cycles, between two products: while one waits for the tiles' unit, its loads would fill the queues that the
- * other thread of the core needs, too. */
+/* Nothing, for some cycles, between two products: while one waits for the tiles' unit, its loads would fill the queues
+ * that the other thread of the core needs, too. */
 #define amx_space()    __asm__ volatile(".rept 10\n\tnop\n\t.endr")
 #define amx_zero(tile) __asm__ volatile("tilezero %%tmm" #tile : :)
 #define amx_load(tile, from, stride)                                                                                   \

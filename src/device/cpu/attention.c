@@ -1,10 +1,10 @@
 /* device/cpu/attention.c - sharing out attention: which rows go together, and who computes which chunk of a context.
  *
- * A unit is a group of rows with a KV head, or a single row with several: those are read in the order in which they lie in
- * memory, which is what a long context waits for. So units have as many heads as leave work for all threads. A run with
- * many units gives each to one thread. A run with few, which is decoding one session or some, gives the chunks of a unit
- * to several: each leaves its records, and whoever finishes a unit's last chunk merges them, always in the order of the
- * chunks. All of them are the same bits.
+ * A unit is a group of rows with a KV head, or a single row with several: those are read in the order in which they lie
+ * in memory, which is what a long context waits for. So units have as many heads as leave work for all threads. A run
+ * with many units gives each to one thread. A run with few, which is decoding one session or some, gives the chunks of
+ * a unit to several: each leaves its records, and whoever finishes a unit's last chunk merges them, always in the order
+ * of the chunks. All of them are the same bits.
  *
  * Owns: the room for records, which grows with the contexts. May include: device, region, os, base.
  */
@@ -40,8 +40,8 @@ static int compare_groups(const void *a, const void *b) {
                                   : (x->row > y->row) - (x->row < y->row);
 }
 
-/* Gives units so many heads, if kernels take several, that there are as many items as `wanted`. Returns whether chunks are
- * shared. */
+/* Gives units so many heads, if kernels take several, that there are as many items as `wanted`. Returns whether chunks
+ * are shared. */
 static bool plan_heads(spi_program *program, bool several, bool shareable, uint32_t wanted) {
     uint32_t kv_heads = program->tape->kv.kv_heads, heads = !several ? 1 : kv_heads < HEADS_MAX ? kv_heads : HEADS_MAX;
     for (;; heads = (heads + 1) / 2) {

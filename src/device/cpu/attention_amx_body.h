@@ -1,11 +1,12 @@
 /* device/cpu/attention_amx_body.h - a chunk of attention of many queries on AMX's tiles, to what f32 gives.
  *
- * Tiles multiply bf16. A number is taken as the sum of two of them: of f16, which keys and values are, nothing is lost then, of
- * queries and weights what lies beyond 16 bits. Three products of four make the result: low times low is left out. Sixteen
- * queries are the lanes of a vector, so largest scores and sums of weights need no folding. Included by attention_body.h.
+ * Tiles multiply bf16. A number is taken as the sum of two of them: of f16, which keys and values are, nothing is lost
+ * then, of queries and weights what lies beyond 16 bits. Three products of four make the result: low times low is left
+ * out. Sixteen queries are the lanes of a vector, so largest scores and sums of weights need no folding. Included by
+ * attention_body.h.
  *
- * Numbers of a tile may be summed in any order, if both factors have the same: pair i of 32 columns is i and i + 16, which
- * vectors make without moving lanes. May include: device, os, base.
+ * Numbers of a tile may be summed in any order, if both factors have the same: pair i of 32 columns is i and i + 16,
+ * which vectors make without moving lanes. May include: device, os, base.
  */
 #ifndef SPI_DEVICE_CPU_ATTENTION_AMX_BODY_H
 #define SPI_DEVICE_CPU_ATTENTION_AMX_BODY_H
@@ -58,7 +59,8 @@ SPI_INLINE void amx_split(__m512 a, __m512 b, __m512i *high, __m512i *low) {
     *low = amx_pair(v_sub(a, a_high), v_sub(b, b_high));
 }
 
-/* Tokens [first, end) of a block of keys and of one of values; of others values are zero, and keys whatever is there. */
+/* Tokens [first, end) of a block of keys and of one of values; of others values are zero, and keys whatever is
+ * there. */
 static void amx_take_block(const amx_room *room, const uint16_t *k, const uint16_t *v, uint32_t first, uint32_t end,
                            uint32_t head_dim) {
     for (uint32_t token = 0; token < SPI_BLOCK_TOKENS; token++) {
@@ -124,8 +126,8 @@ static void amx_cap_and_mask(amx_room *room, const amx_queries *queries, uint32_
     }
 }
 
-/* e^x, or 0 where that changes no sum of f32 that 1 is in. Masked scores are there: e to their power is no normal number, and
- * Intel's processors take a hundred cycles and more for each vector in which there is such a one. */
+/* e^x, or 0 where that changes no sum of f32 that 1 is in. Masked scores are there: e to their power is no normal
+ * number, and Intel's processors take a hundred cycles and more for each vector in which there is such a one. */
 SPI_INLINE vf amx_weight(vf x) {
     const vf least = v_set(-60);
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, least, _CMP_GE_OQ), v_exp(v_max(x, least)));

@@ -1,13 +1,13 @@
 /* device/cpu/attention_body.h - attention over KV blocks, for the vectors of vector.h.
  *
  * Keys and values are F16 or Q8_0 (device/kv.h), which is widened in registers: kv_load is all that knows the
- * difference, and kernels are compiled for a constant type. The queries of an item (some rows x the heads of a group) go
- * four at a time through one pass over the blocks: K and V are read and widened once for four queries, and stay in the
- * first-level cache for the others. An item may have several KV heads: of a block K of all of them is read first and then
- * their V, which is the order in memory, since pieces of 8 KiB far from each other are not read at memory's pace. Softmax is the online one (Milakov and Gimelshein, arXiv:1805.02867), block by block
- * of 64 tokens inside of a chunk; the sums of chunks are then merged in their order. Blocks and chunks are those of
- * positions, so a row's result is the same bits whoever computes which chunk, and whatever rows are computed beside it.
- * Included by kernels_*.c.
+ * difference, and kernels are compiled for a constant type. The queries of an item (some rows x the heads of a group)
+ * go four at a time through one pass over the blocks: K and V are read and widened once for four queries, and stay in
+ * the first-level cache for the others. An item may have several KV heads: of a block K of all of them is read first
+ * and then their V, which is the order in memory, since pieces of 8 KiB far from each other are not read at memory's
+ * pace. Softmax is the online one (Milakov and Gimelshein, arXiv:1805.02867), block by block of 64 tokens inside of a
+ * chunk; the sums of chunks are then merged in their order. Blocks and chunks are those of positions, so a row's result
+ * is the same bits whoever computes which chunk, and whatever rows are computed beside it. Included by kernels_*.c.
  */
 #ifndef SPI_DEVICE_CPU_ATTENTION_BODY_H
 #define SPI_DEVICE_CPU_ATTENTION_BODY_H
@@ -20,17 +20,17 @@
 #include "device/cpu/vector.h"
 
 #define QUAD SPI_ATTENTION_QUERIES
-/* From so many quads on rows of Q8_0 are widened once for all of them. With vectors of eight it does not pay: rows in f32
- * come from the second level of the cache, at twice as many loads (0.81 of F16's speed at a prompt behind 8k tokens, against
- * 0.86; with sixteen 1.03 against 0.84). */
+/* From so many quads on rows of Q8_0 are widened once for all of them. With vectors of eight it does not pay: rows in
+ * f32 come from the second level of the cache, at twice as many loads (0.81 of F16's speed at a prompt behind 8k
+ * tokens, against 0.86; with sixteen 1.03 against 0.84). */
 #if V_WIDTH == 16
 #define EXPAND_QUADS 2u
 #else
 #define EXPAND_QUADS UINT32_MAX
 #endif
-/* Columns of V and tokens of K at a time: as many sums as there are registers for. Eight sums are no more than the latency
- * of a processor's two multiply-adds asks for, and loads of queries for two tokens more than it loads in that time: with
- * AVX2 three take 0.84 of the time of two. */
+/* Columns of V and tokens of K at a time: as many sums as there are registers for. Eight sums are no more than the
+ * latency of a processor's two multiply-adds asks for, and loads of queries for two tokens more than it loads in that
+ * time: with AVX2 three take 0.84 of the time of two. */
 #if V_WIDTH == 16
 #define VALUE_VECTORS 4u
 #define SCORE_TOKENS  4u /* their scores fill a vector */
@@ -103,11 +103,11 @@ SPI_INLINE vf kv_load(const void *rows, const float *scales, size_t row, uint32_
 }
 
 /* Asks for what is read next, as many bytes as are read now: blocks of a head are too short, and too far apart, for the
- * processor to see a stream in them. Of F16 the block's V while its K is read, and the next one's K while V is, into the
- * first level, where they wait for one piece of 8 KiB or so to be read: measured on Zen 5, four sessions take 1.15 to 1.17
- * times what the bytes take, against 1.26 to 1.29 with the next block's K and V into the second level, and 2.5 without
- * asking; half as far, or one and a half times, was slower. Of Q8_0 a piece is half as long, which is too near (0.8 of the
- * speed): a block ahead, into the second level. */
+ * processor to see a stream in them. Of F16 the block's V while its K is read, and the next one's K while V is, into
+ * the first level, where they wait for one piece of 8 KiB or so to be read: measured on Zen 5, four sessions take 1.15
+ * to 1.17 times what the bytes take, against 1.26 to 1.29 with the next block's K and V into the second level, and 2.5
+ * without asking; half as far, or one and a half times, was slower. Of Q8_0 a piece is half as long, which is too near
+ * (0.8 of the speed): a block ahead, into the second level. */
 SPI_INLINE void kv_ahead(const void *rows, size_t row, uint32_t d, const kv_rows type) {
     if (type == KV_ROWS_F16 && d % 32 == 0) {
         v_fetch((const uint16_t *)rows + row + d);
@@ -455,8 +455,8 @@ SPI_INLINE const uint8_t *attention_rows_at(const spi_cpu_attention *args, atten
     return args->blocks + spi_kv_row_offset(args->kv, args->layer, piece.which, args->kv_head + piece.head, piece.base);
 }
 
-/* What all quads of a head take of a piece of Q8_0: its scales, and where there are several its rows. Both ways give the
- * same numbers, since a code times its scale is no more than f32 holds. Returns the rows. */
+/* What all quads of a head take of a piece of Q8_0: its scales, and where there are several its rows. Both ways give
+ * the same numbers, since a code times its scale is no more than f32 holds. Returns the rows. */
 static const void *attention_prepare(const spi_cpu_attention *args, const attention_quad *quad, attention_piece piece,
                                      const uint8_t *ahead, kv_rows type) {
     const spi_kv_shape *kv = args->kv;

@@ -1,8 +1,8 @@
 /* device/cpu/codes_body.h - reading packed.h's units with vectors: codes of a step, and scales of a block, as f32.
  *
- * Every function is for a constant type, so that an instance has no decision left in it. Codes are unsigned bytes to which
- * codes_offset was added; AVX2 and NEON without dot products take those of 8-bit types as signed, apart from the others,
- * because their products do not add up in 16 bits. May include: device, dtype, os, base.
+ * Every function is for a constant type, so that an instance has no decision left in it. Codes are unsigned bytes to
+ * which codes_offset was added; AVX2 and NEON without dot products take those of 8-bit types as signed, apart from the
+ * others, because their products do not add up in 16 bits. May include: device, dtype, os, base.
  */
 #ifndef SPI_DEVICE_CPU_CODES_BODY_H
 #define SPI_DEVICE_CPU_CODES_BODY_H

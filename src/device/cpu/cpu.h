@@ -1,7 +1,8 @@
 /* device/cpu/cpu.h - what the files of the CPU backend share: the opened device, loaded weights, a prepared tape.
  *
  * cpu.c opens, links and multiplies; store.c packs weights; program.c turns a tape into phases of steps; run.c executes
- * them, with product.c, attention.c and forms.c. Arithmetic is behind kernels.h. May include: device/backend.h, os, base.
+ * them, with product.c, attention.c and forms.c. Arithmetic is behind kernels.h. May include: device/backend.h, os,
+ * base.
  */
 #ifndef SPI_DEVICE_CPU_CPU_H
 #define SPI_DEVICE_CPU_CPU_H
@@ -52,7 +53,8 @@ typedef struct spi_step {
     bool within;     /* PREPARE: the step that computes the buffer does it at once, a few rows at a time */
     const struct spi_step *prepares[SPI_FORM_COUNT]; /* OP: those; NULL where there is none */
     const struct spi_step *next; /* MATMUL, HEAD: the product behind it; the last one's is the first */
-    /* Two MATMULs and the GATE of what they give: see join.c. All three name the second MATMUL; only that one says the rest. */
+    /* Two MATMULs and the GATE of what they give: see join.c. All three name the second MATMUL; only that one says the
+     * rest. */
     const struct spi_step *joint, *gated, *gate;
     uint32_t
         forms_rows_min; /* NORM, GATE: in runs of so many rows its prepares are all that is read of what it gives */
@@ -148,8 +150,8 @@ size_t spi_cpu_product_weights(const spi_program *program, const spi_op *op, uin
 void spi_cpu_product_share(const spi_program *program, const spi_step *step, uint32_t rows, uint32_t part,
                            uint32_t part_count, uint32_t thread);
 
-/* forms.c: rows that a step has in this run, if it has any; whether this run's products take what a PREPARE makes; whether
- * any such is made within the step. */
+/* forms.c: rows that a step has in this run, if it has any; whether this run's products take what a PREPARE makes;
+ * whether any such is made within the step. */
 uint32_t spi_cpu_rows(const spi_program *program, const spi_step *step);
 bool spi_cpu_in_form(const spi_program *program, const spi_step *prepare);
 bool spi_cpu_makes_forms(const spi_program *program, const spi_step *step);

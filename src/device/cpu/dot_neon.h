@@ -1,9 +1,9 @@
 /* device/cpu/dot_neon.h - steps of products for Arm: see dot_body.h. Included by it.
  *
- * With dot products (SPI_ARM_DOTPROD) four products of signed bytes are added to 32 bits in one instruction: codes are below
- * 128, or signed. Without: products are added up in 16 bits, a place for each of the four columns, so that a block of 32
- * columns puts at most 8 * 31 * 127 into one, and half a block of 6-bit codes 4 * 63 * 127, which fits; products of 8-bit
- * codes do not, and are taken to 32 bits at every step.
+ * With dot products (SPI_ARM_DOTPROD) four products of signed bytes are added to 32 bits in one instruction: codes are
+ * below 128, or signed. Without: products are added up in 16 bits, a place for each of the four columns, so that a
+ * block of 32 columns puts at most 8 * 31 * 127 into one, and half a block of 6-bit codes 4 * 63 * 127, which fits;
+ * products of 8-bit codes do not, and are taken to 32 bits at every step.
  */
 #ifndef SPI_DEVICE_CPU_DOT_NEON_H
 #define SPI_DEVICE_CPU_DOT_NEON_H

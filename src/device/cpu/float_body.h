@@ -1,10 +1,9 @@
-/* device/cpu/float_body.h - products with F32, F16 and BF16 weights, as the file has them: on Arm (on x86 weights are turned
- * round: turned_body.h, amx_bf16_body.h).
+/* device/cpu/float_body.h - products with F32, F16 and BF16 weights, as the file has them: on Arm (on x86 weights are
+ * turned round: turned_body.h, amx_bf16_body.h).
  *
  * Lanes run along a row. One token: a row at a time in four chains, so that each thread reads one stream, which memory
- * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers. Tiles are small, so weights are widened to
- * f32 once for all of them, a slice of some rows at a time.
- * Included by float_*.c.
+ * serves best. Several: FLOAT_ROWS rows x up to FLOAT_TOKENS tokens in registers. Tiles are small, so weights are
+ * widened to f32 once for all of them, a slice of some rows at a time. Included by float_*.c.
  */
 #ifndef SPI_DEVICE_CPU_FLOAT_BODY_H
 #define SPI_DEVICE_CPU_FLOAT_BODY_H
@@ -15,8 +14,8 @@
 
 #define FLOAT_ROWS   4u
 #define FLOAT_TOKENS 3u /* 12 sums, of the 16 registers that narrow vectors of two leave */
-/* Widened weights and a tile's activations fit into the first-level cache together: with 4 rows x 1024 columns, a third of
- * the speed is gone. */
+/* Widened weights and a tile's activations fit into the first-level cache together: with 4 rows x 1024 columns, a third
+ * of the speed is gone. */
 #define FLOAT_WIDE_ROWS SPI_FLOAT_ROWS
 #define FLOAT_SLICE     512u
 _Static_assert(sizeof(float[FLOAT_WIDE_ROWS][FLOAT_SLICE]) <= SPI_FLOAT_SCRATCH_BYTES, "see products.h");
@@ -213,7 +212,8 @@ SPI_INLINE void float_wide_product(sp_dtype type, const spi_cpu_product *args) {
     }
 }
 
-/* Of few tokens weights are widened each time; slice by slice where many are, so that sums are added up in one order. */
+/* Of few tokens weights are widened each time; slice by slice where many are, so that sums are added up in one
+ * order. */
 SPI_INLINE void float_few_tokens(sp_dtype type, const spi_cpu_product *args, uint32_t row, uint32_t token) {
     const size_t bytes = type == SP_F32 ? 4 : 2, row_bytes = args->cols * bytes;
     const uint32_t rows = args->row_count - row, tokens = args->token_count - token;

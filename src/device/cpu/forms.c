@@ -1,5 +1,5 @@
-/* device/cpu/forms.c - rows of activations in the forms that products take: by a step of their own, or within the step that
- * computes them, a few rows at a time, while they are in the caches. May include: device, os, base.
+/* device/cpu/forms.c - rows of activations in the forms that products take: by a step of their own, or within the step
+ * that computes them, a few rows at a time, while they are in the caches. May include: device, os, base.
  */
 #include <string.h>
 

@@ -1,6 +1,7 @@
-/* device/cpu/gemm_fp16.c - the guests' matrix product of f16 with Arm's products of f16 that are added in f32 (FEAT_FHM): factors
- * need no widening, products of two f16 are exact, and sums are rounded as by gemm_body.h, so the bits are the same. (Sums in
- * f16 would have eleven bits; FEAT_FP16's other arithmetic has no use here.) May include: device, os, base. */
+/* device/cpu/gemm_fp16.c - the guests' matrix product of f16 with Arm's products of f16 that are added in f32
+ * (FEAT_FHM): factors need no widening, products of two f16 are exact, and sums are rounded as by gemm_body.h, so the
+ * bits are the same. (Sums in f16 would have eleven bits; FEAT_FP16's other arithmetic has no use here.) May include:
+ * device, os, base. */
 #include <arm_neon.h>
 #include <string.h>
 

@@ -1,4 +1,5 @@
-/* device/cpu/integers.h - vectors of bytes and integers as wide as the instruction set has them, for quantised products.
+/* device/cpu/integers.h - vectors of bytes and integers as wide as the instruction set has them, for quantised
+ * products.
  *
  * What vector.h is for f32. A step of a product takes four neighbouring columns of as many rows as there are 32-bit
  * lanes: unsigned codes times the signed activations of these columns, which all lanes share.
@@ -28,7 +29,8 @@ SPI_INLINE vi vi_byte_signed(vi x, uint32_t k) {
     return vi_right32_signed(vi_left32(x, 24 - 8 * k), 24);
 }
 
-/* Four bits of each lane from bit 4 k on, as f32. With AVX-512 a table of sixteen numbers needs no mask and no conversion. */
+/* Four bits of each lane from bit 4 k on, as f32. With AVX-512 a table of sixteen numbers needs no mask and no
+ * conversion. */
 SPI_INLINE vf vi_nibble(vi x, uint32_t k) {
 #if defined(__AVX512F__)
     const vf numbers = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);

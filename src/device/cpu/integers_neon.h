@@ -1,5 +1,5 @@
-/* device/cpu/integers_neon.h - integers.h's names for Arm: two vectors of sixteen bytes stand for one of 32. Included by it.
- * Shifts are the compilers' own, since the instructions' functions want their distance as a literal. */
+/* device/cpu/integers_neon.h - integers.h's names for Arm: two vectors of sixteen bytes stand for one of 32. Included
+ * by it. Shifts are the compilers' own, since the instructions' functions want their distance as a literal. */
 #ifndef SPI_DEVICE_CPU_INTEGERS_NEON_H
 #define SPI_DEVICE_CPU_INTEGERS_NEON_H
 

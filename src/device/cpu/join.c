@@ -1,10 +1,10 @@
 /* device/cpu/join.c - what nobody reads in f32, and products whose rows are gated at once, by the thread that has just
  * computed them.
  *
- * Of many tokens what two products give for a gate is megabytes, which would go to the last cache and come back from there:
- * a third of the time that gating took was arithmetic. So where nobody else reads them, both products of the same rows are
- * one item of work, whose sums become the form that the next product takes (product.c). What is not written in f32 then,
- * nobody may look at: it has to be written again before it is read. May include: device.
+ * Of many tokens what two products give for a gate is megabytes, which would go to the last cache and come back from
+ * there: a third of the time that gating took was arithmetic. So where nobody else reads them, both products of the
+ * same rows are one item of work, whose sums become the form that the next product takes (product.c). What is not
+ * written in f32 then, nobody may look at: it has to be written again before it is read. May include: device.
  */
 #include "device/cpu/cpu.h"
 
@@ -13,8 +13,8 @@ static bool reads(const spi_op *op, uint32_t buffer) {
     return op->src == buffer || op->src1 == buffer || (op->dst == buffer && in_place);
 }
 
-/* The last op before `end` that writes the buffer, if it is a product that sets it, and nobody reads it before `end`; else
- * NULL. */
+/* The last op before `end` that writes the buffer, if it is a product that sets it, and nobody reads it before `end`;
+ * else NULL. */
 static const spi_op *product_before(const spi_tape *tape, const spi_op *end, uint32_t buffer) {
     for (const spi_op *op = end; op-- > tape->ops;) {
         if (op->dst == buffer) {

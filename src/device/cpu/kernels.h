@@ -41,9 +41,9 @@ static inline uint32_t spi_i8_tile_tokens(uint32_t tokens_left, uint32_t tile_ma
     return tile;
 }
 
-/* SPI_FORM_BF16. [tokens / 32][columns / 32][32 tokens][32 columns], so that a tile's rows follow each other in memory. Both are rounded
- * up: behind the last column are zeros, behind the last token whatever was there. Tokens from t on, a multiple of 32, lie
- * at t * spi_bf16_stride values. */
+/* SPI_FORM_BF16. [tokens / 32][columns / 32][32 tokens][32 columns], so that a tile's rows follow each other in memory.
+ * Both are rounded up: behind the last column are zeros, behind the last token whatever was there. Tokens from t on, a
+ * multiple of 32, lie at t * spi_bf16_stride values. */
 #define SPI_BF16_UNIT 32u
 static inline size_t spi_bf16_stride(uint32_t cols) {
     return ((size_t)cols + SPI_BF16_UNIT - 1) / SPI_BF16_UNIT * SPI_BF16_UNIT;
@@ -84,10 +84,10 @@ typedef struct spi_cpu_type {
     uint32_t many_part_rows, many_part_tokens; /* 0, or parts of a share that it does best with */
 } spi_cpu_type;
 
-/* Attention of neighbouring rows of one session, for the query heads that share one KV head, or of one row for several. Its tokens are taken in
- * chunks, always the same ones, so that several threads can share a long context: a part computes a record for each query
- * from one chunk, and the records of all chunks are merged in their order. Attention to all of them at once does the
- * same. */
+/* Attention of neighbouring rows of one session, for the query heads that share one KV head, or of one row for several.
+ * Its tokens are taken in chunks, always the same ones, so that several threads can share a long context: a part
+ * computes a record for each query from one chunk, and the records of all chunks are merged in their order. Attention
+ * to all of them at once does the same. */
 #define SPI_ATTENTION_CHUNK         512u /* tokens; a multiple of a block's */
 #define SPI_ATTENTION_QUERIES       4u   /* a chunk has records for a multiple of so many queries */
 #define SPI_ATTENTION_RECORD_FLOATS 16u  /* of a record, beside head_dim */

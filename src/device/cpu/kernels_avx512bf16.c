@@ -1,5 +1,5 @@
-/* device/cpu/kernels_avx512bf16.c - the table for AVX-512 with VNNI and products of bf16: AVX-512's, but for many tokens with
- * BF16 weights. Reached only after a check at run time. May include: device, os, base. */
+/* device/cpu/kernels_avx512bf16.c - the table for AVX-512 with VNNI and products of bf16: AVX-512's, but for many
+ * tokens with BF16 weights. Reached only after a check at run time. May include: device, os, base. */
 #define TABLE_DPBF16
 #include "device/cpu/table_body.h"
 

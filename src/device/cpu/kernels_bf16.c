@@ -1,5 +1,6 @@
-/* device/cpu/kernels_bf16.c - the table for Arm with products of matrices of bytes and of bf16 (FEAT_I8MM, FEAT_BF16): i8mm's,
- * but for many tokens with BF16 weights. Reached only after a check at run time. May include: device, os, base. */
+/* device/cpu/kernels_bf16.c - the table for Arm with products of matrices of bytes and of bf16 (FEAT_I8MM, FEAT_BF16):
+ * i8mm's, but for many tokens with BF16 weights. Reached only after a check at run time. May include: device, os,
+ * base. */
 #define SPI_ARM_DOTPROD
 #define SPI_ARM_I8MM
 #define TABLE_BFMMLA

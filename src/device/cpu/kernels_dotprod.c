@@ -1,5 +1,5 @@
-/* device/cpu/kernels_dotprod.c - the table for Arm with dot products of bytes (Armv8.2 with FEAT_DotProd). Reached only after a
- * check at run time. May include: device, os, base. */
+/* device/cpu/kernels_dotprod.c - the table for Arm with dot products of bytes (Armv8.2 with FEAT_DotProd). Reached only
+ * after a check at run time. May include: device, os, base. */
 #define SPI_ARM_DOTPROD
 #include "device/cpu/table_body.h"
 

@@ -1,5 +1,5 @@
-/* device/cpu/kernels_i8mm.c - the table for Arm with products of matrices of bytes (FEAT_I8MM). Reached only after a check at
- * run time. May include: device, os, base. */
+/* device/cpu/kernels_i8mm.c - the table for Arm with products of matrices of bytes (FEAT_I8MM). Reached only after a
+ * check at run time. May include: device, os, base. */
 #define SPI_ARM_DOTPROD
 #define SPI_ARM_I8MM
 #include "device/cpu/table_body.h"

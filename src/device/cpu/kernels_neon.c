@@ -1,4 +1,5 @@
-/* device/cpu/kernels_neon.c - the table for NEON, which every 64-bit Arm processor has. May include: device, os, base. */
+/* device/cpu/kernels_neon.c - the table for NEON, which every 64-bit Arm processor has. May include: device, os,
+ * base. */
 #include "device/cpu/table_body.h"
 
 static bool available(const spi_cpu_features *features) {

@@ -1,7 +1,7 @@
 /* device/cpu/pack.c - from the file's blocks to packed.h's units.
  *
- * In plain C, for every width: the compiler turns the words of four codes into vectors where that helps, and reading the
- * file takes as long. May include: device, dtype, base.
+ * In plain C, for every width: the compiler turns the words of four codes into vectors where that helps, and reading
+ * the file takes as long. May include: device, dtype, base.
  */
 #include <string.h>
 

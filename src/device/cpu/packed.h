@@ -1,8 +1,8 @@
 /* device/cpu/packed.h - how quantised weights lie in memory for the vector kernels, for any type and vector width.
  *
- * `lanes` rows stand side by side: 32-bit lane r of a vector holds four neighbouring columns of row r, so that a broadcast
- * of four activations meets as many rows at once and sums need no folding. A unit is 4 blocks of 32 columns, or the 8 of a
- * block of 256, of one such set of rows:
+ * `lanes` rows stand side by side: 32-bit lane r of a vector holds four neighbouring columns of row r, so that a
+ * broadcast of four activations meets as many rows at once and sums need no folding. A unit is 4 blocks of 32 columns,
+ * or the 8 of a block of 256, of one such set of rows:
  *     u16   halves[count][lanes]        scales as the file has them, in f16; padded to a whole vector
  *     u8    words[count][lanes][4]      small scales; MXFP4: the exponents of the four blocks
  *     then for each block of 32 columns
@@ -10,13 +10,13 @@
  *     u8    high[high_bits][lanes * 4]  the others, 0, 1 or 2
  * A step i of 8 is the columns 4i .. 4i+3. With 4 bits, vector i holds step i in its low nibbles and step i + 4 in the
  * high ones; with 2 bits, vector k holds steps 4k .. 4k+3, from the lowest bits up; with 1 bit, bit i is step i's.
- * Affine types have no halves: their scales stand there in the width that the file has them in, one vector for each group
- * of a unit's 128 columns, and behind them as many of biases.
- * Two sets of rows take turns, unit by unit: a group is SPI_PACKED_SETS * lanes rows, and a thread reads one stream.
- * Measured against row-wise kernels: 0.88-0.90 of the memory's bandwidth in place of 0.3-0.77.
+ * Affine types have no halves: their scales stand there in the width that the file has them in, one vector for each
+ * group of a unit's 128 columns, and behind them as many of biases. Two sets of rows take turns, unit by unit: a group
+ * is SPI_PACKED_SETS * lanes rows, and a thread reads one stream. Measured against row-wise kernels: 0.88-0.90 of the
+ * memory's bandwidth in place of 0.3-0.77.
  *
- * With 8 lanes, Q6_K and Q3_K take 1 and 2 % more than in the file (one f16 of a row does not fill a vector); the others
- * take the same. May include: device/tape.h, dtype.
+ * With 8 lanes, Q6_K and Q3_K take 1 and 2 % more than in the file (one f16 of a row does not fill a vector); the
+ * others take the same. May include: device/tape.h, dtype.
  */
 #ifndef SPI_DEVICE_CPU_PACKED_H
 #define SPI_DEVICE_CPU_PACKED_H

@@ -1,17 +1,17 @@
 /* device/cpu/pool.c - see pool.h.
  *
- * `serial` counts phases, of all jobs, and is what threads wait for. Items are taken by moving on a word of their owner,
- * which holds the serial it was last used in beside the next item. A thread that was stopped since an earlier phase can
- * take nothing by mistake: it finds that phase's items taken, or the word changed since it looked. `left` counts the items of the phase that are
- * not done; who brings it to zero begins the next one.
+ * `serial` counts phases, of all jobs, and is what threads wait for. Items are taken by moving on a word of their
+ * owner, which holds the serial it was last used in beside the next item. A thread that was stopped since an earlier
+ * phase can take nothing by mistake: it finds that phase's items taken, or the word changed since it looked. `left`
+ * counts the items of the phase that are not done; who brings it to zero begins the next one.
  *
  * Workers enter a job through `gate` and are counted in it; the caller closes it behind the last phase and waits until
  * all are out, so that none looks at a job that is gone. A worker that goes to sleep leaves first: nobody waits for
  * sleepers.
  *
- * Who changes a word wakes sleepers only if there are any; sleepers announce themselves in `sleepers` before they look at
- * the word a last time. Both orders are sequentially consistent, so either the sleeper sees the change or the changer
- * sees the sleeper.
+ * Who changes a word wakes sleepers only if there are any; sleepers announce themselves in `sleepers` before they look
+ * at the word a last time. Both orders are sequentially consistent, so either the sleeper sees the change or the
+ * changer sees the sleeper.
  */
 #include "device/cpu/pool.h"
 
@@ -29,7 +29,8 @@
 #define CACHE_LINE_BYTES 64
 /* Long enough for the uneven ends of a matrix and the gap between two tokens, short enough to lose little when another
  * program has the core. A thread whose sleep is long, so that it waited in vain, halves its own, down to the least; one
- * whose sleep is short, so that going to sleep was most of it (some 20 to 40 us for both sides, measured), doubles it. */
+ * whose sleep is short, so that going to sleep was most of it (some 20 to 40 us for both sides, measured), doubles
+ * it. */
 #define SPIN_NS_MAX    50000
 #define SPIN_NS_LEAST  1500
 #define SHORT_SLEEP_NS 100000

@@ -30,8 +30,8 @@ typedef struct spi_pool_job {
     /* Computes an item, once. No two calls at a time have the same `thread`: it names a place for scratch. A phase of a
      * single item is computed by whichever thread ended the one before, and costs no meeting of threads. */
     void (*work)(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count, uint32_t item, uint32_t thread);
-    /* NULL, or what a thread does while it waits for the others at the end of a phase, turn 0, 1, ..., until that returns
-     * false or the wait is over: a microsecond at a time, and nothing that anybody relies on. */
+    /* NULL, or what a thread does while it waits for the others at the end of a phase, turn 0, 1, ..., until that
+     * returns false or the wait is over: a microsecond at a time, and nothing that anybody relies on. */
     bool (*wait)(void *env, uint32_t phase, uint32_t owner, uint32_t owner_count, uint32_t turn);
 } spi_pool_job;
 

@@ -1,4 +1,5 @@
-/* device/cpu/product.c - sharing out a product of weights and rows, and what happens to sums on their way to their place.
+/* device/cpu/product.c - sharing out a product of weights and rows, and what happens to sums on their way to their
+ * place.
  *
  * A part is a contiguous run of the matrix's rows, and is taken in tiles: so many tokens
  * that their activations stay in the second-level cache, so many rows that their sums stay in the first. Weights are
@@ -9,7 +10,8 @@
 #define ACT_BLOCK_BYTES ((size_t)512 << 10)
 #define TOKENS_MAX      120u
 #define TOKENS_UNIT     24u /* a multiple of what any kernel takes at once */
-/* Of products that expand weights for all of them: the activations come from further away. A multiple of SPI_BF16_UNIT. */
+/* Of products that expand weights for all of them: the activations come from further away. A multiple of
+ * SPI_BF16_UNIT. */
 #define MANY_TOKENS_MAX 512u
 #define OUT_TILE_FLOATS 8192u
 #define OUT_ROWS_MAX    2048u
@@ -150,8 +152,8 @@ static cut make_cut(const spi_program *program, const spi_step *step, uint32_t t
     return (cut){.rows = parts < 1 ? 1 : parts > PARTS_MAX ? PARTS_MAX : parts, .tokens = 1};
 }
 
-/* Of few tokens a share is cut into two parts for each time that what is left of it can be halved: between two parts memory
- * waits for a moment, and behind the last ones a thread for the others. Groups [first, end) of the share's. */
+/* Of few tokens a share is cut into two parts for each time that what is left of it can be halved: between two parts
+ * memory waits for a moment, and behind the last ones a thread for the others. Groups [first, end) of the share's. */
 static void few_part(uint64_t groups, uint32_t part, uint64_t *first, uint64_t *end) {
     uint64_t from = groups - (groups >> part / 2), to = groups - (groups >> (part / 2 + 1));
     uint64_t middle = from + (to - from + 1) / 2;
@@ -191,9 +193,9 @@ size_t spi_cpu_product_weights(const spi_program *program, const spi_op *op, uin
     return bytes / groups * (size_t)(end - first);
 }
 
-/* Token by token, since a product of f32 with rows adds in another order for one token than for several; a few rows at a time, which
- * stay in the second-level cache for the next token. (Sums of products with rounded activations are exact, or in an
- * order that tokens do not change.) */
+/* Token by token, since a product of f32 with rows adds in another order for one token than for several; a few rows at
+ * a time, which stay in the second-level cache for the next token. (Sums of products with rounded activations are
+ * exact, or in an order that tokens do not change.) */
 static void product_alone(const spi_cpu_type *type, const spi_cpu_product *all, size_t row_bytes) {
     uint32_t rows = (uint32_t)(ALONE_BYTES / row_bytes) / type->group_rows * type->group_rows;
     rows = rows ? rows : type->group_rows;
@@ -210,11 +212,11 @@ static void product_alone(const spi_cpu_type *type, const spi_cpu_product *all, 
     }
 }
 
-/* Weights of a single token are asked for before they are read, where it helps. On an Intel server, two pages ahead into the
- * second level of the cache: types of all kinds come at 0.92 to 1.08 of the memory's bandwidth, a page ahead into the first
- * level at 0.84 to 0.98, not asked for at 0.67 to 0.93. One of AMD's family 26 (Zen 5) went from 0.49-0.56 to 0.89-0.98 for
- * Q4_K, Q5_K and Q6_K with AVX-512, other types by less (into the second level by 0.05 less); one of family 25 (Zen 4) from
- * 0.88 to 0.55. */
+/* Weights of a single token are asked for before they are read, where it helps. On an Intel server, two pages ahead
+ * into the second level of the cache: types of all kinds come at 0.92 to 1.08 of the memory's bandwidth, a page ahead
+ * into the first level at 0.84 to 0.98, not asked for at 0.67 to 0.93. One of AMD's family 26 (Zen 5) went from
+ * 0.49-0.56 to 0.89-0.98 for Q4_K, Q5_K and Q6_K with AVX-512, other types by less (into the second level by 0.05
+ * less); one of family 25 (Zen 4) from 0.88 to 0.55. */
 typedef struct asking {
     uint32_t bytes;
     bool second;
@@ -272,7 +274,8 @@ static void product_rows(const spi_program *program, const spi_step *step, const
     }
 }
 
-/* Sums of a joint product's two matrices, one behind the other, gated and turned into the forms that are read of them. */
+/* Sums of a joint product's two matrices, one behind the other, gated and turned into the forms that are read of
+ * them. */
 static void finish_joint(const spi_program *program, const spi_step *step, uint32_t token, const spi_cpu_product *one,
                          const spi_cpu_product *other) {
     const spi_cpu_kernels *kernels = program->cpu->kernels;

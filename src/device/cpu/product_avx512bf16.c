@@ -1,8 +1,9 @@
-/* device/cpu/product_avx512bf16.c - products of many tokens with BF16 weights by AVX-512's products of bf16: vdpbf16ps adds two
- * columns of 16 rows to f32, in pairs that the instruction rounds in its own way. Activations are rounded to bf16.
+/* device/cpu/product_avx512bf16.c - products of many tokens with BF16 weights by AVX-512's products of bf16: vdpbf16ps
+ * adds two columns of 16 rows to f32, in pairs that the instruction rounds in its own way. Activations are rounded to
+ * bf16.
  *
- * Weights were turned round when they were loaded (turn.c); of a slice of 32 rows neighbouring columns are paired once for all
- * tokens. Sums of 12 tokens stay in registers. What a token's sums are does not depend on the tokens beside it.
+ * Weights were turned round when they were loaded (turn.c); of a slice of 32 rows neighbouring columns are paired once
+ * for all tokens. Sums of 12 tokens stay in registers. What a token's sums are does not depend on the tokens beside it.
  * May include: device, os, base. */
 #include "device/cpu/integers.h"
 #include "device/cpu/products.h"
@@ -15,8 +16,8 @@
 #define TOKENS      12u
 _Static_assert(SLICE / 2 * PAIR_BYTES <= SPI_FLOAT_SCRATCH_BYTES, "see products.h");
 
-/* A slice of a group: its weights, [column][32 rows], and the scratch in which its columns are paired, [pair][2 sets][16
- * rows][2]. What is missing is zero. */
+/* A slice of a group: its weights, [column][32 rows], and the scratch in which its columns are paired, [pair][2
+ * sets][16 rows][2]. What is missing is zero. */
 typedef struct slice {
     const uint16_t *weights;
     uint8_t *pairs;

@@ -1,6 +1,6 @@
-/* device/cpu/product_bf16.c - products of many tokens with BF16 weights by Arm's products of matrices of bf16: two rows x four
- * columns times four columns of two tokens. Activations are rounded to bf16; sums are f32, added in pairs that the instruction
- * rounds in its own way. May include: device, os, base. */
+/* device/cpu/product_bf16.c - products of many tokens with BF16 weights by Arm's products of matrices of bf16: two rows
+ * x four columns times four columns of two tokens. Activations are rounded to bf16; sums are f32, added in pairs that
+ * the instruction rounds in its own way. May include: device, os, base. */
 #include <arm_neon.h>
 #include <string.h>
 

@@ -37,7 +37,8 @@
     X(SP_F16, f16)                                                                                                     \
     X(SP_BF16, bf16)
 
-/* The instruction set that a file is compiled for: its name behind that of what it defines. Files for Arm say which it is. */
+/* The instruction set that a file is compiled for: its name behind that of what it defines. Files for Arm say which it
+ * is. */
 #if defined(__AVX512F__)
 #define SPI_ISA(name)       name##_avx512
 #define SPI_ISA_TILE_TOKENS SPI_TILE_TOKENS_AVX512
@@ -90,9 +91,9 @@ size_t spi_amx_bf16_bytes(const spi_tensor *tensor);
 void spi_amx_bf16_pack(void *packed, const spi_tensor *tensor, uint32_t group_first, uint32_t group_count);
 #define SPI_AMX_ROWS          32u
 #define SPI_AMX_SCRATCH_BYTES ((size_t)320 << 10)
-/* Codes that are multiplied as they are, in bf16 (amx_few_body.h): of types with up to five bits and one scale for 32 columns;
- * from so many tokens on, where it is faster than products of bytes, to two times sixteen; as far as there is room for what is
- * known of columns. */
+/* Codes that are multiplied as they are, in bf16 (amx_few_body.h): of types with up to five bits and one scale for 32
+ * columns; from so many tokens on, where it is faster than products of bytes, to two times sixteen; as far as there is
+ * room for what is known of columns. */
 #define SPI_AMX_IS_FEW(type)                                                                                           \
     ((type) == SP_Q4_0 || (type) == SP_Q4_1 || (type) == SP_Q5_0 || (type) == SP_Q5_1 || (type) == SP_IQ4_NL ||        \
      (type) == SP_MXFP4 || (type) == SP_IQ4_XS || (type) == SP_Q4_K)
@@ -101,8 +102,8 @@ void spi_amx_bf16_pack(void *packed, const spi_tensor *tensor, uint32_t group_fi
 #define SPI_AMX_FEW_COLS        8192u
 /* Expanding weights pays from so many tokens on; BF16 weights are tiles already. */
 #define SPI_AMX_QUANT_TOKENS 24u
-/* So many rows that the activations' way from the last cache is short beside what is done with them, so many tokens that
- * expanding is, and otherwise so small that no thread waits long for another one's last part. */
+/* So many rows that the activations' way from the last cache is short beside what is done with them, so many tokens
+ * that expanding is, and otherwise so small that no thread waits long for another one's last part. */
 #define SPI_AMX_PART_ROWS   128u
 #define SPI_AMX_PART_TOKENS 128u
 #define SPI_AMX_OUT_FLOATS  ((uint32_t)64 << 10) /* in the second-level cache */
@@ -126,7 +127,8 @@ void spi_gemm_fp16(const spi_cpu_gemm *args);
 #define SPI_TILE_TOKENS_NEON    2u
 #define SPI_TILE_TOKENS_DOTPROD 4u
 
-/* Rows that float products take at once, and the scratch in which they widen a slice of them, or sort a token's values. */
+/* Rows that float products take at once, and the scratch in which they widen a slice of them, or sort a token's
+ * values. */
 #define SPI_FLOAT_ROWS          8u
 #define SPI_FLOAT_SCRATCH_BYTES ((size_t)64 << 10)
 

@@ -32,8 +32,8 @@ typedef struct builder {
     bool outputs;
 } builder;
 
-/* Zeroed, in huge pages if it is large: a step that takes a part of each of many rows would look up a page for each of them.
- * To be given to spi_free_aligned. */
+/* Zeroed, in huge pages if it is large: a step that takes a part of each of many rows would look up a page for each of
+ * them. To be given to spi_free_aligned. */
 static void *alloc_room(size_t bytes) {
     if (bytes < HUGE_PAGE_BYTES) {
         return spi_alloc_aligned(bytes, SPI_CPU_CACHE_LINE_BYTES);
@@ -105,8 +105,8 @@ static bool makes_patches(const spi_program *program, const spi_step *step) {
     return step->kind == SPI_STEP_OP && (step->op->kind == SPI_OP_NORM || step->op->kind == SPI_OP_GATE);
 }
 
-/* 1 + the step that can put the buffer into the form while it computes it: if nobody uses the form's room meanwhile. 0: none
- * can. */
+/* 1 + the step that can put the buffer into the form while it computes it: if nobody uses the form's room meanwhile. 0:
+ * none can. */
 static uint32_t find_producer(const builder *build, spi_cpu_form form, uint32_t buffer) {
     uint32_t producer = build->resources[buffer].writer;
     if (!producer) {

@@ -1,8 +1,8 @@
 /* device/cpu/quant_body.h - products with packed weights: an instance for each type and width.
  *
- * One token, or a few: weights are used as they come, since memory is what it waits for. More: a piece of weights is expanded
- * once and multiplied with all tiles of tokens (tile.h), while what comes next is asked for.
- * May include: device, dtype, os, base.
+ * One token, or a few: weights are used as they come, since memory is what it waits for. More: a piece of weights is
+ * expanded once and multiplied with all tiles of tokens (tile.h), while what comes next is asked for. May include:
+ * device, dtype, os, base.
  */
 #ifndef SPI_DEVICE_CPU_QUANT_BODY_H
 #define SPI_DEVICE_CPU_QUANT_BODY_H
@@ -77,8 +77,9 @@ SPI_INLINE void quant_ask(const quant_asks asks, const uint8_t *at, size_t bytes
 #endif
 }
 
-/* How far ahead. Through types that take the fewest instructions for a line the processor looks far ahead by itself: half
- * as far is enough, and better (Zen 5, of reading: Q8_0 0.88 to 0.95, Q4_0 0.89 to 0.90; AVX2's Q4_0 0.87 to 0.84). */
+/* How far ahead. Through types that take the fewest instructions for a line the processor looks far ahead by itself:
+ * half as far is enough, and better (Zen 5, of reading: Q8_0 0.88 to 0.95, Q4_0 0.89 to 0.90; AVX2's Q4_0 0.87 to
+ * 0.84). */
 SPI_INLINE size_t quant_ahead(sp_dtype type, const quant_asks asks, const spi_cpu_product *args) {
     const uint32_t low_bits = spi_packed_low_bits(type);
     const bool plain = spi_packed_unit_blocks(type) == 4 && !spi_packed_high_bits(type);
@@ -86,10 +87,10 @@ SPI_INLINE size_t quant_ahead(sp_dtype type, const quant_asks asks, const spi_cp
     return asks == QUANT_ASKS_FIRST && quick ? args->ahead_bytes / 2 : args->ahead_bytes;
 }
 
-/* Whether a single token's blocks are a loop, so that few instructions load all of a unit. Where each block has its own, the
- * processor's prefetch takes them for as many streams with a unit's stride (Zen 5, products alone over 250 to 300 MB, of reading 50
- * GB/s: IQ4_XS 0.85 to 0.97, Q4_K 0.87 to 0.95, Q5_K 0.93 to 0.97). Q3_K's scales take longer in a loop; Intel's processors,
- * which ask into the second level, are left as they were measured. */
+/* Whether a single token's blocks are a loop, so that few instructions load all of a unit. Where each block has its
+ * own, the processor's prefetch takes them for as many streams with a unit's stride (Zen 5, products alone over 250 to
+ * 300 MB, of reading 50 GB/s: IQ4_XS 0.85 to 0.97, Q4_K 0.87 to 0.95, Q5_K 0.93 to 0.97). Q3_K's scales take longer in
+ * a loop; Intel's processors, which ask into the second level, are left as they were measured. */
 SPI_INLINE bool quant_rolls(sp_dtype type, const quant_asks asks) {
     return asks == QUANT_ASKS_FIRST && type != SP_Q3_K;
 }

@@ -1,6 +1,6 @@
 /* device/cpu/quant_i8mm_body.h - products for Arm with products of 8-bit matrices, which take two tokens at least. One
- * token, or what dot products take as it comes, is theirs. A file for each class of types, because each takes its time to
- * compile: it includes this and expands X over its class. May include: device, dtype, os, base. */
+ * token, or what dot products take as it comes, is theirs. A file for each class of types, because each takes its time
+ * to compile: it includes this and expands X over its class. May include: device, dtype, os, base. */
 #ifndef SPI_DEVICE_CPU_QUANT_I8MM_BODY_H
 #define SPI_DEVICE_CPU_QUANT_I8MM_BODY_H
 

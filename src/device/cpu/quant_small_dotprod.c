@@ -1,4 +1,5 @@
-/* device/cpu/quant_small_dotprod.c - products with types of blocks of 32, for Arm with dot products. May include: device, dtype, os, base. */
+/* device/cpu/quant_small_dotprod.c - products with types of blocks of 32, for Arm with dot products. May include:
+ * device, dtype, os, base. */
 #define SPI_ARM_DOTPROD
 #include "device/cpu/quant_body.h"
 

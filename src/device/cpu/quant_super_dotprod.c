@@ -1,4 +1,5 @@
-/* device/cpu/quant_super_dotprod.c - products with types of blocks of 256, for Arm with dot products. May include: device, dtype, os, base. */
+/* device/cpu/quant_super_dotprod.c - products with types of blocks of 256, for Arm with dot products. May include:
+ * device, dtype, os, base. */
 #define SPI_ARM_DOTPROD
 #include "device/cpu/quant_body.h"
 

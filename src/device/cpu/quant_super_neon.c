@@ -1,4 +1,5 @@
-/* device/cpu/quant_super_neon.c - products with types of blocks of 256, for NEON. May include: device, dtype, os, base. */
+/* device/cpu/quant_super_neon.c - products with types of blocks of 256, for NEON. May include: device, dtype, os,
+ * base. */
 #include "device/cpu/quant_body.h"
 
 #define X(type, name)                                                                                                  \

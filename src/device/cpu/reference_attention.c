@@ -1,4 +1,5 @@
-/* device/cpu/reference_attention.c - attention in plain C and double, one query at a time. May include: device, base. */
+/* device/cpu/reference_attention.c - attention in plain C and double, one query at a time. May include: device,
+ * base. */
 #include <math.h>
 
 #include "device/cpu/kernels.h"

@@ -1,8 +1,9 @@
 /* device/cpu/run.c - executing a prepared tape: one job for all threads, whose phases are the program's.
  *
  * A phase of little work is one item, which the thread that ended the phase before does at once: meeting would take
- * longer. Of the others each thread has its share of every step, in parts that others can take over. Every value is computed by one thread in an order that does not depend on how many threads there are, so results are
- * the same bits for any number of them. May include: device, region, dtype, os, base.
+ * longer. Of the others each thread has its share of every step, in parts that others can take over. Every value is
+ * computed by one thread in an order that does not depend on how many threads there are, so results are the same bits
+ * for any number of them. May include: device, region, dtype, os, base.
  */
 #include <assert.h>
 #include <math.h>

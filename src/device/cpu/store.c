@@ -1,5 +1,5 @@
-/* device/cpu/store.c - weights made ready: packed for the chosen kernels, or copied as they are, into huge pages; what only
- * EMBED reads is used where the file has it.
+/* device/cpu/store.c - weights made ready: packed for the chosen kernels, or copied as they are, into huge pages; what
+ * only EMBED reads is used where the file has it.
  *
  * Packing is done by all threads, each the groups of rows that it will later compute, so that on a machine with several
  * memory nodes pages lie near their user. Pages of the file that were packed are given back to the system where the
@@ -14,8 +14,8 @@
 #include "os/vm.h"
 
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
-/* Progress is told, and file pages given back, each time that so much of a tensor is packed: that much of it is in memory
- * twice. */
+/* Progress is told, and file pages given back, each time that so much of a tensor is packed: that much of it is in
+ * memory twice. */
 #define PACK_STEP_BYTES ((uint64_t)4 << 20)
 
 typedef struct pack_job {

@@ -48,8 +48,8 @@ static void table_pack(void *packed, const spi_tensor *tensor, uint32_t group_fi
 }
 
 #if defined(__aarch64__)
-/* On Linux rows of floats are copied as they are, into huge pages: reading them takes 3 to 17 % less time than from the small
- * pages of a file. macOS has none. */
+/* On Linux rows of floats are copied as they are, into huge pages: reading them takes 3 to 17 % less time than from the
+ * small pages of a file. macOS has none. */
 #if defined(__linux__)
 static size_t table_copied_bytes(const spi_tensor *tensor) {
     return tensor->bytes;

@@ -1,8 +1,8 @@
 /* device/cpu/tile.h - what products of several tokens with quantised weights work on: a piece of weights, expanded.
  *
- * A product expands a group of rows x TILE_BLOCKS blocks of columns into the first-level cache, in a form that all types
- * share, and multiplies it with one tile of tokens after the other. What types still differ in makes the few classes of
- * tile kernels, which therefore are compiled once for all types: tiles_*.c. An expanded block is
+ * A product expands a group of rows x TILE_BLOCKS blocks of columns into the first-level cache, in a form that all
+ * types share, and multiplies it with one tile of tokens after the other. What types still differ in makes the few
+ * classes of tile kernels, which therefore are compiled once for all types: tiles_*.c. An expanded block is
  *     u8  codes[8 steps][2 sets][lanes * 4]
  *     f32 scale[halves][2 sets][lanes], min[halves][2 sets][lanes]      min only if the class has it
  * May include: device/cpu/kernels.h.

@@ -1,6 +1,6 @@
-/* device/cpu/tiles_i8mm.c - tile kernels for Arm's products of matrices of bytes: two rows x eight columns times eight columns
- * of two tokens are four sums. The sums are those of dot products to the bit, and go on in the same steps.
- * May include: device, os, base. */
+/* device/cpu/tiles_i8mm.c - tile kernels for Arm's products of matrices of bytes: two rows x eight columns times eight
+ * columns of two tokens are four sums. The sums are those of dot products to the bit, and go on in the same steps. May
+ * include: device, os, base. */
 #define SPI_ARM_DOTPROD
 #define SPI_ARM_I8MM
 #include "device/cpu/products.h"
@@ -17,7 +17,8 @@ typedef struct tile_sums {
     vf of[TILE_TOKENS][SPI_PACKED_SETS];
 } tile_sums;
 
-/* Sums of a pair of tokens and the rows of a set: [row 0 token 0, row 0 token 1, row 1 token 0, row 1 token 1] and so on. */
+/* Sums of a pair of tokens and the rows of a set: [row 0 token 0, row 0 token 1, row 1 token 0, row 1 token 1] and so
+ * on. */
 typedef struct tile_pair {
     int32x4_t of[TILE_ROW_PAIRS];
 } tile_pair;

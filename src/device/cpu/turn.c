@@ -1,5 +1,5 @@
-/* device/cpu/turn.c - rows of floats turned round for products whose lanes are rows: groups of 32 rows, [column][32 rows].
- * May include: device, base. */
+/* device/cpu/turn.c - rows of floats turned round for products whose lanes are rows: groups of 32 rows, [column][32
+ * rows]. May include: device, base. */
 #include <string.h>
 
 #include "device/cpu/products.h"

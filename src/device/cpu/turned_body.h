@@ -1,9 +1,9 @@
 /* device/cpu/turned_body.h - products with F32, F16 and BF16 weights that were turned round when they were loaded.
  *
  * A group of 32 rows lies as [column][32 rows], in the file's own type: rows are lanes, and sums need no folding. With
- * AVX-512 24 of 32 registers hold the sums of 12 tokens, with AVX2 12 of 16 those of 6 with half of a group. Weights are
- * widened each time that they are read, in units that multiplying leaves idle. A sum is one chain along its row, whatever is
- * beside it, so its bits depend neither on how many tokens there are nor on which. Included by turned_*.c.
+ * AVX-512 24 of 32 registers hold the sums of 12 tokens, with AVX2 12 of 16 those of 6 with half of a group. Weights
+ * are widened each time that they are read, in units that multiplying leaves idle. A sum is one chain along its row,
+ * whatever is beside it, so its bits depend neither on how many tokens there are nor on which. Included by turned_*.c.
  */
 #ifndef SPI_DEVICE_CPU_TURNED_BODY_H
 #define SPI_DEVICE_CPU_TURNED_BODY_H

@@ -1,4 +1,5 @@
-/* device/cpu/vector_neon.h - vector.h's names for Arm: two vectors of four f32 stand for one of eight. Included by it. */
+/* device/cpu/vector_neon.h - vector.h's names for Arm: two vectors of four f32 stand for one of eight. Included by
+ * it. */
 #ifndef SPI_DEVICE_CPU_VECTOR_NEON_H
 #define SPI_DEVICE_CPU_VECTOR_NEON_H
 

@@ -1,5 +1,5 @@
-/* device/cuda/bandwidth.c - how fast the card reads its own memory: the ceiling of decoding, measured in the same run as
- * the decoding that is compared with it. */
+/* device/cuda/bandwidth.c - how fast the card reads its own memory: the ceiling of decoding, measured in the same run
+ * as the decoding that is compared with it. */
 #include "base/error.h"
 #include "device/cuda/cuda.h"
 #include "os/clock.h"

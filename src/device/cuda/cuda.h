@@ -159,8 +159,8 @@ typedef struct spi_cu_phases {
     spi_cu_pointer x; /* where its rows go */
 } spi_cu_phases;
 
-/* Not found where the tape has something else in it, or the card is older than the kernels. `many`: for runs of any number
- * of rows, with GATHER as phases. */
+/* Not found where the tape has something else in it, or the card is older than the kernels. `many`: for runs of any
+ * number of rows, with GATHER as phases. */
 sp_status spi_cu_phases_find(const spi_cu *cu, const spi_program *program, bool many, spi_cu_phases *phases,
                              bool *found, sp_error *error);
 void spi_cu_phases_free(spi_cu_phases *phases);

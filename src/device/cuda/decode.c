@@ -5,8 +5,8 @@
 #include "base/memory.h"
 #include "device/cuda/decode_parts.h"
 
-/* The kernel that has all types of the phases and as few others as there are. Those for quantised types count on what is
- * attended to being left as f16 numbers. */
+/* The kernel that has all types of the phases and as few others as there are. Those for quantised types count on what
+ * is attended to being left as f16 numbers. */
 static spi_cu_kernel kernel_for(const spi_cu_decode *decode, bool q8) {
     static const struct {
         spi_cu_kernel kernel;

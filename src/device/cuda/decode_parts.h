@@ -1,4 +1,5 @@
-/* device/cuda/decode_parts.h - what decode.c is made of: decode_shape.c and decode_tags.c. May include: device, base. */
+/* device/cuda/decode_parts.h - what decode.c is made of: decode_shape.c and decode_tags.c. May include: device,
+ * base. */
 #ifndef SPI_DEVICE_CUDA_DECODE_PARTS_H
 #define SPI_DEVICE_CUDA_DECODE_PARTS_H
 
@@ -6,7 +7,8 @@
 
 #define SPI_CU_DECODE_STATIC_BYTES 10240u /* of shared memory: of the kernel itself, and the system's own */
 
-/* Vectors that blocks hand to each other: how many bytes of the decoder's memory they take, and where in them two lie. */
+/* Vectors that blocks hand to each other: how many bytes of the decoder's memory they take, and where in them two
+ * lie. */
 typedef struct spi_cu_vectors {
     uint64_t bytes, attended_at, x_at;
 } spi_cu_vectors;

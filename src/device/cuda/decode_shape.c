@@ -1,5 +1,5 @@
-/* device/cuda/decode_shape.c - how a token's phases share multiprocessors, their memory, and the forms of what they leave. May
- * include: what decode_parts.h may. */
+/* device/cuda/decode_shape.c - how a token's phases share multiprocessors, their memory, and the forms of what they
+ * leave. May include: what decode_parts.h may. */
 #include "device/cuda/decode_parts.h"
 
 #define STAGE_BYTES       20480u
@@ -83,8 +83,8 @@ static void pack_gates(spi_cu_phases *phases, uint32_t blocks) {
     }
 }
 
-/* Whether sums of quantised products can be left as f16 numbers: each by itself is read by the product behind it only, through
- * a norm, and otherwise added to by whoever has made it, which the same threads do in all such phases. */
+/* Whether sums of quantised products can be left as f16 numbers: each by itself is read by the product behind it only,
+ * through a norm, and otherwise added to by whoever has made it, which the same threads do in all such phases. */
 static bool sums_are_narrow(const spi_cu_phases *phases, uint32_t blocks) {
     bool summed = false;
     for (uint32_t i = 0; i < phases->count; i++) {
@@ -143,7 +143,8 @@ static bool find_needs(const spi_program *program, uint32_t blocks, spi_cu_phase
             all->vector = most(all->vector, vector_bytes(phase, kv));
             all->unit = most(all->unit, phase->unit_rows * phase->stride);
             all->plain = all->plain && !spi_cu_is_quantised(phase->type);
-            /* Every block has a part in every vector, so that who has read one knows that all have read those before. */
+            /* Every block has a part in every vector, so that who has read one knows that all have read those
+             * before. */
             bool shared = phase->unit_count >= blocks || phase->input == SPI_CU_INPUT_SAME ||
                           phase->output == SPI_CU_OUTPUT_LOGITS;
             fits = fits && shared && slice_rows(phase);
@@ -213,8 +214,8 @@ static bool can_join(const spi_cu_phases *phases) {
     return good;
 }
 
-/* In which form what is attended to is left: few runs of it as they are, and as f16 numbers for who multiplies by quantised
- * weights. */
+/* In which form what is attended to is left: few runs of it as they are, and as f16 numbers for who multiplies by
+ * quantised weights. */
 static void shape_attention(spi_cu_decode *decode) {
     spi_cu_phases *phases = &decode->phases;
     decode->token.joined = can_join(phases) ? SPI_CU_JOINED_MAX : 0;

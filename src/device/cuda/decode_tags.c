@@ -1,8 +1,9 @@
-/* device/cuda/decode_tags.c - the places of vectors that a token's blocks hand to each other, and the tags by which a block
- * knows that a number is there (kernels/tagged.cuh). May include: what decode_parts.h may. */
+/* device/cuda/decode_tags.c - the places of vectors that a token's blocks hand to each other, and the tags by which a
+ * block knows that a number is there (kernels/tagged.cuh). May include: what decode_parts.h may. */
 #include "device/cuda/decode_parts.h"
 
-/* Vectors that blocks hand to each other: the phases' places in the program's scratch, and where they are for a token. */
+/* Vectors that blocks hand to each other: the phases' places in the program's scratch, and where they are for a
+ * token. */
 typedef struct tagged_buffers {
     struct {
         spi_cu_pointer place;

@@ -3,7 +3,8 @@
 #include "base/memory.h"
 #include "device/cuda/cuda.h"
 
-/* One of each kernels/NAME.cu: machine code for the cards that there are and PTX for those to come (cmake/cuda.cmake). */
+/* One of each kernels/NAME.cu: machine code for the cards that there are and PTX for those to come
+ * (cmake/cuda.cmake). */
 #define MODULE(name) extern const uint8_t spi_cuda_image_##name[];
 #define KERNEL(module, name)
 #include "device/cuda/kernels.def"
@@ -141,8 +142,8 @@ static void get_info(void *context, sp_device_info *info) {
     *info = cu->info;
 }
 
-/* docs/links.md has the measurements. Both kinds of memory that regions have can be registered; a read-only mapping of a
- * file hangs the call for good, and no region is one. */
+/* docs/links.md has the measurements. Both kinds of memory that regions have can be registered; a read-only mapping of
+ * a file hangs the call for good, and no region is one. */
 static void get_rules(void *context, spi_link_rules *rules) {
     const spi_cu *cu = context;
     rules->align_bytes = SP_REGION_ALIGN_BYTES;

@@ -1,10 +1,10 @@
 /* device/cuda/link.c - regions as the card reaches them: registered memory, and a mirror of KV blocks on the card.
  *
- * Registered memory has the same address for kernels as for the host (asked for when the card was chosen), so logits and
- * new KV rows are written straight to the guest. Reading over the bus is 80 times slower than from the card's memory, so
- * blocks are read from a mirror: as many addresses of the card as the region has, at the same offsets, backed with
- * memory only where blocks are. Kernels write each row to both. What the host writes into blocks is taken over when it
- * says so (host_wrote), or when the blocks are first used.
+ * Registered memory has the same address for kernels as for the host (asked for when the card was chosen), so logits
+ * and new KV rows are written straight to the guest. Reading over the bus is 80 times slower than from the card's
+ * memory, so blocks are read from a mirror: as many addresses of the card as the region has, at the same offsets,
+ * backed with memory only where blocks are. Kernels write each row to both. What the host writes into blocks is taken
+ * over when it says so (host_wrote), or when the blocks are first used.
  *
  * Each growth is registered by itself, side by side with what was registered before: kernels run across such seams,
  * the driver's copies do not, and are split there.
@@ -195,8 +195,8 @@ static void unback(spi_cu *cu, spi_cu_link *link) {
     cu->call->MemRelease(last->handle);
 }
 
-/* Puts into pages [at, stop), which have memory now, all but what the session is about to write, bytes [valid_end, end):
- * a page may hold blocks of its neighbours, too. */
+/* Puts into pages [at, stop), which have memory now, all but what the session is about to write, bytes [valid_end,
+ * end): a page may hold blocks of its neighbours, too. */
 static sp_status fill(spi_cu *cu, const spi_cu_link *link, uint64_t at, uint64_t stop, uint64_t valid_end, uint64_t end,
                       sp_error *error) {
     uint64_t page_bytes = cu->page_bytes;

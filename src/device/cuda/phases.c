@@ -1,8 +1,8 @@
 /* device/cuda/phases.c - finding in a tape what the kernels that do more than an op can do: its phases.
  *
- * The tape is followed op by op, with a note for each buffer of what stands in it: numbers, or a norm that is only computed
- * when a product reads it. A tape with anything that does not fit is left to the kernels of single ops. With one row,
- * GATHER copies a buffer: the copy is another name for the same numbers.
+ * The tape is followed op by op, with a note for each buffer of what stands in it: numbers, or a norm that is only
+ * computed when a product reads it. A tape with anything that does not fit is left to the kernels of single ops. With
+ * one row, GATHER copies a buffer: the copy is another name for the same numbers.
  */
 #include <string.h>
 

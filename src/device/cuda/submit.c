@@ -26,7 +26,8 @@ sp_status spi_cu_enter(spi_cu *cu, sp_error *error) {
     return spi_cu_check(cu, cu->call->CtxSetCurrent(cu->context), "making the card current", error);
 }
 
-/* On cards that can, a kernel starts before the last one has ended and waits for that by itself (kernels/common.cuh). */
+/* On cards that can, a kernel starts before the last one has ended and waits for that by itself
+ * (kernels/common.cuh). */
 static sp_status launch(spi_cu *cu, spi_cu_kernel kernel, const spi_cu_launch_config *wanted, uint32_t cluster,
                         void **arguments, sp_error *error) {
     spi_cu_launch_attribute attributes[2];

@@ -1,5 +1,5 @@
-/* device/cuda/wide.c - runs of several rows by kernels that do more than an op (kernels/wide.cuh, flash.cu, few.cu): what is
- * made for them once. wide_run.c has a run's way through them.
+/* device/cuda/wide.c - runs of several rows by kernels that do more than an op (kernels/wide.cuh, flash.cu, few.cu):
+ * what is made for them once. wide_run.c has a run's way through them.
  */
 #include <assert.h>
 #include <string.h>
@@ -147,8 +147,8 @@ spi_cu_heads_kernels spi_cu_wide_heads_kernels(const spi_kv_shape *kv) {
                                   .flash_bytes = 2 * 2 * SPI_BLOCK_TOKENS * dim * 2};
 }
 
-/* A multiprocessor that is to run two kernels at the same time has to be divided for both in the same way: all of a run's
- * want as much shared memory as there is. */
+/* A multiprocessor that is to run two kernels at the same time has to be divided for both in the same way: all of a
+ * run's want as much shared memory as there is. */
 static sp_status prefer_shared(spi_cu *cu, spi_cu_kernel kernel, sp_error *error) {
     spi_cu_result result = cu->call->FuncSetAttribute(cu->kernels[kernel], SPI_CU_FUNCTION_CARVEOUT, 100);
     return spi_cu_check(cu, result, "preparing for prompts", error);

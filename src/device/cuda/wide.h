@@ -55,8 +55,8 @@ uint32_t spi_cu_wide_slots(uint32_t type, size_t tile);
 uint32_t spi_cu_wide_tile_bytes(uint32_t type, size_t tile); /* of shared memory */
 spi_cu_heads_kernels spi_cu_wide_heads_kernels(const spi_kv_shape *kv);
 
-/* The product that reads what phase `index` leaves at `address` as 16-bit numbers. NULL: others read it as well, or there
- * is none. */
+/* The product that reads what phase `index` leaves at `address` as 16-bit numbers. NULL: others read it as well, or
+ * there is none. */
 const spi_cu_phase *spi_cu_wide_reader(const spi_cu_phases *phases, uint32_t index, spi_cu_pointer address);
 
 #endif

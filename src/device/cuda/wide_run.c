@@ -309,7 +309,8 @@ static spi_cu_flash flash_of(const pass *p, uint32_t index, const spi_cu_kv *kv)
                           .softcap = phase->softcap};
 }
 
-/* Blocks that share the contexts of a session and head: so many that each multiprocessor has one, and a warp some keys. */
+/* Blocks that share the contexts of a session and head: so many that each multiprocessor has one, and a warp some
+ * keys. */
 static uint32_t context_shares(const pass *p, uint32_t kv_heads) {
     uint32_t blocks = p->span_count * kv_heads, shares = 1;
     while (shares < SPI_CU_FEW_SHARES_MAX && blocks * shares * 2 <= (uint32_t)p->cu->card.multiprocessors &&
@@ -321,7 +322,8 @@ static uint32_t context_shares(const pass *p, uint32_t kv_heads) {
 
 static sp_status attend_few(pass *p, spi_cu_few *all, const spi_cu_heads_kernels *kernels) {
     const spi_cu_kv *kv = &all->flash.kv;
-    /* Large blocks would wait for others to end: a multiprocessor has few at a time, beside those of the product before. */
+    /* Large blocks would wait for others to end: a multiprocessor has few at a time, beside those of the product
+     * before. */
     bool many = p->span_count * kv->kv_heads > 2 * (uint32_t)p->cu->card.multiprocessors;
     uint32_t warps = many ? 4 : 8;
     /* Long contexts of few sessions want more on its way; else there is room for the next kernel's weights. */

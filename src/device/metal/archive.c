@@ -1,4 +1,5 @@
-/* device/metal/archive.c - compiled pipelines kept for the next start, in a file of the user's cache (MTLBinaryArchive).
+/* device/metal/archive.c - compiled pipelines kept for the next start, in a file of the user's cache
+ * (MTLBinaryArchive).
  *
  * Nothing depends on it: where it cannot be opened, made or written, kernels are compiled each time, as they are the
  * first time. The file is named by the kernels' texts, and Metal itself refuses one of another chip or system.

@@ -158,8 +158,8 @@ static void get_info(void *context, sp_device_info *info) {
     *info = mt->info;
 }
 
-/* Memory that a file stands behind, an unnamed one too, is left out: the driver of virtual machines was seen to read old
- * pages of it, and nobody has looked at a private view whose pages change. */
+/* Memory that a file stands behind, an unnamed one too, is left out: the driver of virtual machines was seen to read
+ * old pages of it, and nobody has looked at a private view whose pages change. */
 static void get_rules(void *context, spi_link_rules *rules) {
     const spi_mt *mt = context;
     rules->align_bytes = SPI_MT_PAGE_BYTES;

@@ -1,8 +1,8 @@
 /* device/metal/link.c - regions as buffers, in place.
  *
  * What holds for every backend was checked above (device/link.c), whole pages and access among it. A region that has
- * grown gets new buffers before the old ones go: buffers over the same bytes may live beside each other, so that a growth
- * which is refused leaves the link as it was.
+ * grown gets new buffers before the old ones go: buffers over the same bytes may live beside each other, so that a
+ * growth which is refused leaves the link as it was.
  */
 #include "base/error.h"
 #include "base/memory.h"

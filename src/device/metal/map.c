@@ -1,9 +1,9 @@
 /* device/metal/map.c - memory that is mapped already as buffers, without a copy (newBufferWithBytesNoCopy).
  *
  * Apple asks for whole pages: the address and the length are multiples of 16 KiB. Who calls has checked that, and it is
- * checked here once more, because Metal answers with nothing but NULL. One buffer is at most maxBufferLength long; longer
- * memory gets several that overlap by half. Several buffers over the same bytes are allowed: kernels of different
- * dispatches are ordered by barriers over all buffers, never by Metal's own tracking of each.
+ * checked here once more, because Metal answers with nothing but NULL. One buffer is at most maxBufferLength long;
+ * longer memory gets several that overlap by half. Several buffers over the same bytes are allowed: kernels of
+ * different dispatches are ordered by barriers over all buffers, never by Metal's own tracking of each.
  */
 #include <string.h>
 

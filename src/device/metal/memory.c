@@ -1,7 +1,7 @@
 /* device/metal/memory.c - buffers of the device's own, and the set of all buffers that stay resident.
  *
- * A residency set (macOS 15) keeps pages wired between command buffers. Without one each submission would wire a model's
- * weights anew after a pause.
+ * A residency set (macOS 15) keeps pages wired between command buffers. Without one each submission would wire a
+ * model's weights anew after a pause.
  */
 #include <string.h>
 

@@ -1,9 +1,9 @@
 /* device/metal/metal.h - what the files of the Metal backend share.
  *
  * Memory is one here, so nothing is uploaded: regions and mapped model files become buffers where they lie (map.c), and
- * kernels read weights in the blocks that the file has (shaders/metal). A command buffer can be used once on Metal, so a
- * run is encoded each time: plan.c finds where its KV and logits are bound and writes the parameters that kernels read,
- * ops.c encodes, submit.c commits and waits.
+ * kernels read weights in the blocks that the file has (shaders/metal). A command buffer can be used once on Metal, so
+ * a run is encoded each time: plan.c finds where its KV and logits are bound and writes the parameters that kernels
+ * read, ops.c encodes, submit.c commits and waits.
  *
  * Owns: everything that a context of the backend consists of.
  * May include: region, os, base, device/backend.h, device/rotation.h.
@@ -91,8 +91,8 @@ typedef struct spi_mt_binding {
 sp_status spi_mt_map_open(spi_mt *mt, void *base, uint64_t bytes, spi_mt_map *map, sp_error *error);
 void spi_mt_map_close(spi_mt *mt, spi_mt_map *map); /* a zeroed one is allowed */
 
-/* Where the bytes from `offset` on are bound, and how many follow in that buffer: at least half a buffer, or what there is.
- * 0: offset lies behind the end. */
+/* Where the bytes from `offset` on are bound, and how many follow in that buffer: at least half a buffer, or what there
+ * is. 0: offset lies behind the end. */
 uint64_t spi_mt_map_find(const spi_mt_map *map, uint64_t offset, spi_mt_binding *binding);
 /* Whether `bytes` from there on are in one buffer. */
 bool spi_mt_map_holds(const spi_mt_map *map, uint64_t offset, uint64_t bytes, spi_mt_binding *binding);
@@ -182,8 +182,8 @@ sp_status spi_mt_load(void *context, const spi_weights *weights, spi_progress pr
                       spi_store **store, sp_error *error);
 void spi_mt_unload(void *context, spi_store *store);
 
-/* Parameters, in words from the start of a program's parameter buffer: a record for each row and each output, and a table
- * of (cos, sin) for each row and pair of columns, one for each way of rotating that the tape has. */
+/* Parameters, in words from the start of a program's parameter buffer: a record for each row and each output, and a
+ * table of (cos, sin) for each row and pair of columns, one for each way of rotating that the tape has. */
 #define SPI_MT_ROW_WORDS 4u /* token, position, where the session's KV starts in its binding (words), 0 */
 #define SPI_MT_OUT_WORDS 2u /* row, where the logits start in their binding (words) */
 

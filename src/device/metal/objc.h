@@ -1,8 +1,8 @@
 /* device/metal/objc.h - the Objective-C runtime as plain C: objects, selectors, messages, the numbers of Metal's enums.
  *
- * Nothing is linked against: libobjc and Metal are opened at run time, and elsewhere than on a Mac the tests' stand-in is.
- * A message is a call of objc_msgSend through a pointer of the method's own type, as Apple's ABI for Arm demands; which
- * messages there are stands in messages.def. A message to NULL does nothing and returns zeros.
+ * Nothing is linked against: libobjc and Metal are opened at run time, and elsewhere than on a Mac the tests' stand-in
+ * is. A message is a call of objc_msgSend through a pointer of the method's own type, as Apple's ABI for Arm demands;
+ * which messages there are stands in messages.def. A message to NULL does nothing and returns zeros.
  *
  * May include: base, the public headers.
  */

@@ -1,5 +1,5 @@
-/* device/metal/ops.c - the dispatches of each op. What the push words mean stands in the shader that a kernel is made of:
- * shaders/NAME.comp, or shaders/metal/NAME.comp for those that read weights. */
+/* device/metal/ops.c - the dispatches of each op. What the push words mean stands in the shader that a kernel is made
+ * of: shaders/NAME.comp, or shaders/metal/NAME.comp for those that read weights. */
 #include "base/error.h"
 #include "device/metal/metal.h"
 

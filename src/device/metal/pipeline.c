@@ -1,7 +1,7 @@
 /* device/metal/pipeline.c - kernels compiled when they are first needed, by Metal's own compiler from their text.
  *
- * Fast math is off: results then are what the shading language promises for precise functions, on every chip. The type of
- * a weight is a function constant, so one text serves all of them.
+ * Fast math is off: results then are what the shading language promises for precise functions, on every chip. The type
+ * of a weight is a function constant, so one text serves all of them.
  */
 #include "base/error.h"
 #include "device/metal/metal.h"

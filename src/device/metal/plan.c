@@ -1,8 +1,8 @@
 /* device/metal/plan.c - where a run's KV and logits are bound, and the parameters that kernels read.
  *
- * Guests' addresses reach kernels as offsets only: of a binding in its buffer, and of rows and blocks in the binding, all
- * computed here from numbers that the host checked. Rows of sessions whose blocks lie in one buffer share a dispatch. A
- * session longer than a buffer is cut into spans of whole blocks.
+ * Guests' addresses reach kernels as offsets only: of a binding in its buffer, and of rows and blocks in the binding,
+ * all computed here from numbers that the host checked. Rows of sessions whose blocks lie in one buffer share a
+ * dispatch. A session longer than a buffer is cut into spans of whole blocks.
  */
 #include "base/error.h"
 #include "base/memory.h"

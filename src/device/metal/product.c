@@ -1,7 +1,7 @@
 /* device/metal/product.c - the guests' matmul, in place in a linked region.
  *
- * Matrices longer than a buffer are computed in parts: as many rows of a and c as lie in one buffer each, and over them as
- * many rows of b as lie in one, which are added up.
+ * Matrices longer than a buffer are computed in parts: as many rows of a and c as lie in one buffer each, and over them
+ * as many rows of b as lie in one, which are added up.
  */
 #include "base/error.h"
 #include "device/metal/metal.h"

@@ -1,4 +1,5 @@
-/* device/metal/program.c - a tape made ready: scratch buffers, parameters, kernels compiled; and looking into scratch. */
+/* device/metal/program.c - a tape made ready: scratch buffers, parameters, kernels compiled; and looking into
+ * scratch. */
 #include <string.h>
 
 #include "base/error.h"

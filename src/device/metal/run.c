@@ -1,4 +1,5 @@
-/* device/metal/run.c - a run of a tape: planned, encoded with barriers only where an op needs one before it, and done. */
+/* device/metal/run.c - a run of a tape: planned, encoded with barriers only where an op needs one before it, and
+ * done. */
 #include "device/metal/metal.h"
 
 /* What ops read and write, a bit each: scratch buffers (the rare 62nd shares a bit with the first), KV, logits. */

@@ -1,8 +1,8 @@
 /* device/metal/weights.c - a model's tensors in place over the mapped file, or copied where that cannot be.
  *
- * Kernels read the file's own blocks, so a mapping of the file is all that is needed, in whole pages of 16 KiB. What lies
- * on a page that is not wholly the file's (a smaller page of another system at an end), and weights that lie in no file,
- * are copied once, byte for byte; in_place_bytes and own_bytes say how much of which.
+ * Kernels read the file's own blocks, so a mapping of the file is all that is needed, in whole pages of 16 KiB. What
+ * lies on a page that is not wholly the file's (a smaller page of another system at an end), and weights that lie in no
+ * file, are copied once, byte for byte; in_place_bytes and own_bytes say how much of which.
  */
 #include <string.h>
 
@@ -31,7 +31,8 @@ static uintptr_t round_to(uintptr_t address, uintptr_t page, bool up) {
     return (address + (up ? page - 1 : 0)) / page * page;
 }
 
-/* The pages of 16 KiB that belong to the mapping of a run of tensors, of which the system's own pages are mapped whole. */
+/* The pages of 16 KiB that belong to the mapping of a run of tensors, of which the system's own pages are mapped
+ * whole. */
 static sp_status map_run(const loader *load, uintptr_t first, uintptr_t end) {
     spi_store *store = load->store;
     uintptr_t page = spi_vm_page_bytes();

@@ -1,8 +1,8 @@
 /* device/vulkan/cache.c - compiled pipelines on disk, in the folder where compiled guests are cached.
  *
- * Drivers are not made for hostile cache files, so one is passed on only if the file and its folder are this user's alone,
- * a checksum over all of it is right, and the driver's own header names this device and driver. Everything else means to
- * compile again; a cache that cannot be written is no error.
+ * Drivers are not made for hostile cache files, so one is passed on only if the file and its folder are this user's
+ * alone, a checksum over all of it is right, and the driver's own header names this device and driver. Everything else
+ * means to compile again; a cache that cannot be written is no error.
  *
  * Owns: vk->cache. May include: device/vulkan/vulkan.h, os, base.
  */

@@ -7,7 +7,8 @@
 #define SLICES_HARDWARE  4u
 /* Weights that are expanded for a product of many rows: what is written stays in the cache of a large card. */
 #define EXPANDED_BYTES ((uint64_t)32 << 20)
-/* A card with cooperative matrices and memory to spare: narrow products of fewer rows leave half of it without tiles. */
+/* A card with cooperative matrices and memory to spare: narrow products of fewer rows leave half of it without
+ * tiles. */
 #define LARGE_BYTES    ((uint64_t)16 << 30)
 #define LARGE_ROWS_MAX 2048u
 /* On an H100 16 rows take 4.8 ms by gemv (BF16) and 5.9 by tiles (Q8_0), 64 rows 7.6 by tiles (BF16). */

@@ -1,4 +1,5 @@
-/* device/vulkan/encode.c - one dispatch at a time into a command buffer, with the checks that forgiving drivers skip. */
+/* device/vulkan/encode.c - one dispatch at a time into a command buffer, with the checks that forgiving drivers
+ * skip. */
 #include <string.h>
 
 #include "base/error.h"

@@ -1,5 +1,5 @@
-/* device/vulkan/fuse.c - ops that are one step together: a norm and the products of it, two products and the gate, and all
- * that a decoded token does between its projections and its attention.
+/* device/vulkan/fuse.c - ops that are one step together: a norm and the products of it, two products and the gate, and
+ * all that a decoded token does between its projections and its attention.
  *
  * A fused step leaves out what it would have written in between, so it is used only where nobody reads that later. May
  * include: device/vulkan/vulkan.h.
@@ -31,7 +31,8 @@ static bool is_product(const spi_op *op) {
     return op->kind == SPI_OP_MATMUL || op->kind == SPI_OP_HEAD;
 }
 
-/* A weight that row.comp takes with a norm before it: x and the norm's weight are read in its steps, and end together. */
+/* A weight that row.comp takes with a norm before it: x and the norm's weight are read in its steps, and end
+ * together. */
 static bool fits_norm(const spi_program *program, const spi_op *op) {
     const spi_vk_packing *packing = &program->store->tensors[op->weight].packing;
     uint32_t cols = program->store->sources[op->weight].cols;

@@ -1,9 +1,9 @@
-/* device/vulkan/gated.c - the gate's two products of many rows as one: a work group has tiles of both and writes act(a) * b
- * as f16, as the product behind wants it, where each by itself would write f32 and be read again.
+/* device/vulkan/gated.c - the gate's two products of many rows as one: a work group has tiles of both and writes act(a)
+ * * b as f16, as the product behind wants it, where each by itself would write f32 and be read again.
  *
- * As f16 a row needs a factor before anybody knows its values. A bound will do, since f16 loses nothing but what is 2^28
- * times smaller than that: |a| <= |x| |w|, so |act(a) * b| is at most the square of the length of x times those of each
- * weight's longest row, which are measured once.
+ * As f16 a row needs a factor before anybody knows its values. A bound will do, since f16 loses nothing but what is
+ * 2^28 times smaller than that: |a| <= |x| |w|, so |act(a) * b| is at most the square of the length of x times those of
+ * each weight's longest row, which are measured once.
  *
  * May include: device/vulkan/products.h.
  */

@@ -1,8 +1,9 @@
-/* device/vulkan/matrices.c - products of many rows: x as f16 with a factor for each row, the weight as f16, and tiles of
- * their product.
+/* device/vulkan/matrices.c - products of many rows: x as f16 with a factor for each row, the weight as f16, and tiles
+ * of their product.
  *
- * F16 and BF16 are read where they lie. Other weights are expanded, row after row, in parts, which alternate between two buffers: expanding one waits for nothing but the product that
- * read its buffer before, so it fills what the kernels in between leave of the device.
+ * F16 and BF16 are read where they lie. Other weights are expanded, row after row, in parts, which alternate between
+ * two buffers: expanding one waits for nothing but the product that read its buffer before, so it fills what the
+ * kernels in between leave of the device.
  *
  * May include: device/vulkan/products.h.
  */

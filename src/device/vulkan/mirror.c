@@ -1,8 +1,9 @@
 /* device/vulkan/mirror.c - KV blocks in the memory of a device that has its own.
  *
- * Reading over the bus is many times slower than from the device's memory, so blocks are read from a mirror, a buffer as
- * large as what is linked, at the same offsets. Kernels write each row to both, so that the region has the same bytes and
- * the mirror can be dropped at any time: what the host has and the mirror has not is copied before a run that reads it.
+ * Reading over the bus is many times slower than from the device's memory, so blocks are read from a mirror, a buffer
+ * as large as what is linked, at the same offsets. Kernels write each row to both, so that the region has the same
+ * bytes and the mirror can be dropped at any time: what the host has and the mirror has not is copied before a run that
+ * reads it.
  *
  * Owns: mirrors and valid of a link. May include: device/vulkan/vulkan.h, base.
  */

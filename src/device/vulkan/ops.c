@@ -1,5 +1,5 @@
-/* device/vulkan/ops.c - the dispatches of each op. What the push words mean stands in shaders/NAME.comp; products are in
- * products.c. */
+/* device/vulkan/ops.c - the dispatches of each op. What the push words mean stands in shaders/NAME.comp; products are
+ * in products.c. */
 #include "base/error.h"
 #include "device/vulkan/vulkan.h"
 

@@ -1,4 +1,5 @@
-/* device/vulkan/pipeline.c - the kernels' words, the one layout that they share, and pipelines made when first needed. */
+/* device/vulkan/pipeline.c - the kernels' words, the one layout that they share, and pipelines made when first
+ * needed. */
 #include <string.h>
 
 #include "base/error.h"
@@ -261,8 +262,8 @@ void spi_vk_layouts_destroy(spi_vk *vk) {
     vk->call->DestroyDescriptorSetLayout(vk->device, vk->set_layout, NULL);
 }
 
-/* The constants of all kernels: slices or rows, subgroup, invocations of a group, whether a norm is fused to it, how much
- * of x is in shared memory, rows of x, and sums in shared memory. */
+/* The constants of all kernels: slices or rows, subgroup, invocations of a group, whether a norm is fused to it, how
+ * much of x is in shared memory, rows of x, and sums in shared memory. */
 #define CONSTANTS 7u
 
 static sp_status create(spi_vk *vk, spi_vk_shader shader, spi_vk_variant variant, VkPipeline *pipeline,

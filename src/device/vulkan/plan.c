@@ -208,7 +208,8 @@ static sp_status cover(const planner *p) {
 }
 
 /* Of a session's tokens, where sessions have up to so many blocks. A group takes RANGE_BLOCKS in less time than merging
- * takes, and more groups than a large device has room for would wait for each other; steps of two keep recordings few. */
+ * takes, and more groups than a large device has room for would wait for each other; steps of two keep recordings
+ * few. */
 static uint32_t choose_ranges(const planner *p, uint32_t blocks) {
     if (p->vk->limits.ranges) {
         return p->vk->limits.ranges;

@@ -1,7 +1,7 @@
 /* device/vulkan/product.c - the guests' matmul, in place in a linked region.
  *
- * Large matrices are computed in parts that can be bound: as many rows of a and c as fit their windows, and over them as
- * many rows of b as fit its own, which are added up.
+ * Large matrices are computed in parts that can be bound: as many rows of a and c as fit their windows, and over them
+ * as many rows of b as fit its own, which are added up.
  */
 #include "base/error.h"
 #include "device/vulkan/vulkan.h"

@@ -1,5 +1,5 @@
-/* device/vulkan/products.c - the dispatches of MATMUL and HEAD for few rows: which kernel for how many, and what is fused
- * to it. May include: device/vulkan/products.h. */
+/* device/vulkan/products.c - the dispatches of MATMUL and HEAD for few rows: which kernel for how many, and what is
+ * fused to it. May include: device/vulkan/products.h. */
 #include "device/vulkan/products.h"
 
 #define PRODUCT_ACCUMULATE 1u
@@ -63,8 +63,8 @@ typedef struct row_cut {
     uint32_t rows, invocations, strips, subgroup_units, piece_units, fours, partials;
 } row_cut;
 
-/* Measured on a large card: a group with as many rows as a subgroup has lanes prepares x for all of them, but where there
- * are few rows more groups have more of the weight on its way. */
+/* Measured on a large card: a group with as many rows as a subgroup has lanes prepares x for all of them, but where
+ * there are few rows more groups have more of the weight on its way. */
 static row_cut cut_row(const spi_vk_recorder *r, const spi_vk_product_ops *ops, uint32_t rows, uint32_t batch,
                        bool bytes) {
     const spi_vk_packing *packing = &r->program->store->tensors[ops->op->weight].packing;

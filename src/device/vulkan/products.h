@@ -31,8 +31,8 @@ typedef struct spi_vk_part {
 /* A part has whole tiles of the widest kernel; what stands behind its last row is never stored. */
 #define SPI_VK_PART_ROWS 128u
 
-/* matrices.c: the dispatches before those of the products. side_by_side: rows, as few.comp wants them; 0: one behind the
- * other. gated: the first of the gate's two products, or SPI_NONE. */
+/* matrices.c: the dispatches before those of the products. side_by_side: rows, as few.comp wants them; 0: one behind
+ * the other. gated: the first of the gate's two products, or SPI_NONE. */
 sp_status spi_vk_expansion_record(spi_vk_recorder *r, const spi_vk_part *part);
 sp_status spi_vk_halves_record(spi_vk_recorder *r, const spi_vk_x *x, uint32_t side_by_side, uint32_t gated);
 bool spi_vk_takes_large_tiles(const spi_vk *vk, uint32_t weight_rows, uint32_t rows);

@@ -1,5 +1,5 @@
-/* device/vulkan/record.c - a tape and a plan as a command buffer, with barriers only where a dispatch needs one before it;
- * and runs, which submit one that was recorded before if there is one.
+/* device/vulkan/record.c - a tape and a plan as a command buffer, with barriers only where a dispatch needs one before
+ * it; and runs, which submit one that was recorded before if there is one.
  */
 #include "device/vulkan/vulkan.h"
 

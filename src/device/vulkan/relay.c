@@ -1,13 +1,13 @@
 /* device/vulkan/relay.c - dispatches that come behind others: by a barrier, or by waiting for them themselves.
  *
- * A barrier leaves a device idle for microseconds, because nothing behind it begins before all in front of it has ended.
- * So the kernels of a token count: each adds to its step's counter when its results are written, and waits for the
- * counter of the step before when it has asked for what depends on nobody, weights and older keys and values. All
+ * A barrier leaves a device idle for microseconds, because nothing behind it begins before all in front of it has
+ * ended. So the kernels of a token count: each adds to its step's counter when its results are written, and waits for
+ * the counter of the step before when it has asked for what depends on nobody, weights and older keys and values. All
  * dispatches of a step wait, so that one step is behind all that came before the last one.
  *
  * This needs a device that begins work groups in the order of their dispatches. Vulkan promises no such thing, though
- * hardware does it: so kernels do not wait for ever. One that waited in vain says so (`late`), nobody waits for its step
- * or a later one any more, and the run is made again with barriers, as are all that follow.
+ * hardware does it: so kernels do not wait for ever. One that waited in vain says so (`late`), nobody waits for its
+ * step or a later one any more, and the run is made again with barriers, as are all that follow.
  *
  * May include: device/vulkan/vulkan.h.
  */

@@ -1,8 +1,8 @@
 /* device/vulkan/vulkan.h - what the files of the Vulkan backend share.
  *
- * The way of a run: plan.c turns a spi_run into parameters (a small buffer that the host writes) and a plan (which parts
- * of the linked regions are bound where); record.c turns tape and plan into a command buffer, which stays good as long
- * as the plan does not change, so that a token of a session costs one submission and nothing else.
+ * The way of a run: plan.c turns a spi_run into parameters (a small buffer that the host writes) and a plan (which
+ * parts of the linked regions are bound where); record.c turns tape and plan into a command buffer, which stays good as
+ * long as the plan does not change, so that a token of a session costs one submission and nothing else.
  *
  * Owns: everything that a context of the backend consists of. May include: region, os, base, device/backend.h.
  */
@@ -190,8 +190,8 @@ typedef struct spi_vk_range_set {
     size_t count, capacity;
 } spi_vk_range_set;
 
-/* link.c. A region is one import as long as the driver's limits allow that, else several of chunk_bytes. On a device with
- * memory of its own kernels read KV blocks there: see mirror.c. */
+/* link.c. A region is one import as long as the driver's limits allow that, else several of chunk_bytes. On a device
+ * with memory of its own kernels read KV blocks there: see mirror.c. */
 typedef struct spi_vk_link {
     spi_link base;
     spi_vk_buffer *chunks, *mirrors; /* mirrors: as many, as large; NULL as long as no KV was used, or for good */
@@ -218,8 +218,9 @@ sp_status spi_vk_link_extend(void *context, spi_link *link, sp_error *error);
 void spi_vk_link_remove(void *context, spi_link *link);
 
 /* mirror.c */
-/* Makes a link's mirrors if need be, copies to them what of [first, valid_end) they lack, and what the host said it wrote
- * up to end; and counts all of [first, end) as theirs from now on: kernels write the rest behind valid_end. No effect where the device reads the region itself. */
+/* Makes a link's mirrors if need be, copies to them what of [first, valid_end) they lack, and what the host said it
+ * wrote up to end; and counts all of [first, end) as theirs from now on: kernels write the rest behind valid_end. No
+ * effect where the device reads the region itself. */
 sp_status spi_vk_mirror_cover(spi_vk *vk, spi_link *link, uint64_t first, uint64_t valid_end, uint64_t end,
                               sp_error *error);
 sp_status spi_vk_mirror_host_wrote(void *context, spi_link *link, uint64_t offset, uint64_t bytes, sp_error *error);
@@ -401,7 +402,8 @@ bool spi_vk_plan_equal(const spi_vk_plan *a, const spi_vk_plan *b);
 sp_status spi_vk_record_dry(spi_vk *vk, spi_program *program, sp_error *error);
 sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
 
-/* What dispatches read and write, a bit each: scratch buffers (the rare 57th shares a bit with the first), KV, logits. */
+/* What dispatches read and write, a bit each: scratch buffers (the rare 57th shares a bit with the first), KV,
+ * logits. */
 typedef struct spi_vk_access {
     uint64_t reads, writes;
 } spi_vk_access;

@@ -21,8 +21,8 @@
 typedef unsigned long long spi_cu_address; /* in the device's address space, which holds the host's registered memory */
 
 /* How a weight lies in a file: blocks of so many elements and bytes. A block has up to three fields; on the card a row
- * is all blocks' first fields, then all second and all third ones (planes), each from a multiple of 16 bytes on, so that
- * neighbouring threads read neighbouring bytes and 16 at once, whatever the block's length is. */
+ * is all blocks' first fields, then all second and all third ones (planes), each from a multiple of 16 bytes on, so
+ * that neighbouring threads read neighbouring bytes and 16 at once, whatever the block's length is. */
 #define SPI_CU_PLANES 3u
 typedef struct spi_cu_format {
     uint32_t block_elements, block_bytes, plane_count;

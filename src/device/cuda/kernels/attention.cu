@@ -1,6 +1,6 @@
 /* device/cuda/kernels/attention.cu - one query and head a block, plainly: scores of a chunk of positions, one a thread,
- * then the sum of values, with the running maximum of arXiv:2112.05682. Any head width, window and cap, keys and values in
- * f16 and in Q8_0. */
+ * then the sum of values, with the running maximum of arXiv:2112.05682. Any head width, window and cap, keys and values
+ * in f16 and in Q8_0. */
 #include <cuda_fp16.h>
 
 #include "device/cuda/kernels/kv.cuh"
@@ -110,9 +110,9 @@ KERNEL attention_q8(spi_cu_attention args) {
     attend_one<true>(args);
 }
 
-/* Several rows and all query heads of a KV head a block: each key and value that is read serves up to 16 queries. Scores
- * of 128 positions at a time, one position a thread; then a warp makes weights of each query's scores; then a thread sums
- * values of its columns. Sums are in f32 throughout. */
+/* Several rows and all query heads of a KV head a block: each key and value that is read serves up to 16 queries.
+ * Scores of 128 positions at a time, one position a thread; then a warp makes weights of each query's scores; then a
+ * thread sums values of its columns. Sums are in f32 throughout. */
 #define QUERIES 16
 #define PITCH   (THREADS + 4)
 

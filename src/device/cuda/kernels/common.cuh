@@ -1,5 +1,5 @@
-/* device/cuda/kernels/common.cuh - sums over a warp and a block, and what blocks of a cluster have of each other. May include:
- * nothing. */
+/* device/cuda/kernels/common.cuh - sums over a warp and a block, and what blocks of a cluster have of each other. May
+ * include: nothing. */
 #ifndef SPI_DEVICE_CUDA_KERNELS_COMMON_CUH
 #define SPI_DEVICE_CUDA_KERNELS_COMMON_CUH
 
@@ -7,9 +7,9 @@
 
 #define KERNEL extern "C" __global__ void
 
-/* Kernels of a run are started before the one that precedes them has ended, where the host asks for that: what is behind
- * wait_for_the_last() sees all that it wrote, and what is before it must not depend on it. Every kernel of such a run says
- * both, and all its blocks do. */
+/* Kernels of a run are started before the one that precedes them has ended, where the host asks for that: what is
+ * behind wait_for_the_last() sees all that it wrote, and what is before it must not depend on it. Every kernel of such
+ * a run says both, and all its blocks do. */
 __device__ __forceinline__ void start_the_next() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -27,8 +27,8 @@ __device__ __forceinline__ void behind_the_last() {
     wait_for_the_last();
 }
 
-/* A kernel's arguments are read through a cache that has none of them when it begins: each line, from this byte on, is asked
- * for while there is nothing else to do. */
+/* A kernel's arguments are read through a cache that has none of them when it begins: each line, from this byte on, is
+ * asked for while there is nothing else to do. */
 template <typename Args> __device__ __forceinline__ void ask_for_arguments(const Args &args, uint32_t first_byte) {
     constexpr uint32_t line = 16; /* words */
     const uint32_t *words = (const uint32_t *)&args;

@@ -1,13 +1,15 @@
 /* device/cuda/kernels/decode.cu - a token in one launch: a cooperative kernel with one block on each multiprocessor.
  *
- * One warp of a block streams what the block will read of weights, keys and values, in the order in which they are used,
- * through a ring in shared memory (ring.cuh). It waits for nothing but room, so they flow on while the other warps wait for
- * each other or attend. Those go through the token's phases: products (token_product.cuh) and attention
- * (token_attention.cuh). Blocks never meet at a barrier: whoever reads a vector asks until all of its numbers are those of
- * the phase before (tagged.cuh). A launch may go on with the token that is the likeliest behind the first, and so on.
+ * One warp of a block streams what the block will read of weights, keys and values, in the order in which they are
+ * used, through a ring in shared memory (ring.cuh). It waits for nothing but room, so they flow on while the other
+ * warps wait for each other or attend. Those go through the token's phases: products (token_product.cuh) and attention
+ * (token_attention.cuh). Blocks never meet at a barrier: whoever reads a vector asks until all of its numbers are those
+ * of the phase before (tagged.cuh). A launch may go on with the token that is the likeliest behind the first, and so
+ * on.
  *
- * There is a kernel for each type of weights, one for each type beside Q6_K, which is what mixed files have, and one for
- * any mixture: a kernel with few types in it is small, and a small one is not kept waiting for its own instructions.
+ * There is a kernel for each type of weights, one for each type beside Q6_K, which is what mixed files have, and one
+ * for any mixture: a kernel with few types in it is small, and a small one is not kept waiting for its own
+ * instructions.
  *
  * Needs bulk copies (compute capability 9.0); empty on older cards, for which the host does not ask for it.
  */
@@ -26,7 +28,8 @@ struct shared_state {
     exchange sums;
 };
 
-/* The token's row of the embedding: each block puts it where the first phase looks for its input; they write the same. */
+/* The token's row of the embedding: each block puts it where the first phase looks for its input; they write the
+ * same. */
 template <int type> __device__ __forceinline__ void embed(const spi_cu_token &token, const token_step &step) {
     const spi_cu_matrix &m = token.embedding;
     const uint8_t *row = (const uint8_t *)m.data + (uint64_t)step.token * m.stride;
@@ -81,8 +84,8 @@ __device__ __forceinline__ void wait_for_phase() {
     }
 }
 
-/* The likeliest token of a block, by one of its threads, where others find it. A function of its own, as is what the last
- * block does: within the kernel they cost its loops registers. */
+/* The likeliest token of a block, by one of its threads, where others find it. A function of its own, as is what the
+ * last block does: within the kernel they cost its loops registers. */
 __device__ __noinline__ void leave_best(const spi_cu_token &token, const shared_state &shared, uint32_t tag) {
     likeliest best = shared.best[0];
     for (uint32_t i = 1; i < WARPS; i++) {
@@ -102,8 +105,8 @@ __device__ __forceinline__ likeliest best_of(uint64_t word) {
     return {__uint_as_float((uint32_t)(word >> 32)), (uint32_t)word >> 2};
 }
 
-/* By one warp of each block, behind a barrier of all: the last block tells the host that all is written, and which token
- * is the likeliest behind the last one, for which the others need not wait. */
+/* By one warp of each block, behind a barrier of all: the last block tells the host that all is written, and which
+ * token is the likeliest behind the last one, for which the others need not wait. */
 __device__ __noinline__ void tell_host(const spi_cu_token &token, const token_step &step, bool picks) {
     uint32_t lane = threadIdx.x, before = 0;
     if (lane == 0) {

@@ -76,8 +76,8 @@ typedef enum spi_cu_output {
 } spi_cu_output;
 
 /* Blocks hand vectors to each other without a barrier: the last two bits of each number are a tag that says in which of
- * the buffer's uses it was written, counted on from token to token. Readers ask again until the tag is the one they wait
- * for, and take the number with these bits cleared. A phase's tag is 4 * buffer + uses before in the token. */
+ * the buffer's uses it was written, counted on from token to token. Readers ask again until the tag is the one they
+ * wait for, and take the number with these bits cleared. A phase's tag is 4 * buffer + uses before in the token. */
 #define SPI_CU_TAGGED_MAX 32u /* buffers */
 
 typedef struct spi_cu_part {

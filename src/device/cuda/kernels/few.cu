@@ -1,12 +1,13 @@
-/* device/cuda/kernels/few.cu - attention of few rows, such as the next tokens of some sessions, from what products left to
- * what the next product reads.
+/* device/cuda/kernels/few.cu - attention of few rows, such as the next tokens of some sessions, from what products left
+ * to what the next product reads.
  *
- * A block has up to 16 queries: rows of one session times the query heads that share a KV head. Its warps first normalise
- * and rotate them and put new keys and values where they belong; those of rows before the block's own are put there by
- * several blocks, all with the same numbers. Then each warp goes through every eighth run of 16 keys by itself, and what
- * they have is merged in the warps' order. Scores and sums are kept in registers, in f32 (arXiv:2307.08691). Long contexts
- * of few sessions are shared out among the blocks of a cluster, whose warps count as if they were one block's. Blocks of
- * four warps are for so many sessions that blocks of eight would not all be on the card at once.
+ * A block has up to 16 queries: rows of one session times the query heads that share a KV head. Its warps first
+ * normalise and rotate them and put new keys and values where they belong; those of rows before the block's own are put
+ * there by several blocks, all with the same numbers. Then each warp goes through every eighth run of 16 keys by
+ * itself, and what they have is merged in the warps' order. Scores and sums are kept in registers, in f32
+ * (arXiv:2307.08691). Long contexts of few sessions are shared out among the blocks of a cluster, whose warps count as
+ * if they were one block's. Blocks of four warps are for so many sessions that blocks of eight would not all be on the
+ * card at once.
  */
 #include <cstddef>
 #include <cuda_fp16.h>
@@ -128,7 +129,8 @@ __device__ __forceinline__ void place_all(const spi_cu_few &args, const spi_cu_s
     __syncthreads();
 }
 
-/* What the warps of one of the cluster's blocks have of a query's four columns, as if its largest score were `largest`. */
+/* What the warps of one of the cluster's blocks have of a query's four columns, as if its largest score were
+ * `largest`. */
 template <int dim, int warps> struct few_part {
     float4 sum;
     float largest, total;

@@ -1,8 +1,8 @@
 /* device/cuda/kernels/flash.cu - attention of many rows on tensor cores (arXiv:2307.08691).
  *
- * A block has up to 128 queries: some rows of one session times the query heads that share a KV head, a warp 16 of them. It
- * goes through the context a KV block of 64 tokens at a time: keys and values in shared memory, two stages of them, their
- * pieces of 16 bytes xored with the row's number; scores and sums in registers, in f32.
+ * A block has up to 128 queries: some rows of one session times the query heads that share a KV head, a warp 16 of
+ * them. It goes through the context a KV block of 64 tokens at a time: keys and values in shared memory, two stages of
+ * them, their pieces of 16 bytes xored with the row's number; scores and sums in registers, in f32.
  */
 #include <cuda_fp16.h>
 

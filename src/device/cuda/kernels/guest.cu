@@ -1,5 +1,5 @@
-/* device/cuda/kernels/guest.cu - c = a * b of a guest, in its own memory: each element of a and b crosses the bus once a
- * tile, so tiles pass through shared memory. */
+/* device/cuda/kernels/guest.cu - c = a * b of a guest, in its own memory: each element of a and b crosses the bus once
+ * a tile, so tiles pass through shared memory. */
 #include <cuda_fp16.h>
 
 #include "device/cuda/kernels/common.cuh"

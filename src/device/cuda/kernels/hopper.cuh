@@ -1,6 +1,7 @@
 /* device/cuda/kernels/hopper.cuh - matrix products of a group of four warps on compute capability 9.0 (wgmma), whose
- * factors lie in shared memory (a may lie in registers): sums[64][columns] += a[64][16] * b[columns][16]^T, both with rows of
- * 128 bytes whose pieces of 16 bytes are xored with the row's number (matrix.cuh: swizzled), from multiples of 1,024 bytes on.
+ * factors lie in shared memory (a may lie in registers): sums[64][columns] += a[64][16] * b[columns][16]^T, both with
+ * rows of 128 bytes whose pieces of 16 bytes are xored with the row's number (matrix.cuh: swizzled), from multiples of
+ * 1,024 bytes on.
  *
  * A thread holds of the sums, for j = 0 .. columns / 8 - 1: in 4 j and 4 j + 1 row 16 warp + lane / 4, columns
  * 8 j + lane % 4 * 2 and the next; in 4 j + 2 and 4 j + 3 the same of the row 8 further on.

@@ -1,4 +1,5 @@
-/* device/cuda/kernels/kv.cuh - where heads lie in blocks (device/kv.h), in f16 and in Q8_0. May include: args.h, common.cuh. */
+/* device/cuda/kernels/kv.cuh - where heads lie in blocks (device/kv.h), in f16 and in Q8_0. May include: args.h,
+ * common.cuh. */
 #ifndef SPI_DEVICE_CUDA_KERNELS_KV_CUH
 #define SPI_DEVICE_CUDA_KERNELS_KV_CUH
 
@@ -21,7 +22,8 @@ template <bool q8> __device__ __forceinline__ uint64_t kv_head_bytes(uint32_t di
     return q8 ? q8_head_bytes(dim) : (uint64_t)128 * dim;
 }
 
-/* The 64 rows of a K (which = 0) or V (1) head that a position is among, of a session whose first block is at `blocks`. */
+/* The 64 rows of a K (which = 0) or V (1) head that a position is among, of a session whose first block is at
+ * `blocks`. */
 __device__ __forceinline__ uint8_t *kv_head(const spi_cu_kv &kv, spi_cu_address blocks, uint32_t which, uint32_t head,
                                             uint32_t position, uint64_t head_bytes) {
     return (uint8_t *)(blocks + position / 64 * kv.block_bytes + kv.layer_bytes +

@@ -1,11 +1,11 @@
 /* device/cuda/kernels/matrix.cuh - weights times many rows, on tensor cores.
  *
- * A block computes a tile of rows by a tile of the weight's rows. Both lie in shared memory as 16-bit numbers, 64 columns
- * at a time, in stages: while one is multiplied (mma.sync m16n8k16, sums in f32), the next are on their way. BF16 weights
- * are multiplied as they are, and MXFP4's are bf16 numbers, too; all others become f16, quantised ones on their way into shared memory, and meet activations
- * rounded to f16: 11 bits, where a decoded weight has no more than that to lose. Pieces of 16 bytes are stored with their
- * place in a row of 128 bytes xored with the row's number, so that ldmatrix meets no bank twice.
- * May include: types.cuh, common.cuh.
+ * A block computes a tile of rows by a tile of the weight's rows. Both lie in shared memory as 16-bit numbers, 64
+ * columns at a time, in stages: while one is multiplied (mma.sync m16n8k16, sums in f32), the next are on their way.
+ * BF16 weights are multiplied as they are, and MXFP4's are bf16 numbers, too; all others become f16, quantised ones on
+ * their way into shared memory, and meet activations rounded to f16: 11 bits, where a decoded weight has no more than
+ * that to lose. Pieces of 16 bytes are stored with their place in a row of 128 bytes xored with the row's number, so
+ * that ldmatrix meets no bank twice. May include: types.cuh, common.cuh.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_MATRIX_CUH
 #define SPI_DEVICE_CUDA_KERNELS_MATRIX_CUH
@@ -67,8 +67,8 @@ __device__ __forceinline__ uint32_t clamped_pair(float a, float b) {
     return half_pair(fminf(fmaxf(a, -most), most), fminf(fmaxf(b, -most), most));
 }
 
-/* One step's piece of the weight's tile: 64 columns of `rows` rows. Plain types are copied as they are; quantised ones are
- * fetched before a step is multiplied, and unpacked behind it. */
+/* One step's piece of the weight's tile: 64 columns of `rows` rows. Plain types are copied as they are; quantised ones
+ * are fetched before a step is multiplied, and unpacked behind it. */
 template <int type, int rows, int threads> struct weight_step {
     static constexpr int count = (rows * 2 + threads - 1) / threads;
     codes32 held[count];

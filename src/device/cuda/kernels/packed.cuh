@@ -1,10 +1,9 @@
 /* device/cuda/kernels/packed.cuh - activations as 16-bit numbers, as products on tensor cores read them.
  *
- * Of quantised weights a thread of a multiplying warp unpacks 32 neighbours of a row at once, which is not what it has to
- * bring to the next four products in a row. So the numbers are turned instead: of every 128 columns, product s takes
+ * Of quantised weights a thread of a multiplying warp unpacks 32 neighbours of a row at once, which is not what it has
+ * to bring to the next four products in a row. So the numbers are turned instead: of every 128 columns, product s takes
  * columns 32 t + 4 s to 32 t + 4 s + 3 for the four threads t = 0 .. 3 of a row, in the places where those threads' own
- * numbers of the weights are.
- * May include: matrix.cuh, wide_args.h.
+ * numbers of the weights are. May include: matrix.cuh, wide_args.h.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_PACKED_CUH
 #define SPI_DEVICE_CUDA_KERNELS_PACKED_CUH

@@ -1,5 +1,5 @@
-/* device/cuda/kernels/place.cuh - a row's heads, normalised and rotated, where attention of several rows reads them; by a
- * warp each. May include: heads.cuh, kv.cuh, packed.cuh. */
+/* device/cuda/kernels/place.cuh - a row's heads, normalised and rotated, where attention of several rows reads them; by
+ * a warp each. May include: heads.cuh, kv.cuh, packed.cuh. */
 #ifndef SPI_DEVICE_CUDA_KERNELS_PLACE_CUH
 #define SPI_DEVICE_CUDA_KERNELS_PLACE_CUH
 
@@ -25,7 +25,8 @@ __device__ __forceinline__ void place_query(const spi_cu_heads &args, uint32_t r
     __syncwarp();
 }
 
-/* A key (which: 0) or a value (1) to its place in the session's blocks; to the guest's memory, too, if there is `host`. */
+/* A key (which: 0) or a value (1) to its place in the session's blocks; to the guest's memory, too, if there is
+ * `host`. */
 template <bool q8>
 __device__ __forceinline__ void place_new(const spi_cu_heads &args, uint32_t row, uint32_t which, uint32_t head,
                                           float *x, uint32_t lane, uint32_t position, uint64_t kv, uint64_t host) {

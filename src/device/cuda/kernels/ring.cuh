@@ -1,10 +1,11 @@
-/* device/cuda/kernels/ring.cuh - weights on their way through shared memory, for the kernel that computes a token in one
- * launch (decode.cu).
+/* device/cuda/kernels/ring.cuh - weights on their way through shared memory, for the kernel that computes a token in
+ * one launch (decode.cu).
  *
  * The ring has stages of one size, each with a pair of barriers: as many rows of a matrix as fit, or K and V of some
  * positions. All warps that multiply pass through all stages and take what is theirs. The streaming warp waits for room
- * and, so that not too many bytes are on their way at once, for older stages to land: with the whole ring in flight every
- * other load of the card queues behind it for microseconds. Only where the warps have little left may more be on their way.
+ * and, so that not too many bytes are on their way at once, for older stages to land: with the whole ring in flight
+ * every other load of the card queues behind it for microseconds. Only where the warps have little left may more be on
+ * their way.
  *
  * Needs bulk copies (compute capability 9.0). May include: decode_args.h, common.cuh, tagged.cuh.
  */
@@ -19,8 +20,8 @@
 #define WARPS   SPI_CU_DECODE_WARPS
 #define THREADS (WARPS * 32) /* that multiply */
 
-/* Behind a context whose runs blocks put together all rings are empty at once, and what they would have on their way keeps these
- * blocks waiting: so many stages come one by one. */
+/* Behind a context whose runs blocks put together all rings are empty at once, and what they would have on their way
+ * keeps these blocks waiting: so many stages come one by one. */
 #define CALM_STAGES 6u
 
 struct ring_state { /* in shared memory */
@@ -101,8 +102,8 @@ __device__ __forceinline__ bool barrier_is_passed(uint64_t *barrier, uint32_t pa
     return passed;
 }
 
-/* Policies of the second-level cache, as createpolicy.fractional makes them: what is read once for each token makes room before
- * what blocks hand to each other does; a short context stays from token to token. */
+/* Policies of the second-level cache, as createpolicy.fractional makes them: what is read once for each token makes
+ * room before what blocks hand to each other does; a short context stays from token to token. */
 #define EVICT_FIRST  0x12f0000000000000ull
 #define EVICT_NORMAL 0x1000000000000000ull
 
@@ -314,9 +315,9 @@ __device__ __forceinline__ bool wait_for_rows(const token_step &step, ring_state
     return true;
 }
 
-/* In a stage K's rows come first, then V's, both in four groups of as many positions that lie a quarter of shared memory's banks
- * further on each, for tiles of positions out of all four (token_attention.cuh). Where a position is in its part, and how long
- * a part is: */
+/* In a stage K's rows come first, then V's, both in four groups of as many positions that lie a quarter of shared
+ * memory's banks further on each, for tiles of positions out of all four (token_attention.cuh). Where a position is in
+ * its part, and how long a part is: */
 #define KV_SHIFT_BYTES 32u
 
 __device__ __forceinline__ uint32_t kv_byte(uint32_t position, uint32_t row_bytes, uint32_t group_log2) {

@@ -196,7 +196,8 @@ __device__ __forceinline__ likeliest best_of_all(likeliest best, likeliest *room
     return best;
 }
 
-/* Blocks (output, 1, part), those of an output in a cluster: the likeliest token of its logits, or one that is drawn. */
+/* Blocks (output, 1, part), those of an output in a cluster: the likeliest token of its logits, or one that is
+ * drawn. */
 KERNEL __launch_bounds__(PICK_THREADS) pick(int32_t *picks, const spi_cu_out *outs, uint32_t vocab) {
     behind_the_last();
     __shared__ likeliest room[PICK_THREADS / 32];

@@ -1,5 +1,5 @@
-/* device/cuda/kernels/tagged.cuh - numbers that blocks hand to each other without a barrier: decode_args.h says what tags
- * are. May include: common.cuh, decode_args.h. */
+/* device/cuda/kernels/tagged.cuh - numbers that blocks hand to each other without a barrier: decode_args.h says what
+ * tags are. May include: common.cuh, decode_args.h. */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TAGGED_CUH
 #define SPI_DEVICE_CUDA_KERNELS_TAGGED_CUH
 
@@ -33,8 +33,8 @@ struct token_step {
         share_context(all);
     }
 
-    /* Of a short context few runs, which need not be put together before they are read; of a long one as many as there are
-     * multiprocessors for a KV head. */
+    /* Of a short context few runs, which need not be put together before they are read; of a long one as many as there
+     * are multiprocessors for a KV head. */
     __device__ __forceinline__ void share_context(const spi_cu_token &all) {
         const uint32_t few = min(all.runs, all.joined),
                        runs = few && position <= few * SPI_CU_JOINED_RUN * 64 ? few : all.runs;
@@ -173,9 +173,9 @@ __device__ __forceinline__ uint4 ask_words(const uint4 *from) {
     return words;
 }
 
-/* For one number of those that a warp is about to ask for, the same in all lanes: that is what it waits with. All numbers
- * asked for again and again by all multiprocessors keep each other and those that write them waiting. Where weights are on
- * their way all the time, as those of 16 bits are, it makes no difference. */
+/* For one number of those that a warp is about to ask for, the same in all lanes: that is what it waits with. All
+ * numbers asked for again and again by all multiprocessors keep each other and those that write them waiting. Where
+ * weights are on their way all the time, as those of 16 bits are, it makes no difference. */
 __device__ __forceinline__ void await(const float *from, uint32_t tag, bool wanted) {
     while (wanted && wrong(ask(from), tag)) {}
 }

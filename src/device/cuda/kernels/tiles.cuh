@@ -1,4 +1,5 @@
-/* device/cuda/kernels/tiles.cuh - tiles of keys and values in shared memory, for tensor cores. May include: kv.cuh, matrix.cuh. */
+/* device/cuda/kernels/tiles.cuh - tiles of keys and values in shared memory, for tensor cores. May include: kv.cuh,
+ * matrix.cuh. */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TILES_CUH
 #define SPI_DEVICE_CUDA_KERNELS_TILES_CUH
 
@@ -17,8 +18,8 @@ template <int dim> __device__ __forceinline__ uint32_t place_of(uint32_t row, ui
     return row * dim * 2 + ((piece ^ row % 8) * 16);
 }
 
-/* Such a piece of a row of a head's 64 on its way to shared memory, or zeros. What is in Q8_0 is there when this returns, as
- * f16. */
+/* Such a piece of a row of a head's 64 on its way to shared memory, or zeros. What is in Q8_0 is there when this
+ * returns, as f16. */
 template <int dim, bool q8>
 __device__ __forceinline__ void fetch_piece(const uint8_t *head, uint32_t row, uint32_t piece, bool real, uint32_t to) {
     if (q8) {

@@ -1,9 +1,8 @@
 /* device/cuda/kernels/token_attention.cuh - a phase of attention, for the kernel that computes a token in one launch.
  *
- * The context is shared out in runs of positions. A block of the grid attends over one run with the query heads
- * of one KV head. Few runs are put together by who reads them (token_input.cuh); of many, those that attend for a KV head do
- * some columns each.
- * May include: token_product.cuh, token_tiles.cuh.
+ * The context is shared out in runs of positions. A block of the grid attends over one run with the query heads of one
+ * KV head. Few runs are put together by who reads them (token_input.cuh); of many, those that attend for a KV head do
+ * some columns each. May include: token_product.cuh, token_tiles.cuh.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TOKEN_ATTENTION_CUH
 #define SPI_DEVICE_CUDA_KERNELS_TOKEN_ATTENTION_CUH
@@ -13,8 +12,8 @@
 
 #if __CUDA_ARCH__ >= 900
 
-/* Puts the runs of a KV head's context together: each of its blocks does some columns, four by eight lanes, of which each
- * has the runs `lane` and `lane` + 8. */
+/* Puts the runs of a KV head's context together: each of its blocks does some columns, four by eight lanes, of which
+ * each has the runs `lane` and `lane` + 8. */
 __device__ __forceinline__ void join_runs(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
                                           bool narrow, uint32_t head, uint32_t split) {
     uint32_t shift = token.dim_shift, dim = 1u << shift, group = phase.group;
@@ -85,8 +84,8 @@ __device__ __forceinline__ void join_runs(const spi_cu_token &token, const token
     }
 }
 
-/* Every use of a buffer must leave its tag everywhere: also in a run's place when there are fewer runs, and in that of all
- * runs together where nobody puts them there. */
+/* Every use of a buffer must leave its tag everywhere: also in a run's place when there are fewer runs, and in that of
+ * all runs together where nobody puts them there. */
 __device__ __forceinline__ void mark_unused(const spi_cu_token &token, const token_step &step,
                                             const spi_cu_phase &phase, bool narrow, uint32_t head, uint32_t split) {
     uint32_t dim = token.kv.head_dim, group = phase.group, tag = step.tag_of(phase.run_tag);
@@ -124,7 +123,8 @@ __device__ __forceinline__ void keep_codes(const spi_cu_token &token, const toke
     }
 }
 
-/* One warp: the token's own row of K or V, rounded as blocks hold it, to shared memory, the card's block and the guest's. */
+/* One warp: the token's own row of K or V, rounded as blocks hold it, to shared memory, the card's block and the
+ * guest's. */
 template <bool q8>
 __device__ __forceinline__ void keep_row(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
                                          uint32_t which, const float *from, __half2 *row, uint32_t lane) {
@@ -329,8 +329,8 @@ __device__ __forceinline__ void hand_on(const spi_cu_token &token, const token_s
     }
 }
 
-/* A block attends with the query heads of one KV head over one run of positions, whose rows come through the ring. A warp takes
- * 16 positions at a time, with up to four heads, and sums up 64 columns. */
+/* A block attends with the query heads of one KV head over one run of positions, whose rows come through the ring. A
+ * warp takes 16 positions at a time, with up to four heads, and sums up 64 columns. */
 template <bool q8>
 __device__ __forceinline__ void attend(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
                                        bool narrow, const float2 *turns, ring_state &stages, const uint8_t *bytes,

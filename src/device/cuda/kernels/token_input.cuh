@@ -1,9 +1,9 @@
-/* device/cuda/kernels/token_input.cuh - a phase's input vector, for the kernel that computes a token in one launch: out of
- * the numbers that other blocks leave, into shared memory as products want it.
+/* device/cuda/kernels/token_input.cuh - a phase's input vector, for the kernel that computes a token in one launch: out
+ * of the numbers that other blocks leave, into shared memory as products want it.
  *
- * Whoever waits for numbers asks for them again and again, all multiprocessors for the same ones: that is most of what a
- * phase costs beside its weights, so what is asked for, by how many and how often is what this file is about.
- * May include: ring.cuh, tagged.cuh, vector.cuh.
+ * Whoever waits for numbers asks for them again and again, all multiprocessors for the same ones: that is most of what
+ * a phase costs beside its weights, so what is asked for, by how many and how often is what this file is about. May
+ * include: ring.cuh, tagged.cuh, vector.cuh.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TOKEN_INPUT_CUH
 #define SPI_DEVICE_CUDA_KERNELS_TOKEN_INPUT_CUH
@@ -14,8 +14,8 @@
 
 #if __CUDA_ARCH__ >= 900
 /* The input vector of a phase, four numbers at a time, at most four times at once; longer ones in several goes. Blocks
- * begin at different places, so that they do not all ask for the same at the same time. Returns this thread's part of the
- * sum of squares. */
+ * begin at different places, so that they do not all ask for the same at the same time. Returns this thread's part of
+ * the sum of squares. */
 __device__ __forceinline__ float fill_vector(const token_step &step, const spi_cu_phase &phase,
                                              const shared_vector &vector) {
     float squares = 0;
@@ -65,8 +65,8 @@ __device__ __forceinline__ float fill_vector(const token_step &step, const spi_c
     return squares;
 }
 
-/* The same for quantised types, whose ring is full while they wait, so that code is what they wait for: a piece of it for
- * vectors as f16 numbers, which a norm's are a sixteenth of, and for others. */
+/* The same for quantised types, whose ring is full while they wait, so that code is what they wait for: a piece of it
+ * for vectors as f16 numbers, which a norm's are a sixteenth of, and for others. */
 __device__ __forceinline__ float fill_rounded(const token_step &step, const spi_cu_phase &phase,
                                               const shared_vector &vector) {
     const uint32_t tag = step.tag_of(phase.src_tag), count = phase.groups * 8, real = phase.cols / 4;
@@ -169,9 +169,10 @@ __device__ __forceinline__ void fill_joined(const spi_cu_token &token, const tok
     }
 }
 
-/* 32 neighbours of a vector rounded to 8 bits, as put4() has them, for who multiplies with it: three times three words and
- * one with a tag. The nine are the codes, four in a word, and the scale; beside the first tag stand the sums of both halves'
- * codes, of 12 bits. A third of the bytes of f32, which all multiprocessors ask for, and none of them has to round. */
+/* 32 neighbours of a vector rounded to 8 bits, as put4() has them, for who multiplies with it: three times three words
+ * and one with a tag. The nine are the codes, four in a word, and the scale; beside the first tag stand the sums of
+ * both halves' codes, of 12 bits. A third of the bytes of f32, which all multiprocessors ask for, and none of them has
+ * to round. */
 #define PACKED_PARTS 3u
 
 /* By a warp, one value a lane. */

@@ -1,10 +1,10 @@
 /* device/cuda/kernels/token_product.cuh - a phase of products, for the kernel that computes a token in one launch.
  *
  * All warps of a block put the phase's input vector into shared memory, from which each takes its part into registers:
- * long rows are shared by a set of two to sixteen warps. A set goes through the ring's stages, multiplies with its rows and
- * adds four of them up over lanes. The sums are left in shared memory, where a thread for each unit of rows sees to what
- * becomes of them; but for logits, which are many: those go where they belong at once.
- * May include: likeliest.cuh, ring.cuh, token_input.cuh.
+ * long rows are shared by a set of two to sixteen warps. A set goes through the ring's stages, multiplies with its rows
+ * and adds four of them up over lanes. The sums are left in shared memory, where a thread for each unit of rows sees to
+ * what becomes of them; but for logits, which are many: those go where they belong at once. May include: likeliest.cuh,
+ * ring.cuh, token_input.cuh.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TOKEN_PRODUCT_CUH
 #define SPI_DEVICE_CUDA_KERNELS_TOKEN_PRODUCT_CUH
@@ -148,8 +148,9 @@ __device__ __forceinline__ float gather(exchange &room, uint32_t batch, uint32_t
     return all + __shfl_xor_sync(0xffffffffu, all, 1);
 }
 
-/* Which units of a phase a warp multiplies with, and which of their sums a lane finishes. Warps are dealt out in sets that
- * share rows; sets take units in turn, and add up four rows at once: of a batch, the last row is in lanes 24 and up. */
+/* Which units of a phase a warp multiplies with, and which of their sums a lane finishes. Warps are dealt out in sets
+ * that share rows; sets take units in turn, and add up four rows at once: of a batch, the last row is in lanes 24 and
+ * up. */
 struct placement {
     uint32_t first, count; /* the block's units */
     uint32_t set, sets_log2, index, lane, per_unit_log2;
@@ -169,7 +170,8 @@ struct placement {
         return (int)(lane / 8 >> per_unit_log2) + (int)units - (int)(4 >> per_unit_log2);
     }
 
-    /* Sets take neighbouring units where there are many, so that results are written side by side: logits go over a bus. */
+    /* Sets take neighbouring units where there are many, so that results are written side by side: logits go over a
+     * bus. */
     __device__ __forceinline__ uint32_t pitch() const {
         return count >= 32u << sets_log2 ? 1 : 1u << sets_log2;
     }
@@ -255,8 +257,8 @@ __device__ __forceinline__ void multiply_head(const spi_cu_token &token, const t
     }
 }
 
-/* How a warp goes through its rows of a phase: places are kept in bytes and go on with the rows. All of it is known before the
- * input is, and is asked to be there by then. */
+/* How a warp goes through its rows of a phase: places are kept in bytes and go on with the rows. All of it is known
+ * before the input is, and is asked to be there by then. */
 struct walk {
     uint32_t at, left, most,
         step; /* in the ring's stages, where a set's next row begins; bytes of the phase; of a stage; to the next */
@@ -282,8 +284,8 @@ struct walk {
     }
 };
 
-/* The block's share of another phase: rows' sums go to `sums`, [slices][rows]. A phase is short, so what is done for each
- * row beside multiplying counts. */
+/* The block's share of another phase: rows' sums go to `sums`, [slices][rows]. A phase is short, so what is done for
+ * each row beside multiplying counts. */
 template <int type, int pieces>
 __device__ __forceinline__ void multiply(walk &way, const slice<type, pieces> &input, ring_reader &ring) {
     uint32_t rows = 0;
@@ -366,8 +368,8 @@ __device__ __forceinline__ uint64_t time_ns() {
     return now;
 }
 
-/* Marks are for measuring, and are compiled in when they are wanted only (SAMEPAGE_CUDA_MARKS): asking whether they are costs
- * registers that products lack. */
+/* Marks are for measuring, and are compiled in when they are wanted only (SAMEPAGE_CUDA_MARKS): asking whether they are
+ * costs registers that products lack. */
 #ifdef SPI_CU_MARKS
 #define MARKS(token) ((token).clocks != NULL)
 #else

@@ -1,10 +1,11 @@
-/* device/cuda/kernels/token_tiles.cuh - what a warp sees of a context in tiles of 16 positions, for token_attention.cuh.
+/* device/cuda/kernels/token_tiles.cuh - what a warp sees of a context in tiles of 16 positions, for
+ * token_attention.cuh.
  *
- * Scores and sums are products of tensor cores, which take 16-bit numbers: keys and values are such numbers, and of a query
- * or a weight the nearest one and what that leaves of it are two columns of the same tile, whose sums one thread adds up. So
- * they are off by some 2^-22, as if they had been computed in f32. Positions are a tile's rows, so that its eight columns are
- * full with four heads, and a thread's scores are of the head whose sums it has.
- * May include: heads.cuh.
+ * Scores and sums are products of tensor cores, which take 16-bit numbers: keys and values are such numbers, and of a
+ * query or a weight the nearest one and what that leaves of it are two columns of the same tile, whose sums one thread
+ * adds up. So they are off by some 2^-22, as if they had been computed in f32. Positions are a tile's rows, so that its
+ * eight columns are full with four heads, and a thread's scores are of the head whose sums it has. May include:
+ * heads.cuh.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TOKEN_TILES_CUH
 #define SPI_DEVICE_CUDA_KERNELS_TOKEN_TILES_CUH
@@ -18,8 +19,8 @@
 #define TILE_COLS  64u
 #define PARTS_MAX  8 /* that are put together, each of one warp or two: of heads of 64 columns */
 
-/* sums[16][8] += a[16][16] * b[16][8]: of the sums a thread has row lane / 4 and, in the last two, the row 8 further on,
- * columns lane % 4 * 2 and the next. */
+/* sums[16][8] += a[16][16] * b[16][8]: of the sums a thread has row lane / 4 and, in the last two, the row 8 further
+ * on, columns lane % 4 * 2 and the next. */
 __device__ __forceinline__ void multiply_tile(float *sums, const uint4 &a, uint32_t b0, uint32_t b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
         "%3};"
@@ -54,9 +55,9 @@ __device__ __forceinline__ float shared_half(uint32_t address) {
     return __half2float(__ushort_as_half(x));
 }
 
-/* Of a tile's 16 positions those of columns 2 `pair` and, if `second`, the next, in the stage: two behind are those of columns
- * 8 further on. Each pair of columns is of two groups that lie half a row of banks apart, and so are neighbouring pairs: but
- * rows of 64 bytes are that already. */
+/* Of a tile's 16 positions those of columns 2 `pair` and, if `second`, the next, in the stage: two behind are those of
+ * columns 8 further on. Each pair of columns is of two groups that lie half a row of banks apart, and so are
+ * neighbouring pairs: but rows of 64 bytes are that already. */
 __device__ __forceinline__ uint32_t place_of(uint32_t pair, uint32_t second, uint32_t row_bytes, uint32_t group_log2,
                                              uint32_t tile) {
     return ((pair ^ (row_bytes == 64 ? 0 : second * 2)) << group_log2) + tile * 4 + second;
@@ -83,8 +84,8 @@ template <bool q8> __device__ __forceinline__ uint4 shared_key(uint32_t address)
                       half_pair(codes.y, BYTES_23));
 }
 
-/* Where a thread's positions of a stage's first tile are in it, of K's rows and of V's two: in bytes, and those of the next
- * tiles are so much further on. */
+/* Where a thread's positions of a stage's first tile are in it, of K's rows and of V's two: in bytes, and those of the
+ * next tiles are so much further on. */
 struct tile_places {
     uint32_t key, values[2], step;
 
@@ -97,8 +98,8 @@ struct tile_places {
     }
 };
 
-/* Addresses in shared memory of a stage's rows, values' from the columns on that are summed up, and of scales; the first and
- * the last row that counts, in bytes from the beginning, and which one the last is. */
+/* Addresses in shared memory of a stage's rows, values' from the columns on that are summed up, and of scales; the
+ * first and the last row that counts, in bytes from the beginning, and which one the last is. */
 struct kv_place {
     uint32_t keys, values, key_scales, value_scales, low, last, most;
 };
@@ -115,8 +116,8 @@ __device__ __forceinline__ void split_pair(float x, float y, uint32_t &high, uin
     low = *(uint32_t *)&rest;
 }
 
-/* A query head among the factors of tiles: of a tile's eight columns each head has two, of the high halves and of the low
- * ones. Rows are in such an order that a thread's part of a key for two tiles lies side by side. One warp. */
+/* A query head among the factors of tiles: of a tile's eight columns each head has two, of the high halves and of the
+ * low ones. Rows are in such an order that a thread's part of a key for two tiles lies side by side. One warp. */
 __device__ __forceinline__ void place_query(const float *q, uint32_t head, uint32_t dim, uint32_t *tiles,
                                             uint32_t lane) {
     tiles += head / TILE_HEADS * dim * 4 + head % TILE_HEADS * 32;
@@ -176,9 +177,9 @@ struct attended_part {
         total += first + second;
     }
 
-    /* A tile of a stage: queries' address is the thread's. A tile has four positions of each of the stage's four groups, which
-     * lie so (ring.cuh) that threads which read at the same time do not meet in a bank. What is behind the last position is not
-     * read: it may be no number. */
+    /* A tile of a stage: queries' address is the thread's. A tile has four positions of each of the stage's four
+     * groups, which lie so (ring.cuh) that threads which read at the same time do not meet in a bank. What is behind
+     * the last position is not read: it may be no number. */
     template <bool q8>
     __device__ __forceinline__ void see(uint32_t queries, const kv_place &from, const tile_places &places, uint32_t dim,
                                         uint32_t tile, uint32_t group_log2, float softcap) {
@@ -292,7 +293,8 @@ struct attended_part {
         return q8 ? four * 32 + threadIdx.x % 32 / 4 * 4 : threadIdx.x % 32 / 4 * 8 + four * 4;
     }
 
-    /* To `to`, where the slice of the head's columns begins; what another warp has left there is added, if `others` has it. */
+    /* To `to`, where the slice of the head's columns begins; what another warp has left there is added, if `others` has
+     * it. */
     template <bool q8> __device__ __forceinline__ void leave(float *to, float own, float others) const {
         const float all = q8 ? own / VALUE_SCALE : own;
 #pragma unroll

@@ -1,8 +1,8 @@
 /* device/cuda/kernels/types.cuh - the weight formats as kernels see them: 32 neighbouring elements of a row at a time.
  *
  * A quantised type is unpacked to bytes with a scale and a minimum for each half of the 32: w = scale * code - minimum.
- * src/dtype/blocks.h defines the formats. A new type is an `unpack` here, its planes in formats.c and its name in args.h.
- * May include: args.h.
+ * src/dtype/blocks.h defines the formats. A new type is an `unpack` here, its planes in formats.c and its name in
+ * args.h. May include: args.h.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_TYPES_CUH
 #define SPI_DEVICE_CUDA_KERNELS_TYPES_CUH

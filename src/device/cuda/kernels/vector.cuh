@@ -200,8 +200,8 @@ template <> struct chunks<SP_Q4_0> {
     }
 };
 
-/* 64 elements: the nibbles of 32 bytes, low ones first. Every four lanes read the two halves the other way round, so that
- * they do not meet in a bank. */
+/* 64 elements: the nibbles of 32 bytes, low ones first. Every four lanes read the two halves the other way round, so
+ * that they do not meet in a bank. */
 template <> struct chunks<SP_Q4_K> {
     static constexpr uint32_t elements = 64;
     struct taken {

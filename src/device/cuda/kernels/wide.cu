@@ -1,5 +1,6 @@
 /* device/cuda/kernels/wide.cu - kernels of wide.cuh for every type: tiles of 256 rows for prompts, of 16 to 64 for the
- * next tokens of some sessions. Empty but on compute capability 9.0; there is no PTX of them that other cards could use. */
+ * next tokens of some sessions. Empty but on compute capability 9.0; there is no PTX of them that other cards could
+ * use. */
 #include "device/cuda/kernels/wide.cuh"
 
 #ifdef HOPPER

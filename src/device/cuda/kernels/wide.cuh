@@ -1,21 +1,21 @@
 /* device/cuda/kernels/wide.cuh - weights times many rows on compute capability 9.0.
  *
  * A block computes 128 rows of the weights by `rows` rows of activations; two groups of four warps multiply 64 rows of
- * weights each, and one thread has the card fetch both, 64 columns of activations at a time. Plain weights come with them
- * and are multiplied out of shared memory. Quantised ones come packed as they are, in slabs of 256 columns and rings of
- * their own; the warps unpack them into the registers that they multiply from, and meet activations whose columns are
- * turned for that (packed.cuh). BF16 weights are multiplied as they are, and MXFP4's are bf16 numbers, too; all others are
- * f16 and meet activations rounded to f16: 11 bits, where a decoded weight has no more to lose.
+ * weights each, and one thread has the card fetch both, 64 columns of activations at a time. Plain weights come with
+ * them and are multiplied out of shared memory. Quantised ones come packed as they are, in slabs of 256 columns and
+ * rings of their own; the warps unpack them into the registers that they multiply from, and meet activations whose
+ * columns are turned for that (packed.cuh). BF16 weights are multiplied as they are, and MXFP4's are bf16 numbers, too;
+ * all others are f16 and meet activations rounded to f16: 11 bits, where a decoded weight has no more to lose.
  *
- * Weights are asked for before the kernel that precedes this one has ended. A tile of few rows takes no more than half of a
- * multiprocessor, so that the next kernel's weights can be on their way while this one's are multiplied.
+ * Weights are asked for before the kernel that precedes this one has ended. A tile of few rows takes no more than half
+ * of a multiprocessor, so that the next kernel's weights can be on their way while this one's are multiplied.
  *
- * Where there are too few tiles to keep the card busy, blocks of a cluster share a tile's columns; each then adds the sums
- * of all for a part of the tile, out of the others' shared memory and always in the same order.
+ * Where there are too few tiles to keep the card busy, blocks of a cluster share a tile's columns; each then adds the
+ * sums of all for a part of the tile, out of the others' shared memory and always in the same order.
  *
- * A norm is never a pass of its own behind an addition: whoever adds leaves the rows times the norm's weight, and for each
- * row sums of squares. Factors are applied to the sums of the next product (spi_cu_squares).
- * May include: packed.cuh, hopper.cuh, wide_args.h.
+ * A norm is never a pass of its own behind an addition: whoever adds leaves the rows times the norm's weight, and for
+ * each row sums of squares. Factors are applied to the sums of the next product (spi_cu_squares). May include:
+ * packed.cuh, hopper.cuh, wide_args.h.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_WIDE_CUH
 #define SPI_DEVICE_CUDA_KERNELS_WIDE_CUH
@@ -35,8 +35,9 @@ __device__ constexpr bool has_odd_planes(int type) {
     return type == SP_Q2_K || type == SP_Q3_K || type == SP_Q6_K || type == SP_IQ4_XS || type == SP_MXFP4;
 }
 
-/* Four neighbours of a quantised weight as two pairs of 16-bit numbers. Bytes become f16 numbers by being the low bits of
- * 1024 + byte; the conversion unit would take longer than the product. Scales are rounded to f16, as the weights are. */
+/* Four neighbours of a quantised weight as two pairs of 16-bit numbers. Bytes become f16 numbers by being the low bits
+ * of 1024 + byte; the conversion unit would take longer than the product. Scales are rounded to f16, as the weights
+ * are. */
 template <int type>
 __device__ __forceinline__ void two_pairs(const codes32 &c, int word, uint32_t *first, uint32_t *second) {
     uint32_t code = c.codes[word];
@@ -125,8 +126,8 @@ __device__ __forceinline__ uint32_t slab_bytes(const spi_cu_wide &args) {
     return OUTS * (args.plane_pitch[0] + args.plane_pitch[1] + args.plane_pitch[2]);
 }
 
-/* The fetching thread, of quantised weights. A slab's place is given to another when the steps of the slab behind it are on
- * their way, so that waiting for it holds nothing up. */
+/* The fetching thread, of quantised weights. A slab's place is given to another when the steps of the slab behind it
+ * are on their way, so that waiting for it holds nothing up. */
 template <int rows, int stages>
 __device__ __forceinline__ void fetch_packed(const spi_cu_wide &args, uint32_t slabs_at, uint32_t base, uint32_t full,
                                              uint32_t empty, share slabs) {
@@ -196,8 +197,8 @@ __device__ __forceinline__ float put_next(const spi_cu_wide &args, uint32_t row,
     return x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w;
 }
 
-/* Four neighbouring sums of a row go where they belong; returns the squares of the new numbers, where the next phase wants
- * them. */
+/* Four neighbouring sums of a row go where they belong; returns the squares of the new numbers, where the next phase
+ * wants them. */
 __device__ __forceinline__ float put_four(const spi_cu_wide &args, uint32_t row, uint32_t unit, float4 four,
                                           const before_adding &before, float known) {
     const spi_cu_wide_part *part = args.parts;
@@ -265,7 +266,8 @@ __device__ __forceinline__ void put_gated(const spi_cu_wide &args, uint32_t row,
     }
 }
 
-/* The sum of what stands at the same place in all blocks of the cluster; all are asked before the first is waited for. */
+/* The sum of what stands at the same place in all blocks of the cluster; all are asked before the first is waited
+ * for. */
 __device__ __forceinline__ float4 from_all(const float *here, uint32_t blocks) {
     float4 parts[SPI_CU_WIDE_CLUSTER_MAX], sum = make_float4(0, 0, 0, 0);
 #pragma unroll
@@ -283,8 +285,8 @@ __device__ __forceinline__ void multipliers_sync() {
     asm volatile("bar.sync 1, %0;" ::"n"(WIDE) : "memory");
 }
 
-/* A row's factor, 1 / sqrt(mean of squares + eps), found by `lanes` neighbouring lanes. Divided by what the row's packed
- * numbers were multiplied by, if asked. */
+/* A row's factor, 1 / sqrt(mean of squares + eps), found by `lanes` neighbouring lanes. Divided by what the row's
+ * packed numbers were multiplied by, if asked. */
 template <uint32_t lanes>
 __device__ __forceinline__ float factor_of(const spi_cu_squares &norm, uint32_t row, bool is_left) {
     const float *record = (const float *)norm.records + (uint64_t)row * norm.pitch;
@@ -427,8 +429,8 @@ __device__ __forceinline__ void multiply_plain(const spi_cu_wide &args, float *s
     group_wait<0>();
 }
 
-/* A thread unpacks 16 columns of two rows for each step. While one group of warps does, the other multiplies: registers that
- * products come from are not written before they are done. */
+/* A thread unpacks 16 columns of two rows for each step. While one group of warps does, the other multiplies: registers
+ * that products come from are not written before they are done. */
 template <int type, int rows, int stages>
 __device__ __forceinline__ void multiply_packed(const spi_cu_wide &args, float *sums, const uint8_t *memory,
                                                 uint32_t base, uint32_t full, uint32_t empty, share slabs) {
@@ -511,7 +513,8 @@ __device__ __forceinline__ void multiply_packed(const spi_cu_wide &args, float *
     }
 }
 
-/* The sums of 256 rows take more registers than a thread's share of the multiprocessor's: the fetching warps give theirs. */
+/* The sums of 256 rows take more registers than a thread's share of the multiprocessor's: the fetching warps give
+ * theirs. */
 template <int rows> __device__ __forceinline__ void registers_less() {
     if (rows == 256) {
         asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");

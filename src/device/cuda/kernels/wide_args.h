@@ -15,7 +15,8 @@
 /* Tiles of rows that there are kernels for: X(rows). */
 #define SPI_CU_WIDE_TILES(X, type) X(16, type) X(32, type) X(64, type) X(256, type)
 
-/* Two groups of four warps that multiply, and a warp that fetches; with the largest tile a group that gives its registers. */
+/* Two groups of four warps that multiply, and a warp that fetches; with the largest tile a group that gives its
+ * registers. */
 #define SPI_CU_WIDE_THREADS(rows) ((rows) == 256 ? 384u : 288u)
 
 /* Steps of activations in shared memory, for a tile of so many rows; of plain weights with their steps. */
@@ -39,8 +40,8 @@ typedef struct spi_cu_map {
     unsigned long long opaque[16];
 } __attribute__((aligned(64))) spi_cu_map;
 
-/* What becomes of rows' norms. A row's record is f32: what its packed numbers were multiplied by, and then its sum of squares
- * in so many pieces. */
+/* What becomes of rows' norms. A row's record is f32: what its packed numbers were multiplied by, and then its sum of
+ * squares in so many pieces. */
 typedef struct spi_cu_squares {
     spi_cu_address records; /* 0: there are none */
     uint32_t pitch, pieces;
