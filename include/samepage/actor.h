@@ -104,7 +104,7 @@ typedef struct sp_actors_options {
 SP_EXPORT sp_status sp_actors_folder(char *path, size_t capacity, sp_error *error);
 
 /* Whether there were ever actors in a folder (NULL: the user's own), without making or taking hold of it. SP_NOT_FOUND:
- * there is no home. */
+ * there is no home. SP_INVALID: what is there is no folder. */
 SP_EXPORT sp_status sp_actors_exist(const char *folder, bool *exist, sp_error *error);
 
 /* Makes the folder, mode 0700, if it is not there, and takes hold of it. SP_BUSY: another process holds it, named by

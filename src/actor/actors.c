@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -115,8 +116,12 @@ static sp_status choose_folder(const char *folder, char *path, size_t capacity, 
 
 sp_status sp_actors_exist(const char *folder, bool *exist, sp_error *error) {
     char path[4096];
+    struct stat found;
     *exist = false;
     sp_status status = choose_folder(folder, path, sizeof path, error);
+    if (!status && !stat(path, &found) && !S_ISDIR(found.st_mode)) {
+        status = spi_fail(error, SP_INVALID, "%s is no folder: actors are kept in one (--data FOLDER)", path);
+    }
     *exist = !status && spi_folder_was_held(path);
     return status;
 }

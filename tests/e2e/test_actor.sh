@@ -18,6 +18,8 @@ wait_for() {
 # ---- where there is nothing yet, looking makes nothing ----
 check "$(actor list --json)" 'j["actors"] == []'
 [ -z "$(actor list)" ] || fail "a list of nobody"
+touch "$work/file"
+expect 1 'file is no folder' actor list --data "$work/file"
 for command in "show ada" "log ada" "send ada hello" "rm ada" "fork ada bob" "export ada $work/ada.snap"; do
     # shellcheck disable=SC2086
     expect 1 'there are no actors in .*/data/samepage' actor $command
