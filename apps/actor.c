@@ -64,6 +64,14 @@ sp_status spi_actor_read_key(const char *path, uint8_t bytes[SP_STORE_KEY_BYTES]
     return status;
 }
 
+sp_status spi_actor_open_file(const char *path, const char *key_path, sp_snapshot **snapshot, sp_error *error) {
+    uint8_t bytes[SP_STORE_KEY_BYTES];
+    const uint8_t *key;
+    *snapshot = NULL;
+    sp_status status = spi_actor_read_key(key_path, bytes, &key, error);
+    return status ? status : sp_snapshot_open(path, key, snapshot, error);
+}
+
 sp_status spi_actor_find(const spi_actor_common *set, bool *is_there, sp_error *error) {
     return sp_actors_exist(set->folder, is_there, error);
 }

@@ -30,6 +30,9 @@ sp_status spi_actor_open(spi_actor_common *set, const sp_actors_options *more, s
 /* The key of a file; *key is NULL if none is named and the environment has none. */
 sp_status spi_actor_read_key(const char *path, uint8_t bytes[SP_STORE_KEY_BYTES], const uint8_t **key, sp_error *error);
 
+/* A saved or exported state, encrypted or not; close it with sp_snapshot_close. *snapshot is NULL on failure. */
+sp_status spi_actor_open_file(const char *path, const char *key_path, sp_snapshot **snapshot, sp_error *error);
+
 /* {"op": op, "name": name}. */
 cJSON *spi_actor_request(const char *op, const char *name);
 

@@ -47,8 +47,23 @@ typedef struct importing {
     bool recompute;
 } importing;
 
+/* Where there is no folder yet, a file that cannot be read makes none: it would have no key, for one that needs it. */
+static sp_status check_file(const importing *i, const char *file, sp_error *error) {
+    sp_snapshot *snapshot = NULL;
+    bool is_there;
+    sp_status status = spi_actor_find(&i->set, &is_there, error);
+    if (!status && !is_there) {
+        status = spi_actor_open_file(file, i->set.key_path, &snapshot, error);
+    }
+    sp_snapshot_close(snapshot);
+    return status;
+}
+
 static int import(importing *i, const char *name, const char *file) {
     sp_error error = {0};
+    if (check_file(i, file, &error)) {
+        return spi_complain_error(&error);
+    }
     char *path = spi_actor_absolute(file);
     cJSON *request = spi_actor_request("import", name);
     cJSON_AddStringToObject(request, "path", path ? path : "");

@@ -25,14 +25,6 @@ static void on_snapshot(void *env, const cJSON *head, const void *body, size_t b
     }
 }
 
-static sp_status open_file(const char *path, const char *key_path, sp_snapshot **snapshot, sp_error *error) {
-    uint8_t bytes[SP_STORE_KEY_BYTES];
-    const uint8_t *key;
-    *snapshot = NULL;
-    sp_status status = spi_actor_read_key(key_path, bytes, &key, error);
-    return status ? status : sp_snapshot_open(path, key, snapshot, error);
-}
-
 /* A file, or the last state of an actor. Prints the error. */
 static int open_any(opening *o, const char *path) {
     if (o->actor) {
@@ -44,7 +36,7 @@ static int open_any(opening *o, const char *path) {
             return spi_actor_complain_of_nothing();
         }
     } else {
-        o->status = open_file(path, o->set.key_path, &o->snapshot, &o->error);
+        o->status = spi_actor_open_file(path, o->set.key_path, &o->snapshot, &o->error);
     }
     return o->status ? spi_complain_error(&o->error) : SPI_EXIT_OK;
 }
@@ -184,7 +176,7 @@ static int run_verify(const spi_command *command, int argc, char **argv) {
     for (int i = 0; i < operands.count; i++) {
         sp_error error = {0};
         sp_snapshot *snapshot;
-        if (open_file(operands.items[i], set.key_path, &snapshot, &error)) {
+        if (spi_actor_open_file(operands.items[i], set.key_path, &snapshot, &error)) {
             result = spi_complain_error(&error);
         } else {
             printf("%s: whole\n", operands.items[i]);
@@ -223,8 +215,8 @@ static int run_diff(const spi_command *command, int argc, char **argv) {
     if (result >= 0) {
         return result;
     }
-    sp_status status = open_file(operands.items[0], set.key_path, &a, &error);
-    status = status ? status : open_file(operands.items[1], set.key_path, &b, &error);
+    sp_status status = spi_actor_open_file(operands.items[0], set.key_path, &a, &error);
+    status = status ? status : spi_actor_open_file(operands.items[1], set.key_path, &b, &error);
     status = status ? status : sp_snapshot_diff(a, b, print_difference, NULL, &same, &error);
     sp_snapshot_close(a);
     sp_snapshot_close(b);

@@ -203,6 +203,9 @@ secret="My boat is green and nobody else may know"
 actor create ada --data "$work/sealed" --key "$work/key" -m $model -d cpu
 actor send ada --data "$work/sealed" --key "$work/key" "$secret" >/dev/null
 actor export ada --data "$work/sealed" --key "$work/key" "$work/sealed.snap"
+expect 1 'sealed.snap is encrypted: give the key' actor import eve "$work/sealed.snap" --data "$work/other"
+[ ! -e "$work/other" ] || fail "an import that failed made a folder, which has no key"
+actor import eve "$work/sealed.snap" --data "$work/other" --key "$work/key"
 expect 1 'encrypted' actor send ada --data "$work/sealed" hello
 if grep -raq "$secret" "$work/sealed" "$work/sealed.snap"; then
     fail "a secret can be read from the disk"
