@@ -1,5 +1,5 @@
-/* device/cpu/attention_quad_body.h - what four queries of a KV head take of a block's keys and values, for the vectors of
- * vector.h: scores, weights and sums of V.
+/* device/cpu/attention_quad_body.h - what four queries of a KV head take of a block's keys and values, for the vectors
+ * of vector.h: scores, weights and sums of V.
  *
  * Keys and values are F16 or Q8_0 (device/kv.h), which is widened in registers: kv_load is all that knows the
  * difference, and kernels are compiled for a constant type. K and V are read and widened once for four queries. Softmax
