@@ -39,7 +39,7 @@ static sp_status record_tiles(spi_vk_recorder *r, uint32_t begin, const spi_vk_p
     spi_vk_binding expanded = spi_vk_bind(&program->expanded[r->expanded]);
     uint32_t first = parts[0].piece->row_first + parts[0].row_first, tile = r->vk->limits.cooperative ? 128 : 64;
     uint32_t h_stride = spi_vk_buffer_stride(r, gate->dst), limit = is_last ? h_stride - first : parts[0].row_count;
-    uint32_t how = !parts[0].lies ? 0 : packing->type == SPI_VK_F16 ? 1 : 2;
+    uint32_t how = spi_vk_variant_of(&parts[0], packing->type);
     spi_vk_order(r, (spi_vk_access){SPI_VK_HALVES_BIT | (parts[0].lies ? 0 : SPI_VK_EXPANDED_BIT << r->expanded),
                                     first ? 0 : SPI_VK_GATED_BIT}); /* parts write different columns */
     spi_vk_dispatch dispatch = {.shader = shaders[r->vk->limits.cooperative][how],

@@ -95,7 +95,7 @@ static spi_vk_shader choose_kernel(const spi_vk *vk, const spi_vk_part *item, sp
     static const spi_vk_shader shaders[3][3] = {{SPI_VK_matrix_64, SPI_VK_matrix_64_f16, SPI_VK_matrix_64_bf16},
                                                 {SPI_VK_matrix_c64, SPI_VK_matrix_c64_f16, SPI_VK_matrix_c64_bf16},
                                                 {SPI_VK_matrix_c128, SPI_VK_matrix_c128_f16, SPI_VK_matrix_c128_bf16}};
-    return shaders[!vk->limits.cooperative ? 0 : large ? 2 : 1][!item->lies ? 0 : type == SPI_VK_F16 ? 1 : 2];
+    return shaders[!vk->limits.cooperative ? 0 : large ? 2 : 1][spi_vk_variant_of(item, type)];
 }
 
 /* What a target's dispatch is told of: the part, and where x is. */

@@ -41,6 +41,11 @@ static inline bool spi_vk_lies(const spi_vk_packing *packing) { /* as products o
     return packing->type == SPI_VK_F16 || packing->type == SPI_VK_BF16;
 }
 
+/* Which of a matrix kernel's three variants reads a part: expanded, or as it lies in F16 or in BF16. */
+static inline uint32_t spi_vk_variant_of(const spi_vk_part *part, spi_vk_type type) {
+    return !part->lies ? 0 : type == SPI_VK_F16 ? 1 : 2;
+}
+
 /* The fast kernels have all types but MLX's. */
 bool spi_vk_is_covered(const spi_vk_recorder *r, const spi_vk_packing *packing);
 

@@ -367,12 +367,13 @@ struct spi_program {
     spi_vk_buffer parameters;
     spi_vk_buffer state; /* attention's running maximum, sum and output between the spans of one session */
     uint32_t rows_word, outs_word, tiles_word;
-    uint32_t tile_rows;      /* of a tile of attention; 0: the tape's heads have no kernel for that */
-    spi_rotations rotations; /* their places: words in the parameters */
-    spi_vk_buffer halves,
-        factors;               /* x of a product of many rows as f16, and each row's factor; then the gate's rows' */
+    uint32_t tile_rows;        /* of a tile of attention; 0: the tape's heads have no kernel for that */
+    spi_rotations rotations;   /* their places: words in the parameters */
+    spi_vk_buffer halves;      /* x of a product of many rows as f16 */
+    spi_vk_buffer factors;     /* each row's factor of that; then those of the gate's rows */
     spi_vk_buffer expanded[2]; /* parts of such a product's weight as f16 */
-    spi_vk_buffer gated, tops; /* what the gate's two products leave for the next, as f16; bounds of them, by op */
+    spi_vk_buffer gated;       /* what the gate's two products leave for the next, as f16 */
+    spi_vk_buffer tops;        /* bounds of weights' rows for that, by op */
     spi_vk_buffer parts;       /* what ranges of attention leave to be merged; empty if the tape needs none */
     spi_vk_buffer counters;    /* of a relay's steps */
     spi_vk_buffer late;        /* not zero: a kernel waited in vain */
