@@ -56,8 +56,8 @@ typedef struct spi_step {
     /* Two MATMULs and the GATE of what they give: see join.c. All three name the second MATMUL; only that one says the
      * rest. */
     const struct spi_step *joint, *gated, *gate;
-    uint32_t
-        forms_rows_min; /* NORM, GATE: in runs of so many rows its prepares are all that is read of what it gives */
+    /* NORM, GATE: in runs of so many rows its prepares are all that is read of what it gives. */
+    uint32_t forms_rows_min;
 } spi_step;
 
 /* Cosines and sines of a run's positions, times the op's scale: [rows_max][pairs] each, filled when a run begins. ROPE
@@ -155,8 +155,8 @@ void spi_cpu_product_share(const spi_program *program, const spi_step *step, uin
 uint32_t spi_cpu_rows(const spi_program *program, const spi_step *step);
 bool spi_cpu_in_form(const spi_program *program, const spi_step *prepare);
 bool spi_cpu_makes_forms(const spi_program *program, const spi_step *step);
-bool spi_cpu_only_forms(const spi_program *program,
-                        const spi_step *step); /* are read in this run: see forms_rows_min */
+/* Whether they are all that is read of the step in this run: see forms_rows_min. */
+bool spi_cpu_only_forms(const spi_program *program, const spi_step *step);
 /* A part of a buffer; columns begin with a multiple of SPI_BF16_UNIT, and end with one or the buffer. */
 typedef struct spi_cpu_patch {
     uint32_t row_first, row_end, first, end;

@@ -7,6 +7,7 @@
 #ifndef SPI_DEVICE_CPU_QUANT_BODY_H
 #define SPI_DEVICE_CPU_QUANT_BODY_H
 
+#include "device/cpu/asks.h"
 #include "device/cpu/codes_body.h"
 #include "device/cpu/dot_body.h"
 #include "device/cpu/products.h"
@@ -58,56 +59,37 @@ SPI_INLINE void quant_block(sp_dtype type, const codes_unit *open, const uint8_t
     }
 }
 
-/* Whether weights are asked for before they are read, and into which level of the cache. */
-typedef enum quant_asks { QUANT_ASKS_NOT, QUANT_ASKS_FIRST, QUANT_ASKS_SECOND } quant_asks;
-
-SPI_INLINE void quant_ask(const quant_asks asks, const uint8_t *at, size_t bytes) {
-#if defined(V_ASKS)
-    for (size_t line = 0; asks && line < bytes; line += 64) {
-        if (asks == QUANT_ASKS_FIRST) {
-            v_fetch(at + line);
-        } else {
-            v_fetch_second(at + line);
-        }
-    }
-#else
-    (void)asks;
-    (void)at;
-    (void)bytes;
-#endif
-}
-
 /* How far ahead. Through types that take the fewest instructions for a line the processor looks far ahead by itself:
  * half as far is enough, and better (Zen 5, of reading: Q8_0 0.88 to 0.95, Q4_0 0.89 to 0.90; AVX2's Q4_0 0.87 to
  * 0.84). */
-SPI_INLINE size_t quant_ahead(sp_dtype type, const quant_asks asks, const spi_cpu_product *args) {
+SPI_INLINE size_t quant_ahead(sp_dtype type, const spi_asks asks, const spi_cpu_product *args) {
     const uint32_t low_bits = spi_packed_low_bits(type);
     const bool plain = spi_packed_unit_blocks(type) == 4 && !spi_packed_high_bits(type);
     const bool quick = plain && (low_bits == 8 || (V_WIDTH == 16 && low_bits == 4));
-    return asks == QUANT_ASKS_FIRST && quick ? args->ahead_bytes / 2 : args->ahead_bytes;
+    return asks == SPI_ASKS_FIRST && quick ? args->ahead_bytes / 2 : args->ahead_bytes;
 }
 
 /* Whether a single token's blocks are a loop, so that few instructions load all of a unit. Where each block has its
  * own, the processor's prefetch takes them for as many streams with a unit's stride (Zen 5, products alone over 250 to
  * 300 MB, of reading 50 GB/s: IQ4_XS 0.85 to 0.97, Q4_K 0.87 to 0.95, Q5_K 0.93 to 0.97). Q3_K's scales take longer in
  * a loop; Intel's processors, which ask into the second level, are left as they were measured. */
-SPI_INLINE bool quant_rolls(sp_dtype type, const quant_asks asks) {
-    return asks == QUANT_ASKS_FIRST && type != SP_Q3_K;
+SPI_INLINE bool quant_rolls(sp_dtype type, const spi_asks asks) {
+    return asks == SPI_ASKS_FIRST && type != SP_Q3_K;
 }
 
 /* The first `blocks` blocks of a unit, or all; as many bytes as are read are asked for at `ask`. */
 SPI_INLINE void quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, const uint8_t *act,
-                           const uint32_t tokens, const quant_asks asks, const uint8_t *ask, const spi_affine *affine,
+                           const uint32_t tokens, const spi_asks asks, const uint8_t *ask, const spi_affine *affine,
                            quant_totals *totals) {
     const size_t head_bytes = spi_packed_blocks_offset(type, V_WIDTH, affine);
     const size_t block_bytes = spi_packed_block_bytes(type, V_WIDTH);
     const codes_unit open = codes_open(type, unit, affine);
-    quant_ask(asks, ask, head_bytes);
+    spi_ask(asks, ask, head_bytes);
     if (quant_rolls(type, asks)) {
         const uint32_t end = blocks < spi_packed_unit_blocks(type) ? blocks : spi_packed_unit_blocks(type);
 #pragma GCC unroll 1
         for (uint32_t b = 0; b < end; b++) {
-            quant_ask(asks, ask + head_bytes + b * block_bytes, block_bytes);
+            spi_ask(asks, ask + head_bytes + b * block_bytes, block_bytes);
             quant_block(type, &open, unit, b, act + b * SPI_I8_TOKEN_BYTES * tokens, tokens, affine, totals);
         }
         return;
@@ -117,14 +99,14 @@ SPI_INLINE void quant_unit(sp_dtype type, const uint8_t *unit, uint32_t blocks, 
         if (b == blocks) {
             break;
         }
-        quant_ask(asks, ask + head_bytes + b * block_bytes, block_bytes);
+        spi_ask(asks, ask + head_bytes + b * block_bytes, block_bytes);
         quant_block(type, &open, unit, b, act + b * SPI_I8_TOKEN_BYTES * tokens, tokens, affine, totals);
     }
 }
 
 /* One tile of a few tokens, with weights as they come. */
 SPI_INLINE void quant_few_tokens(sp_dtype type, const spi_cpu_product *args, const uint32_t tokens,
-                                 const quant_asks asks) {
+                                 const spi_asks asks) {
     const spi_affine *affine = &args->tensor->affine;
     const uint32_t blocks = args->cols / SPI_PACKED_COLUMNS, unit_blocks = spi_packed_unit_blocks(type);
     const size_t unit_bytes = spi_packed_unit_bytes(type, V_WIDTH, affine);
@@ -255,18 +237,18 @@ SPI_INLINE bool quant_few(sp_dtype type, const spi_cpu_product *args) {
 #if defined(V_ASKS)
     if (args->token_count == 1 && args->ahead_bytes) {
         if (args->ahead_second) {
-            quant_few_tokens(type, args, 1, QUANT_ASKS_SECOND);
+            quant_few_tokens(type, args, 1, SPI_ASKS_SECOND);
         } else {
-            quant_few_tokens(type, args, 1, QUANT_ASKS_FIRST);
+            quant_few_tokens(type, args, 1, SPI_ASKS_FIRST);
         }
         return true;
     }
 #endif
     switch (args->token_count) {
-    case 1: quant_few_tokens(type, args, 1, QUANT_ASKS_NOT); return true;
-    case 2: quant_few_tokens(type, args, 2, QUANT_ASKS_NOT); return true;
+    case 1: quant_few_tokens(type, args, 1, SPI_ASKS_NOT); return true;
+    case 2: quant_few_tokens(type, args, 2, SPI_ASKS_NOT); return true;
 #if QUANT_TILE_TOKENS > 2
-    case 4: quant_few_tokens(type, args, 4, QUANT_ASKS_NOT); return true;
+    case 4: quant_few_tokens(type, args, 4, SPI_ASKS_NOT); return true;
 #endif
     default: return false;
     }

@@ -8,8 +8,8 @@
 #ifndef SPI_DEVICE_CPU_TURNED_BODY_H
 #define SPI_DEVICE_CPU_TURNED_BODY_H
 
+#include "device/cpu/asks.h"
 #include "device/cpu/products.h"
-#include "device/cpu/vector.h"
 
 #define TURNED_ROWS SPI_TURNED_ROWS
 #if defined(__AVX512F__)
@@ -32,12 +32,9 @@ SPI_INLINE vf turned_load(sp_dtype type, const void *weights, size_t at) {
                             : v_load_bf16((const uint16_t *)weights + at);
 }
 
-/* Which lines are asked for, and into which level of the cache. */
-typedef enum turned_asks { TURNED_ASKS_NOT, TURNED_ASKS_FIRST, TURNED_ASKS_SECOND } turned_asks;
-
 /* A token with whole groups: a sum for each vector of rows, and the next lines on their way. */
 SPI_INLINE void turned_single(sp_dtype type, const uint8_t *group, uint32_t cols, const float *x, float *out,
-                              const turned_asks asks, size_t ahead_bytes) {
+                              const spi_asks asks, size_t ahead_bytes) {
     vf sums[TURNED_ROWS / V_WIDTH];
 #pragma GCC unroll 4
     for (uint32_t i = 0; i < TURNED_ROWS / V_WIDTH; i++) {
@@ -45,13 +42,7 @@ SPI_INLINE void turned_single(sp_dtype type, const uint8_t *group, uint32_t cols
     }
 #pragma GCC unroll 2
     for (uint32_t k = 0; k < cols; k++) {
-        for (size_t line = 0; asks && line < TURNED_ROWS * turned_bytes(type); line += 64) {
-            if (asks == TURNED_ASKS_SECOND) {
-                v_fetch_second(group + line + ahead_bytes);
-            } else {
-                v_fetch(group + line + ahead_bytes);
-            }
-        }
+        spi_ask(asks, group + ahead_bytes, TURNED_ROWS * turned_bytes(type));
         vf value = v_set(x[k]);
 #pragma GCC unroll 4
         for (uint32_t i = 0; i < TURNED_ROWS / V_WIDTH; i++) {
@@ -144,11 +135,11 @@ SPI_INLINE void turned_slice(sp_dtype type, const uint8_t *weights, uint32_t col
 /* A single token. */
 SPI_INLINE void turned_one(sp_dtype type, const spi_cpu_product *args, const uint8_t *group, float *out) {
     if (!args->ahead_bytes) {
-        turned_single(type, group, args->cols, args->acts, out, TURNED_ASKS_NOT, 0);
+        turned_single(type, group, args->cols, args->acts, out, SPI_ASKS_NOT, 0);
     } else if (args->ahead_second) {
-        turned_single(type, group, args->cols, args->acts, out, TURNED_ASKS_SECOND, args->ahead_bytes);
+        turned_single(type, group, args->cols, args->acts, out, SPI_ASKS_SECOND, args->ahead_bytes);
     } else {
-        turned_single(type, group, args->cols, args->acts, out, TURNED_ASKS_FIRST, args->ahead_bytes);
+        turned_single(type, group, args->cols, args->acts, out, SPI_ASKS_FIRST, args->ahead_bytes);
     }
 }
 
