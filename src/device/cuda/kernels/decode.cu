@@ -181,6 +181,7 @@ __device__ __forceinline__ uint32_t pick(const spi_cu_token &token, const token_
         } while ((word ^ tag) & 3);
         best = best_of(word);
     }
+    __syncwarp(); /* see warp_misses() */
     __threadfence();
     best.over_warp();
     all_sync(); /* all have read what thread 0 reads above */

@@ -21,7 +21,7 @@ __device__ __forceinline__ void prepare_head(uint32_t pairs, bool halves, const 
                 missing |= is_tagged ? wrong(x[i], tag) : 0;
             }
         }
-    } while (missing);
+    } while (is_tagged && warp_misses(missing));
 #pragma unroll
     for (uint32_t i = 0; i < 8; i++) {
         if (i * 32 < dim) {

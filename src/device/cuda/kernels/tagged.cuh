@@ -93,6 +93,12 @@ __device__ __forceinline__ uint32_t wrong(float x, uint32_t tag) {
     return (__float_as_uint(x) ^ tag) & 3;
 }
 
+/* By a whole warp, behind a go of asking: whether one of its lanes must ask again. Lanes that leave such a loop one by
+ * one are not together behind it, where every shuffle then takes hundreds of clocks until they are. */
+__device__ __forceinline__ bool warp_misses(uint32_t missing) {
+    return __any_sync(0xffffffffu, missing);
+}
+
 /* Four numbers as f16, written and read as one: of the first two the last bits are the tag. */
 __device__ __forceinline__ uint32_t narrow_tag(uint32_t tag) {
     return (tag & 1) | (tag & 2) << 15;

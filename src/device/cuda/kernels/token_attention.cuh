@@ -19,7 +19,9 @@ __device__ __forceinline__ void join_runs(const spi_cu_token &token, const token
     uint32_t shift = token.dim_shift, dim = 1u << shift, group = phase.group;
     const uint32_t own = narrow ? dim / 2 : dim, pitch = own + 4;
     uint32_t tag = step.tag_of(phase.run_tag), splits = step.splits, first = threadIdx.x % 8;
-    for (uint32_t i = split + threadIdx.x / 8 * splits; i < group << (shift - 2); i += THREADS / 8 * splits) {
+    const uint32_t fours = group << (shift - 2);
+    for (uint32_t base = split + threadIdx.x / 32 * 4 * splits; base < fours; base += THREADS / 8 * splits) {
+        const uint32_t mine = base + threadIdx.x % 32 / 8 * splits, i = mine < fours ? mine : base; /* whole warps */
         uint32_t h = head * group + (4 * i >> shift), column = 4 * i & (dim - 1);
         uint64_t run_floats = (uint64_t)phase.heads * pitch;
         const float *at = token.attended + h * pitch;
@@ -44,15 +46,14 @@ __device__ __forceinline__ void join_runs(const spi_cu_token &token, const token
                 missing |= wrong(seen[k].x, tag) | wrong(seen[k].y, tag) |
                            (narrow ? wrong_narrow(words[k], tag) : wrong4(part[k], tag));
             }
-        } while (missing);
-        uint32_t lanes = 0xffu << (threadIdx.x % 32 / 8 * 8);
-        float mine = first < splits ? cleared(seen[0].x) : -INFINITY,
-              other = first + 8 < splits ? cleared(seen[1].x) : -INFINITY, largest = fmaxf(mine, other);
+        } while (warp_misses(missing));
+        float one = first < splits ? cleared(seen[0].x) : -INFINITY,
+              other = first + 8 < splits ? cleared(seen[1].x) : -INFINITY, largest = fmaxf(one, other);
 #pragma unroll
         for (int offset = 1; offset < 8; offset <<= 1) {
-            largest = fmaxf(largest, __shfl_xor_sync(lanes, largest, offset));
+            largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, offset));
         }
-        float c = growth(mine, largest), d = growth(other, largest);
+        float c = growth(one, largest), d = growth(other, largest);
         const float all = c * cleared(seen[0].y) + d * cleared(seen[1].y);
         if (narrow) {
             part[0] = widened(words[0]), part[1] = widened(words[1]);
@@ -65,10 +66,10 @@ __device__ __forceinline__ void join_runs(const spi_cu_token &token, const token
         for (int offset = 1; offset < 8; offset <<= 1) {
 #pragma unroll
             for (int k = 0; k < 5; k++) {
-                sums[k] += __shfl_xor_sync(lanes, sums[k], offset);
+                sums[k] += __shfl_xor_sync(0xffffffffu, sums[k], offset);
             }
         }
-        if (first == 0) {
+        if (first == 0 && mine < fours) {
             float inverse = 1 / sums[4];
             if (narrow) {
                 publish_narrow((uint2 *)phase.out + (h * dim + column) / 4,

@@ -47,7 +47,7 @@ __device__ __forceinline__ float fill_vector(const token_step &step, const spi_c
                     missing = 1;
                 }
             }
-        } while (missing);
+        } while (warp_misses(missing));
 #pragma unroll 1
         for (int k = 0; k < 4 && i < count; k++, i += THREADS) { /* whole warps: groups are padded to 8 */
             float4 y = cleared4(x[0]);
@@ -79,16 +79,23 @@ __device__ __forceinline__ float fill_rounded(const token_step &step, const spi_
         if (normed && i < real) {
             w = __ldg((const float4 *)phase.norm_weight + i);
         }
-        if (i < real && narrow) {
-            uint2 words;
+        uint32_t missing = i < real;
+        if (narrow) {
+            uint2 words = make_uint2(0, 0);
             do {
-                words = ask_narrow((const uint2 *)phase.src + i);
-            } while (wrong_narrow(words, tag));
+                if (missing) {
+                    words = ask_narrow((const uint2 *)phase.src + i);
+                    missing = wrong_narrow(words, tag);
+                }
+            } while (warp_misses(missing));
             y = widened(words);
-        } else if (i < real) {
+        } else {
             do {
-                y = ask4((const float *)phase.src + i * 4);
-            } while (wrong4(y, tag));
+                if (missing) {
+                    y = ask4((const float *)phase.src + i * 4);
+                    missing = wrong4(y, tag);
+                }
+            } while (warp_misses(missing));
             y = cleared4(y);
         }
         if (normed) {
@@ -148,7 +155,7 @@ __device__ __forceinline__ void fill_joined(const spi_cu_token &token, const tok
                                (narrow ? wrong_narrow(words[k], tag) : wrong4(part[k], tag));
                 }
             }
-        } while (missing);
+        } while (warp_misses(missing));
         float largest = i < real ? -INFINITY : 0, total = 0;
         float4 sum = make_float4(0, 0, 0, 0);
 #pragma unroll
@@ -206,13 +213,18 @@ __device__ __forceinline__ void fill_packed(const token_step &step, const spi_cu
     const uint32_t count = phase.groups * PACKED_PARTS;
     const uint4 *from = (const uint4 *)phase.src;
 #pragma unroll 1
-    for (uint32_t i = (threadIdx.x + blockIdx.x * 32) % THREADS; i < count; i += THREADS) {
+    for (uint32_t i = (threadIdx.x + blockIdx.x * 32) % THREADS; (i & ~31u) < count; i += THREADS) { /* whole warps */
         uint4 words = make_uint4(0, 0, 0, tag);
+        uint32_t missing = i < real;
         await((const float *)(from + (i & ~31u)) + 3, tag, (i & ~31u) < real);
-        if (i < real) {
-            do {
+        do {
+            if (missing) {
                 words = ask_words(from + i);
-            } while (wrong(__uint_as_float(words.w), tag));
+                missing = wrong(__uint_as_float(words.w), tag);
+            }
+        } while (warp_misses(missing));
+        if (i >= count) {
+            break;
         }
         const uint32_t group = i / PACKED_PARTS, part = i % PACKED_PARTS;
         const uint32_t all[3] = {words.x, words.y, words.z};
