@@ -27,14 +27,17 @@ sp_status spi_file_map_open_keep(const char *path, spi_file_map *map, int *file,
 /* Reads a whole file into memory from spi_alloc (with a zero byte behind it). Larger than bytes_max: SP_LIMIT. */
 sp_status spi_file_read(const char *path, size_t bytes_max, void **data, size_t *bytes, sp_error *error);
 
-/* Writes to a temporary name in the same folder, syncs if asked, and renames: readers see the old file or the new. */
+/* Writes a new file in the same folder, syncs if asked, and puts it in its place: readers see the old file or the new.
+ * Mode 0600. A link is replaced, not followed: what others may have laid into a folder of ours is not written to. */
 sp_status spi_file_write(const char *path, const void *data, size_t bytes, bool sync, sp_error *error);
 
-/* The same for what does not fit into memory: bytes are written in their order to the temporary name, and nothing is
- * seen under the path before commit. is_private: only the owner may read it; otherwise as the umask says. With sync the
- * file and its folder are on disk when commit returns, so that the new name survives a power cut. Both ways of ending
- * free the writer; abort removes what was written. What is there already and no regular file (a folder, /dev/null) is
- * refused. Errors are SP_IO with the path and the reason. */
+/* The same for what does not fit into memory: bytes are written in their order to a file without a name, and nothing is
+ * seen before commit, nor left of a process that is killed; where the system or the file system has no such files they
+ * go to a temporary name beside the path. A link stays, and what it leads to is written: people name these paths.
+ * is_private: only the owner may read it; otherwise as the umask says. With sync the file and its folder are on disk
+ * when commit returns, so that the new name survives a power cut. Both ways of ending free the writer; abort removes
+ * what was written. What is there already and no regular file (a folder, /dev/null) is refused. Errors are SP_IO with
+ * the path and the reason. */
 typedef struct spi_file_writer spi_file_writer;
 sp_status spi_file_writer_open(const char *path, bool is_private, spi_file_writer **writer, sp_error *error);
 sp_status spi_file_writer_put(spi_file_writer *writer, const void *data, size_t bytes, sp_error *error);
@@ -44,8 +47,8 @@ void spi_file_writer_abort(spi_file_writer *writer); /* NULL is allowed */
 /* Whether both paths lead to one file, by whatever names; false if one of them leads nowhere. */
 bool spi_file_same(const char *one, const char *other);
 
-/* The same for what is made part by part: next gives the next part and its length, which is 0 at the end. Mode 0600;
- * with sync the folder is synced, too, so that the new name survives a power cut. */
+/* As the writer, for what is made part by part: next gives the next part and its length, which is 0 at the end. Mode
+ * 0600; with sync the folder is synced, too, so that the new name survives a power cut. */
 sp_status spi_file_write_parts(const char *path, size_t (*next)(void *env, const void **part), void *env, bool sync,
                                sp_error *error);
 
@@ -58,6 +61,11 @@ int spi_file_fault(spi_file_op op); /* what the hook says; 0 without one */
 
 /* Whether the path leads to a folder. */
 bool spi_folder_is(const char *path);
+
+/* A file without a name in a folder, open to write, and a name for it; -1 and errno: there is none, or it cannot be
+ * made. */
+int spi_file_open_nameless(const char *folder, int mode);
+int spi_file_name(int file, const char *path);
 
 /* Until what was written to the file is on the disk; as fsync. When a file was changed last. */
 struct stat;

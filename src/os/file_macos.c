@@ -1,4 +1,5 @@
 /* os/file_macos.c - what of file.h is macOS's own. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,21 @@
 /* fsync there leaves bytes in the drive's own cache. File systems that cannot do more have fsync. */
 int spi_file_sync(int file) {
     return fcntl(file, F_FULLFSYNC) < 0 ? fsync(file) : 0;
+}
+
+/* There are none. */
+int spi_file_open_nameless(const char *folder, int mode) {
+    (void)folder;
+    (void)mode;
+    errno = ENOTSUP;
+    return -1;
+}
+
+int spi_file_name(int file, const char *path) {
+    (void)file;
+    (void)path;
+    errno = ENOTSUP;
+    return -1;
 }
 
 int64_t spi_file_changed_ns(const struct stat *info) {

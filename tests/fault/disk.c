@@ -330,7 +330,8 @@ static void make_all(const cut *c, names *all) {
         char above[512];
         snprintf(above, sizeof above, "%s", all->items[i].path);
         *strrchr(above, '/') = 0;
-        if (access(above, F_OK)) {
+        bool is_nameless = !strncmp(strrchr(all->items[i].path, '/') + 1, RECORD_NAMELESS, strlen(RECORD_NAMELESS));
+        if (is_nameless || access(above, F_OK)) {
             continue;
         }
         if (all->items[i].is_folder) {

@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#define RECORD_NAMELESS "#" /* begins the name that a file without one has in a record */
+
 typedef enum record_kind {
     RECORD_MAKE = 1, /* path: a new file */
     RECORD_FOLDER,   /* path: a new folder */

@@ -71,23 +71,36 @@ static void note_write(int file, const void *data, ssize_t bytes, off_t offset) 
 
 /* ---- names ---- */
 
+/* What a file without a name is called here. */
+static void nameless_path(const char *folder_path, const struct stat *info, char *path, size_t capacity) {
+    snprintf(path, capacity, "%s/" RECORD_NAMELESS "%llu", folder_path, (unsigned long long)info->st_ino);
+}
+
 static void note_open(const char *path, int flags, int file, bool was_there) {
     struct stat info;
     if (file < 0 || !is_below(path) || fstat(file, &info) || !S_ISREG(info.st_mode)) {
         return;
     }
-    if (!was_there) {
+    if ((flags & O_TMPFILE) == O_TMPFILE) {
+        char own[8192];
+        nameless_path(path, &info, own, sizeof own);
+        put(RECORD_MAKE, own, (uint64_t)info.st_ino, 0, NULL, 0);
+    } else if (!was_there) {
         put(RECORD_MAKE, path, (uint64_t)info.st_ino, 0, NULL, 0);
     } else if (flags & O_TRUNC) {
         put(RECORD_SIZE, NULL, (uint64_t)info.st_ino, 0, NULL, 0);
     }
 }
 
+static bool takes_mode(int flags) {
+    return flags & O_CREAT || (flags & O_TMPFILE) == O_TMPFILE;
+}
+
 #define OPEN(name)                                                                                                     \
     int name(const char *path, int flags, ...) {                                                                       \
         va_list more;                                                                                                  \
         va_start(more, flags);                                                                                         \
-        int mode = flags & O_CREAT ? va_arg(more, int) : 0;                                                            \
+        int mode = takes_mode(flags) ? va_arg(more, int) : 0;                                                          \
         va_end(more);                                                                                                  \
         bool was_there = !access(path, F_OK);                                                                          \
         int file = NEXT(name)(path, flags, mode);                                                                      \
@@ -109,6 +122,20 @@ int rename(const char *from, const char *to) {
     int result = NEXT(rename)(from, to);
     if (!result && is_below(from) && is_below(to)) {
         put(RECORD_RENAME, from, 0, 0, to, strlen(to));
+    }
+    return result;
+}
+
+/* Of a file without a name: its first one. */
+int linkat(int at, const char *from, int to_at, const char *to, int flags) {
+    char own[8192], above[4096];
+    struct stat info;
+    int result = NEXT(linkat)(at, from, to_at, to, flags);
+    const char *slash = strrchr(to, '/');
+    if (!result && is_below(to) && slash && !stat(to, &info)) {
+        snprintf(above, sizeof above, "%.*s", (int)(slash - to), to);
+        nameless_path(above, &info, own, sizeof own);
+        put(RECORD_RENAME, own, 0, 0, to, strlen(to));
     }
     return result;
 }

@@ -1,7 +1,10 @@
 /* tests/unit/test_file.c - files are read if they are files, and written beside what else there is, never over it. */
+#include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/memory.h"
@@ -88,6 +91,94 @@ static void files_are_replaced_as_a_whole(void **state) {
     assert_int_equal(spi_file_read(path_of("none"), 4, &data, &bytes, &error), SP_NOT_FOUND);
 }
 
+static int files_in_folder(void) {
+    int count = 0;
+    DIR *all = opendir(folder);
+    assert_non_null(all);
+    for (struct dirent *item; (item = readdir(all));) {
+        count += item->d_name[0] != '.';
+    }
+    closedir(all);
+    return count;
+}
+
+/* One who is killed cannot tidy up. */
+static void nothing_is_left_of_a_writer_that_is_killed(void **state) {
+    (void)state;
+    int file = spi_file_open_nameless(folder, 0600);
+    if (file < 0) {
+        skip(); /* this system, or this file system, has no files without a name */
+    }
+    close(file);
+    pid_t child = fork();
+    if (!child) {
+        spi_file_writer *writer;
+        bool good = !spi_file_writer_open(path_of("file"), false, &writer, NULL) &&
+                    !spi_file_writer_put(writer, "half", 4, NULL);
+        raise(good ? SIGKILL : SIGTERM);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    assert_int_equal(files_in_folder(), 0);
+}
+
+/* However a file is put in its place: where nothing was, and over another; and none of the ways leaves anything. */
+static void files_have_the_mode_that_was_asked_for(void **state) {
+    (void)state;
+    mode_t mask = umask(022);
+    for (int i = 0; i < 4; i++) {
+        spi_file_writer *writer;
+        sp_error error = {0};
+        struct stat made;
+        TEST_OK(spi_file_writer_open(path_of("file"), i % 2, &writer, &error), error);
+        TEST_OK(spi_file_writer_put(writer, "x", 1, &error), error);
+        TEST_OK(spi_file_writer_commit(writer, i < 2, &error), error);
+        assert_int_equal(stat(path_of("file"), &made), 0);
+        assert_int_equal(made.st_mode & 0777, i % 2 ? 0600 : 0644);
+        assert_int_equal(made.st_nlink, 1);
+        assert_int_equal(files_in_folder(), 1);
+    }
+    umask(mask);
+}
+
+static sp_status write_as_people_do(const char *path, const char *text, sp_error *error) {
+    spi_file_writer *writer;
+    sp_status status = spi_file_writer_open(path, true, &writer, error);
+    return status
+               ? status
+               : (spi_file_writer_put(writer, text, strlen(text), error), spi_file_writer_commit(writer, true, error));
+}
+
+static void must_hold(const char *path, const char *text) {
+    sp_error error = {0};
+    void *data;
+    size_t bytes;
+    TEST_OK(spi_file_read(path, 100, &data, &bytes, &error), error);
+    assert_string_equal(data, text);
+    spi_free(data);
+}
+
+/* Files that people name are written through links; those of our own folders take a link's place. */
+static void what_a_link_leads_to_is_written(void **state) {
+    (void)state;
+    sp_error error = {0};
+    struct stat found;
+    TEST_OK(spi_file_write(path_of("file"), "first", 5, false, &error), error);
+    assert_int_equal(symlink("file", path_of("link")), 0);
+    TEST_OK(write_as_people_do(path_of("link"), "other", &error), error);
+    assert_true(!lstat(path_of("link"), &found) && S_ISLNK(found.st_mode));
+    must_hold(path_of("file"), "other");
+    TEST_OK(spi_file_write(path_of("link"), "third", 5, false, &error), error);
+    assert_true(!lstat(path_of("link"), &found) && S_ISREG(found.st_mode));
+    must_hold(path_of("file"), "other");
+
+    assert_int_equal(symlink("none", path_of("nowhere")), 0); /* to a disk that is not mounted, perhaps */
+    assert_int_equal(write_as_people_do(path_of("nowhere"), "x", &error), SP_IO);
+    assert_non_null(strstr(error.message, "it is a link, and what it leads to: No such file"));
+    assert_true(!lstat(path_of("nowhere"), &found) && S_ISLNK(found.st_mode));
+}
+
 static void folders_are_made_where_nothing_is(void **state) {
     (void)state;
     char path[200];
@@ -108,6 +199,9 @@ int main(void) {
         cmocka_unit_test_setup_teardown(what_is_no_file_is_not_read, begin, end),
         cmocka_unit_test_setup_teardown(what_is_no_file_is_not_written_over, begin, end),
         cmocka_unit_test_setup_teardown(files_are_replaced_as_a_whole, begin, end),
+        cmocka_unit_test_setup_teardown(nothing_is_left_of_a_writer_that_is_killed, begin, end),
+        cmocka_unit_test_setup_teardown(files_have_the_mode_that_was_asked_for, begin, end),
+        cmocka_unit_test_setup_teardown(what_a_link_leads_to_is_written, begin, end),
         cmocka_unit_test_setup_teardown(folders_are_made_where_nothing_is, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
