@@ -4,12 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "apps/commands.h"
 #include "apps/common.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "os/file.h"
 
 /* Rows computed and written at a time, so that memory does not grow with the text. */
 enum { CHUNK_ROWS = 512 };
@@ -42,10 +42,53 @@ static sp_status get_tokens(const settings *set, const sp_model *model, int32_t 
     return status;
 }
 
+/* Where rows go: a file that is there when it is whole, or what is no file (standard output, /dev/full). */
+typedef struct sink {
+    const char *path;
+    spi_file_writer *writer;
+    FILE *stream;
+} sink;
+
+static sp_status fail_writing(const sink *to, sp_error *error) {
+    return spi_fail(error, SP_IO, "cannot write '%s': %s", to->path, strerror(errno));
+}
+
+static sp_status open_sink(const char *path, sink *to, sp_error *error) {
+    struct stat found;
+    *to = (sink){.path = path};
+    if (!strcmp(path, "-")) {
+        to->stream = stdout;
+    } else if (stat(path, &found) || S_ISREG(found.st_mode)) {
+        return spi_file_writer_open(path, false, &to->writer, error);
+    } else if (!(to->stream = fopen(path, "wb"))) {
+        return fail_writing(to, error);
+    }
+    return SP_OK;
+}
+
+static sp_status put(const sink *to, const void *data, size_t bytes, sp_error *error) {
+    if (to->writer) {
+        return spi_file_writer_put(to->writer, data, bytes, error);
+    }
+    return fwrite(data, 1, bytes, to->stream) == bytes ? SP_OK : fail_writing(to, error);
+}
+
+/* With status: all that was to be written is there. */
+static sp_status close_sink(sink *to, sp_status status, sp_error *error) {
+    if (to->writer && status) {
+        spi_file_writer_abort(to->writer);
+    } else if (to->writer) {
+        status = spi_file_writer_commit(to->writer, false, error);
+    } else if (to->stream != stdout && fclose(to->stream) && !status) {
+        status = fail_writing(to, error);
+    }
+    return status;
+}
+
 /* Appends and writes chunk by chunk; with --step a chunk is one token. The file is little-endian, as all our
  * machines. */
 static sp_status compute(const settings *set, const spi_opened *opened, const int32_t *tokens, uint32_t count,
-                         FILE *file, sp_error *error) {
+                         const sink *to, sp_error *error) {
     uint32_t chunk = set->step ? 1 : count < CHUNK_ROWS ? count : CHUNK_ROWS;
     sp_session_options options = {.context_max = count, .logits_rows_max = chunk, .kv_type = set->common.kv_type};
     sp_session *session;
@@ -58,9 +101,8 @@ static sp_status compute(const settings *set, const spi_opened *opened, const in
     for (uint32_t done = 0; done < count && !status; done += chunk) {
         uint32_t rows = count - done < chunk ? count - done : chunk;
         status = sp_session_append(session, tokens + done, rows, SP_LOGITS_ALL, error);
-        if (!status && fwrite(sp_session_logits(session, 0), (size_t)view.vocab * sizeof(float), rows, file) != rows) {
-            status = spi_fail(error, SP_IO, "cannot write '%s': %s", set->output, strerror(errno));
-        }
+        size_t bytes = (size_t)view.vocab * sizeof(float) * rows;
+        status = status ? status : put(to, sp_session_logits(session, 0), bytes, error);
     }
     sp_session_destroy(session);
     return status;
@@ -83,42 +125,24 @@ static int summary(const settings *set, const sp_model *model, uint32_t count) {
     return SPI_EXIT_OK;
 }
 
-/* Half a file would be taken for a whole one; what is no file (/dev/full) stays. */
-static void remove_torn(const char *path) {
-    struct stat info;
-    if (!stat(path, &info) && S_ISREG(info.st_mode)) {
-        unlink(path);
-    }
-}
-
 static int logits(const settings *set) {
     sp_error error = {0};
     spi_opened opened;
+    sink to = {0};
     int32_t *tokens = NULL;
     uint32_t count;
-    bool is_stdout = !strcmp(set->output, "-");
-    FILE *file = NULL;
     int result = SPI_EXIT_FAILURE;
 
-    if (spi_open_both(&set->common, &opened, &error) || get_tokens(set, opened.model, &tokens, &count, &error)) {
+    if (spi_open_both(&set->common, &opened, &error) || get_tokens(set, opened.model, &tokens, &count, &error) ||
+        open_sink(set->output, &to, &error)) {
         goto end;
     }
-    file = is_stdout ? stdout : fopen(set->output, "wb");
-    if (!file) {
-        spi_fail(&error, SP_IO, "cannot write '%s': %s", set->output, strerror(errno));
-        goto end;
-    }
-    sp_status status = compute(set, &opened, tokens, count, file, &error);
-    if (!is_stdout && fclose(file) && !status) {
-        status = spi_fail(&error, SP_IO, "cannot write '%s': %s", set->output, strerror(errno));
-    }
-    if (!status) {
+    sp_status status = compute(set, &opened, tokens, count, &to, &error);
+    if (!close_sink(&to, status, &error)) {
         result = summary(set, opened.model, count);
-    } else if (!is_stdout) {
-        remove_torn(set->output);
     }
 end:
-    if (error.status && !(file && is_stdout && ferror(stdout))) { /* of which main tells for every command */
+    if (error.status && !(to.stream == stdout && ferror(stdout))) { /* of which main tells for every command */
         spi_complain_error(&error);
     }
     spi_free(tokens);

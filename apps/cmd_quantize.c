@@ -13,12 +13,15 @@
 /* A line a tenth of a second is as much as anybody reads. */
 #define PROGRESS_EVERY_NS 100000000
 
+/* The signal that wants an end, or 0. */
 static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int signal) {
-    (void)signal;
-    interrupted = 1;
+    interrupted = signal;
 }
+
+static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+enum { END_COUNT = sizeof ends / sizeof *ends };
 
 typedef struct report {
     spi_common common;
@@ -101,17 +104,24 @@ static int quantize(report *of, const char *in, const char *out, const char *typ
                                    .tensor = on_tensor,
                                    .progress = on_progress,
                                    .env = of};
-    struct sigaction action = {.sa_handler = on_interrupt}, before;
-    sigaction(SIGINT, &action, &before);
+    struct sigaction action = {.sa_handler = on_interrupt}, before[END_COUNT];
+    for (int i = 0; i < END_COUNT; i++) {
+        sigaction(ends[i], NULL, &before[i]);
+        if (before[i].sa_handler != SIG_IGN) { /* nohup */
+            sigaction(ends[i], &action, NULL);
+        }
+    }
     of->is_shown = !of->common.quiet && !of->dry_run && isatty(STDERR_FILENO);
     of->begun_ns = of->shown_ns = spi_clock_ns();
     sp_status status = sp_quantise_file(in, out, &options, &result, &error);
     clear_line(of);
-    sigaction(SIGINT, &before, NULL);
+    for (int i = 0; i < END_COUNT; i++) {
+        sigaction(ends[i], &before[i], NULL);
+    }
     if (status) {
         cJSON_Delete(of->tensors);
         int code = spi_complain_error(&error);
-        return status == SP_CANCELLED ? SPI_EXIT_SIGINT : code;
+        return status == SP_CANCELLED ? 128 + interrupted : code; /* as shells say it */
     }
     return summary(of, out, type, &result);
 }

@@ -76,6 +76,12 @@ if [ "$(uname)" = Linux ]; then # what is written and does not arrive is told
     expect 1 'cannot make the folder /sys/samepage: (Operation not permitted|Permission denied|Read-only)' \
         "$SAMEPAGE" actor create ada -m $model --data /sys/samepage
 fi
+# A model that is written over is in use until then, and what was there stays if it fails.
+cp $model "$work/own.gguf"
+expect 1 'not in 0..3071' "$SAMEPAGE" logits -m "$work/own.gguf" --tokens 1,99999 -o "$work/own.gguf"
+cmp $model "$work/own.gguf" || fail "a file was lost in vain"
+"$SAMEPAGE" logits -q -d cpu -m "$work/own.gguf" --text "some words" -o "$work/own.gguf" || fail "logits in the model's place"
+"$SAMEPAGE" logits -q -d cpu -m $model --text "some words" -o - | cmp - "$work/own.gguf" || fail "other logits"
 # What does not fit is no file afterwards: half of one would be taken for a whole one.
 mkdir "$work/full"
 (trap '' XFSZ && ulimit -f 64 && expect 1 'too large' "$SAMEPAGE" logits -m $model --text "some words and some more" -o "$work/full/logits")

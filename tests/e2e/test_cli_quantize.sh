@@ -17,6 +17,25 @@ check "$json" 'j["weight_type"] == "Q4_K" and j["metadata"]["general.file_type"]
 "$SAMEPAGE" quantize $model Q4_0 --requantize --dry-run | grep >/dev/null "token_embd.weight *Q8_0 *Q6_K" || fail "--dry-run"
 rm "$work"/q*.gguf
 
+# Whatever ends it in the middle leaves nothing behind, and the exit code is what a shell says of the signal.
+if [ "$(uname)" = Linux ]; then
+    mkdir "$work/ended"
+    set -m # else what runs in the background ignores Ctrl-C
+    for end in INT:130 TERM:143 HUP:129 KILL:137; do
+        got=0
+        "$SAMEPAGE" quantize $model "$work/ended/q2.gguf" Q2_K --requantize -t 1 >/dev/null 2>"$work/err" &
+        until ls -l /proc/$!/fd 2>/dev/null | grep -q "$work/ended/"; do
+            kill -0 $! || fail "it never opened its file: $(cat "$work/err")"
+        done
+        kill -s "${end%:*}" $!
+        wait $! || got=$?
+        [ "$got" = "${end#*:}" ] || fail "SIG${end%:*}: exit code $got, $(cat "$work/err")"
+        [ -z "$(ls -A "$work/ended")" ] || fail "SIG${end%:*} left $(ls -A "$work/ended")"
+    done
+    set +m
+    rmdir "$work/ended"
+fi
+
 expect 1 "quantised already \(Q8_0\)" "$SAMEPAGE" quantize $model "$work/o.gguf" Q4_0
 expect 1 "no quantised type \"Q4_L\"" "$SAMEPAGE" quantize $model "$work/o.gguf" Q4_L
 expect 1 "is the model itself" "$SAMEPAGE" quantize $model ./$model Q4_0 --requantize
