@@ -156,7 +156,7 @@ static int run(const spi_command *command, int argc, char **argv) {
     if (result >= 0) {
         return result;
     }
-    if (operands.count == 2) {
+    if (operands.count == 2 && strcmp(operands.items[1], "-") != 0) {
         return send(&s, operands.items[0], operands.items[1], strlen(operands.items[1]));
     }
     size_t bytes;
@@ -175,10 +175,11 @@ const spi_command spi_actor_send = {
     .name = "actor send",
     .summary = "send a message and print the reply",
     .usage = "NAME [TEXT] [OPTIONS]",
-    .text = "Puts TEXT, or standard input, into the actor's mailbox, where it is safe, and prints the reply as it is\n"
-            "computed. When the command ends with 0, the reply and all that the actor remembers of it are on disk. If\n"
-            "it is interrupted, or the process that handles the message ends, the message is not lost: it is handled\n"
-            "when the actors are next held, and 'actor log' has the reply.",
+    .text =
+        "Puts TEXT, or standard input (without TEXT, or where it is -), into the actor's mailbox, where it is safe,\n"
+        "and prints the reply as it is computed. When the command ends with 0, the reply and all that the actor\n"
+        "remembers of it are on disk. If it is interrupted, or the process that handles the message ends, the\n"
+        "message is not lost: it is handled when the actors are next held, and 'actor log' has the reply.",
     .examples = "actor send ada \"What colour is my boat?\"\n"
                 "actor send ada --json < question.txt\n"
                 "actor send ada \"/remind 3600 tea\" --no-wait",

@@ -85,6 +85,9 @@ static int plan(const spi_command *command, const settings *set, results *all) {
     for (uint32_t i = 0; i < g; i++) {
         add_test(all, (spi_bench_test){.generated = generated[i], .sequences = 1}, set->native);
         for (uint32_t k = 0; k < s; k++) {
+            if (sequences[k] == 1) {
+                continue; /* that row is there already */
+            }
             add_test(all, (spi_bench_test){.generated = generated[i], .sequences = sequences[k]}, true);
         }
     }
@@ -125,22 +128,55 @@ static sp_status measure(const settings *set, const spi_opened *opened, row *mea
     return status;
 }
 
+/* ---- the table ---- */
+
+static void print_head(void) {
+    printf("| %-26s | %10s | %10s | %-10s | %7s | %13s | %20s |\n", "model", "size", "params", "backend", "threads",
+           "test", "t/s");
+    puts("| -------------------------- | ---------: | ---------: | ---------- | ------: | ------------: | "
+         "-------------------: |");
+    fflush(stdout);
+}
+
+static void print_row(const spi_opened *opened, const row *shown) {
+    sp_device_info device;
+    sp_model_info info;
+    char words[96], size[32], count[32], threads[16], speed[48];
+    sp_device_get_info(opened->device, &device);
+    sp_model_get_info(opened->model, &info);
+    spi_model_words(&info, words, sizeof words);
+    spi_words_bytes(info.file_bytes, size, sizeof size);
+    spi_words_count(info.parameter_count, count, sizeof count);
+    snprintf(threads, sizeof threads, device.thread_count ? "%" PRIu32 : "-", device.thread_count);
+    snprintf(speed, sizeof speed, "%.2f ± %.2f", shown->tokens_per_s, shown->deviation);
+    printf("| %-26s | %10s | %10s | %-10s | %7s | %13s | %21s |\n", words, size, count, device.name, threads,
+           shown->name, speed); /* 21: the sign is one character and two bytes */
+    fflush(stdout);
+}
+
 static void say(const settings *set, const char *what) {
     if (set->common.verbose) {
         fprintf(stderr, "samepage: %s\n", what);
     }
 }
 
+/* Rows are shown as they come: the next one may take minutes. */
 static sp_status measure_all(const settings *set, const spi_opened *opened, results *all, sp_error *error) {
     sp_device_info device;
     sp_status status = SP_OK;
     sp_device_get_info(opened->device, &device);
+    if (!set->common.json) {
+        print_head();
+    }
     for (uint32_t i = 0; i < all->count && !status; i++) {
         say(set, all->rows[i].name);
         if (!device.memory_bytes) { /* else the weights are not in the host's memory */
             all->rows[i].read_gb_per_s = spi_cpu_read_bandwidth(device.thread_count);
         }
         status = measure(set, opened, &all->rows[i], error);
+        if (!status && !set->common.json) {
+            print_row(opened, &all->rows[i]);
+        }
     }
     for (uint32_t i = 0; i < all->count && set->boundary && !status; i++) {
         const spi_bench_test *test = &all->rows[i].test;
@@ -152,28 +188,9 @@ static sp_status measure_all(const settings *set, const spi_opened *opened, resu
     return status;
 }
 
-/* ---- printing ---- */
+/* ---- what follows the table ---- */
 
-static void print_table(const settings *set, const spi_opened *opened, const results *all) {
-    sp_device_info device;
-    sp_model_info info;
-    char words[96], size[32], count[32], threads[16], speed[48];
-    sp_device_get_info(opened->device, &device);
-    sp_model_get_info(opened->model, &info);
-    spi_model_words(&info, words, sizeof words);
-    spi_words_bytes(info.file_bytes, size, sizeof size);
-    spi_words_count(info.parameter_count, count, sizeof count);
-    snprintf(threads, sizeof threads, device.thread_count ? "%" PRIu32 : "-", device.thread_count);
-    printf("| %-26s | %10s | %10s | %-10s | %7s | %13s | %20s |\n", "model", "size", "params", "backend", "threads",
-           "test", "t/s");
-    puts("| -------------------------- | ---------: | ---------: | ---------- | ------: | ------------: | "
-         "-------------------: |");
-    for (uint32_t i = 0; i < all->count; i++) {
-        const row *shown = &all->rows[i];
-        snprintf(speed, sizeof speed, "%.2f ± %.2f", shown->tokens_per_s, shown->deviation);
-        printf("| %-26s | %10s | %10s | %-10s | %7s | %13s | %21s |\n", words, size, count, device.name, threads,
-               shown->name, speed); /* 21: the sign is one character and two bytes */
-    }
+static void print_sums(const settings *set, const results *all) {
     printf("\nmedian of %" PRIu32 ", %s\n", set->repetitions,
            set->native ? "without a guest" : "through the embedded guest (rows with @ without one)");
     for (uint32_t i = 0; i < all->count; i++) {
@@ -259,7 +276,7 @@ static int bench(const settings *set, results *all) {
     } else if (set->common.json) {
         result = print_json(set, &opened, all);
     } else {
-        print_table(set, &opened, all);
+        print_sums(set, all);
         if (set->boundary) {
             print_boundary(&all->boundary);
         }
@@ -283,7 +300,7 @@ static int run(const spi_command *command, int argc, char **argv) {
         SPI_OPTIONS_COMPUTE(set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "");
+    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "; the model goes behind -m");
     if (result >= 0) {
         return result;
     }

@@ -11,13 +11,13 @@ static int run(const spi_command *command, int argc, char **argv) {
         SPI_OPTION_MODEL(set.common),
         SPI_OPTIONS_DEVICE(set.common),
         SPI_OPTION_KV(set.common),
-        SPI_OPTIONS_GENERATION(set),
+        SPI_OPTIONS_GENERATION(set, "512", "0.7", "40", "0.95"),
         {"script", 0, SPI_OPTION_FLAG, NULL, "repeat each line that is read, as a transcript does", &is_script},
         SPI_OPTION_VERBOSE(set.common),
         SPI_OPTION_QUIET(set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "");
+    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "; the model goes behind -m");
     if (result >= 0) {
         return result;
     }

@@ -103,7 +103,8 @@ static void print_machine(const machine *told) {
 
 static void print_device(const spi_diagnosis *told) {
     const sp_device_info *device = &told->device;
-    printf("\n%s: %s%s\n", device->name, device->description, device->is_software ? " (software: not a GPU)" : "");
+    printf("\n%s:%s%s%s\n", device->name, *device->description ? " " : "", device->description,
+           device->is_software ? " (software: not a GPU)" : "");
     if (told->error.status) {
         printf("  %s: %s\n", told->is_opened ? "failed" : "cannot be opened", told->error.message);
         return;
@@ -329,7 +330,9 @@ static int doctor(const settings *set) {
     spi_free(infos);
     int result = json ? spi_json_print(json) : SPI_EXIT_OK;
     if (!json) {
-        print_notes();
+        if (working) {
+            print_notes();
+        }
         if (set->full) {
             printf("---- %s ----\n", wrong || !working ? "something is WRONG" : "everything is as it should be");
         }
@@ -351,6 +354,9 @@ static int run(const spi_command *command, int argc, char **argv) {
     int result = spi_options_parse_all(command, options, argc, argv, NULL, "");
     if (result >= 0) {
         return result;
+    }
+    if (set.common.model && !set.full) {
+        return spi_usage_error(command, "-m goes with --full");
     }
     return doctor(&set);
 }

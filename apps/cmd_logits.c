@@ -162,7 +162,7 @@ static int run(const spi_command *command, int argc, char **argv) {
         SPI_OPTIONS_COMPUTE(set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "");
+    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "; the model goes behind -m");
     if (result >= 0) {
         return result;
     }

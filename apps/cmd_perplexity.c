@@ -110,13 +110,23 @@ static int report(const settings *set, const sp_model *model, const sums *of, ui
     return SPI_EXIT_OK;
 }
 
+static sp_status read_text(const char *path, void **text, size_t *bytes, sp_error *error) {
+    if (strcmp(path, "-") != 0) {
+        return spi_file_read(path, TEXT_BYTES_MAX, text, bytes, error);
+    }
+    char *read;
+    sp_status status = spi_read_input(TEXT_BYTES_MAX, &read, bytes, error);
+    *text = read;
+    return status;
+}
+
 static sp_status read_tokens(const settings *set, const sp_model *model, int32_t **tokens, size_t *count, int32_t *bos,
                              sp_error *error) {
     void *text = NULL;
     size_t bytes;
     const sp_tokenizer *tokenizer;
     sp_status status = spi_open_tokenizer(model, &tokenizer, error);
-    status = status ? status : spi_file_read(set->file, TEXT_BYTES_MAX, &text, &bytes, error);
+    status = status ? status : read_text(set->file, &text, &bytes, error);
     if (status) {
         return status;
     }
@@ -214,7 +224,7 @@ static int run(const spi_command *command, int argc, char **argv) {
     settings set = {0};
     const spi_option options[] = {
         SPI_OPTION_MODEL(set.common),
-        {"file", 'f', SPI_OPTION_TEXT, "FILE", "the text", &set.file},
+        {"file", 'f', SPI_OPTION_TEXT, "FILE", "the text; - is standard input", &set.file},
         {"context", 'c', SPI_OPTION_COUNT, "N", "tokens of a chunk (512, or what the model was made for)",
          &set.context},
         {"chunks", 0, SPI_OPTION_COUNT, "N", "stop after so many", &set.chunks},
@@ -224,7 +234,7 @@ static int run(const spi_command *command, int argc, char **argv) {
         SPI_OPTION_QUIET(set.common),
         SPI_OPTIONS_END,
     };
-    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "");
+    int result = spi_options_parse_all(command, options, argc, argv, &set.common, "; the model goes behind -m");
     if (result >= 0) {
         return result;
     }

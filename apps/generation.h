@@ -15,21 +15,30 @@ typedef struct spi_generation {
     bool stats;
 } spi_generation;
 
-#define SPI_OPTIONS_GENERATION(set)                                                                                    \
-    {"tokens", 'n', SPI_OPTION_COUNT_WORD, "N", "tokens to generate at most", &(set).token_count},                     \
-        {"ctx",         'c', SPI_OPTION_COUNT_WORD, "N", "tokens of context (default: the model's, at most 8192)",     \
-         &(set).context},                                                                                              \
-        {"system", 0, SPI_OPTION_TEXT, "TEXT", "what the assistant is told first", &(set).system},                     \
-        {"temp", 0, SPI_OPTION_REAL_WORD, "X", "temperature; 0 always takes the likeliest token", &(set).temperature}, \
-        {"top-k", 0, SPI_OPTION_COUNT_WORD, "N", "keep the N likeliest tokens; 0: all", &(set).top_k},                 \
-        {"top-p", 0, SPI_OPTION_PORTION_WORD, "X", "keep the likeliest up to a probability of X", &(set).top_p},       \
-        {"min-p", 0, SPI_OPTION_PORTION_WORD, "X", "keep those X times as likely as the likeliest", &(set).min_p},     \
-        {"repeat-penalty", 0, SPI_OPTION_REAL_WORD, "X", "above 1: fewer repetitions", &(set).repeat_penalty},         \
-        {"seed", 0, SPI_OPTION_LONG_WORD, "N", "the same seed gives the same text", &(set).seed},                      \
-        {"lookup",     0, SPI_OPTION_LOOKUP_WORD, "N", "propose up to N tokens from what stands before, e.g. 8",       \
-         &(set).lookup},                                                                                               \
-    {                                                                                                                  \
-        "stats", 0, SPI_OPTION_FLAG, NULL, "tokens/s, time to the first token, cost of the boundary", &(set).stats     \
+/* With the guest's defaults, as literals. */
+#define SPI_OPTIONS_GENERATION(set, n_, temp_, k_, p_)                                                                  \
+    {"tokens", 'n', SPI_OPTION_COUNT_WORD, "N", "tokens to generate at most (default: " n_ ")", &(set).token_count},    \
+        {"ctx",         'c', SPI_OPTION_COUNT_WORD, "N", "tokens of context (default: the model's, at most 8192)",      \
+         &(set).context},                                                                                               \
+        {"system", 0, SPI_OPTION_TEXT, "TEXT", "what the assistant is told first", &(set).system},                      \
+        {"temp",                                                                                                        \
+         0,                                                                                                             \
+         SPI_OPTION_REAL_WORD,                                                                                          \
+         "X",                                                                                                           \
+         "temperature; 0 always takes the likeliest token (default: " temp_ ")",                                        \
+         &(set).temperature},                                                                                           \
+        {"top-k", 0, SPI_OPTION_COUNT_WORD, "N", "keep the N likeliest; 0: all (default: " k_ ")", &(set).top_k},       \
+        {"top-p",     0, SPI_OPTION_PORTION_WORD, "X", "keep the likeliest up to a probability of X (default: " p_ ")", \
+         &(set).top_p},                                                                                                 \
+        {"min-p",     0, SPI_OPTION_PORTION_WORD, "X", "keep those X times as likely as the likeliest (default: 0)",    \
+         &(set).min_p},                                                                                                 \
+        {"repeat-penalty",     0, SPI_OPTION_REAL_WORD, "X", "above 1: fewer repetitions (default: 1)",                 \
+         &(set).repeat_penalty},                                                                                        \
+        {"seed", 0, SPI_OPTION_LONG_WORD, "N", "the same seed gives the same text (default: 1)", &(set).seed},          \
+        {"lookup",     0, SPI_OPTION_LOOKUP_WORD, "N", "propose up to N tokens from what stands before, e.g. 8",        \
+         &(set).lookup},                                                                                                \
+    {                                                                                                                   \
+        "stats", 0, SPI_OPTION_FLAG, NULL, "tokens/s, time to the first token, cost of the boundary", &(set).stats      \
     }
 
 /* The guest's arguments for what was given, behind its name. */

@@ -43,7 +43,7 @@ static void print_help(FILE *file) {
           file);
 }
 
-/* "help NAME" is "NAME --help". */
+/* "help NAME" is "NAME --help", and of "actor", whose commands have two words, "help actor send" is. */
 static int help(int argc, char **argv) {
     const spi_command *command = argc > 1 ? find(argv[1]) : NULL;
     if (argc > 1 && !command) {
@@ -55,7 +55,8 @@ static int help(int argc, char **argv) {
         return SPI_EXIT_OK;
     }
     static char option[] = "--help";
-    return command->run(command, 2, (char *[]){argv[1], option, NULL});
+    return argc > 2 ? command->run(command, 3, (char *[]){argv[1], argv[2], option, NULL})
+                    : command->run(command, 2, (char *[]){argv[1], option, NULL});
 }
 
 static int dispatch(int argc, char **argv) {

@@ -32,7 +32,8 @@ What scripts read:
   `tokens_per_s` (median) and its deviation, `read_gb_per_s` (of this machine's memory, measured just before; null where
   the weights are not in it) and `fraction_of_bandwidth` (null for prompts, which are bound by arithmetic); and
   `boundary`, if asked for: what a guest costs for each token.
-- `complete --json`: `text`, `tokens`, `finish` ("end", "length", "context", "interrupted"), counts and times.
+- `complete --json`: `text`, `tokens`, `finish` ("end", "length", "context", "stop", "interrupted"), counts
+  and times.
 - `tokenize --json`: `tokens`, `count` and, with `--pieces`, `pieces`, where bytes that are not UTF-8 are U+FFFD.
 - `actor send --json`: `message` (its number), `handled`, `reply`, `failures` (that came before), `error` if there is
   one, and figures of the commit, bytes and times in `_us`. `actor list --json`: `actors`; `actor log --json`:

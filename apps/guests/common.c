@@ -104,6 +104,11 @@ static void parse_value(options *o, const char *name, const char *value) {
         o->system = value;
     } else if (!strcmp(name, "-p")) {
         o->prompt = value;
+    } else if (!strcmp(name, "--stop")) {
+        if (!*value || o->stop_count == STOPS_MAX) {
+            usage(o, *value ? "too many texts after " : "nothing after ", name);
+        }
+        o->stops[o->stop_count++] = value;
     } else if (!strcmp(name, "-n")) {
         o->token_count_max = (uint32_t)whole(o, name, value, 1u << 20);
     } else if (!strcmp(name, "--ctx")) {
@@ -190,7 +195,7 @@ bool append_prompt(engine *e, const int32_t *tokens, uint32_t count, figures *f)
 
 /* Detokenises one token and passes on what is whole. */
 static void write_token(engine *e, generation *g, sp_utf8 *utf8, int32_t token) {
-    static char piece[1024], shown[sizeof piece + 3];
+    static char piece[PIECE_BYTES_MAX - 3], shown[PIECE_BYTES_MAX];
     int32_t bytes = sp_detokenize(e->model, &token, 1, g->ignore_eos ? SP_DECODE_SPECIAL : 0, piece, sizeof piece);
     if (bytes > 0) {
         uint32_t whole_bytes = sp_utf8_push(utf8, piece, (uint32_t)bytes, shown);
@@ -210,7 +215,10 @@ static bool take_token(engine *e, generation *g, sp_utf8 *utf8, int32_t token, f
     g->tokens[g->count++] = token;
     g->pending = true;
     write_token(e, g, utf8, token);
-    return g->count == g->token_count_max;
+    if (g->stopped) {
+        *why = FINISH_STOP;
+    }
+    return g->stopped || g->count == g->token_count_max;
 }
 
 /* True if the append went well; *why otherwise. */
@@ -292,7 +300,7 @@ finish generate(engine *e, generation *g, figures *f) {
     char rest[3];
     sp_utf8 utf8 = {0};
     g->count = 0;
-    g->pending = false;
+    g->pending = g->stopped = false;
     finish finish = generate_tokens(e, g, f, &utf8);
     uint32_t rest_bytes = sp_utf8_finish(&utf8, rest);
     if (rest_bytes) {

@@ -12,6 +12,7 @@
 #include "samepage_utf8.h"
 
 #define EXIT_USAGE 2
+#define STOPS_MAX  16
 
 typedef struct options {
     const char *program, *usage;
@@ -20,7 +21,9 @@ typedef struct options {
     uint32_t token_count_max; /* -n */
     uint32_t context_max;     /* --ctx; 0: the default */
     uint32_t lookup;          /* --lookup: tokens proposed at a time; 0: none */
-    bool show_prompt;         /* --prompt */
+    const char *stops[STOPS_MAX];
+    uint32_t stop_count;
+    bool show_prompt; /* --prompt */
     bool stats, script;
     bool raw, chat, json, echo, ignore_eos;
 } options;
@@ -68,9 +71,10 @@ void add_figures(totals *t, const figures *f);
 void print_totals(const totals *t, const char *program);
 void print_figures(const figures *f, const char *program);
 
-typedef enum finish { FINISH_END, FINISH_LENGTH, FINISH_CONTEXT, FINISH_INTERRUPTED } finish;
+typedef enum finish { FINISH_END, FINISH_LENGTH, FINISH_CONTEXT, FINISH_INTERRUPTED, FINISH_STOP } finish;
 
-/* Gets whole characters as they come. */
+/* Gets whole characters as they come, a token's at most and what was held back of one before. */
+#define PIECE_BYTES_MAX 2048
 typedef void (*output)(void *env, const char *text, uint32_t bytes);
 
 /* Samples from the session's logits and appends until something ends it. tokens gets at most token_count_max ids, all
@@ -81,6 +85,7 @@ typedef struct generation {
     uint32_t count;
     bool pending;
     bool ignore_eos;
+    bool stopped;    /* by who writes: this was all that is wanted */
     uint32_t lookup; /* tokens proposed at a time */
     output write;
     void *write_env;

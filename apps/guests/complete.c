@@ -16,6 +16,8 @@ typedef struct complete {
     uint32_t prompt_bytes;
     char *text; /* the answer, for --json */
     uint32_t text_bytes, text_capacity;
+    char *held; /* what may be the beginning of a --stop */
+    uint32_t held_bytes;
 } complete;
 
 static complete c;
@@ -78,8 +80,7 @@ static int32_t tokenize_chat(int32_t **tokens) {
     return sp_chat_tokenize(&chat, c.e.model, &text, *tokens, text_capacity * 2);
 }
 
-static void on_output(void *env, const char *text, uint32_t bytes) {
-    (void)env;
+static void emit(const char *text, uint32_t bytes) {
     if (!c.o.json) {
         show(&c.o, text, bytes);
         return;
@@ -92,6 +93,66 @@ static void on_output(void *env, const char *text, uint32_t bytes) {
     }
     memcpy(c.text + c.text_bytes, text, bytes);
     c.text_bytes += bytes;
+}
+
+/* ---- stops ---- */
+
+/* Where the first of them begins in what is held, or all of it. */
+static uint32_t find_stop(void) {
+    for (uint32_t at = 0; at < c.held_bytes; at++) {
+        for (uint32_t i = 0; i < c.o.stop_count; i++) {
+            uint32_t length = (uint32_t)strlen(c.o.stops[i]);
+            if (length <= c.held_bytes - at && !memcmp(c.held + at, c.o.stops[i], length)) {
+                return at;
+            }
+        }
+    }
+    return c.held_bytes;
+}
+
+/* Where the longest end of what is held begins that one of them begins with, or all of it. */
+static uint32_t find_beginning(void) {
+    for (uint32_t at = 0; at < c.held_bytes; at++) {
+        for (uint32_t i = 0; i < c.o.stop_count; i++) {
+            if (!strncmp(c.o.stops[i], c.held + at, c.held_bytes - at)) {
+                return at;
+            }
+        }
+    }
+    return c.held_bytes;
+}
+
+static void emit_held(uint32_t bytes) {
+    emit(c.held, bytes);
+    memmove(c.held, c.held + bytes, c.held_bytes - bytes);
+    c.held_bytes -= bytes;
+}
+
+/* Of a text that a --stop ends, the stop itself is not shown; it may come in several pieces. */
+static void on_output(void *env, const char *text, uint32_t bytes) {
+    generation *g = env;
+    if (!c.o.stop_count) {
+        emit(text, bytes);
+        return;
+    }
+    if (g->stopped) {
+        return;
+    }
+    memcpy(c.held + c.held_bytes, text, bytes); /* less than a stop was held, and a piece is a token's */
+    c.held_bytes += bytes;
+    uint32_t stop = find_stop();
+    g->stopped = stop < c.held_bytes;
+    emit_held(g->stopped ? stop : find_beginning());
+    c.held_bytes = g->stopped ? 0 : c.held_bytes;
+}
+
+static void allocate_held(void) {
+    uint32_t longest = 0;
+    for (uint32_t i = 0; i < c.o.stop_count; i++) {
+        uint32_t length = (uint32_t)strlen(c.o.stops[i]);
+        longest = length > longest ? length : longest;
+    }
+    c.held = allocate(&c.o, longest + PIECE_BYTES_MAX, 1);
 }
 
 /* ---- JSON ---- */
@@ -136,7 +197,7 @@ static void print_string(const char *text, uint32_t bytes) {
 }
 
 static void print_json(const generation *g, const figures *f, finish finish) {
-    static const char *const names[] = {"end", "length", "context", "interrupted"};
+    static const char *const names[] = {"end", "length", "context", "interrupted", "stop"};
     int64_t answer_ns = f->end_ns - f->first_ns;
     uint32_t steps = g->count ? g->count - 1 : 0;
     fputs("{\"text\":", stdout);
@@ -160,13 +221,14 @@ int main(int argc, char **argv) {
         .program = argc ? argv[0] : "complete",
         .usage = "[-p TEXT] [-n TOKENS] [--chat [--system TEXT] | --raw] [--json] [--echo] [--ignore-eos]\n"
                  "                [--ctx TOKENS] [--temp F] [--top-k N] [--top-p F] [--min-p F] [--repeat-penalty F]\n"
-                 "                [--seed N] [--stats] [--lookup N]\n"
+                 "                [--seed N] [--stats] [--lookup N] [--stop TEXT]...\n"
                  "Without -p the prompt is standard input.",
+        .sampling = {.seed = 1},
         .token_count_max = TOKEN_COUNT_MAX,
     };
     parse_options(&c.o, argc, argv,
                   "-p -n --chat --system --raw --json --echo --ignore-eos --ctx --temp --top-k --top-p --min-p "
-                  "--repeat-penalty --seed --stats --lookup");
+                  "--repeat-penalty --seed --stats --lookup --stop");
     if (c.o.raw && c.o.chat) {
         fail_text(&c.o, "--raw and --chat exclude each other");
     }
@@ -184,7 +246,9 @@ int main(int argc, char **argv) {
                     .tokens = allocate(&c.o, c.o.token_count_max, sizeof(int32_t)),
                     .ignore_eos = c.o.ignore_eos,
                     .lookup = c.o.lookup,
-                    .write = on_output};
+                    .write = on_output,
+                    .write_env = &g};
+    allocate_held();
     figures f;
     begin_figures(&f);
     finish finish = FINISH_INTERRUPTED;
@@ -193,10 +257,11 @@ int main(int argc, char **argv) {
         fail(&c.o, "the prompt does not fit (--ctx gives more)");
     }
     if (c.o.echo) {
-        on_output(NULL, c.prompt, c.prompt_bytes);
+        emit(c.prompt, c.prompt_bytes);
     }
     if (is_ready) {
         finish = generate(&c.e, &g, &f);
+        emit_held(c.held_bytes);
     }
     if (c.o.json) {
         print_json(&g, &f, finish);

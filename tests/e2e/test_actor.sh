@@ -41,6 +41,7 @@ actor fork ada deaf
 actor send deaf "What colour is my boat?" -v 2>&- | grep green >/dev/null || fail "no answer without a standard error"
 grep -xE '[0-9]+' "$work/data/samepage/lock" >/dev/null || fail "the lock holds $(cat "$work/data/samepage/lock")"
 [ "$(wc -l <"$work/data/samepage/lock")" = 1 ] || fail "the lock holds $(cat "$work/data/samepage/lock")"
+echo "What colour is my boat?" | actor send deaf - | grep -i green >/dev/null || fail "- is not standard input"
 actor rm deaf
 actor import eve "$work/ada.snap" -d $other
 for name in ada bob eve; do

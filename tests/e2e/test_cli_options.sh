@@ -12,6 +12,8 @@ for command in $commands; do
     grep -q "^  samepage $command" "$work/out" || fail "no example of $command"
     "$SAMEPAGE" help "$command" | cmp -s - "$work/out" || fail "help $command is not $command --help"
 done
+"$SAMEPAGE" actor send --help >"$work/out"
+"$SAMEPAGE" help actor send | cmp -s - "$work/out" || fail "help actor send is not actor send --help"
 tools/make_cli_docs.sh "$SAMEPAGE" | cmp - docs/cli.md || fail "docs/cli.md is not what --help prints: tools/make_cli_docs.sh"
 "$SAMEPAGE" --version | grep >/dev/null -E '^samepage [0-9]+\.[0-9]+\.[0-9]+ \(Wasmtime [0-9.]+\)$' || fail "version"
 got=0
@@ -51,6 +53,13 @@ expect 2 "either --tokens or --text" "$SAMEPAGE" logits -m $model -o "$work/x"
 expect 2 "where to" "$SAMEPAGE" logits -m $model --tokens 1
 expect 1 "not a list of token ids" "$SAMEPAGE" logits -m $model --tokens 1,x -o "$work/x"
 expect 1 "cannot write" "$SAMEPAGE" logits -m $model --tokens 1 -o "$work/no/such/folder"
+expect 2 "the model goes behind -m" "$SAMEPAGE" chat $model
+expect 2 "the model goes behind -m, the prompt behind -p" "$SAMEPAGE" complete $model
+expect 2 "--system goes with --chat" "$SAMEPAGE" complete -m $model -p x --system y
+expect 2 "not empty" "$SAMEPAGE" complete -m $model -p x --stop ''
+# shellcheck disable=SC2046 # words of a command
+expect 2 "at most 16" "$SAMEPAGE" complete -m $model -p x $(printf -- '--stop %d ' {1..17})
+expect 2 "-m goes with --full" "$SAMEPAGE" doctor -m $model
 expect 2 "leave nothing to do" "$SAMEPAGE" bench -m $model -p 0 -n 0
 expect 2 "model info FILE" "$SAMEPAGE" model
 expect 1 "needs a device" "$SAMEPAGE" run "$guests/chat.wasm" -m $model -d none
@@ -72,6 +81,42 @@ check "$(cat "$work/out")" 'j["vocab"] == 3072 and j["tokens"] == 2'
 plain=$("$SAMEPAGE" tokenize -m $model -p "<|eot_id|>" | wc -w)
 special=$("$SAMEPAGE" tokenize -m $model -p "<|eot_id|>" --parse-special | wc -w)
 [ "$special" = 1 ] && [ "$plain" -gt 1 ] || fail "special tokens in text: $plain, $special"
+
+# What --help calls the defaults is what the guests have: given as they are, they change nothing.
+defaults() {
+    "$SAMEPAGE" "$1" --help | sed -n 's/^  .*--\([a-z-]*\) [NX]  .*(default: \([0-9.]*\)).*/--\1 \2/p'
+}
+[ "$(defaults chat | wc -l)" = 7 ] && [ "$(defaults complete | wc -l)" = 7 ] || fail "defaults are missing in --help"
+printf 'Tell me a story.\nAnd another one.\n' >"$work/lines"
+# shellcheck disable=SC2046 # words of a command
+"$SAMEPAGE" chat -q -m $model -d cpu $(defaults chat) <"$work/lines" | cmp - <("$SAMEPAGE" chat -q -m $model -d cpu <"$work/lines") ||
+    fail "the defaults of chat are others"
+# shellcheck disable=SC2046
+"$SAMEPAGE" complete -q -m $model -d cpu --ignore-eos $(defaults complete) <"$work/lines" |
+    cmp - <("$SAMEPAGE" complete -q -m $model -d cpu --ignore-eos <"$work/lines") || fail "the defaults of complete are others"
+[ "$("$SAMEPAGE" complete -q -m $model -d cpu --ignore-eos -p Once --json | sed 's/.*"generated_tokens":\([0-9]*\),.*/\1/')" = 128 ] ||
+    fail "the default of -n is not 128"
+
+# A text ends before what --stop says, wherever tokens end; what only began like it is shown.
+story() { "$SAMEPAGE" complete -q -m $model -d cpu --chat -p "Tell me a story." -n 60 "$@"; }
+whole=$(story)
+for stop in "was" "e was" " very proud" "." "$whole"; do
+    [ "$(story --stop "$stop")" = "${whole%%"$stop"*}" ] || fail "--stop '$stop': $(story --stop "$stop")"
+    [ "$(story --stop "$stop" --lookup 8 2>/dev/null)" = "${whole%%"$stop"*}" ] || fail "--stop '$stop' with --lookup"
+done
+[ "$(story --stop "never to be seen" --stop "there was an elephant" --stop "$whole!")" = "$whole" ] || fail "--stop cut what is no stop"
+check "$(story --stop "zzz" --stop "was" --json)" 'j["finish"] == "stop" and j["text"].endswith(" ") and "was" not in j["text"]'
+check "$(story --stop "zzz" -n 3 --json)" 'j["finish"] == "length" and j["generated_tokens"] == 3'
+
+# Rows of a benchmark come when they are known, a row once.
+"$SAMEPAGE" bench -m $model -d cpu -t 1 -p 8 -n 4 -b 1,2 -r 1 >"$work/out"
+[ "$(grep -c 'tg4 |' "$work/out")" = 1 ] && grep -q 'tg4@2 |' "$work/out" || fail "bench -b 1,2: $(cat "$work/out")"
+mkfifo "$work/rows"
+"$SAMEPAGE" bench -m $model -d cpu -t 1 -p 8,2000 -n 0 -r 300 >"$work/rows" &
+timeout 60 grep -q 'pp8 |' "$work/rows" || fail "the first row of a benchmark waits for the second"
+kill -0 $! || fail "it was over already"
+kill $!
+wait $! || true
 
 # The same seed gives the same text; another model file's facts are there as JSON.
 one=$("$SAMEPAGE" complete -m $model -d cpu --chat -p "Tell me a story." --temp 1 --seed 7 -n 30)

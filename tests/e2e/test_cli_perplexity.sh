@@ -10,6 +10,8 @@ json=$("$SAMEPAGE" perplexity -m $model -f "$work/text" -c 128 --chunks 2 --json
 check "$json" 'j["chunks"] == 2 and j["context"] == 128 and j["predicted_tokens"] == 2 * 63 and j["perplexity"] > 1'
 "$SAMEPAGE" perplexity -m $model -f "$work/text" -c 64 --chunks 1 -d cpu | grep >/dev/null -E "^perplexity [0-9.]+ \+/- [0-9.]+ \(llama" ||
     fail "no line of text"
+piped=$("$SAMEPAGE" perplexity -m $model -f - -c 128 --chunks 2 --json -d cpu <"$work/text")
+check "[$json, $piped]" 'j[0]["perplexity"] == j[1]["perplexity"]'
 
 echo "too short" >"$work/short"
 expect 1 "give a longer text or a smaller -c" "$SAMEPAGE" perplexity -m $model -f "$work/short"
