@@ -30,6 +30,16 @@ typedef struct prepared {
     spi_arguments arguments;
 } prepared;
 
+static bool is_taken(const prepared *made, const spi_named_file *named) {
+    for (uint32_t i = 0; i < made->model_count; i++) {
+        const char *name = made->models[i].name;
+        if (strlen(name) == named->name_bytes && !memcmp(name, named->name, named->name_bytes)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static sp_status open_models(const settings *set, prepared *made, sp_error *error) {
     made->models = spi_alloc(set->models.count, sizeof *made->models);
     if (!made->models) {
@@ -37,6 +47,10 @@ static sp_status open_models(const settings *set, prepared *made, sp_error *erro
     }
     for (uint32_t i = 0; i < set->models.count; i++) {
         const spi_named_file named = spi_parse_named_file(set->models.items[i]);
+        if (is_taken(made, &named)) {
+            return spi_fail(error, SP_INVALID, "two models are called %.*s: -m NAME=FILE gives one another name",
+                            (int)named.name_bytes, named.name);
+        }
         sp_guest_model *model = &made->models[made->model_count++];
         model->name = spi_copy_string(named.name, named.name_bytes);
         if (!model->name) {

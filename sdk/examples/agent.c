@@ -18,6 +18,7 @@
  * Its variables: SYSTEM (a system's message), TEMPERATURE (default 0: the likeliest token), SEED, TOKENS (the longest
  * answer), CONTEXT (tokens that its session holds).
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,23 +58,41 @@ static int32_t must(int32_t result) {
     return result;
 }
 
-static uint32_t number(const char *name, uint32_t usual) {
+static _Noreturn void refuse(const char *name, const char *text) {
+    fprintf(stderr, "the variable %s is '%s', which is no such number\n", name, text);
+    __builtin_trap();
+}
+
+static uint64_t number(const char *name, uint64_t usual, uint64_t most) {
     const char *text = getenv(name);
-    return text ? (uint32_t)strtoul(text, NULL, 10) : usual;
+    char *end = NULL;
+    errno = 0;
+    unsigned long long value = text ? strtoull(text, &end, 10) : usual;
+    if (text && (end == text || *end || errno || *text == '-' || value > most)) {
+        refuse(name, text);
+    }
+    return value;
+}
+
+static float temperature(void) {
+    const char *text = getenv("TEMPERATURE");
+    char *end = NULL;
+    float value = text ? strtof(text, &end) : 0;
+    if (text && (end == text || *end || !(value >= 0))) {
+        refuse("TEMPERATURE", text);
+    }
+    return value;
 }
 
 static void open_all(void) {
     free(malloc(1)); /* the allocator claims what memory there is before sessions are put behind it */
-    const char *temperature = getenv("TEMPERATURE");
-    sp_sampler_options options = {.temperature = temperature ? strtof(temperature, NULL) : 0,
-                                  .top_k = 40,
-                                  .top_p = 0.95f,
-                                  .seed = number("SEED", 1)};
+    sp_sampler_options options = {
+        .temperature = temperature(), .top_k = 40, .top_p = 0.95f, .seed = number("SEED", 1, UINT64_MAX)};
     model = must(sp_model_open(""));
-    session = must(sp_session_create(model, number("CONTEXT", 0), 1));
+    session = must(sp_session_create(model, (uint32_t)number("CONTEXT", 0, UINT32_MAX), 1));
     sampler = must(sp_sampler_create(&options));
     must(sp_chat_open(&format, model, work, sizeof work));
-    answer_tokens_max = number("TOKENS", 512);
+    answer_tokens_max = (uint32_t)number("TOKENS", 512, UINT32_MAX);
     is_open = true;
 }
 

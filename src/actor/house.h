@@ -165,6 +165,8 @@ void spi_resident_destroy(spi_resident *resident); /* what it has not committed 
 void spi_resident_use(spi_resident *resident);     /* it was used now */
 void spi_resident_output(void *resident, const void *bytes, size_t byte_count); /* a sp_guest_output */
 void spi_resident_tell_output(spi_resident *resident);
+/* The last line of what it printed and was not told of yet: who fails mostly says why. 0: there is none. */
+size_t spi_resident_last_line(spi_resident *resident, char *line, size_t capacity);
 /* Puts the longest unused ones to sleep, as long as there are too many or ones that were idle for too long. */
 void spi_resident_trim(sp_actors *actors, uint32_t *next_ms);
 

@@ -1,5 +1,6 @@
 /* actor/resident.c - actors in memory: the list in the order of their use, and who is put to sleep. */
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "actor/house.h"
@@ -68,6 +69,20 @@ void spi_resident_output(void *env, const void *bytes, size_t byte_count) {
     memcpy(resident->output + resident->output_bytes, bytes, count);
     resident->output_bytes += (uint32_t)count;
     pthread_mutex_unlock(&resident->output_lock);
+}
+
+size_t spi_resident_last_line(spi_resident *resident, char *line, size_t capacity) {
+    pthread_mutex_lock(&resident->output_lock);
+    size_t end = resident->output_bytes, start;
+    while (end && strchr(" \r\n\t", resident->output[end - 1])) { /* and zero bytes */
+        end--;
+    }
+    for (start = end; start && resident->output[start - 1] != '\n';) {
+        start--;
+    }
+    int bytes = snprintf(line, capacity, "%.*s", (int)(end - start), resident->output + start);
+    pthread_mutex_unlock(&resident->output_lock);
+    return bytes > 0 ? (size_t)bytes : 0;
 }
 
 void spi_resident_tell_output(spi_resident *resident) {

@@ -92,9 +92,10 @@ static void undo(spi_resident *resident, const char *reason) {
     spi_mail mail = resident->turn.mail;
     uint64_t actor = resident->record.id;
     uint32_t failures_max = resident->record.failures_max;
-    char name[sizeof resident->record.name], said[640];
+    char name[sizeof resident->record.name], printed[320], said[SP_ERROR_MESSAGE_BYTES + sizeof printed + 32];
     memcpy(name, resident->record.name, sizeof name);
-    snprintf(said, sizeof said, "%s", reason);
+    bool has_printed = spi_resident_last_line(resident, printed, sizeof printed);
+    snprintf(said, sizeof said, "%s%s%s", reason, has_printed ? "; it had printed: " : "", printed);
     spi_resident_tell_output(resident);
     resident->turn.mail.text = NULL;
     spi_resident_destroy(resident);

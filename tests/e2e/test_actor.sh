@@ -132,6 +132,18 @@ expect 1 'not of an actor|damaged|not a snapshot' actor import x $model
 check "$(actor send one trap --json || true)" 'not j["handled"] and j["failures"] == 3 and "unreachable" in j["error"]'
 [ "$(actor send one count)" = 3 ] || fail "a trap was not undone"
 check "$(actor log one --json)" '[m["status"] for m in j["messages"]][-2] == "dead"'
+# Why it failed is in the log, too: what the guest printed of it.
+actor create small -m $model -d cpu --memory-max 1M
+expect 1 'agent trapped.*; it had printed: session_create: 2048 tokens of context' \
+    bash -c "'$SAMEPAGE' actor send small hello 2>&1 | tail -n 1 >&2; exit \${PIPESTATUS[0]}"
+check "$(actor log small --json)" '"session_create: 2048 tokens" in j["messages"][0]["reason"]'
+for variable in TEMPERATURE=hot SEED=-1 TOKENS=many CONTEXT=1k; do
+    actor create odd -m $model -d cpu --env $variable
+    actor send odd hello >/dev/null 2>&1 && fail "$variable is taken"
+    actor log odd | grep >/dev/null "the variable ${variable%=*} is '${variable#*=}', which is no such number" || fail "$variable: $(actor log odd)"
+    actor rm odd
+done
+actor rm small
 head -c 100000 "$work/ada.snap" >"$work/torn.snap"
 expect 1 'torn.snap' actor import torn "$work/torn.snap"
 expect 1 'torn.snap' "$SAMEPAGE" snapshot verify "$work/torn.snap"

@@ -29,6 +29,7 @@ expect 1 'gguf is not a valid WebAssembly module: it does not begin like one' "$
 expect 1 'given no model' "$SAMEPAGE" run "$guests/chat.wasm"
 expect 1 'cannot open m=: No such file' "$SAMEPAGE" run "$guests/chat.wasm" -m m=
 expect 1 'cannot open .*/m=: No such file' "$SAMEPAGE" actor create ada -m m= --data "$work/data"
+expect 1 'two models are called a: -m NAME=FILE' "$SAMEPAGE" run "$guests/chat.wasm" -m a=$model -m a=$model
 printf '\0asm\1\0\0\0' >"$work/empty.wasm"
 expect 1 'exports no' "$SAMEPAGE" run "$work/empty.wasm"
 expect 1 "exports no function _start.*'samepage actor create NAME FILE'" "$SAMEPAGE" run "$guests/agent.wasm"
