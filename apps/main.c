@@ -1,6 +1,7 @@
 /* apps/main.c - the samepage program: finds the command and runs it. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -95,6 +96,7 @@ int main(int argc, char **argv) {
     if (!hold_standard_files()) {
         return SPI_EXIT_FAILURE; /* and nowhere to say why */
     }
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow (ulimit -f) is a write that fails, and is told as one */
     int result = dispatch(argc, argv);
     if (fflush(stdout) || ferror(stdout)) {
         spi_complain("cannot write to standard output: %s", strerror(errno));

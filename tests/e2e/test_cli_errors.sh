@@ -85,8 +85,12 @@ cmp $model "$work/own.gguf" || fail "a file was lost in vain"
 "$SAMEPAGE" logits -q -d cpu -m $model --text "some words" -o - | cmp - "$work/own.gguf" || fail "other logits"
 # What does not fit is no file afterwards: half of one would be taken for a whole one.
 mkdir "$work/full"
-(trap '' XFSZ && ulimit -f 64 && expect 1 'too large' "$SAMEPAGE" logits -m $model --text "some words and some more" -o "$work/full/logits")
-(trap '' XFSZ && ulimit -f 64 && expect 1 'too large' "$SAMEPAGE" quantize $model "$work/full/q4.gguf" Q4_0 --requantize)
+(ulimit -f 64 && expect 1 'too large' "$SAMEPAGE" logits -m $model --text "some words and some more" -o "$work/full/logits")
+(ulimit -f 64 && expect 1 'too large' "$SAMEPAGE" quantize $model "$work/full/q4.gguf" Q4_0 --requantize)
+# A cache that cannot be written is done without.
+(ulimit -f 0 && XDG_CACHE_HOME=$work/full/cache "$SAMEPAGE" complete -q -m $model -p x -n 2 -d cpu | grep . >/dev/null) ||
+    fail "no completion without a cache"
+rm -r "$work/full/cache"
 [ -z "$(ls -A "$work/full")" ] || fail "left behind: $(ls "$work/full")"
 (ulimit -v 3000000 && expect 1 'address space' "$SAMEPAGE" complete -m $model -p x)
 
