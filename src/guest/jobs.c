@@ -1,9 +1,9 @@
 /* guest/jobs.c - what guests wait for: computing, done together where it can be.
  *
  * All appends to sessions of one model on one device are one batch. A long one is cut short between its chunks when a
- * guest in it must end, was interrupted, or when others have waited long enough for their turn; whoever is not meant
- * goes on with the rest in the next run. What was asked of all rows of logits cannot be pieced together: it starts
- * again.
+ * guest in it has all that it wanted and can go on, must end, was interrupted, or when others have waited long enough
+ * for their turn; whoever is not meant goes on with the rest in the next run. What was asked of all rows of logits
+ * cannot be pieced together: only who must end or was interrupted ends that, and others start again.
  *
  * May include: session, device, os, base.
  */
@@ -22,9 +22,9 @@ typedef struct batch {
     sp_engine *engine;
     sp_guest **guests;
     sp_append *parts;
+    uint32_t *counts_before; /* tokens of each part's session */
     uint32_t count;
     int64_t pause_ns, until_ns;
-    bool may_pause;
 } batch;
 
 void spi_jobs_begin(sp_guest *guest, int64_t now_ns) {
@@ -71,11 +71,29 @@ static void finish(sp_guest *guest, sp_status status, int32_t result, const sp_e
     spi_call_resume(guest, status ? (int32_t)status : result);
 }
 
+/* True if a part is whole, whose guest would wait for nothing but the others' rest, or if others have waited for their
+ * turn, unless somebody would have to start again. */
+static bool is_pause_due(const batch *all, int64_t now_ns) {
+    const sp_engine *engine = all->engine;
+    bool is_any_whole = false;
+    for (uint32_t i = 0; i < all->count; i++) {
+        const sp_append *part = &all->parts[i];
+        bool is_whole = sp_session_token_count(part->session) - all->counts_before[i] >= part->token_count;
+        is_any_whole = is_any_whole || is_whole || part->status;
+        if (!is_whole && part->logits == SP_LOGITS_ALL) {
+            return false;
+        }
+    }
+    bool others_wait =
+        engine->ready.count || engine->waiting.count > all->count || spi_scheduler_next_wake_ns(engine) <= now_ns;
+    return is_any_whole || (others_wait && now_ns >= all->pause_ns) || now_ns >= all->until_ns;
+}
+
 /* Asked between chunks. */
 static int is_cut_short(void *env) {
     batch *all = env;
     int64_t now_ns = spi_clock_ns();
-    int stop = 0;
+    int stop = is_pause_due(all, now_ns);
     for (uint32_t i = 0; i < all->count; i++) {
         sp_guest *guest = all->guests[i];
         unsigned fresh = SPI_INTERRUPT_NEW;
@@ -85,10 +103,6 @@ static int is_cut_short(void *env) {
         }
         stop |= spi_call_should_stop(guest, now_ns);
     }
-    if (all->may_pause) {
-        bool others_wait = all->engine->ready.count || spi_scheduler_next_wake_ns(all->engine) <= now_ns;
-        stop |= (others_wait && now_ns >= all->pause_ns) || now_ns >= all->until_ns;
-    }
     return stop;
 }
 
@@ -97,6 +111,9 @@ static void settle(sp_guest *guest, const sp_append *part, uint32_t count_before
     spi_job *job = &guest->job;
     bool is_meant = guest->job_is_interrupted || spi_call_should_stop(guest, spi_clock_ns());
     if (part->status != SP_CANCELLED || is_meant) {
+        if (part->status && part->status != SP_CANCELLED && guest->job_done_count) { /* nothing was appended then */
+            (void)sp_session_truncate(job->session, guest->job_start_count, NULL);
+        }
         finish(guest, part->status, job->sampler ? part->token : SP_OK, error);
         return;
     }
@@ -111,25 +128,24 @@ static void settle(sp_guest *guest, const sp_append *part, uint32_t count_before
     }
 }
 
-static void run_parts(batch *all, uint32_t *counts_before) {
+static void run_parts(batch *all) {
     sp_error error = {0};
     for (uint32_t i = 0; i < all->count; i++) {
         sp_guest *guest = all->guests[i];
         const spi_job *job = &guest->job;
-        counts_before[i] = sp_session_token_count(job->session);
+        all->counts_before[i] = sp_session_token_count(job->session);
         all->parts[i] = (sp_append){.session = job->session,
                                     .tokens = job->tokens + guest->job_done_count,
                                     .token_count = job->token_count - guest->job_done_count,
                                     .logits = job->logits,
                                     .sampler = job->sampler};
-        all->may_pause = all->may_pause && job->logits != SP_LOGITS_ALL;
     }
     int64_t begin_ns = spi_clock_ns();
     (void)all->engine->hooks.append(all->parts, all->count, is_cut_short, all, &error);
     uint64_t run_ns = (uint64_t)(spi_clock_ns() - begin_ns);
     for (uint32_t i = 0; i < all->count; i++) {
         all->guests[i]->counters.run_ns += run_ns;
-        settle(all->guests[i], &all->parts[i], counts_before[i], &error);
+        settle(all->guests[i], &all->parts[i], all->counts_before[i], &error);
     }
 }
 
@@ -140,12 +156,12 @@ static bool fits(const sp_guest *guest, const sp_guest *first) {
 
 static void run_batch(sp_engine *engine, sp_guest *first, int64_t until_ns) {
     uint32_t capacity = engine->waiting.count;
-    batch all = {.engine = engine, .until_ns = until_ns, .may_pause = true};
-    uint32_t *counts_before = spi_alloc(capacity, sizeof *counts_before);
+    batch all = {.engine = engine, .until_ns = until_ns};
+    all.counts_before = spi_alloc(capacity, sizeof *all.counts_before);
     all.guests = spi_alloc(capacity, sizeof(sp_guest *));
     all.parts = spi_alloc(capacity, sizeof *all.parts);
     all.pause_ns = spi_clock_ns() + PAUSE_NS;
-    if (!all.guests || !all.parts || !counts_before) {
+    if (!all.guests || !all.parts || !all.counts_before) {
         sp_error error;
         spi_fail(&error, SP_NO_MEMORY, "no memory for a batch of %u sessions", capacity);
         finish(first, SP_NO_MEMORY, SP_OK, &error);
@@ -157,11 +173,11 @@ static void run_batch(sp_engine *engine, sp_guest *first, int64_t until_ns) {
                 all.guests[all.count++] = guest;
             }
         }
-        run_parts(&all, counts_before);
+        run_parts(&all);
     }
     spi_free(all.parts);
     spi_free(all.guests);
-    spi_free(counts_before);
+    spi_free(all.counts_before);
 }
 
 static void run_matmul(sp_guest *guest) {

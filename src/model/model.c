@@ -31,6 +31,7 @@ typedef struct loaded {
     spi_store *store;
     variant variants[2][2]; /* [long context][Q8_0] */
     uint32_t sessions;
+    int64_t row_ns; /* of long runs, of late; 0: there was none */
     struct loaded *next;
 } loaded;
 
@@ -405,6 +406,17 @@ spi_program *spi_model_program(const sp_model *model, const sp_device *device, u
 sp_status spi_model_prepare(sp_model *model, const sp_device *device, uint32_t context_max, sp_kv_type type,
                             sp_error *error) {
     return prepare(model, find_load(model, device), spi_model_is_long(model, context_max), type, error);
+}
+
+int64_t spi_model_row_ns(const sp_model *model, const sp_device *device) {
+    return find_load(model, device)->row_ns;
+}
+
+/* One run that something else held up must not make all that follow short: each counts for a quarter. */
+void spi_model_note_run(sp_model *model, const sp_device *device, uint32_t row_count, int64_t ns) {
+    loaded *load = find_load(model, device);
+    int64_t now_ns = ns / row_count;
+    load->row_ns = load->row_ns ? load->row_ns + (now_ns - load->row_ns) / 4 : now_ns;
 }
 
 void spi_model_retain(sp_model *model, const sp_device *device) {

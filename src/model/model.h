@@ -16,6 +16,10 @@
 
 uint32_t spi_model_rows_max(const sp_device *device);
 
+/* What a row of a long run has taken on the device of late; 0: there was no such run. Noted by who makes runs. */
+int64_t spi_model_row_ns(const sp_model *model, const sp_device *device);
+void spi_model_note_run(sp_model *model, const sp_device *device, uint32_t row_count, int64_t ns);
+
 const spi_tape *spi_model_tape(const sp_model *model); /* with keys and values in F16 */
 const spi_kv_shape *spi_model_kv(const sp_model *model, sp_kv_type type);
 const spi_weights *spi_model_weights(const sp_model *model);

@@ -1,7 +1,9 @@
 /* session/batch.c - appending tokens to many sessions in as few passes over the weights as possible.
  *
  * Every pass is a run of at most rows_max rows, shared out among the parts that still have tokens: those with the
- * fewest left come first, so that a conversation that wants one token does not wait behind a long prompt.
+ * fewest come first, so that a conversation that wants one token does not wait behind a long prompt. Nor does it wait
+ * long beside one: a run in which somebody has few tokens left has no more of the others' than is computed in a
+ * moment.
  */
 #include "session/session.h"
 
@@ -12,6 +14,11 @@
 #include "model/model.h"
 #include "os/clock.h"
 #include "sampler/draw.h"
+
+/* A run with somebody in it who has few tokens left takes some STEP_NS, or FEW_ROWS rows of others where these take
+ * longer: fewer are not much faster, since the weights have to be read for them, too. */
+#define STEP_NS  50000000
+#define FEW_ROWS 64u
 
 typedef struct work {
     sp_append *part;
@@ -110,11 +117,30 @@ static void sort_in(batch *all, sp_append *part) {
     all->works[place] = item;
 }
 
-/* Adds the next tokens of a part to a run. */
-static void add_segment(batch *all, spi_run *run, work *item) {
+static uint32_t left_of(const work *item) {
+    return item->part->token_count - item->done;
+}
+
+/* How many rows of the next run may be those of parts that have many tokens left. */
+static uint32_t long_rows_max(const batch *all) {
+    bool has_few = false;
+    for (uint32_t i = 0; i < all->count; i++) {
+        uint32_t left = left_of(&all->works[i]);
+        has_few = has_few || (left && left <= FEW_ROWS);
+    }
+    if (!has_few) {
+        return all->row_max;
+    }
+    int64_t row_ns = spi_model_row_ns(all->model, all->device);
+    uint64_t rows = row_ns > 0 ? STEP_NS / (uint64_t)row_ns : 0;
+    rows = rows < FEW_ROWS ? FEW_ROWS : rows - rows % FEW_ROWS;
+    return rows < all->row_max ? (uint32_t)rows : all->row_max;
+}
+
+/* Adds the next tokens of a part to a run, at most so many. */
+static void add_segment(batch *all, spi_run *run, work *item, uint32_t rows_max) {
     sp_session *session = item->part->session;
-    uint32_t left = item->part->token_count - item->done, room = all->row_max - run->row_count;
-    uint32_t rows = left < room ? left : room;
+    uint32_t left = left_of(item), rows = left < rows_max ? left : rows_max;
     uint32_t wanted = 0, first_wanted = 0;
     if (item->part->logits == SP_LOGITS_ALL) {
         wanted = rows;
@@ -143,20 +169,30 @@ static void add_segment(batch *all, spi_run *run, work *item) {
     item->in_run = rows;
 }
 
-/* One pass over the next tokens of the parts that have some left, and the same program as the first of them. */
+/* Fills a run with the next tokens of the parts that have some left, and the same program as the first of them. */
+static spi_program *fill_run(batch *all, spi_run *run) {
+    spi_program *program = NULL;
+    uint32_t long_rows = long_rows_max(all);
+    for (uint32_t i = 0; i < all->count && run->row_count < all->row_max; i++) {
+        work *item = &all->works[i];
+        const sp_session *session = item->part->session;
+        bool is_long = left_of(item) > FEW_ROWS;
+        uint32_t before = run->row_count, room = all->row_max - before;
+        room = is_long && long_rows < room ? long_rows : room;
+        spi_program *own = spi_model_program(all->model, all->device, session->context_max, session->kv->type);
+        if (left_of(item) && room && (!program || own == program)) {
+            program = own;
+            add_segment(all, run, item, room);
+            long_rows -= is_long ? run->row_count - before : 0;
+        }
+    }
+    return program;
+}
+
 static void run_once(batch *all) {
     spi_picks picks = {.each = all->each, .tokens = all->picked, .count_max = all->row_max};
     spi_run run = {.tokens = all->tokens, .segments = all->segments};
-    spi_program *program = NULL;
-    for (uint32_t i = 0; i < all->count && run.row_count < all->row_max; i++) {
-        const sp_append *part = all->works[i].part;
-        spi_program *own =
-            spi_model_program(all->model, all->device, part->session->context_max, part->session->kv->type);
-        if (all->works[i].done < part->token_count && (!program || own == program)) {
-            program = own;
-            add_segment(all, &run, &all->works[i]);
-        }
-    }
+    spi_program *program = fill_run(all, &run);
     void *context;
     const spi_backend *backend = spi_device_backend(all->device, &context);
     for (uint32_t i = 0; i < run.segment_count; i++) {
@@ -169,7 +205,11 @@ static void run_once(batch *all) {
         picks.count_max = run.out_count;
         run.picks = &picks;
     }
+    int64_t begin_ns = run.row_count >= FEW_ROWS ? spi_clock_ns() : 0;
     all->status = backend->run(context, program, &run, all->error);
+    if (run.row_count >= FEW_ROWS && !all->status) {
+        spi_model_note_run(all->model, all->device, run.row_count, spi_clock_ns() - begin_ns);
+    }
     for (uint32_t i = 0; i < all->count && !all->status; i++) {
         work *item = &all->works[i];
         item->done += item->in_run;

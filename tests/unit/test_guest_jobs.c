@@ -17,6 +17,7 @@ static struct {
     uint32_t count, matmul_count;
     int64_t chunk_ns; /* how long a chunk takes */
     sp_status failure;
+    uint32_t failure_from;           /* calls before it go well */
     sp_guest *interrupt, *terminate; /* while the first chunk is computed */
 } played;
 
@@ -30,10 +31,11 @@ static sp_status play_append(sp_append *parts, uint32_t part_count, sp_cancelled
                              sp_error *error) {
     uint32_t done[GUESTS] = {0}, left = part_count;
     played.parts[played.count++ % LOG_MAX] = part_count;
+    bool fails = played.failure && played.count > played.failure_from;
     for (uint32_t i = 0; i < part_count; i++) {
-        parts[i].status = played.failure;
+        parts[i].status = fails ? played.failure : SP_OK;
     }
-    if (played.failure) {
+    if (fails) {
         return spi_fail(error, played.failure, "played failure");
     }
     while (left) {
@@ -306,6 +308,74 @@ static void computing_and_spinning_share(void **state) {
     sp_engine_destroy(engine);
 }
 
+/* A conversation beside a long prompt: each of its tokens waits for one chunk, not for the prompt. */
+static void a_conversation_goes_on_beside_a_prompt(void **state) {
+    enum { STEPS = 20, PROMPT = 100000 };
+    static const char *const prompts[] = {"append", "append_all"};
+    sp_engine *engine = test_engine_with(&hooks, 1000);
+    (void)state;
+    for (int all = 0; all < 2; all++) {
+        sp_guest *reader = test_guest(engine, program, NULL), *talker = test_guest(engine, program, NULL);
+        sp_error error = {0};
+        reset();
+        assert_int_equal(test_call(talker, "own", &(int64_t){1}, 1), SP_GUEST_IDLE);
+        /* Rows of all logits cannot be pieced together: few of them, beside one who wants more of the others. */
+        TEST_OK(sp_guest_start(reader, prompts[all], &(int64_t){all ? CHUNK_TOKENS : PROMPT}, 1, &error), error);
+        TEST_OK(sp_guest_start(talker, all ? "append" : "steps", &(int64_t){all ? PROMPT : STEPS}, 1, &error), error);
+        assert_int_equal(sp_engine_run(engine, all ? reader : talker, 20000), SP_OK);
+        uint32_t steps = all ? 1 : STEPS;
+        assert_int_equal(sp_guest_result(all ? reader : talker), SP_OK);
+        assert_in_range(sessions[all].token_count, steps * CHUNK_TOKENS, (steps + 1) * CHUNK_TOKENS);
+        test_guest_end(reader);
+        test_guest_end(talker);
+    }
+    sp_engine_destroy(engine);
+}
+
+/* The same with two models: computing for one takes turns with computing for the other. */
+static void a_conversation_goes_on_beside_another_models_prompt(void **state) {
+    enum { PROMPT = 100000 };
+    sp_engine *engine = test_engine_with(&hooks, 1000);
+    sp_guest *reader = test_guest(engine, program, NULL), *talker = test_guest(engine, program, NULL);
+    sp_error error = {0};
+    (void)state;
+    reset();
+    played.chunk_ns = 1000000;                       /* the prompt takes 10 s, and a turn of it some 20 ms */
+    sessions[1].model = (sp_model *)(void *)&played; /* only compared */
+    assert_int_equal(test_call(talker, "own", &(int64_t){1}, 1), SP_GUEST_IDLE);
+    TEST_OK(sp_guest_start(reader, "append", &(int64_t){PROMPT}, 1, &error), error);
+    TEST_OK(sp_guest_start(talker, "steps", &(int64_t){5}, 1, &error), error);
+    assert_int_equal(sp_engine_run(engine, talker, 20000), SP_OK);
+    assert_int_equal(sp_guest_result(talker), SP_OK);
+    assert_true(sessions[0].token_count < PROMPT / 2);
+    test_guest_end(reader);
+    test_guest_end(talker);
+    sp_engine_destroy(engine);
+}
+
+/* What was appended before others had their turn is taken back. */
+static void a_failure_in_the_middle_appends_nothing(void **state) {
+    sp_engine *engine = test_engine_with(&hooks, 1000);
+    sp_guest *reader = test_guest(engine, program, NULL), *talker = test_guest(engine, program, NULL);
+    sp_error error = {0};
+    (void)state;
+    reset();
+    sessions[0].token_count = 7;
+    played.failure = SP_DEVICE_LOST;
+    played.failure_from = 3;
+    assert_int_equal(test_call(talker, "own", &(int64_t){1}, 1), SP_GUEST_IDLE);
+    TEST_OK(sp_guest_start(reader, "append", &(int64_t){1000}, 1, &error), error);
+    TEST_OK(sp_guest_start(talker, "steps", &(int64_t){3}, 1, &error), error);
+    assert_int_equal(sp_engine_run(engine, NULL, 20000), SP_OK);
+    assert_int_equal(sp_guest_result(reader), SP_DEVICE_LOST);
+    assert_int_equal(sp_guest_result(talker), SP_OK);
+    assert_int_equal(sessions[0].token_count, 7);
+    assert_int_equal(sessions[1].token_count, 3);
+    test_guest_end(reader);
+    test_guest_end(talker);
+    sp_engine_destroy(engine);
+}
+
 /* What runs on the guest's own fiber needs a real device's leave. */
 static sp_device *lend_device(void) {
     sp_device *device;
@@ -561,6 +631,9 @@ int main(void) {
         cmocka_unit_test(terminating_one_of_a_batch),
         cmocka_unit_test(a_deadline_counts_computing),
         cmocka_unit_test(computing_and_spinning_share),
+        cmocka_unit_test(a_conversation_goes_on_beside_a_prompt),
+        cmocka_unit_test(a_conversation_goes_on_beside_another_models_prompt),
+        cmocka_unit_test(a_failure_in_the_middle_appends_nothing),
         cmocka_unit_test(decoding_alone_waits_for_nobody),
         cmocka_unit_test(decoding_beside_others_waits_its_turn),
         cmocka_unit_test(decoding_alone_can_be_ended),
