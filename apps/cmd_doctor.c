@@ -131,6 +131,27 @@ static void print_device(const spi_diagnosis *told) {
     printf("  copied explicitly       %" PRIu64 " bytes\n", told->copied_bytes);
 }
 
+static void print_trouble(const sp_device_trouble *trouble, cJSON *troubles) {
+    if (!troubles) {
+        printf("\n%s\n  cannot be used: %s\n", trouble->name, trouble->reason);
+        return;
+    }
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddStringToObject(json, "name", trouble->name);
+    spi_json_add_text(json, "reason", trouble->reason, strlen(trouble->reason));
+    cJSON_AddItemToArray(troubles, json);
+}
+
+/* Hardware that seems to be there and is not in the list. */
+static void tell_troubles(cJSON *json) {
+    sp_device_trouble troubles[8];
+    size_t count = sp_device_list_troubles(troubles, 8);
+    cJSON *list = json ? cJSON_AddArrayToObject(json, "troubles") : NULL;
+    for (size_t i = 0; i < count && i < 8; i++) {
+        print_trouble(&troubles[i], list);
+    }
+}
+
 static void print_row(const char *what, const char *here, const char *published) {
     printf("  %-30s  %-*s%s\n", what, *published ? 26 : 0, here, published);
 }
@@ -328,6 +349,9 @@ static int doctor(const settings *set) {
         working += is_working;
     }
     spi_free(infos);
+    if (!set->common.device) {
+        tell_troubles(json);
+    }
     int result = json ? spi_json_print(json) : SPI_EXIT_OK;
     if (!json) {
         if (working) {

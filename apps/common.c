@@ -23,9 +23,43 @@ int spi_complain_error(const sp_error *error) {
 
 /* ---- opening ---- */
 
+/* What "auto" took, to who watches or asks; that better hardware was not taken, to everybody. */
+static void tell_choice(const spi_common *common, const sp_device *device) {
+    sp_device_info info;
+    sp_device_get_info(device, &info);
+    if (info.passed_over[0] && !common->quiet) {
+        fprintf(stderr, "samepage: %s; computing on %s instead\n", info.passed_over, info.name);
+    } else if (common->verbose || (!common->quiet && isatty(STDERR_FILENO))) {
+        fprintf(stderr, "samepage: computing on %s: %s\n", info.name, info.description);
+    }
+}
+
 sp_status spi_open_device(const spi_common *common, sp_device **device, sp_error *error) {
+    const char *name = common->device ? common->device : "auto";
     sp_device_options options = {.thread_count = common->threads, .isa = common->isa};
-    return sp_device_open(common->device ? common->device : "auto", &options, device, error);
+    sp_status status = sp_device_open(name, &options, device, error);
+    if (!status && !strcmp(name, "auto")) {
+        tell_choice(common, *device);
+    }
+    return status;
+}
+
+/* What can be done where a device has no room for a model. */
+static sp_status tell_room(const sp_model *model, const sp_device *device, sp_error *error) {
+    sp_device_info info;
+    sp_model_info of;
+    char weights[32], room[32];
+    sp_device_get_info(device, &info);
+    sp_model_get_info(model, &of);
+    if (!info.memory_bytes) {
+        return error->status;
+    }
+    spi_words_bytes(of.file_bytes, weights, sizeof weights);
+    spi_words_bytes(info.memory_bytes, room, sizeof room);
+    return spi_fail_within(error,
+                           "%s of weights do not fit into what is free of %s's %s: close what else uses it, take a "
+                           "model in fewer bits, or -d cpu",
+                           weights, info.name, room);
 }
 
 typedef struct progress {
@@ -64,6 +98,7 @@ sp_status spi_open_model(const spi_common *common, const char *path, sp_device *
     bool is_shown = !common->quiet && isatty(STDERR_FILENO);
     status = sp_model_load(*model, device, is_shown ? show_progress : NULL, &shown, error);
     end_progress(&shown);
+    status = status == SP_NO_MEMORY ? tell_room(*model, device, error) : status;
     if (status) {
         sp_model_close(*model);
         *model = NULL;

@@ -70,7 +70,7 @@ typedef struct spi_common {
 } spi_common;
 
 #define SPI_OPTIONS_DEVICE(common)                                                                                     \
-    {"device",        'd', SPI_OPTION_TEXT, "DEVICE", "cpu, cuda, metal, vulkan, vulkan:N or auto (the best)",         \
+    {"device",        'd', SPI_OPTION_TEXT, "DEVICE", "auto (the best), cpu, cuda, cuda:N, vulkan, vulkan:N, metal",   \
      &(common).device},                                                                                                \
         {"threads", 't', SPI_OPTION_COUNT, "N", "threads that the cpu device computes with", &(common).threads}, {     \
         "isa", 0, SPI_OPTION_TEXT, "NAME", "instruction set of the cpu device; \"reference\" is plain C",              \

@@ -19,15 +19,17 @@ What is common to all commands:
 - A progress line is shown while a large model loads, if stderr is a terminal and `--quiet` is not given. There are no
   colours.
 - Compiled modules are kept in `$XDG_CACHE_HOME/samepage`, else `~/.cache/samepage`; the folder may be deleted.
-- `-d auto` is the best hardware there is. Software drivers (Mesa's llvmpipe) are used only by name.
+- `-d auto`, which is meant where nothing is said, is the best hardware there is that can be opened. Which that is
+  stands on stderr, if stderr is a terminal and `--quiet` is not given, or with `--verbose`; and always that a card is
+  there and was not taken, with the reason. Software drivers (Mesa's llvmpipe) are used only by name.
 
 What scripts read:
 
 - `doctor --json`: `devices`, each with `name`, `link`, `matmul_elements`, `matmul_wrong`, `rss_delta_bytes` (what
   linking 16 MiB and computing in it added), `copied_bytes` (that the device copied explicitly),
-  `copying_rss_delta_bytes` (the same with a second buffer), times in `_us`; or `error`, if it cannot be opened. With
-  `--full -m`, `restoring`: what 24 tokens cost to compute, to save, to restore and to go on from, and whether the same
-  tokens followed.
+  `copying_rss_delta_bytes` (the same with a second buffer), times in `_us`; or `error`, if it cannot be opened; and
+  `troubles`, each with `name` and `reason`: hardware that is there and cannot be used. With `--full -m`, `restoring`:
+  what 24 tokens cost to compute, to save, to restore and to go on from, and whether the same tokens followed.
 - `bench --json`: `rows`, each with `device`, `model_type`, `test`, `threads`, `through` ("guest" or "native"),
   `tokens_per_s` (median) and its deviation, `read_gb_per_s` (of this machine's memory, measured just before; null where
   the weights are not in it) and `fraction_of_bandwidth` (null for prompts, which are bound by arithmetic); and

@@ -40,6 +40,7 @@ typedef struct sp_device_info {
     size_t memory_bytes;   /* of its own; 0 where it uses the host's */
     uint32_t thread_count; /* cpu: threads that compute, the caller's one included; 0 elsewhere */
     char isa[16];          /* cpu: "avx2", "avx512", ... as chosen; empty elsewhere */
+    char passed_over[256]; /* of a device that "auto" opened: why better hardware was not; empty: there is none */
 } sp_device_info;
 
 typedef struct sp_device_options {
@@ -47,12 +48,21 @@ typedef struct sp_device_options {
     const char *isa;       /* cpu: NULL means the best there is; "reference" forces the plain C of every op */
 } sp_device_options;
 
-/* Lists what can be opened here, at most capacity entries; *count is how many there are. Never fails for want of a
- * driver: such a device is not listed. */
+/* Lists what can be opened here, at most capacity entries; *count is how many there are. What has no driver, or one
+ * that fails or is too old, is not listed: sp_device_list_troubles says why. */
 SP_EXPORT sp_status sp_device_list(sp_device_info *infos, size_t capacity, size_t *count, sp_error *error);
 
-/* Opens by name: "cpu", "vulkan", "vulkan:N", "cuda", "cuda:N", "metal", or "auto" for the best hardware there is.
- * options may be NULL. SP_NO_DEVICE names the devices that there are. */
+/* Hardware that seems to be there and cannot be used. */
+typedef struct sp_device_trouble {
+    char name[32];                       /* what users would type: "cuda" */
+    char reason[SP_ERROR_MESSAGE_BYTES]; /* and what to do */
+} sp_device_trouble;
+
+/* At most capacity of them; returns how many there are. A machine without the hardware or any driver has none. */
+SP_EXPORT size_t sp_device_list_troubles(sp_device_trouble *troubles, size_t capacity);
+
+/* Opens by name: "cpu", "vulkan", "vulkan:N", "cuda", "cuda:N", "metal", or "auto" for the best hardware there is that
+ * can be opened. options may be NULL. SP_NO_DEVICE says why it is not there and names the devices that are. */
 SP_EXPORT sp_status sp_device_open(const char *name, const sp_device_options *options, sp_device **device,
                                    sp_error *error);
 

@@ -46,7 +46,8 @@ typedef struct spi_backend {
     /* Each gets the context that open returned. A failure leaves nothing behind and fills error (never NULL here) with
      * a sentence that says what to do. */
 
-    /* Lists what can be opened; a missing driver is zero devices, not an error. */
+    /* Lists what can be opened. No driver or no hardware is zero devices, not an error; a failure says why none can be
+     * opened though something is there. */
     sp_status (*enumerate)(sp_device_info *infos, size_t capacity, size_t *count, sp_error *error);
     sp_status (*open)(uint32_t index, const sp_device_options *options, void **context, sp_error *error);
     void (*close)(void *context);

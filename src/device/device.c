@@ -30,15 +30,16 @@ const char *sp_link_kind_name(sp_link_kind kind) {
     return "unknown";
 }
 
+/* One backend whose driver fails takes nothing away from the others. */
 sp_status sp_device_list(sp_device_info *infos, size_t capacity, size_t *count, sp_error *error) {
+    (void)error;
     *count = 0;
     for (size_t i = 0; i < BACKEND_COUNT; i++) {
         sp_device_info found[DEVICES_MAX];
         size_t found_count = 0;
         sp_error ignored = {0};
-        sp_status status = backends[i]->enumerate(found, DEVICES_MAX, &found_count, error ? error : &ignored);
-        if (status) {
-            return status;
+        if (backends[i]->enumerate(found, DEVICES_MAX, &found_count, &ignored)) {
+            continue;
         }
         for (size_t k = 0; k < found_count && k < DEVICES_MAX; k++, (*count)++) {
             if (*count < capacity) {
@@ -47,6 +48,20 @@ sp_status sp_device_list(sp_device_info *infos, size_t capacity, size_t *count, 
         }
     }
     return SP_OK;
+}
+
+size_t sp_device_list_troubles(sp_device_trouble *troubles, size_t capacity) {
+    size_t count = 0;
+    for (size_t i = 0; i < BACKEND_COUNT; i++) {
+        sp_device_info found[DEVICES_MAX];
+        size_t found_count = 0;
+        sp_error why = {0};
+        if (backends[i]->enumerate(found, DEVICES_MAX, &found_count, &why) && count++ < capacity) {
+            snprintf(troubles[count - 1].name, sizeof troubles->name, "%s", backends[i]->name);
+            snprintf(troubles[count - 1].reason, sizeof troubles->reason, "%s", why.message);
+        }
+    }
+    return count;
 }
 
 /* Behind the names of a message: why a backend is not here, if this program was built without it. */
@@ -63,11 +78,12 @@ static const char *absence(const char *name) {
     return "";
 }
 
-/* Fails with SP_NO_DEVICE and the names that would have done. */
-static sp_status no_such_device(const char *name, sp_error *error) {
+/* Fails with SP_NO_DEVICE, the backend's own reason (NULL: there is none) and the names that would have done. */
+static sp_status no_such_device(const char *name, const char *reason, sp_error *error) {
     sp_device_info infos[DEVICES_MAX];
     size_t count = 0, used = 0;
-    char names[256] = "";
+    char names[256] = "", why[256];
+    snprintf(why, sizeof why, "%s%s%s", reason ? " (" : "", reason ? reason : "", reason ? ")" : "");
     sp_device_list(infos, DEVICES_MAX, &count, NULL);
     for (size_t i = 0; i < count && i < DEVICES_MAX; i++) {
         int put = snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", infos[i].name);
@@ -76,25 +92,8 @@ static sp_status no_such_device(const char *name, sp_error *error) {
         }
         used += (size_t)put;
     }
-    return spi_fail(error, SP_NO_DEVICE, "there is no device \"%s\" here: use auto or one of %s%s", name, names,
+    return spi_fail(error, SP_NO_DEVICE, "there is no device \"%s\" here%s: use auto or one of %s%s", name, why, names,
                     absence(name));
-}
-
-/* The best hardware, in the order of backends.def; software drivers of GPU interfaces are for tests. */
-static sp_status resolve_auto(char *name, size_t capacity, sp_error *error) {
-    sp_device_info infos[DEVICES_MAX];
-    size_t count;
-    sp_status status = sp_device_list(infos, DEVICES_MAX, &count, error);
-    if (status) {
-        return status;
-    }
-    for (size_t i = 0; i < count && i < DEVICES_MAX; i++) {
-        if (!infos[i].is_software) {
-            snprintf(name, capacity, "%s", infos[i].name);
-            return SP_OK;
-        }
-    }
-    return no_such_device("auto", error);
 }
 
 /* Splits "vulkan:1" into a backend and an index. A number has one form, so that a device has few names: whoever keeps
@@ -120,36 +119,74 @@ static const spi_backend *parse_name(const char *name, uint32_t *index) {
     return NULL;
 }
 
-sp_status sp_device_open(const char *name, const sp_device_options *options, sp_device **out, sp_error *error) {
-    *out = NULL;
-    sp_error local = {0};
-    error = error ? error : &local;
-    char best[32];
-    if (!strcmp(name, "auto")) {
-        sp_status status = resolve_auto(best, sizeof best, error);
-        if (status) {
-            return status;
-        }
-        name = best;
-    }
-    uint32_t index;
-    const spi_backend *backend = parse_name(name, &index);
-    if (!backend) {
-        return no_such_device(name, error);
-    }
+static sp_status open_one(const spi_backend *backend, uint32_t index, const sp_device_options *options, sp_device **out,
+                          sp_error *error) {
+    static const sp_device_options defaults;
     sp_device *device = spi_alloc(1, sizeof *device);
     if (!device) {
-        return spi_fail(error, SP_NO_MEMORY, "no memory to open the device %s", name);
+        return spi_fail(error, SP_NO_MEMORY, "no memory to open the device %s", backend->name);
     }
-    static const sp_device_options defaults;
     device->backend = backend;
     sp_status status = backend->open(index, options ? options : &defaults, &device->context, error);
     if (status) {
         spi_free(device);
-        return status == SP_NO_DEVICE ? no_such_device(name, error) : status;
+        return status;
     }
     *out = device;
     return SP_OK;
+}
+
+/* The first card of a backend that can be opened; why keeps the first failure. Software drivers of GPU interfaces are
+ * for tests. */
+static void open_first(const spi_backend *backend, const sp_device_options *options, sp_device **out, sp_error *why) {
+    sp_device_info found[DEVICES_MAX];
+    size_t count = 0;
+    if (backend->enumerate(found, DEVICES_MAX, &count, why)) {
+        return;
+    }
+    for (size_t i = 0; i < count && i < DEVICES_MAX && !*out; i++) {
+        sp_error own = {0};
+        if (!found[i].is_software && open_one(backend, (uint32_t)i, options, out, &own) && !why->status) {
+            *why = own;
+        }
+    }
+}
+
+/* The best hardware that can be opened, in the order of backends.def, and why the best of what was passed over was. */
+static sp_status open_auto(const sp_device_options *options, sp_device **out, sp_error *error) {
+    sp_error first = {0};
+    for (size_t i = 0; i < BACKEND_COUNT && !*out; i++) {
+        sp_error why = {0};
+        open_first(backends[i], options, out, &why);
+        first = first.status ? first : why;
+    }
+    if (!*out) {
+        return spi_fail(error, first.status ? first.status : SP_NO_DEVICE, "no device can be opened here: %s",
+                        first.message);
+    }
+    snprintf((*out)->passed_over, sizeof(*out)->passed_over, "%.*s", (int)sizeof(*out)->passed_over - 1, first.message);
+    return SP_OK;
+}
+
+sp_status sp_device_open(const char *name, const sp_device_options *options, sp_device **out, sp_error *error) {
+    *out = NULL;
+    sp_error local = {0};
+    error = error ? error : &local;
+    if (!strcmp(name, "auto")) {
+        return open_auto(options, out, error);
+    }
+    uint32_t index;
+    const spi_backend *backend = parse_name(name, &index);
+    if (!backend) {
+        return no_such_device(name, NULL, error);
+    }
+    sp_error why = {0};
+    sp_status status = open_one(backend, index, options, out, &why);
+    if (status == SP_NO_DEVICE) {
+        return no_such_device(name, why.message, error);
+    }
+    *error = status ? why : *error;
+    return status;
 }
 
 void sp_device_close(sp_device *device) {
@@ -164,6 +201,7 @@ void sp_device_close(sp_device *device) {
 void sp_device_get_info(const sp_device *device, sp_device_info *info) {
     memset(info, 0, sizeof *info);
     device->backend->info(device->context, info);
+    memcpy(info->passed_over, device->passed_over, sizeof info->passed_over);
 }
 
 void sp_device_get_counters(const sp_device *device, sp_device_counters *counters) {

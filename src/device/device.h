@@ -18,6 +18,7 @@ typedef struct spi_linked {
 struct sp_device {
     const spi_backend *backend;
     void *context;
+    char passed_over[sizeof((sp_device_info *)0)->passed_over]; /* of the info */
     spi_linked *links;
 };
 

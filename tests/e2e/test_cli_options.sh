@@ -125,4 +125,9 @@ two=$("$SAMEPAGE" complete -m $model -d cpu --chat -p "Tell me a story." --temp 
 check "$("$SAMEPAGE" model info $model --json --metadata)" 'j["vocab"] == 3072 and j["metadata"]["general.architecture"] == "llama"'
 check "$("$SAMEPAGE" bench -m $model -d cpu -t 1 -p 0 -n 4 -r 2 --boundary --json)" \
     'j["boundary"]["host_calls_per_token"] >= 2 and j["boundary"]["guest_us_per_token"] > 0 and j["rows"][0]["through"] == "guest"'
+# What auto took is told to who asks, and to nobody's pipe; a device that was named is not told.
+"$SAMEPAGE" complete -m $model -p hi -n 1 --verbose 2>&1 >/dev/null | grep >/dev/null '^samepage: computing on ' || fail "auto does not say what it took"
+"$SAMEPAGE" complete -m $model -p hi -n 1 2>&1 >/dev/null | grep >/dev/null 'computing on [^ ]*: ' && fail "a pipe is told what auto took"
+"$SAMEPAGE" complete -m $model -d cpu -p hi -n 1 --verbose 2>&1 >/dev/null | grep >/dev/null 'computing on ' && fail "cpu was asked for"
+check "$("$SAMEPAGE" doctor --json)" 'all(trouble["reason"] for trouble in j["troubles"])'
 echo "options: ok"

@@ -85,6 +85,7 @@ static int version, major, devices;
 static const char *fail_function;
 static long fail_count, failed;
 static int fail_result;
+static bool fails_on; /* not only once */
 static char violation[256];
 
 static void broken(const char *what) {
@@ -116,7 +117,7 @@ static long count_of(const counter *counters, size_t capacity, const char *name)
 static int enter(const char *name, bool frees) {
     count_in(calls, sizeof calls / sizeof calls[0], name);
     bool meant = fail_function ? !strcmp(fail_function, name) : !frees;
-    if (!meant || fail_count < 0 || fail_count-- > 0) {
+    if (!meant || fail_count < 0 || (!fails_on && fail_count-- > 0)) {
         return 0;
     }
     failed++;
@@ -204,7 +205,13 @@ EXPORT void fake_cuda_fail(const char *function, long count, int result) {
     fail_function = function;
     fail_count = count;
     fail_result = result;
+    fails_on = false;
     failed = 0;
+}
+
+EXPORT void fake_cuda_fail_every(const char *function, int result) {
+    fake_cuda_fail(function, 0, result);
+    fails_on = true;
 }
 
 EXPORT long fake_cuda_failed(void) {
@@ -502,6 +509,10 @@ EXPORT spi_cu_result cuLaunchKernelEx(const spi_cu_launch_config *config, spi_cu
                                       void **extra) {
     ENTER(false);
     NEED_CONTEXT();
+    if (config->attribute_count && major < 9) {
+        broken("a launch with what cards before Hopper do not have");
+        return 801;
+    }
     for (unsigned i = 0; i < config->attribute_count; i++) {
         const spi_cu_launch_attribute *attribute = &config->attributes[i];
         if (attribute->id == SPI_CU_LAUNCH_OVERLAP) {

@@ -13,6 +13,7 @@ void fake_cuda_reset(void);
 /* The call that comes after `count` more of the function (NULL: of any but those that free) returns `result`, once.
  * A negative count turns it off. fake_cuda_failed says how many did. */
 void fake_cuda_fail(const char *function, long count, int result);
+void fake_cuda_fail_every(const char *function, int result); /* not only once */
 long fake_cuda_failed(void);
 
 void fake_cuda_set_version(int version);

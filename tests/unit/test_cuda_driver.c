@@ -23,6 +23,7 @@
 #define FAKE(result, name, parameters) static result(*name##_) parameters
 FAKE(void, fake_cuda_reset, (void));
 FAKE(void, fake_cuda_fail, (const char *, long, int));
+FAKE(void, fake_cuda_fail_every, (const char *, int));
 FAKE(long, fake_cuda_failed, (void));
 FAKE(void, fake_cuda_set_version, (int));
 FAKE(void, fake_cuda_set_major, (int));
@@ -52,6 +53,7 @@ static int open_fake(void **state) {
     }
     FIND(fake_cuda_reset)
     FIND(fake_cuda_fail)
+    FIND(fake_cuda_fail_every)
     FIND(fake_cuda_failed)
     FIND(fake_cuda_set_version)
     FIND(fake_cuda_set_major)
@@ -90,52 +92,94 @@ static size_t listed(void) {
     return found;
 }
 
-static void expect_no_device(sp_status expected, const char *part) {
+/* What the list of troubles says of cuda; false: nothing. */
+static bool find_trouble(sp_device_trouble *trouble) {
+    sp_device_trouble all[8];
+    size_t count = sp_device_list_troubles(all, 8);
+    for (size_t i = 0; i < count && i < 8; i++) {
+        if (!strcmp(all[i].name, "cuda")) {
+            *trouble = all[i];
+            return true;
+        }
+    }
+    return false;
+}
+
+static void assert_says(const char *text, const char *part) {
+    if (!strstr(text, part)) {
+        print_error("\"%s\" does not say \"%s\"\n", text, part);
+        fail();
+    }
+}
+
+/* The best device that is left, and why it is not cuda. */
+static void expect_passed_over(const char *part) {
     sp_device *device;
+    sp_device_info info;
     sp_error error = {0};
-    spi_cu_driver driver;
+    TEST_OK(sp_device_open("auto", NULL, &device, &error), error);
+    sp_device_get_info(device, &info);
+    assert_int_not_equal(strncmp(info.name, "cuda", 4), 0);
+    if (part) {
+        assert_says(info.passed_over, part);
+    } else {
+        assert_string_equal(info.passed_over, "");
+    }
+    sp_device_close(device);
+}
+
+/* Asked for by name it says why it is not here; "auto" takes another, and says so where there is hardware. */
+static void expect_no_device(sp_status expected, const char *part, bool is_there) {
+    sp_device *device;
+    sp_device_trouble trouble;
+    sp_error error = {0};
     assert_int_equal(listed(), 0);
     assert_int_equal(sp_device_open("cuda", NULL, &device, &error), expected);
     assert_null(device);
-    if (expected == SP_NO_DEVICE) { /* the message of the list above it names the devices; the backend's own says why */
-        assert_int_equal(spi_cu_driver_open(&driver, &error), SP_NO_DEVICE);
+    assert_says(error.message, part);
+    assert_int_equal(find_trouble(&trouble), is_there);
+    if (is_there) {
+        assert_says(trouble.reason, part);
     }
-    if (!strstr(error.message, part)) {
-        print_error("\"%s\" does not say \"%s\"\n", error.message, part);
-        fail();
-    }
+    expect_passed_over(is_there ? part : NULL);
     check_clean();
 }
 
 static void test_no_driver(void **state) {
     (void)state;
     spi_cu_test_library("/nowhere/libcuda.so.1");
-    expect_no_device(SP_NO_DEVICE, "no NVIDIA driver");
+    expect_no_device(SP_NO_DEVICE, "no NVIDIA driver here: libcuda.so.1 is not found): use auto or one of ", false);
     assert_int_equal(open_fake(NULL), 0);
 }
 
 static void test_old_driver(void **state) {
     (void)state;
     fake_cuda_set_version_(SPI_CUDA_VERSION_MIN - 1000);
-    expect_no_device(SP_NO_DEVICE, "update it");
+    expect_no_device(SP_UNSUPPORTED, "update it", true);
 }
 
 static void test_driver_without_card(void **state) {
     (void)state;
-    fake_cuda_fail_("cuInit", 0, SPI_CU_NO_DEVICE);
+    sp_device_trouble trouble;
     sp_device *device;
     sp_error error = {0};
-    assert_int_equal(listed(), 0);
-    fake_cuda_fail_("cuInit", 0, SPI_CU_NO_DEVICE);
-    assert_int_equal(sp_device_open("cuda", NULL, &device, &error), SP_NO_DEVICE);
+    fake_cuda_fail_every_("cuInit", SPI_CU_NO_DEVICE);
+    expect_no_device(SP_NO_DEVICE, "there is no card", false);
+    fake_cuda_fail_every_("cuInit", 803);
+    expect_no_device(SP_UNSUPPORTED, "restart the machine", true);
+    fake_cuda_fail_every_("cuDeviceGetCount", 999);
+    expect_no_device(SP_DEVICE_LOST, "counting cards", true);
     fake_cuda_fail_(NULL, -1, 0);
+    assert_false(find_trouble(&trouble));
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    sp_device_close(device);
     check_clean();
 }
 
 static void test_old_card(void **state) {
     (void)state;
     fake_cuda_set_major_(7);
-    expect_no_device(SP_UNSUPPORTED, "older than compute capability 8.0");
+    expect_no_device(SP_UNSUPPORTED, "older than compute capability 8.0", true);
 }
 
 static void test_lists_and_picks(void **state) {
@@ -154,8 +198,30 @@ static void test_lists_and_picks(void **state) {
     TEST_OK(sp_device_open("auto", NULL, &device, &error), error);
     sp_device_get_info(device, &info);
     assert_string_equal(info.name, "cuda");
+    assert_string_equal(info.passed_over, "");
     sp_device_close(device);
     assert_int_equal(sp_device_open("cuda:3", NULL, &device, &error), SP_NO_DEVICE);
+    assert_says(error.message, "there is no CUDA device 3");
+    assert_says(error.message, "one of cuda, cuda:1, cuda:2, ");
+    check_clean();
+}
+
+/* A card that others have filled, or that does not come up: "auto" takes the next one, and then something else. */
+static void test_auto_goes_on(void **state) {
+    (void)state;
+    sp_device *device;
+    sp_device_info info;
+    sp_error error = {0};
+    fake_cuda_set_devices_(2);
+    fake_cuda_fail_("cuDevicePrimaryCtxRetain", 0, SPI_CU_OUT_OF_MEMORY);
+    TEST_OK(sp_device_open("auto", NULL, &device, &error), error);
+    sp_device_get_info(device, &info);
+    assert_string_equal(info.name, "cuda:1");
+    assert_says(info.passed_over, "opening the card: out of device memory");
+    sp_device_close(device);
+    fake_cuda_fail_every_("cuModuleLoadData", 222);
+    expect_passed_over("too old for the kernels");
+    fake_cuda_fail_(NULL, -1, 0);
     check_clean();
 }
 
@@ -179,6 +245,27 @@ static void test_a_life(void **state) {
     assert_int_equal(fake_cuda_launches_("few64"), 2);   /* a short one */
     /* Each growth is registered by itself, and the model's own region. */
     assert_int_equal(fake_cuda_calls_("cuMemHostRegister_v2"), 4);
+}
+
+/* What only Hopper's machine code has is asked of no other generation: of Ampere nothing that wants bulk copies or
+ * clusters, and of later cards, which get PTX of 9.0, no tensor maps and none of the kernels behind them. */
+static void test_generations(void **state) {
+    (void)state;
+    static const struct {
+        int major;
+        long decodes;
+        bool has_maps;
+    } cases[] = {{8, 0, false}, {9, 3, true}, {10, 3, false}, {12, 3, false}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        fake_cuda_reset_();
+        fake_cuda_set_major_(cases[i].major);
+        sp_error error = {0};
+        TEST_OK(live(&error), error);
+        check_clean();
+        assert_int_equal(fake_cuda_launches_("decode_Q8_0"), cases[i].decodes);
+        assert_int_equal(fake_cuda_calls_("cuTensorMapEncodeTiled") > 0, cases[i].has_maps);
+        assert_int_equal(fake_cuda_launches_("norm_pack") > 0, cases[i].has_maps);
+    }
 }
 
 /* Tokens cost no copy: new rows go to the guest as kernels write them. */
@@ -434,7 +521,9 @@ int main(void) {
         cmocka_unit_test_setup(test_driver_without_card, reset),
         cmocka_unit_test_setup(test_old_card, reset),
         cmocka_unit_test_setup(test_lists_and_picks, reset),
+        cmocka_unit_test_setup(test_auto_goes_on, reset),
         cmocka_unit_test_setup(test_a_life, reset),
+        cmocka_unit_test_setup(test_generations, reset),
         cmocka_unit_test_setup(test_no_copies_a_token, reset),
         cmocka_unit_test_setup(test_blocks_are_copied, reset),
         cmocka_unit_test_setup(test_picks, reset),

@@ -28,6 +28,9 @@ static const char *result_text(spi_cu_result result) {
     case SPI_CU_NO_BINARY: return "there are no kernels for this card";
     case 214: return "an error of the card's memory";
     case 222: return "the driver is too old for the kernels";
+    case 802: return "the machine has not made its cards ready yet (NVIDIA's fabric manager does)";
+    case 803: return "the driver's library and its kernel module are of two versions: restart the machine";
+    case 804: return "the driver's library does not go with this card";
     case 700: return "a kernel left its memory";
     case 712: return "the memory is registered already";
     case 713: return "the memory is not registered";
@@ -49,7 +52,7 @@ static sp_status find_functions(spi_cu_driver *driver, sp_error *error) {
     {                                                                                                                  \
         void *found = dlsym(driver->library, #symbol);                                                                 \
         if (!found) {                                                                                                  \
-            return spi_fail(error, SP_NO_DEVICE, "the NVIDIA driver lacks " #symbol ": update it");                    \
+            return spi_fail(error, SP_UNSUPPORTED, "the NVIDIA driver lacks " #symbol ": update it");                  \
         }                                                                                                              \
         memcpy(&driver->member, &found, sizeof found);                                                                 \
     }
@@ -60,15 +63,15 @@ static sp_status find_functions(spi_cu_driver *driver, sp_error *error) {
 static sp_status initialise(spi_cu_driver *driver, sp_error *error) {
     spi_cu_result result = driver->Init(0);
     if (result) {
-        return spi_fail(error, SP_NO_DEVICE, "there is no NVIDIA card that can be used: %s (%d)", result_text(result),
-                        result);
+        return spi_fail(error, result == SPI_CU_NO_DEVICE ? SP_NO_DEVICE : SP_UNSUPPORTED,
+                        "there is no NVIDIA card that can be used: %s (%d)", result_text(result), result);
     }
     result = driver->DriverGetVersion(&driver->version);
     if (result) {
         return spi_cu_fail(error, result, "asking for the driver's version");
     }
     if (driver->version < SPI_CUDA_VERSION_MIN) {
-        return spi_fail(error, SP_NO_DEVICE,
+        return spi_fail(error, SP_UNSUPPORTED,
                         "the NVIDIA driver is of CUDA %d.%d and the kernels need one of %d.%d: update it",
                         driver->version / 1000, driver->version % 1000 / 10, SPI_CUDA_VERSION_MIN / 1000,
                         SPI_CUDA_VERSION_MIN % 1000 / 10);
@@ -174,9 +177,14 @@ void spi_cu_card_info(const spi_cu_driver *driver, const spi_cu_card *card, uint
 sp_status spi_cu_enumerate(sp_device_info *infos, size_t capacity, size_t *count, sp_error *error) {
     *count = 0;
     spi_cu_driver driver;
-    sp_status status = spi_cu_driver_open(&driver, error);
+    sp_error why = {0};
+    sp_status status = spi_cu_driver_open(&driver, &why);
+    if (status == SP_NO_DEVICE) {
+        return SP_OK;
+    }
     if (status) {
-        return status == SP_NO_DEVICE ? SP_OK : status;
+        *error = why;
+        return status;
     }
     spi_cu_card cards[SPI_CU_CARDS_MAX];
     uint32_t usable, all;
@@ -185,6 +193,9 @@ sp_status spi_cu_enumerate(sp_device_info *infos, size_t capacity, size_t *count
         if (i < capacity) {
             spi_cu_card_info(&driver, &cards[i], i, &infos[i]);
         }
+    }
+    if (!status && all && !usable) {
+        status = spi_fail(error, SP_UNSUPPORTED, "%s cannot be used: %s", cards[0].name, cards[0].refusal);
     }
     spi_cu_driver_close(&driver);
     return status;

@@ -95,7 +95,8 @@ typedef struct spi_cu_driver {
     int version; /* 13000 for CUDA 13.0 */
 } spi_cu_driver;
 
-/* SP_NO_DEVICE says that there is no driver, or no card, or that it is too old. Nothing is left behind then. */
+/* SP_NO_DEVICE says that there is no driver, or no card; SP_UNSUPPORTED that it is too old or does not work. Nothing is
+ * left behind then. */
 sp_status spi_cu_driver_open(spi_cu_driver *driver, sp_error *error);
 void spi_cu_driver_close(spi_cu_driver *driver);
 

@@ -261,6 +261,9 @@ sp_status spi_vk_enumerate(sp_device_info *infos, size_t capacity, size_t *count
             spi_vk_adapter_info(&adapters[i], i, &infos[i]);
         }
     }
+    if (!status && all && !usable) {
+        status = spi_fail(error, SP_UNSUPPORTED, "%s cannot be used: %s", adapters[0].description, adapters[0].refusal);
+    }
     spi_vk_instance_close(&instance);
     return status;
 }

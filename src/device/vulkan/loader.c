@@ -42,7 +42,8 @@ static sp_status load_global(spi_vk_functions *call, sp_error *error) {
 #define GLOBAL(name)                                                                                                   \
     call->name = (PFN_vk##name)(void (*)(void))call->GetInstanceProcAddr(NULL, "vk" #name);                            \
     if (!call->name) {                                                                                                 \
-        return spi_fail(error, SP_NO_DEVICE, "the Vulkan loader is older than 1.1: it lacks vk" #name);                \
+        return spi_fail(error, SP_UNSUPPORTED,                                                                         \
+                        "the Vulkan loader is older than 1.1, it lacks vk" #name ": update it");                       \
     }
 #include "device/vulkan/functions.def"
     return SP_OK;
@@ -53,7 +54,7 @@ static sp_status load_instance(spi_vk_instance *instance, sp_error *error) {
 #define INSTANCE(name)                                                                                                 \
     call->name = (PFN_vk##name)(void (*)(void))call->GetInstanceProcAddr(instance->handle, "vk" #name);                \
     if (!call->name) {                                                                                                 \
-        return spi_fail(error, SP_NO_DEVICE, "the Vulkan loader lacks vk" #name);                                      \
+        return spi_fail(error, SP_UNSUPPORTED, "the Vulkan loader lacks vk" #name ": update it");                      \
     }
 #include "device/vulkan/functions.def"
     return SP_OK;
@@ -76,7 +77,7 @@ static sp_status create_instance(spi_vk_instance *instance, sp_error *error) {
     }
     uint32_t version = 0;
     if (instance->call.EnumerateInstanceVersion(&version) || version < VK_API_VERSION_1_2) {
-        return spi_fail(error, SP_NO_DEVICE, "the Vulkan loader is older than 1.2: update it");
+        return spi_fail(error, SP_UNSUPPORTED, "the Vulkan loader is older than 1.2: update it");
     }
     VkApplicationInfo application = {.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO,
                                      .pApplicationName = "samepage",
@@ -103,7 +104,7 @@ sp_status spi_vk_instance_open(spi_vk_instance *instance, sp_error *error) {
     instance->call.GetInstanceProcAddr = find_entry(instance->library);
     sp_status status = instance->call.GetInstanceProcAddr
                            ? create_instance(instance, error)
-                           : spi_fail(error, SP_NO_DEVICE, "libvulkan.so.1 is not a Vulkan loader");
+                           : spi_fail(error, SP_UNSUPPORTED, "libvulkan.so.1 is not a Vulkan loader");
     if (status) {
         spi_vk_instance_close(instance);
     }
