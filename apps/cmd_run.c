@@ -166,6 +166,7 @@ static int run_guest(const settings *set) {
     if (!status && set->common.verbose) {
         spi_runner_report(&runner);
     }
+    spi_tell_revived(made.device, &set->common);
     spi_runner_close(&runner);
     discard(&made);
     return result;

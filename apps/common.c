@@ -44,6 +44,21 @@ sp_status spi_open_device(const spi_common *common, sp_device **device, sp_error
     return status;
 }
 
+void spi_tell_revived(const sp_device *device, const spi_common *common) {
+    sp_device_info info;
+    sp_device_counters counters;
+    if (!device || common->quiet) {
+        return;
+    }
+    sp_device_get_info(device, &info);
+    sp_device_get_counters(device, &counters);
+    if (counters.revived) {
+        fprintf(stderr,
+                "samepage: %s was lost and opened anew, %" PRIu64 " times; what was computed on it is complete\n",
+                info.name, counters.revived);
+    }
+}
+
 /* What can be done where a device has no room for a model. */
 static sp_status tell_room(const sp_model *model, const sp_device *device, sp_error *error) {
     sp_device_info info;

@@ -25,6 +25,9 @@ typedef struct spi_opened {
 /* Opens the device (NULL means auto). */
 sp_status spi_open_device(const spi_common *common, sp_device **device, sp_error *error);
 
+/* On stderr, that a device failed meanwhile and was opened anew. */
+void spi_tell_revived(const sp_device *device, const spi_common *common);
+
 /* Opens a model and loads it on the device, with a progress line where stderr is a terminal. */
 sp_status spi_open_model(const spi_common *common, const char *path, sp_device *device, sp_model **model,
                          sp_error *error);

@@ -50,6 +50,7 @@ int spi_generation_run(const spi_generation *set, const char *name, const spi_ar
     if (!status && set->common.verbose) {
         spi_runner_report(&runner);
     }
+    spi_tell_revived(opened.device, &set->common);
     spi_runner_close(&runner);
     spi_close_both(&opened);
     return result;

@@ -71,12 +71,13 @@ SP_EXPORT void sp_device_close(sp_device *device);
 
 SP_EXPORT void sp_device_get_info(const sp_device *device, sp_device_info *info);
 
-/* Counters since open; for doctor, bench and tests. */
+/* Counters since open, or since it was opened anew; for doctor, bench and tests. */
 typedef struct sp_device_counters {
     uint64_t runs;         /* tapes and matmuls submitted */
     uint64_t copied_bytes; /* explicitly copied between a region and the device: 0 unless a link is `copied`, or
                               `mirrored` and the host wrote blocks */
     uint64_t linked_bytes; /* of regions, at present */
+    uint64_t revived;      /* times that the device was lost and was opened anew, with all that was on it */
     /* metal: of loaded weights, what is computed on where the file is mapped, and what was copied into buffers of the
      * device's own because it lies in no file or not on whole pages of it; both 0 elsewhere */
     uint64_t weights_in_place_bytes, weights_own_bytes;

@@ -51,6 +51,7 @@ typedef struct spi_backend {
     sp_status (*enumerate)(sp_device_info *infos, size_t capacity, size_t *count, sp_error *error);
     sp_status (*open)(uint32_t index, const sp_device_options *options, void **context, sp_error *error);
     void (*close)(void *context);
+    bool (*is_lost)(void *context); /* nothing works any more but to let go of it, and close; NULL: never */
     void (*info)(void *context, sp_device_info *info);
     uint32_t (*rows_max)(void *context); /* of a run that models make; NULL, or 0: SPI_ROWS_MAX (model/model.h) */
     void (*rules)(void *context, spi_link_rules *rules);
@@ -94,6 +95,23 @@ typedef struct spi_backend {
 /* For src/model and src/session, which run tapes on an opened device without knowing its backend. */
 const spi_backend *spi_device_backend(const sp_device *device, void **context);
 spi_link *spi_device_find_link(sp_device *device, const sp_region *region); /* NULL: not linked, or lost: see link.c */
+
+/* Whoever has things on a device beside links: a model. */
+typedef struct spi_device_user {
+    void (*let_go)(void *env);                           /* all of it is to be given back, if there is any */
+    sp_status (*take_again)(void *env, sp_error *error); /* and made anew, on a device that was opened anew */
+    void *env;
+    struct spi_device_user *next;
+} spi_device_user;
+void spi_device_add_user(sp_device *device, spi_device_user *user);
+void spi_device_remove_user(sp_device *device, spi_device_user *user);
+
+/* After a run failed with SP_DEVICE_LOST: SP_OK if the device had been lost and was opened anew, with all that was on
+ * it, so that the run can be made again; what sessions have is in their regions. SP_DEVICE_LOST: it was not lost, or
+ * cannot be opened, which error says then, or does not revive now. Not to be called on a guest's fiber. */
+sp_status spi_device_revive(sp_device *device, sp_error *error);
+bool spi_device_is_lost(const sp_device *device);
+void spi_device_may_revive(sp_device *device, bool may); /* it may from the start */
 
 /* SP_UNSUPPORTED, with what to do, where the device does not keep keys and values in this type. */
 sp_status spi_device_check_kv(const sp_device *device, sp_kv_type type, sp_error *error);

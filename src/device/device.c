@@ -127,6 +127,7 @@ static sp_status open_one(const spi_backend *backend, uint32_t index, const sp_d
         return spi_fail(error, SP_NO_MEMORY, "no memory to open the device %s", backend->name);
     }
     device->backend = backend;
+    device->index = index;
     sp_status status = backend->open(index, options ? options : &defaults, &device->context, error);
     if (status) {
         spi_free(device);
@@ -194,19 +195,27 @@ void sp_device_close(sp_device *device) {
         return;
     }
     assert(!device->links && "a region is still linked to this device");
-    device->backend->close(device->context);
+    assert(!device->users && "a model is still loaded on this device");
+    if (device->context) {
+        device->backend->close(device->context);
+    }
     spi_free(device);
 }
 
 void sp_device_get_info(const sp_device *device, sp_device_info *info) {
-    memset(info, 0, sizeof *info);
-    device->backend->info(device->context, info);
+    *info = device->lost_info;
+    if (device->context) {
+        memset(info, 0, sizeof *info);
+        device->backend->info(device->context, info);
+    }
     memcpy(info->passed_over, device->passed_over, sizeof info->passed_over);
 }
 
 void sp_device_get_counters(const sp_device *device, sp_device_counters *counters) {
-    *counters = (sp_device_counters){0};
-    device->backend->counters(device->context, counters);
+    *counters = (sp_device_counters){.revived = device->revived_count};
+    if (device->context) {
+        device->backend->counters(device->context, counters);
+    }
     for (const spi_linked *linked = device->links; linked; linked = linked->next) {
         counters->linked_bytes += linked->link ? linked->link->linked_bytes : 0; /* NULL: it has lost it */
     }

@@ -17,9 +17,18 @@ typedef struct spi_linked {
 
 struct sp_device {
     const spi_backend *backend;
-    void *context;
+    uint32_t index;
+    void *context;            /* NULL: it was lost, and could not be opened anew */
+    sp_device_info lost_info; /* of before */
+    bool stays_lost;
+    uint64_t revived_count;
+    spi_device_user *users;
     char passed_over[sizeof((sp_device_info *)0)->passed_over]; /* of the info */
     spi_linked *links;
 };
+
+/* Links what was let go of. link.c */
+sp_status spi_linked_take_again(spi_linked *linked, sp_error *error);
+void spi_linked_let_go(spi_linked *linked);
 
 #endif

@@ -25,15 +25,22 @@ spi_link *spi_device_find_link(sp_device *device, const sp_region *region) {
     return linked ? linked->link : NULL;
 }
 
+/* A device that was lost takes nothing. */
+static void get_rules(const sp_device *device, spi_link_rules *rules) {
+    if (device->context) {
+        device->backend->rules(device->context, rules);
+    }
+}
+
 bool spi_device_takes(const sp_device *device, sp_backing backing) {
     spi_link_rules rules = {0};
-    device->backend->rules(device->context, &rules);
+    get_rules(device, &rules);
     return rules.backings >> backing & 1;
 }
 
 bool spi_device_shares_files(const sp_device *device) {
     spi_link_rules rules = {0};
-    device->backend->rules(device->context, &rules);
+    get_rules(device, &rules);
     return rules.backings >> SP_BACKING_SHAREABLE & 1 && !rules.pins;
 }
 
@@ -60,7 +67,10 @@ static bool overlap(const uint8_t *a, size_t a_bytes, const uint8_t *b, size_t b
 /* Called with the region's tail open, so that committed means accessible. */
 static sp_status check_rules(const sp_device *device, const sp_region *region, sp_error *error) {
     spi_link_rules rules = {0};
-    device->backend->rules(device->context, &rules);
+    if (!device->context) {
+        return spi_fail(error, SP_DEVICE_LOST, "%s was lost and cannot be opened again", device->lost_info.name);
+    }
+    get_rules(device, &rules);
     const uint8_t *base = sp_region_base(region);
     size_t bytes = sp_region_committed_bytes(region), align = rules.align_bytes ? rules.align_bytes : 1;
     const char *name = device->backend->name;
@@ -91,14 +101,17 @@ static sp_status check_rules(const sp_device *device, const sp_region *region, s
     return SP_OK;
 }
 
-/* The region is about to change pages: the device waits for what it does and lets go of all of it. */
-static void on_changing(void *env, sp_region *region) {
-    spi_linked *linked = env;
-    (void)region;
+void spi_linked_let_go(spi_linked *linked) {
     if (linked->link) {
         linked->device->backend->unlink(linked->device->context, linked->link);
         linked->link = NULL;
     }
+}
+
+/* The region is about to change pages: the device waits for what it does and lets go of all of it. */
+static void on_changing(void *env, sp_region *region) {
+    (void)region;
+    spi_linked_let_go(env);
 }
 
 /* Links what was let go of. That a device takes back memory of a backing that it takes is refused only where there is
@@ -181,8 +194,8 @@ static sp_status link_new(sp_device *device, sp_region *region, sp_error *error)
     return SP_OK;
 }
 
-/* A link that was lost when the region changed pages, and that is asked for again. */
-static sp_status link_lost(spi_linked *linked, sp_error *error) {
+/* A link that was lost when the region changed pages, or with the device, and that is asked for again. */
+sp_status spi_linked_take_again(spi_linked *linked, sp_error *error) {
     sp_status status = spi_region_open_tail(linked->region);
     if (status) {
         spi_fail(error, status, "the system cannot protect more ranges of memory");
@@ -196,11 +209,14 @@ static sp_status link_lost(spi_linked *linked, sp_error *error) {
 sp_status sp_device_link(sp_device *device, sp_region *region, sp_error *error) {
     sp_error local = {0};
     error = error ? error : &local;
+    if (spi_device_is_lost(device) && spi_device_revive(device, error)) {
+        return SP_DEVICE_LOST;
+    }
     spi_linked *linked = find(device, region);
     if (!linked) {
         return link_new(device, region, error);
     }
-    sp_status status = linked->link ? SP_OK : link_lost(linked, error);
+    sp_status status = linked->link ? SP_OK : spi_linked_take_again(linked, error);
     linked->references += !status;
     return status;
 }

@@ -183,7 +183,11 @@ static void run_batch(sp_engine *engine, sp_guest *first, int64_t until_ns) {
 static void run_matmul(sp_guest *guest) {
     sp_error error = {0};
     int64_t begin_ns = spi_clock_ns();
-    sp_status status = guest->engine->hooks.matmul(guest->device, guest->region, &guest->job.matmul, &error);
+    const spi_engine_hooks *hooks = &guest->engine->hooks;
+    sp_status status = hooks->matmul(guest->device, guest->region, &guest->job.matmul, &error);
+    if (status == SP_DEVICE_LOST && !spi_device_revive(guest->device, &error)) {
+        status = hooks->matmul(guest->device, guest->region, &guest->job.matmul, &error);
+    }
     guest->counters.run_ns += (uint64_t)(spi_clock_ns() - begin_ns);
     spi_state_note_written(guest, guest->job.matmul.c_offset,
                            (uint64_t)guest->job.matmul.m * guest->job.matmul.n * sizeof(float));
@@ -207,7 +211,10 @@ sp_status spi_guest_append_now(sp_guest *guest, sp_session *session, int32_t tok
         .session = session, .tokens = &token, .token_count = 1, .logits = SP_LOGITS_LAST, .sampler = sampler};
     uint64_t begin_ticks = spi_clock_ticks();
     atomic_store(&guest->is_computing, true);
+    spi_device_may_revive(session->device, false); /* opening one takes more stack than a fiber has */
     sp_status status = engine->hooks.append(&part, 1, NULL, NULL, error);
+    spi_device_may_revive(session->device, true);
+    status = status == SP_DEVICE_LOST ? SP_BUSY : status; /* that can be done where it is asked for again */
     atomic_store(&guest->is_computing, false);
     *next = part.token;
     guest->host_ticks -= spi_clock_ticks() - begin_ticks; /* the import around it counts this as its own */

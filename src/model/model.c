@@ -23,12 +23,15 @@
 typedef struct variant {
     spi_tape tape; /* the model's, with rows for the device */
     spi_program *program;
+    bool is_wanted; /* it has a program, but while the device is lost */
 } variant;
 
 /* The model on one device. */
 typedef struct loaded {
+    const sp_model *model;
     sp_device *device;
-    spi_store *store;
+    spi_device_user user;   /* of the device */
+    spi_store *store;       /* NULL: the device was lost */
     variant variants[2][2]; /* [long context][Q8_0] */
     uint32_t sessions;
     int64_t row_ns; /* of long runs, of late; 0: there was none */
@@ -266,7 +269,7 @@ void sp_model_close(sp_model *model) {
 uint32_t spi_model_rows_max(const sp_device *device) {
     void *context;
     const spi_backend *backend = spi_device_backend(device, &context);
-    uint32_t rows = backend->rows_max ? backend->rows_max(context) : 0;
+    uint32_t rows = context && backend->rows_max ? backend->rows_max(context) : 0;
     return rows ? rows : SPI_ROWS_MAX;
 }
 
@@ -297,7 +300,47 @@ static sp_status prepare(const sp_model *model, loaded *load, bool is_long, sp_k
     wanted->tape.ops = is_long ? model->long_ops : model->tape.ops;
     wanted->tape.kv = *spi_model_kv(model, type);
     wanted->tape.rows_max = spi_model_rows_max(load->device);
-    return backend->prepare(context, load->store, &wanted->tape, &wanted->program, error);
+    status = backend->prepare(context, load->store, &wanted->tape, &wanted->program, error);
+    wanted->is_wanted = !status;
+    return status;
+}
+
+/* What is on the device; what is wanted there stays wanted. */
+static void let_go(void *env) {
+    loaded *load = env;
+    void *context;
+    const spi_backend *backend = spi_device_backend(load->device, &context);
+    if (!load->store) {
+        return;
+    }
+    for (int i = 0; i < 4; i++) {
+        variant *each = &load->variants[i / 2][i % 2];
+        if (each->program) {
+            backend->discard(context, each->program);
+            each->program = NULL;
+        }
+    }
+    backend->unload(context, load->store);
+    load->store = NULL;
+}
+
+static sp_status load_weights(loaded *load, sp_progress progress, void *progress_env, sp_error *error) {
+    void *context;
+    const spi_backend *backend = spi_device_backend(load->device, &context);
+    sp_status status = backend->load(context, &load->model->weights, progress, progress_env, &load->store, error);
+    for (int i = 0; i < 4 && !status; i++) {
+        if (load->variants[i / 2][i % 2].is_wanted) {
+            status = prepare(load->model, load, i / 2, i % 2 ? SP_KV_Q8_0 : SP_KV_F16, error);
+        }
+    }
+    if (status) {
+        let_go(load);
+    }
+    return status;
+}
+
+static sp_status take_again(void *env, sp_error *error) {
+    return load_weights(env, NULL, NULL, error);
 }
 
 sp_status sp_model_load(sp_model *model, sp_device *device, sp_progress progress, void *progress_env, sp_error *error) {
@@ -306,24 +349,23 @@ sp_status sp_model_load(sp_model *model, sp_device *device, sp_progress progress
     if (find_load(model, device)) {
         return SP_OK;
     }
+    if (spi_device_is_lost(device) && spi_device_revive(device, error)) {
+        return SP_DEVICE_LOST;
+    }
     loaded *load = spi_alloc(1, sizeof *load);
     if (!load) {
         return spi_fail(error, SP_NO_MEMORY, "no memory to load %s", model->info.name);
     }
-    void *context;
-    const spi_backend *backend = spi_device_backend(device, &context);
+    load->model = model;
     load->device = device;
-    sp_status status = backend->load(context, &model->weights, progress, progress_env, &load->store, error);
-    if (!status) {
-        status = prepare(model, load, false, SP_KV_F16, error);
-        if (status) {
-            backend->unload(context, load->store);
-        }
-    }
+    load->user = (spi_device_user){.let_go = let_go, .take_again = take_again, .env = load};
+    find_variant(load, false, SP_KV_F16)->is_wanted = true;
+    sp_status status = load_weights(load, progress, progress_env, error);
     if (status) {
         spi_free(load);
         return status;
     }
+    spi_device_add_user(device, &load->user);
     load->next = model->loads;
     model->loads = load;
     return SP_OK;
@@ -340,15 +382,8 @@ void sp_model_unload(sp_model *model, sp_device *device) {
     }
     assert(!load->sessions && "sessions of this model are still open on this device");
     *place = load->next;
-    void *context;
-    const spi_backend *backend = spi_device_backend(device, &context);
-    for (int i = 0; i < 4; i++) {
-        variant *each = &load->variants[i / 2][i % 2];
-        if (each->program) {
-            backend->discard(context, each->program);
-        }
-    }
-    backend->unload(context, load->store);
+    spi_device_remove_user(device, &load->user);
+    let_go(load);
     spi_free(load);
 }
 

@@ -189,7 +189,7 @@ static spi_program *fill_run(batch *all, spi_run *run) {
     return program;
 }
 
-static void run_once(batch *all) {
+static void make_run(batch *all) {
     spi_picks picks = {.each = all->each, .tokens = all->picked, .count_max = all->row_max};
     spi_run run = {.tokens = all->tokens, .segments = all->segments};
     spi_program *program = fill_run(all, &run);
@@ -219,6 +219,16 @@ static void run_once(batch *all) {
         }
         item->part->session->token_count += item->in_run;
         item->in_run = 0;
+    }
+}
+
+/* Once more if the device was lost and could be opened anew: what is in sessions' regions is all that a run needs. */
+static void run_once(batch *all) {
+    sp_error before = *all->error;
+    make_run(all);
+    if (all->status == SP_DEVICE_LOST && !spi_device_revive(all->device, all->error)) {
+        *all->error = before;
+        make_run(all);
     }
 }
 

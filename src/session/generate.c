@@ -59,7 +59,14 @@ sp_status sp_session_generate(sp_session *session, sp_sampler *sampler, int32_t 
     spi_picks picks = {
         .tokens = tokens, .count_max = room(session, sampler, count_max), .stops = stops, .stop_count = stop_count};
     int64_t begin_ns = spi_clock_ns();
-    status = run(session, &token, spi_sampler_is_greedy(sampler) ? &picks : NULL, error);
+    spi_picks *picked = spi_sampler_is_greedy(sampler) ? &picks : NULL;
+    sp_error local = {0};
+    error = error ? error : &local;
+    status = run(session, &token, picked, error);
+    if (status == SP_DEVICE_LOST && !spi_device_revive(session->device, error)) {
+        picks.count = 0;
+        status = run(session, &token, picked, error);
+    }
     if (status) {
         return status;
     }

@@ -90,6 +90,9 @@ sp_status sp_session_create(sp_model *model, sp_device *device, const sp_session
     *out = NULL;
     static const sp_session_options defaults;
     options = options ? options : &defaults;
+    if (spi_device_is_lost(device) && spi_device_revive(device, error)) {
+        return SP_DEVICE_LOST;
+    }
     if (!spi_model_program(model, device, 0, SP_KV_F16)) {
         return spi_fail(error, SP_INVALID, "the model is not loaded on this device: call sp_model_load first");
     }

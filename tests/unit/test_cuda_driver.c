@@ -451,6 +451,71 @@ static void test_lost(void **state) {
     check_clean();
 }
 
+/* A conversation on a card that is lost: the card is opened anew, weights are loaded and blocks are taken over from the
+ * host's memory, and the append that failed is made again. While it cannot be opened, appends say so and do no harm. */
+static void test_a_conversation_goes_on(void **state) {
+    (void)state;
+    enum { COUNT = 150 };
+    sp_error error = {0};
+    sp_device *device;
+    sp_model *model;
+    sp_session *session, *other;
+    sp_device_counters counters;
+    int32_t tokens[COUNT];
+    const sp_session_options options = {.context_max = 256, .logits_rows_max = 1};
+    for (int32_t i = 0; i < COUNT; i++) {
+        tokens[i] = 100 + i;
+    }
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    TEST_OK(sp_model_open(test_source_path("models/samepage-demo-q8_0.gguf"), &model, &error), error);
+    TEST_OK(sp_model_load(model, device, NULL, NULL, &error), error);
+    TEST_OK(sp_session_create(model, device, &options, &session, &error), error);
+    TEST_OK(sp_session_create(model, device, &options, &other, &error), error);
+    TEST_OK(sp_session_append(session, tokens, COUNT, SP_LOGITS_LAST, &error), error);
+    long live = fake_cuda_live_();
+
+    fake_cuda_fail_("cuEventQuery", 0, 700);
+    TEST_OK(sp_session_append(session, tokens, 1, SP_LOGITS_LAST, &error), error);
+    assert_int_equal(sp_session_token_count(session), COUNT + 1);
+    sp_device_get_counters(device, &counters);
+    assert_int_equal(counters.revived, 1);
+    assert_true(counters.copied_bytes > 0); /* the blocks of before */
+    assert_int_equal(fake_cuda_calls_("cuDevicePrimaryCtxRelease_v2"), 1);
+    assert_int_equal(fake_cuda_live_(), live);
+
+    fake_cuda_fail_("cuLaunchKernelEx", 0, 719);
+    TEST_OK(sp_session_append(other, tokens, 2, SP_LOGITS_LAST, &error), error);
+    sp_device_get_counters(device, &counters);
+    assert_int_equal(counters.revived, 2);
+
+    static const char *const ways[] = {"cuDevicePrimaryCtxRetain", "cuMemHostRegister_v2", "cuMemAlloc_v2"};
+    for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
+        fake_cuda_fail_every_("cuLaunchCooperativeKernel", 700);
+        assert_int_equal(sp_session_append(session, tokens, 1, SP_LOGITS_LAST, &error), SP_DEVICE_LOST);
+        fake_cuda_fail_every_(ways[i], 719);
+        assert_int_equal(sp_session_append(session, tokens, 1, SP_LOGITS_LAST, &error), SP_DEVICE_LOST);
+        assert_says(error.message, "cuda was lost and cannot be opened again: ");
+        assert_int_equal(fake_cuda_live_(), 0);
+        sp_session *late;
+        assert_int_equal(sp_session_create(model, device, &options, &late, &error), SP_DEVICE_LOST);
+        sp_device_info info;
+        sp_device_get_info(device, &info);
+        assert_string_equal(info.name, "cuda");
+        assert_int_equal(sp_session_token_count(session), COUNT + 1 + (uint32_t)i);
+        fake_cuda_fail_(NULL, -1, 0);
+        TEST_OK(sp_session_append(session, tokens, 1, SP_LOGITS_LAST, &error), error);
+    }
+    fake_cuda_fail_every_("cuLaunchCooperativeKernel", 700);
+    assert_int_equal(sp_session_append(session, tokens, 1, SP_LOGITS_LAST, &error), SP_DEVICE_LOST);
+    fake_cuda_fail_every_("cuDevicePrimaryCtxRetain", 719);
+    assert_int_equal(sp_session_append(session, tokens, 1, SP_LOGITS_LAST, &error), SP_DEVICE_LOST);
+    sp_session_destroy(session); /* everything can be closed on what is gone */
+    sp_session_destroy(other);
+    sp_model_close(model);
+    sp_device_close(device);
+    check_clean();
+}
+
 static void test_registration_refused(void **state) {
     (void)state;
     sp_error error = {0};
@@ -530,6 +595,7 @@ int main(void) {
         cmocka_unit_test_setup(test_every_call_fails, reset),
         cmocka_unit_test_setup(test_every_allocation_fails, reset),
         cmocka_unit_test_setup(test_lost, reset),
+        cmocka_unit_test_setup(test_a_conversation_goes_on, reset),
         cmocka_unit_test_setup(test_registration_refused, reset),
         cmocka_unit_test_setup(test_no_memory_for_blocks, reset),
         cmocka_unit_test_setup(test_blocks_that_did_not_arrive, reset),

@@ -137,6 +137,11 @@ static sp_status open_device(uint32_t index, const sp_device_options *options, v
     return SP_OK;
 }
 
+static bool is_lost(void *context) {
+    const spi_cu *cu = context;
+    return cu->lost;
+}
+
 static void get_info(void *context, sp_device_info *info) {
     const spi_cu *cu = context;
     *info = cu->info;
@@ -173,6 +178,7 @@ const spi_backend spi_backend_cuda = {
     .enumerate = spi_cu_enumerate,
     .open = open_device,
     .close = close_device,
+    .is_lost = is_lost,
     .info = get_info,
     .rules = get_rules,
     .link = spi_cu_link_region,

@@ -153,6 +153,11 @@ static sp_status open_device(uint32_t index, const sp_device_options *options, v
     return SP_OK;
 }
 
+static bool is_lost(void *context) {
+    const spi_mt *mt = context;
+    return mt->lost;
+}
+
 static void get_info(void *context, sp_device_info *info) {
     const spi_mt *mt = context;
     *info = mt->info;
@@ -180,6 +185,7 @@ const spi_backend spi_backend_metal = {
     .enumerate = enumerate,
     .open = open_device,
     .close = close_device,
+    .is_lost = is_lost,
     .info = get_info,
     .rules = get_rules,
     .link = spi_mt_link_region,

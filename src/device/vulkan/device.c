@@ -189,6 +189,11 @@ static sp_status open_device(uint32_t index, const sp_device_options *options, v
     return SP_OK;
 }
 
+static bool is_lost(void *context) {
+    const spi_vk *vk = context;
+    return vk->lost;
+}
+
 static void get_info(void *context, sp_device_info *info) {
     const spi_vk *vk = context;
     *info = vk->info;
@@ -223,6 +228,7 @@ const spi_backend spi_backend_vulkan = {
     .enumerate = spi_vk_enumerate,
     .open = open_device,
     .close = close_device,
+    .is_lost = is_lost,
     .info = get_info,
     .rows_max = rows_max,
     .rules = get_rules,
