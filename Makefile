@@ -46,7 +46,7 @@ bench: all
 bench-gpu:
 	@tools/bootstrap.sh --cuda
 	@cmake --preset release -DSAMEPAGE_CUDA=ON >/dev/null
-	@cmake --build $(BUILD) -j $(JOBS) --target bench_cuda bench_vulkan
+	@cmake --build $(BUILD) -j $(JOBS) --target bench_cuda bench_vulkan bench_state samepage guest_test_durable
 	@tools/bench_gpu.sh $(BUILD)
 
 lint: all

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model/model.h"
 #include "os/clock.h"
 
 #define SEQUENCES_MAX 64u
@@ -51,7 +52,6 @@ static bool parse(const bench_card *card, int count, char **words, bench_options
                                .prefills = "",
                                .sequences = "",
                                .repeats = 101,
-                               .rows = 512,
                                .context_max = 16384 + 512};
     const char *kv_type = "f16";
     const bench_option common[] = {{"--type", .text = &options->types},
@@ -69,7 +69,6 @@ static bool parse(const bench_card *card, int count, char **words, bench_options
     }
     bool limited = options->repeats && options->repeats < BENCH_REPEATS_MAX;
     options->repeats = limited ? options->repeats : BENCH_REPEATS_MAX;
-    options->rows = options->rows ? options->rows : 512;
     if (card->chosen) {
         card->chosen(options);
     }
@@ -274,6 +273,7 @@ int bench_card_main(const bench_card *card, int count, char **words) {
     sp_error error = {0};
     sp_device *device;
     int failed = card->open(&device, &error);
+    options.rows = options.rows || failed ? options.rows : spi_model_rows_max(device);
     for (size_t i = 0; i < sizeof types / sizeof types[0] && !failed; i++) {
         if (wants(options.types, sp_dtype_name(types[i]))) {
             failed = bench_type(card, device, &options, types[i], &error);

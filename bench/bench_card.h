@@ -14,7 +14,7 @@
 /* The options of both programs. Lists are numbers or names with commas between them. */
 typedef struct bench_options {
     const char *types, *contexts, *prefills, *sequences;
-    uint32_t repeats, rows; /* rows: of a run at most */
+    uint32_t repeats, rows; /* rows: of a run at most; what models have on the device, where nothing is said */
     uint32_t context_max;   /* of the session; a program may raise it */
     sp_kv_type kv_type;
 } bench_options;

@@ -74,9 +74,8 @@ def model_of(options, kind):
 # ---- measuring: tokens a second by (test, number) ----
 
 def ours(options, kind):
-    rows = max(int(number) for number in options.prefill.split(","))
     text = subprocess.check_output([os.path.join(options.build, "bench_vulkan"), "--type", kind, "--context", options.context,
-                                    "--prefill", options.prefill, "--rows", str(rows)], text=True)
+                                    "--prefill", options.prefill], text=True)
     print(text, file=sys.stderr, flush=True)
     return {(test.split()[0], int(number)): float(rate) for _, test, number, rate in OURS.findall(text)}
 

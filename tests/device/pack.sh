@@ -19,7 +19,7 @@ cp -r "$build/guests" "$folder/build/guests"
 rm -rf "$folder"/build/guests/{CMakeFiles,*.dir}
 cp models/*.gguf "$folder/models/"
 cp tests/device/run.sh tests/device/ordered_copy.cu "$folder/tests/device/"
-cp tools/bench_gpu.sh "$folder/tools/"
+cp tools/bench_gpu.sh tools/make_model.py "$folder/tools/"
 # The Vulkan loader is opened at run time, and NVIDIA's driver behind it wants what a machine without a screen may lack.
 opened=()
 for library in libvulkan.so.1 libX11.so.6 libXext.so.6 libGLdispatch.so.0 libGLX.so.0 libEGL.so.1; do
