@@ -110,6 +110,8 @@ begin "a token in one launch agrees with op by op" "$build/tests/test_cuda_decod
 begin "rows of several sessions agree with op by op" "$build/tests/test_cuda_wide"
 begin "the stand-in driver's sequences" "$build/tests/test_cuda_driver"
 begin "Vulkan: a small model against the CPU" "$build/tests/test_vulkan_program"
+begin "Vulkan: a device that is lost is opened anew under a conversation" "$build/tests/test_vulkan_lost"
+begin "guests in one batch, some of which trap, are ended or leave" "$build/tests/test_guest_crowd"
 if command -v compute-sanitizer >/dev/null; then
     begin "compute-sanitizer memcheck" timeout 400 compute-sanitizer --tool memcheck --error-exitcode 9 \
         bash -c '"$0/tests/test_cuda_decode" short && "$0/tests/test_cuda_wide" short' "$build"

@@ -21,7 +21,7 @@ static const char TALK[] =
     " (import \"samepage\" \"session_sample\" (func $sample (param i32 i32) (result i32)))"
     " (import \"samepage\" \"session_pick\" (func $pick (param i32 i32 i32 i32) (result i32)))"
     " (memory (export \"memory\") 1)"
-    " (func (export \"talk\") (param $token i32) (param $steps i32) (result i64)"
+    " (func $talk (export \"talk\") (param $token i32) (param $steps i32) (result i64)"
     "  (local $session i32) (local $sampler i32) (local $hash i64) (local $status i32)"
     "  (local.set $session (call $create (call $open (i32.const 0) (i32.const 0)) (i32.const 128) (i32.const 1)))"
     "  (local.set $sampler (call $sampler (i32.const 0) (i32.const 0)))"
@@ -33,6 +33,16 @@ static const char TALK[] =
     "   (local.set $hash (i64.add (i64.mul (local.get $hash) (i64.const 31)) (i64.extend_i32_s (local.get $token))))"
     "   (br_if $again (local.tee $steps (i32.sub (local.get $steps) (i32.const 1)))))"
     "  (local.get $hash))"
+    " (func (export \"trap\") (param i32 i32) (result i64)"
+    "  (drop (call $talk (local.get 0) (local.get 1))) (unreachable))"
+    /* A prompt of so many tokens, all the same, and the token behind it. */
+    " (func (export \"read\") (param $token i32) (param $count i32) (result i64) (local $session i32) (local $i i32)"
+    "  (local.set $session (call $create (call $open (i32.const 0) (i32.const 0)) (i32.const 128) (i32.const 1)))"
+    "  (loop $again"
+    "   (i32.store (i32.add (i32.const 1024) (i32.mul (local.get $i) (i32.const 4))) (local.get $token))"
+    "   (br_if $again (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (local.get $count))))"
+    "  (i64.extend_i32_s (call $pick (local.get $session) (call $sampler (i32.const 0) (i32.const 0)) (i32.const 1024)"
+    "   (local.get $count))))"
     /* The same in one import, without logits. */
     " (func (export \"talk_by_picks\") (param $token i32) (param $steps i32) (result i64)"
     "  (local $session i32) (local $sampler i32) (local $hash i64)"
@@ -100,6 +110,77 @@ static void a_hundred_guests_share_a_model(void **state) {
     sp_device_close(device);
 }
 
+/* Guests in one batch with some that trap, are ended, give up or leave in the middle of it, and with a prompt: nobody
+ * else notices, on any device. */
+static void a_crowd_survives(const char *name) {
+    enum { TALKERS = 8, TRAPS = TALKERS, ENDED, LEAVES, READS, ALL };
+    sp_error error = {0};
+    sp_device *device;
+    sp_device_info info;
+    if (sp_device_open(name, NULL, &device, &error)) {
+        print_message("skipped: %s\n", error.message);
+        skip();
+    }
+    sp_device_get_info(device, &info);
+    sp_model *model = test_tiny_model(device);
+    sp_engine *engine = test_engine(NULL);
+    sp_module *module = test_module(engine, TALK);
+    sp_guest_model known = {.name = "tiny", .model = model};
+    sp_guest_options options = {.device = device, .models = &known, .model_count = 1};
+    sp_guest *guests[ALL];
+    for (int i = 0; i <= READS; i++) {
+        int64_t arguments[2] = {i, i == TRAPS ? 5 : i == READS ? 120 : STEPS};
+        TEST_OK(sp_guest_create(module, &options, &guests[i], &error), error);
+        TEST_OK(sp_guest_start(guests[i],
+                               i == TRAPS   ? "trap"
+                               : i == READS ? "read"
+                                            : "talk",
+                               arguments, 2, &error),
+                error);
+    }
+    sp_guest_counters counters = {0};
+    while (counters.generated_tokens < 10) { /* all are in the middle of it */
+        assert_int_equal(sp_engine_run(engine, NULL, 1), SP_TIMEOUT);
+        sp_guest_get_counters(guests[ENDED], &counters);
+    }
+    assert_true(counters.generated_tokens < STEPS);
+    sp_guest_terminate(guests[ENDED]);
+    sp_guest_destroy(guests[LEAVES]);
+    assert_int_equal(sp_engine_run(engine, NULL, 60000), SP_OK);
+    test_failed(guests[TRAPS], SP_TRAPPED, "unreachable");
+    test_failed(guests[ENDED], SP_CANCELLED, "terminated");
+    assert_int_equal(sp_guest_get_state(guests[READS]), SP_GUEST_IDLE);
+    assert_in_range(sp_guest_result(guests[READS]), 0, TINY_VOCAB - 1);
+    for (int i = 0; i < TALKERS; i++) {
+        assert_int_equal(sp_guest_get_state(guests[i]), SP_GUEST_IDLE);
+        if (info.is_software || !info.memory_bytes) { /* hardware has other kernels for several rows */
+            assert_int_equal(sp_guest_result(guests[i]), talk(model, device, i));
+        }
+    }
+    for (int i = 0; i <= READS; i++) {
+        sp_guest_destroy(i == LEAVES ? NULL : guests[i]);
+    }
+    sp_module_close(module);
+    sp_engine_destroy(engine);
+    sp_model_close(model);
+    sp_device_close(device);
+}
+
+static void a_crowd_survives_on_the_processor(void **state) {
+    (void)state;
+    a_crowd_survives("cpu");
+}
+
+static void a_crowd_survives_on_vulkan(void **state) {
+    (void)state;
+    a_crowd_survives("vulkan");
+}
+
+static void a_crowd_survives_on_cuda(void **state) {
+    (void)state;
+    a_crowd_survives("cuda");
+}
+
 /* The bytes of a session's blocks after the same tokens. */
 static sp_session *blocks_of(sp_model *model, sp_device *device) {
     sp_error error = {0};
@@ -151,7 +232,8 @@ static void devices_leave_the_same_blocks(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_hundred_guests_share_a_model),
+        cmocka_unit_test(a_hundred_guests_share_a_model), cmocka_unit_test(a_crowd_survives_on_the_processor),
+        cmocka_unit_test(a_crowd_survives_on_vulkan),     cmocka_unit_test(a_crowd_survives_on_cuda),
         cmocka_unit_test(devices_leave_the_same_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
