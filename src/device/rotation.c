@@ -10,6 +10,7 @@
 /* Of positions, of which a run of many sessions has many: a sine of each would take longer than sending the run. */
 #define DIGITS 64u
 #define LEVELS 3u
+#define PAIRS  128u /* that are put together at once */
 
 static bool same(const spi_op *a, const spi_op *b) {
     return a->weight == b->weight && a->rope_dims == b->rope_dims && a->rope_base == b->rope_base &&
@@ -90,23 +91,38 @@ static const double *turns_of(const spi_rotation *rotation, uint32_t level, uint
     return rotation->turns + ((size_t)level * DIGITS + digit) * rotation->pairs * 2;
 }
 
-/* Rows of positions that differ in the last digit only. */
-static void fill_rows(const spi_rotation *rotation, uint32_t position, uint32_t rows, float *table) {
-    uint32_t high = position / DIGITS, pairs = rotation->pairs;
+/* (cos, sin) of all digits of a position but the last, for `count` pairs from `first` on. */
+static void turn_high(const spi_rotation *rotation, uint32_t position, uint32_t first, uint32_t count, double *to) {
+    uint32_t high = position / DIGITS;
     bool far = high >= DIGITS * DIGITS;
-    const double *a = turns_of(rotation, 2, far ? 0 : high / DIGITS), *b = turns_of(rotation, 1, high % DIGITS);
-    for (uint32_t i = 0; i < pairs; i++) {
-        double x = a[2 * i] * b[2 * i] - a[2 * i + 1] * b[2 * i + 1];
-        double y = a[2 * i] * b[2 * i + 1] + a[2 * i + 1] * b[2 * i];
+    const double *a = turns_of(rotation, 2, far ? 0 : high / DIGITS) + (size_t)2 * first;
+    const double *b = turns_of(rotation, 1, high % DIGITS) + (size_t)2 * first;
+    for (uint32_t i = 0; i < count; i++) {
+        to[2 * i] = a[2 * i] * b[2 * i] - a[2 * i + 1] * b[2 * i + 1];
+        to[2 * i + 1] = a[2 * i] * b[2 * i + 1] + a[2 * i + 1] * b[2 * i];
         if (far) {
-            double angle = (double)high * DIGITS * rotation->frequencies[i];
-            x = rotation->scale * cos(angle), y = rotation->scale * sin(angle);
+            double angle = (double)high * DIGITS * rotation->frequencies[first + i];
+            to[2 * i] = rotation->scale * cos(angle);
+            to[2 * i + 1] = rotation->scale * sin(angle);
         }
+    }
+}
+
+/* Rows of positions that differ in the last digit only. A row's numbers are written one behind the other: tables lie
+ * where a processor's writes are slow unless they fill whole lines. */
+static void fill_rows(const spi_rotation *rotation, uint32_t position, uint32_t rows, float *table) {
+    uint32_t pairs = rotation->pairs;
+    double high[2 * PAIRS];
+    for (uint32_t first = 0, count; first < pairs; first += count) {
+        count = pairs - first < PAIRS ? pairs - first : PAIRS;
+        turn_high(rotation, position, first, count, high);
         for (uint32_t row = 0; row < rows; row++) {
-            const double *c = turns_of(rotation, 0, position % DIGITS + row) + 2 * i;
-            float *to = table + ((size_t)row * pairs + i) * 2;
-            to[0] = (float)(x * c[0] - y * c[1]);
-            to[1] = (float)(x * c[1] + y * c[0]);
+            const double *low = turns_of(rotation, 0, position % DIGITS + row) + (size_t)2 * first;
+            float *to = table + ((size_t)row * pairs + first) * 2;
+            for (uint32_t i = 0; i < 2 * count; i += 2) {
+                to[i] = (float)(high[i] * low[i] - high[i + 1] * low[i + 1]);
+                to[i + 1] = (float)(high[i] * low[i + 1] + high[i + 1] * low[i]);
+            }
         }
     }
 }
