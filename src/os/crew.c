@@ -2,7 +2,6 @@
 #include "os/crew.h"
 
 #include <stdatomic.h>
-#include <string.h>
 
 #include "os/cpu.h"
 #include "os/thread.h"
@@ -29,7 +28,12 @@ static void take_pieces(void *env) {
     }
 }
 
-void spi_crew_run(uint32_t piece_count, uint32_t thread_count, void (*do_piece)(void *env, uint32_t piece), void *env) {
+static void ignore(void *env) {
+    (void)env;
+}
+
+void spi_crew_run_watched(uint32_t piece_count, uint32_t thread_count, void (*do_piece)(void *env, uint32_t piece),
+                          void (*look)(void *env), void *env) {
     crew all = {.do_piece = do_piece, .env = env, .piece_count = piece_count};
     spi_thread threads[THREADS_MAX];
     uint32_t wanted = piece_count < thread_count ? piece_count : thread_count, started = 0;
@@ -37,10 +41,18 @@ void spi_crew_run(uint32_t piece_count, uint32_t thread_count, void (*do_piece)(
     while (started + 1 < wanted && !spi_thread_start(&threads[started], "samepage-crew", take_pieces, &all)) {
         started++;
     }
-    take_pieces(&all);
+    for (uint32_t piece; (piece = atomic_fetch_add(&all.taken, 1)) < piece_count;) {
+        do_piece(env, piece);
+        look(env);
+    }
     while (started) {
         spi_thread_join(&threads[--started]);
     }
+    look(env);
+}
+
+void spi_crew_run(uint32_t piece_count, uint32_t thread_count, void (*do_piece)(void *env, uint32_t piece), void *env) {
+    spi_crew_run_watched(piece_count, thread_count, do_piece, ignore, env);
 }
 
 uint32_t spi_crew_size(uint64_t bytes) {
@@ -70,12 +82,23 @@ static uint32_t pieces_in(size_t bytes) {
 static void copy_piece(void *env, uint32_t piece) {
     const stretch *all = env;
     size_t offset, bytes = piece_of(all, piece, &offset);
-    memcpy(all->to + offset, all->from + offset, bytes);
+    spi_vm_copy(all->to + offset, all->from + offset, bytes);
 }
 
 void spi_crew_copy(void *to, const void *from, size_t bytes) {
     stretch all = {.to = to, .from = from, .bytes = bytes};
     spi_crew_run(pieces_in(bytes), spi_crew_size(bytes), copy_piece, &all);
+}
+
+static void zero_piece(void *env, uint32_t piece) {
+    const stretch *all = env;
+    size_t offset, bytes = piece_of(all, piece, &offset);
+    spi_vm_zero(all->to + offset, bytes);
+}
+
+void spi_crew_zero(void *address, size_t bytes) {
+    stretch all = {.to = address, .bytes = bytes};
+    spi_crew_run(pieces_in(bytes), spi_crew_size(bytes), zero_piece, &all);
 }
 
 static void populate_piece(void *env, uint32_t piece) {

@@ -2,9 +2,16 @@
 #include "os/vm.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#define ZERO_PAST_CACHES_MIN ((size_t)256 << 10)
+#define COPY_PAST_CACHES_MIN ((size_t)1 << 20)
 
 size_t spi_vm_page_bytes(void) {
     static size_t page_bytes;
@@ -119,6 +126,72 @@ sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge) {
         spi_vm_advise_huge(address, bytes);
     }
     return SP_OK;
+}
+
+#if defined(__SSE2__)
+static void zero_past_caches(uint8_t *at, const uint8_t *end) {
+    const __m128i zero = _mm_setzero_si128();
+    for (; at < end; at += 64) {
+        for (int i = 0; i < 4; i++) {
+            _mm_stream_si128((__m128i *)(void *)(at + i * 16), zero);
+        }
+    }
+    _mm_sfence();
+}
+
+void spi_vm_zero(void *address, size_t bytes) {
+    uint8_t *at = address, *end = at + bytes;
+    uint8_t *first = (uint8_t *)(((uintptr_t)at + 63) & ~(uintptr_t)63),
+            *last = (uint8_t *)((uintptr_t)end & ~(uintptr_t)63);
+    if (bytes < ZERO_PAST_CACHES_MIN) {
+        memset(address, 0, bytes);
+        return;
+    }
+    memset(at, 0, (size_t)(first - at));
+    zero_past_caches(first, last);
+    memset(last, 0, (size_t)(end - last));
+}
+
+/* Whole lines to an address that is one's. */
+static void copy_past_caches(uint8_t *to, const uint8_t *from, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 64) {
+        __m128i line[4];
+        _mm_prefetch((const char *)from + at + 1024, _MM_HINT_T0);
+        for (int i = 0; i < 4; i++) {
+            line[i] = _mm_loadu_si128((const __m128i *)(const void *)(from + at + i * 16));
+        }
+        for (int i = 0; i < 4; i++) {
+            _mm_stream_si128((__m128i *)(void *)(to + at + i * 16), line[i]);
+        }
+    }
+    _mm_sfence();
+}
+
+void spi_vm_copy(void *to, const void *from, size_t bytes) {
+    uint8_t *at = to;
+    const uint8_t *source = from;
+    if (bytes < COPY_PAST_CACHES_MIN) {
+        memcpy(to, from, bytes);
+        return;
+    }
+    size_t before = (64 - (uintptr_t)at % 64) % 64, lines = (bytes - before) / 64 * 64;
+    memcpy(at, source, before);
+    copy_past_caches(at + before, source + before, lines);
+    memcpy(at + before + lines, source + before + lines, bytes - before - lines);
+}
+#else
+void spi_vm_zero(void *address, size_t bytes) {
+    memset(address, 0, bytes);
+}
+
+void spi_vm_copy(void *to, const void *from, size_t bytes) {
+    memcpy(to, from, bytes);
+}
+#endif
+
+size_t spi_vm_memory_bytes(void) {
+    long pages = sysconf(_SC_PHYS_PAGES);
+    return pages > 0 ? (size_t)pages * spi_vm_page_bytes() : 0;
 }
 
 void spi_vm_drop(const void *address, size_t bytes) {

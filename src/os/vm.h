@@ -51,6 +51,12 @@ sp_status spi_vm_map_zeros(void *address, size_t bytes, bool huge);
  * as huge pages, if the range is aligned for them. Only advice. */
 void spi_vm_populate(void *address, size_t bytes, bool huge);
 
+/* Zeros; long ranges past the caches, which have better things to hold. */
+void spi_vm_zero(void *address, size_t bytes);
+
+/* memcpy, long ranges past the caches: for what is not read soon, or not by this processor. */
+void spi_vm_copy(void *to, const void *from, size_t bytes);
+
 /* True if every page of the range is mapped with at least this access: Linux asks /proc/self/maps, in one call a
  * mapping where the kernel can (6.11), else by reading all of it; for strict checks before linking and for tests. True
  * where the system cannot tell. */
@@ -59,6 +65,8 @@ bool spi_vm_has_access(const void *address, size_t bytes, bool writable);
 /* Gives the whole pages inside of a range back to the system. Only for read-only mappings of files: what is read next
  * comes from the file again. Memory that no file backs would be lost. */
 void spi_vm_drop(const void *address, size_t bytes);
+
+size_t spi_vm_memory_bytes(void); /* of the machine; 0 if the system does not tell */
 
 /* Resident memory of this process in bytes; 0 if the system does not tell. */
 size_t spi_vm_resident_bytes(void);

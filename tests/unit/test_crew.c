@@ -1,4 +1,5 @@
 /* tests/unit/test_crew.c - pieces of work that threads take: each is done once, whoever is there to do it. */
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,9 +51,32 @@ static void threads_that_are_not_had_are_done_without(void **state) {
     }
 }
 
+static pthread_t own;
+static int looks;
+
+static void look(void *env) {
+    (void)env;
+    assert_true(pthread_equal(own, pthread_self()));
+    looks++;
+}
+
+/* By this thread alone, and once more when all is done. */
+static void who_called_looks(void **state) {
+    (void)state;
+    static const uint32_t threads[] = {1, 2, 16};
+    own = pthread_self();
+    for (size_t t = 0; t < sizeof threads / sizeof threads[0]; t++) {
+        tally all = {0};
+        looks = 0;
+        spi_crew_run_watched(PIECES, threads[t], count_piece, look, &all);
+        check_all(&all, PIECES);
+        assert_true(threads[t] == 1 ? looks == PIECES + 1 : looks >= 1 && looks <= PIECES + 1);
+    }
+}
+
 static void copies_are_whole(void **state) {
     (void)state;
-    static const size_t sizes[] = {0, 1, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1, 13 * MIB + 7};
+    static const size_t sizes[] = {0, 1, 2 * MIB, 4 * MIB - 1, 4 * MIB, 4 * MIB + 1, 5 * MIB + 63, 13 * MIB + 7};
     size_t most = 16 * MIB;
     uint8_t *from = malloc(most), *to = malloc(most);
     assert_true(from && to);
@@ -63,6 +87,12 @@ static void copies_are_whole(void **state) {
         memset(to, 0xee, most);
         spi_crew_copy(to + 3, from + 5, sizes[i]);
         assert_memory_equal(to + 3, from + 5, sizes[i]);
+        assert_int_equal(to[2], 0xee);
+        assert_int_equal(to[3 + sizes[i]], 0xee);
+        spi_crew_zero(to + 3, sizes[i]);
+        for (size_t at = 0; at < sizes[i]; at++) {
+            assert_int_equal(to[3 + at], 0);
+        }
         assert_int_equal(to[2], 0xee);
         assert_int_equal(to[3 + sizes[i]], 0xee);
     }
@@ -90,6 +120,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_piece_is_done_once),
         cmocka_unit_test(threads_that_are_not_had_are_done_without),
+        cmocka_unit_test(who_called_looks),
         cmocka_unit_test(copies_are_whole),
         cmocka_unit_test(pages_are_made_and_stay_zero),
     };
