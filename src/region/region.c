@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "os/crew.h"
 #include "os/dirty.h"
 #include "os/vm.h"
 
@@ -14,6 +15,8 @@ struct sp_region {
     uint8_t *base;
     size_t size_bytes, committed_bytes, reserved_bytes;
     size_t announced_bytes; /* committed, and every watcher took it */
+    size_t guard_bytes;
+    size_t stale_first, stale_end; /* what an earlier user left, none of it usable; empty: the two are the same */
     sp_backing backing;
     bool small_pages;
     bool has_file_pages; /* pieces of it are views of other files */
@@ -57,6 +60,23 @@ sp_status spi_region_close_tail(sp_region *region) {
     spi_dirty_close(region->base, region->size_bytes);
     size_t tail = region->committed_bytes - region->size_bytes;
     return tail ? spi_vm_protect(region->base + region->size_bytes, tail, false, false) : SP_OK;
+}
+
+/* Zeros in the place of what is stale in [first, end), which is accessible and about to become usable. */
+static void clear_stale(sp_region *region, size_t first, size_t end) {
+    size_t from = first > region->stale_first ? first : region->stale_first;
+    size_t to = end < region->stale_end ? end : region->stale_end;
+    if (from < to) {
+        spi_crew_zero(region->base + from, to - from);
+    }
+}
+
+/* All below end has been dealt with. */
+static void forget_stale(sp_region *region, size_t end) {
+    region->stale_first = end > region->stale_first ? end : region->stale_first;
+    if (region->stale_first >= region->stale_end) {
+        region->stale_first = region->stale_end = 0;
+    }
 }
 
 /* Commits at least size_bytes. */
@@ -104,6 +124,8 @@ sp_status sp_region_grow(sp_region *region, size_t size_bytes, sp_error *error) 
         status = spi_vm_protect(region->base + region->size_bytes, target - region->size_bytes, true, true);
     }
     if (!status) {
+        clear_stale(region, region->size_bytes, target);
+        forget_stale(region, target);
         region->size_bytes = target;
     }
     /* On the way out of a failure too: what lies behind size must fault. */
@@ -130,6 +152,7 @@ static sp_status set_up(sp_region *region, const sp_region_options *options, sp_
                         region->reserved_bytes);
     }
     region->base = base;
+    region->guard_bytes = guard;
     return sp_region_grow(region, options->size_bytes, error);
 }
 
@@ -230,6 +253,60 @@ sp_status spi_region_remap(sp_region *region, const spi_region_piece *pieces, ui
         taken = spi_fail(error, closed, "the system cannot protect more ranges of memory");
     }
     return status ? status : taken;
+}
+
+sp_status spi_region_retire(sp_region *region) {
+    sp_status status = spi_region_open_tail(region);
+    if (status) {
+        return status;
+    }
+    region->stale_first = 0;
+    region->stale_end = region->size_bytes > region->stale_end ? region->size_bytes : region->stale_end;
+    region->size_bytes = region->committed_bytes;
+    return SP_OK;
+}
+
+size_t spi_region_stale_bytes(const sp_region *region) {
+    return region->stale_end - region->stale_first;
+}
+
+size_t spi_region_clear(sp_region *region, size_t bytes_max) {
+    size_t stale = spi_region_stale_bytes(region), bytes = stale < bytes_max ? stale : bytes_max;
+    size_t end = region->stale_first + bytes;
+    clear_stale(region, region->stale_first, end);
+    forget_stale(region, end);
+    return stale - bytes;
+}
+
+sp_status spi_region_renew(sp_region *region, size_t size_bytes, const spi_region_range *unwritten, uint32_t count,
+                           uint64_t *left_bytes) {
+    size_t size = round_up(size_bytes, spi_vm_page_bytes()), at = 0;
+    assert(region->size_bytes == region->committed_bytes && size <= region->committed_bytes);
+    *left_bytes = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        assert(unwritten[i].offset >= at && unwritten[i].offset + unwritten[i].bytes <= size);
+        clear_stale(region, at, unwritten[i].offset);
+        at = unwritten[i].offset + unwritten[i].bytes;
+        size_t from = unwritten[i].offset > region->stale_first ? unwritten[i].offset : region->stale_first;
+        size_t to = at < region->stale_end ? at : region->stale_end;
+        *left_bytes += from < to ? to - from : 0;
+    }
+    clear_stale(region, at, size);
+    forget_stale(region, size);
+    region->size_bytes = size;
+    return spi_region_close_tail(region);
+}
+
+bool spi_region_can_change_hands(const sp_region *region) {
+    return region->backing == SP_BACKING_ANONYMOUS && !region->has_file_pages && !region->small_pages &&
+           region->announced_bytes == region->committed_bytes;
+}
+
+bool spi_region_fits(const sp_region *region, const sp_region_options *options) {
+    size_t reserve = options->reserve_bytes ? options->reserve_bytes : DEFAULT_RESERVE_BYTES;
+    return options->backing == SP_BACKING_ANONYMOUS && !options->small_pages &&
+           region->reserved_bytes == round_up(reserve, SP_REGION_ALIGN_BYTES) &&
+           region->guard_bytes == round_up(options->guard_bytes, spi_vm_page_bytes());
 }
 
 uint8_t *sp_region_base(const sp_region *region) {

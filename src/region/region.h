@@ -41,6 +41,35 @@ typedef struct spi_region_piece {
  * SP_DEVICE_LOST and others of the device: it could not link again. */
 sp_status spi_region_remap(sp_region *region, const spi_region_piece *pieces, uint32_t piece_count, sp_error *error);
 
+/* ---- regions that change hands ----
+ *
+ * What a region's user has written is still there when the next one gets it, pages and links and all. Such bytes are
+ * stale: they are cleared before they become usable, whether that is when the region is renewed or when it grows. */
+
+/* The user has gone: nobody but spi_region_clear touches the region until it is renewed. All that is committed is
+ * accessible meanwhile. SP_NO_MEMORY: the region can only be destroyed. */
+sp_status spi_region_retire(sp_region *region);
+
+/* Clears at most so many of a retired region's stale bytes, from the lowest on; how many are left. Any thread, one at a
+ * time. */
+size_t spi_region_clear(sp_region *region, size_t bytes_max);
+size_t spi_region_stale_bytes(const sp_region *region);
+
+typedef struct spi_region_range {
+    uint64_t offset, bytes;
+} spi_region_range;
+
+/* A retired region begins anew, with size_bytes of what is committed usable (rounded up to the page). They are zeros,
+ * but for ranges (ascending, apart from each other, within the size) that the caller writes all of before anybody reads
+ * them, or clears; *left_bytes is how many bytes of those are not zeros now, as far as is known. SP_NO_MEMORY: the
+ * region can only be destroyed. */
+sp_status spi_region_renew(sp_region *region, size_t size_bytes, const spi_region_range *unwritten, uint32_t count,
+                           uint64_t *left_bytes);
+
+/* True of anonymous memory of huge pages only, all of which was announced. */
+bool spi_region_can_change_hands(const sp_region *region);
+bool spi_region_fits(const sp_region *region, const sp_region_options *options); /* one that can, for these options */
+
 /* Gives or withholds the CPU's access to what is committed behind size, around linking: drivers pin accessible pages
  * only. Pages that are protected to see who writes to them (os/dirty.h) are opened and closed with it. */
 sp_status spi_region_open_tail(sp_region *region);
