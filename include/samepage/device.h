@@ -46,6 +46,12 @@ typedef struct sp_device_info {
 typedef struct sp_device_options {
     uint32_t thread_count; /* cpu: 0 means what the machine and its limits allow */
     const char *isa;       /* cpu: NULL means the best there is; "reference" forces the plain C of every op */
+
+    /* A device that pins memory keeps that of guests that have ended for the next ones, since making and pinning it
+     * takes longer than what a guest is started or restored for: at most so many bytes, and as many of the device's
+     * own. 0: 4 GiB, but at most a sixteenth of the machine's memory and of the device's own; UINT64_MAX: none. It is
+     * zeros when the next guest sees it. */
+    uint64_t spare_bytes_max;
 } sp_device_options;
 
 /* Lists what can be opened here, at most capacity entries; *count is how many there are. What has no driver, or one
@@ -76,13 +82,18 @@ typedef struct sp_device_counters {
     uint64_t runs;         /* tapes and matmuls submitted */
     uint64_t copied_bytes; /* explicitly copied between a region and the device: 0 unless a link is `copied`, or
                               `mirrored` and the host wrote blocks */
-    uint64_t linked_bytes; /* of regions, at present */
+    uint64_t linked_bytes; /* of regions, at present; without the spare ones */
+    uint64_t spare_bytes;  /* of ended guests' regions, kept for the next: see sp_device_options */
+    uint64_t spares_taken; /* guests that got such a region */
     uint64_t revived;      /* times that the device was lost and was opened anew, with all that was on it */
     /* metal: of loaded weights, what is computed on where the file is mapped, and what was copied into buffers of the
      * device's own because it lies in no file or not on whole pages of it; both 0 elsewhere */
     uint64_t weights_in_place_bytes, weights_own_bytes;
 } sp_device_counters;
 SP_EXPORT void sp_device_get_counters(const sp_device *device, sp_device_counters *counters);
+
+/* Gives all spare memory back to the system, as happens by itself where memory for a guest is not to be had. */
+SP_EXPORT void sp_device_trim(sp_device *device);
 
 /* Links a region so that the device may compute on it; linking again only counts. Unlink as often as link. Linking
  * checks what real drivers check (alignment, backing, overlap with a live link, access) on every device, so that what

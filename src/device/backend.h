@@ -67,6 +67,14 @@ typedef struct spi_backend {
      * itself. */
     sp_status (*host_wrote)(void *context, spi_link *link, uint64_t offset, uint64_t bytes, sp_error *error);
 
+    /* The region is about to be another user's: waits until the device has let go of it, and drops what the device
+     * keeps of its bytes. NULL where regions are not kept (spare.h): links that do not pin memory cost too little. */
+    sp_status (*forget)(void *context, spi_link *link, sp_error *error);
+
+    /* These bytes of a linked range are what the next runs read: a device that keeps a copy of them begins to take them
+     * over, and does not wait for it. Only advice. NULL as for host_wrote. */
+    void (*ahead)(void *context, spi_link *link, uint64_t offset, uint64_t bytes);
+
     /* Makes weights usable on the device; they stay mapped until unload. progress may be NULL. Types or shapes that the
      * backend lacks are SP_UNSUPPORTED and named. */
     sp_status (*load)(void *context, const spi_weights *weights, spi_progress progress, void *progress_env,
@@ -127,5 +135,8 @@ bool spi_device_shares_files(const sp_device *device);
  * region is linked and the range lies in what is. link.c */
 sp_status spi_device_host_wrote(sp_device *device, const sp_region *region, uint64_t offset, uint64_t bytes,
                                 sp_error *error);
+
+/* To be called when blocks are in place that runs will read. link.c */
+void spi_device_ahead(sp_device *device, const sp_region *region, uint64_t offset, uint64_t bytes);
 
 #endif

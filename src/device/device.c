@@ -133,6 +133,7 @@ static sp_status open_one(const spi_backend *backend, uint32_t index, const sp_d
         spi_free(device);
         return status;
     }
+    spi_spares_begin(device, options ? options->spare_bytes_max : 0);
     *out = device;
     return SP_OK;
 }
@@ -194,6 +195,7 @@ void sp_device_close(sp_device *device) {
     if (!device) {
         return;
     }
+    spi_spares_end(device);
     assert(!device->links && "a region is still linked to this device");
     assert(!device->users && "a model is still loaded on this device");
     if (device->context) {
@@ -217,8 +219,15 @@ void sp_device_get_counters(const sp_device *device, sp_device_counters *counter
         device->backend->counters(device->context, counters);
     }
     for (const spi_linked *linked = device->links; linked; linked = linked->next) {
-        counters->linked_bytes += linked->link ? linked->link->linked_bytes : 0; /* NULL: it has lost it */
+        if (linked->link) { /* NULL: it has lost it */
+            *(linked->is_spare ? &counters->spare_bytes : &counters->linked_bytes) += linked->link->linked_bytes;
+        }
     }
+    counters->spares_taken = device->spares.taken_count;
+}
+
+void sp_device_trim(sp_device *device) {
+    spi_spares_give_back(device);
 }
 
 sp_status spi_device_check_kv(const sp_device *device, sp_kv_type type, sp_error *error) {

@@ -32,6 +32,22 @@ static void get_rules(const sp_device *device, spi_link_rules *rules) {
     }
 }
 
+bool spi_linked_offer(sp_device *device, const sp_region *region) {
+    spi_linked *linked = find(device, region);
+    spi_link_rules rules = {0};
+    sp_error ignored = {0};
+    get_rules(device, &rules);
+    bool is_own = linked->references == 1 && !linked->watcher.next && spi_region_can_change_hands(region);
+    bool is_whole = linked->link && linked->link->linked_bytes == sp_region_committed_bytes(region);
+    linked->is_spare = rules.pins && device->backend->forget && is_own && is_whole &&
+                       !device->backend->forget(device->context, linked->link, &ignored);
+    return linked->is_spare;
+}
+
+void spi_linked_claim(sp_device *device, const sp_region *region) {
+    find(device, region)->is_spare = false;
+}
+
 bool spi_device_takes(const sp_device *device, sp_backing backing) {
     spi_link_rules rules = {0};
     get_rules(device, &rules);
@@ -57,6 +73,14 @@ sp_status spi_device_host_wrote(sp_device *device, const sp_region *region, uint
     }
     assert(offset <= linked->link->linked_bytes && bytes <= linked->link->linked_bytes - offset);
     return device->backend->host_wrote(device->context, linked->link, offset, bytes, error ? error : &local);
+}
+
+void spi_device_ahead(sp_device *device, const sp_region *region, uint64_t offset, uint64_t bytes) {
+    spi_link *link = spi_device_find_link(device, region);
+    if (bytes && link && device->backend->ahead) {
+        assert(offset <= link->linked_bytes && bytes <= link->linked_bytes - offset);
+        device->backend->ahead(device->context, link, offset, bytes);
+    }
 }
 
 /* True if the two ranges share a byte. */
@@ -114,13 +138,23 @@ static void on_changing(void *env, sp_region *region) {
     spi_linked_let_go(env);
 }
 
+/* Drivers can hold so much memory and no more. */
+static bool can_make_room(sp_device *device, sp_status status) {
+    return (status == SP_NO_MEMORY || status == SP_LINK_REFUSED) && spi_spares_give_back(device);
+}
+
+static sp_status link_with_room(sp_device *device, sp_region *region, spi_link **link, sp_error *error) {
+    sp_status status = device->backend->link(device->context, region, link, error);
+    return can_make_room(device, status) ? device->backend->link(device->context, region, link, error) : status;
+}
+
 /* Links what was let go of. That a device takes back memory of a backing that it takes is refused only where there is
  * no memory for the link itself; the region then is one that it has lost, until it is linked or grown again. */
 static sp_status take_again(spi_linked *linked, sp_error *error) {
     sp_device *device = linked->device;
     sp_status status = check_rules(device, linked->region, error);
     if (!status) {
-        status = device->backend->link(device->context, linked->region, &linked->link, error);
+        status = link_with_room(device, linked->region, &linked->link, error);
     }
     if (status) {
         linked->link = NULL;
@@ -151,6 +185,9 @@ static sp_status on_committed(void *env, sp_region *region, sp_error *error) {
     sp_status status = check_rules(device, region, error);
     if (!status) {
         status = device->backend->extend(device->context, linked->link, error);
+        if (can_make_room(device, status)) {
+            status = device->backend->extend(device->context, linked->link, error);
+        }
     }
     if (!status) {
         linked->link->linked_bytes = sp_region_committed_bytes(region);
@@ -170,7 +207,7 @@ static sp_status link_new(sp_device *device, sp_region *region, sp_error *error)
         status = check_rules(device, region, error);
     }
     if (!status) {
-        status = device->backend->link(device->context, region, &linked->link, error);
+        status = link_with_room(device, region, &linked->link, error);
     }
     sp_status closed = spi_region_close_tail(region);
     if (status) {

@@ -68,6 +68,7 @@ sp_status spi_device_revive(sp_device *device, sp_error *error) {
     }
     if (device->context) {
         sp_device_get_info(device, &device->lost_info);
+        spi_spares_give_back(device); /* what makes links dear is gone */
         let_go(device);
     }
     if (take_again(device, error)) {

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "bench_shape.h"
 #include "device/cuda/cuda.h"
+#include "device/spare.h"
 #include "samepage/store.h"
 #include "session/session.h"
 #include "snapshot/snapshot.h"
@@ -393,9 +394,140 @@ static void test_picks(void **state) {
     check_clean();
 }
 
-/* Every call fails in turn, as if the card was lost, and as if its memory was full. */
-static void test_every_call_fails(void **state) {
+/* ---- regions that change hands ---- */
+
+static size_t region_bytes(const bench_model *model) {
+    return (size_t)bench_model_logits_offset(model) + model->shape.vocab * sizeof(float);
+}
+
+/* The model's region ends with its user, and the next user gets one. NULL in the model: there is none. */
+static sp_status change_hands(bench_model *model, sp_error *error) {
+    const spi_spare_wish wish = {.options = {.size_bytes = region_bytes(model)}};
+    uint64_t left_bytes;
+    spi_spare_leave(model->device, model->region);
+    return spi_spare_take(model->device, &wish, &model->region, &left_bytes, error);
+}
+
+static sp_status run_one(bench_model *model, uint32_t position, sp_error *error) {
+    return bench_model_run(model, 1, position, true, error) < 0 ? error->status : SP_OK;
+}
+
+/* Two users of one region, the second with blocks that were computed elsewhere; then one more beside it, which finds no
+ * memory that nobody uses. */
+static sp_status live_with_spares(sp_error *error) {
+    sp_device *device;
+    sp_status status = sp_device_open("cuda", NULL, &device, error);
+    if (status) {
+        return status;
+    }
+    bench_model model = {0};
+    sp_region *other = NULL;
+    status = bench_model_open(device, &small, 16, 300, &model, error);
+    status = status ? status : run_one(&model, 0, error);
+    status = status ? status : change_hands(&model, error);
+    if (!status) {
+        spi_device_ahead(device, model.region, 0, model.tape.kv.block_bytes * 2);
+        status = run_one(&model, 130, error);
+    }
+    if (!status) {
+        const spi_spare_wish wish = {.options = {.size_bytes = region_bytes(&model)}};
+        uint64_t left_bytes;
+        status = spi_spare_take(device, &wish, &other, &left_bytes, error);
+    }
+    if (other) {
+        spi_spare_leave(device, other);
+    }
+    status = status ? status : sp_region_grow(model.region, 64 * MIB, error);
+    bench_model_close(&model);
+    sp_device_close(device);
+    return status;
+}
+
+static void test_regions_change_hands(void **state) {
     (void)state;
+    sp_error error = {0};
+    sp_device *device;
+    bench_model model;
+    sp_device_counters counters;
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
+    TEST_OK(run_one(&model, 0, &error), error);
+    long registered = fake_cuda_calls_("cuMemHostRegister_v2"), made = fake_cuda_calls_("cuMemCreate");
+    long reserved = fake_cuda_calls_("cuMemAddressReserve"), cleared = fake_cuda_calls_("cuMemsetD8Async");
+    sp_region *region = model.region;
+    memset(sp_region_base(region), 0x77, sp_region_size_bytes(region));
+    TEST_OK(change_hands(&model, &error), error);
+    assert_ptr_equal(model.region, region);
+    for (size_t i = 0; i < sp_region_size_bytes(region); i++) {
+        assert_int_equal(sp_region_base(region)[i], 0);
+    }
+    TEST_OK(run_one(&model, 0, &error), error);
+    /* Nothing is registered, reserved or made again; what the card had of the one before is cleared. */
+    assert_int_equal(fake_cuda_calls_("cuMemHostRegister_v2"), registered);
+    assert_int_equal(fake_cuda_calls_("cuMemAddressReserve"), reserved);
+    assert_int_equal(fake_cuda_calls_("cuMemCreate"), made);
+    assert_int_equal(fake_cuda_calls_("cuMemsetD8Async"), cleared + 1);
+    sp_device_get_counters(device, &counters);
+    assert_int_equal(counters.spares_taken, 1);
+    bench_model_close(&model);
+    sp_device_close(device);
+    check_clean();
+}
+
+/* Blocks that are about to be read are sent once: not again by the run that reads them. */
+static void test_blocks_are_sent_ahead(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_device *device;
+    bench_model model;
+    sp_device_counters before, now;
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
+    uint64_t bytes = 2 * model.tape.kv.block_bytes;
+    TEST_OK(spi_device_host_wrote(device, model.region, 0, sp_region_size_bytes(model.region), &error), error);
+    sp_device_get_counters(device, &before);
+    spi_device_ahead(device, model.region, 0, bytes);
+    sp_device_get_counters(device, &now);
+    /* All of the one page that there is. */
+    assert_true(bytes < sp_region_size_bytes(model.region));
+    assert_int_equal(now.copied_bytes - before.copied_bytes, sp_region_size_bytes(model.region));
+    TEST_OK(run_one(&model, 128, &error), error);
+    before = now;
+    sp_device_get_counters(device, &now);
+    assert_int_equal(now.copied_bytes, before.copied_bytes);
+    bench_model_close(&model);
+    sp_device_close(device);
+    check_clean();
+}
+
+/* The card's memory that waits behind a region for its next user is given to who needs it now. */
+static void test_spare_memory_of_the_card(void **state) {
+    (void)state;
+    sp_error error = {0};
+    sp_device *device;
+    bench_model first, second;
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    TEST_OK(bench_model_open(device, &small, 16, 300, &first, &error), error);
+    TEST_OK(bench_model_open(device, &small, 16, 300, &second, &error), error);
+    TEST_OK(run_one(&first, 0, &error), error);
+    spi_spare_leave(device, first.region);
+    first.region = NULL;
+    long released = fake_cuda_calls_("cuMemRelease");
+    fake_cuda_fail_("cuMemCreate", 0, SPI_CU_OUT_OF_MEMORY);
+    TEST_OK(run_one(&second, 0, &error), error);
+    assert_int_equal(fake_cuda_calls_("cuMemRelease"), released + 1);
+    const spi_spare_wish wish = {.options = {.size_bytes = region_bytes(&first)}};
+    uint64_t left_bytes;
+    TEST_OK(spi_spare_take(device, &wish, &first.region, &left_bytes, &error), error);
+    TEST_OK(run_one(&first, 0, &error), error); /* its addresses are there, and get memory again */
+    bench_model_close(&first);
+    bench_model_close(&second);
+    sp_device_close(device);
+    check_clean();
+}
+
+/* Every call fails in turn, as if the card was lost, and as if its memory was full. */
+static void every_call_fails(sp_status (*life)(sp_error *error)) {
     static const int results[] = {719, SPI_CU_OUT_OF_MEMORY, SPI_CU_NOT_SUPPORTED};
     for (size_t r = 0; r < sizeof results / sizeof results[0]; r++) {
         long failures = 0, n = 0;
@@ -403,7 +535,7 @@ static void test_every_call_fails(void **state) {
             fake_cuda_reset_();
             fake_cuda_fail_(NULL, n++, results[r]);
             sp_error error = {0};
-            sp_status status = live(&error);
+            sp_status status = life(&error);
             failures = fake_cuda_failed_();
             if (status && !error.message[0]) {
                 print_error("call %ld failed without a message\n", n - 1);
@@ -415,20 +547,31 @@ static void test_every_call_fails(void **state) {
     }
 }
 
-static void test_every_allocation_fails(void **state) {
-    (void)state;
+static void every_allocation_fails(sp_status (*life)(sp_error *error)) {
     sp_status status;
     long n = 0;
     do {
         fake_cuda_reset_();
         spi_memory_fail_after(n++);
         sp_error error = {0};
-        status = live(&error);
+        status = life(&error);
         spi_memory_fail_after(-1);
         assert_true(status == SP_OK || status == SP_NO_MEMORY || status == SP_NO_DEVICE);
         check_clean();
     } while (status && n < 2000);
     assert_int_equal(status, SP_OK);
+}
+
+static void test_every_call_fails(void **state) {
+    (void)state;
+    every_call_fails(live);
+    every_call_fails(live_with_spares);
+}
+
+static void test_every_allocation_fails(void **state) {
+    (void)state;
+    every_allocation_fails(live);
+    every_allocation_fails(live_with_spares);
 }
 
 static void test_lost(void **state) {
@@ -473,13 +616,21 @@ static void test_a_conversation_goes_on(void **state) {
     TEST_OK(sp_session_create(model, device, &options, &other, &error), error);
     TEST_OK(sp_session_append(session, tokens, COUNT, SP_LOGITS_LAST, &error), error);
     long live = fake_cuda_live_();
+    const spi_spare_wish wish = {.options = {.size_bytes = MIB}};
+    sp_region *spare;
+    uint64_t left_bytes;
+    TEST_OK(spi_spare_take(device, &wish, &spare, &left_bytes, &error), error);
+    spi_spare_leave(device, spare);
+    sp_device_get_counters(device, &counters);
+    assert_int_equal(counters.spare_bytes, SP_REGION_ALIGN_BYTES);
 
     fake_cuda_fail_("cuEventQuery", 0, 700);
     TEST_OK(sp_session_append(session, tokens, 1, SP_LOGITS_LAST, &error), error);
     assert_int_equal(sp_session_token_count(session), COUNT + 1);
     sp_device_get_counters(device, &counters);
     assert_int_equal(counters.revived, 1);
-    assert_true(counters.copied_bytes > 0); /* the blocks of before */
+    assert_int_equal(counters.spare_bytes, 0); /* nobody's memory is not linked again */
+    assert_true(counters.copied_bytes > 0);    /* the blocks of before */
     assert_int_equal(fake_cuda_calls_("cuDevicePrimaryCtxRelease_v2"), 1);
     assert_int_equal(fake_cuda_live_(), live);
 
@@ -592,6 +743,9 @@ int main(void) {
         cmocka_unit_test_setup(test_no_copies_a_token, reset),
         cmocka_unit_test_setup(test_blocks_are_copied, reset),
         cmocka_unit_test_setup(test_picks, reset),
+        cmocka_unit_test_setup(test_regions_change_hands, reset),
+        cmocka_unit_test_setup(test_blocks_are_sent_ahead, reset),
+        cmocka_unit_test_setup(test_spare_memory_of_the_card, reset),
         cmocka_unit_test_setup(test_every_call_fails, reset),
         cmocka_unit_test_setup(test_every_allocation_fails, reset),
         cmocka_unit_test_setup(test_lost, reset),

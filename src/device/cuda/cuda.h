@@ -55,8 +55,9 @@ typedef struct spi_cu {
     spi_cu_function kernels[SPI_CU_KERNEL_COUNT];
     uint64_t page_bytes; /* of mirrors */
     uint64_t runs, copied_bytes;
-    bool overlaps; /* while a run by wide.c is being sent: submit.c */
-    bool lost;     /* after a failure of the card nothing is sent to it any more */
+    struct spi_cu_link *links; /* all */
+    bool overlaps;             /* while a run by wide.c is being sent: submit.c */
+    bool lost;                 /* after a failure of the card nothing is sent to it any more */
 } spi_cu;
 
 /* submit.c. Every entry of the backend begins with enter: the device may be used by another thread than before. */
@@ -110,6 +111,7 @@ typedef struct spi_cu_link {
     spi_cu_backing *backings;
     size_t backing_count, backing_capacity;
     uint8_t *pages; /* what each page of the mirror is: link.c */
+    struct spi_cu_link *next;
 } spi_cu_link;
 
 /* Backs the mirror of KV blocks at [first, end), of which the bytes before `valid_end` were computed before and are
@@ -120,6 +122,8 @@ sp_status spi_cu_link_cover(spi_cu *cu, spi_link *link, uint64_t first, uint64_t
 sp_status spi_cu_link_region(void *context, sp_region *region, spi_link **link, sp_error *error);
 sp_status spi_cu_link_extend(void *context, spi_link *link, sp_error *error);
 void spi_cu_link_remove(void *context, spi_link *link);
+void spi_cu_link_ahead(void *context, spi_link *link, uint64_t offset, uint64_t bytes);
+sp_status spi_cu_link_forget(void *context, spi_link *link, sp_error *error);
 sp_status spi_cu_link_host_wrote(void *context, spi_link *link, uint64_t offset, uint64_t bytes, sp_error *error);
 
 /* formats.c */

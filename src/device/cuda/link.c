@@ -16,8 +16,9 @@
 #include "device/cuda/cuda.h"
 #include "os/crew.h"
 
-/* A page of a mirror: without memory, the same but the host wrote to it, with memory. */
-enum { PAGE_NONE, PAGE_WRITTEN, PAGE_BACKED };
+/* What a page of a mirror is, in bits: it has memory; what lies there is what it should be; the host wrote to the
+ * region's page while that was not so. Memory without the second is left from an earlier user of the region. */
+enum { PAGE_MEMORY = 1, PAGE_VALID = 2, PAGE_WRITTEN = 4 };
 
 static uint64_t registered_bytes(const spi_cu_link *link) {
     const spi_cu_range *last = link->range_count ? &link->ranges[link->range_count - 1] : NULL;
@@ -76,6 +77,12 @@ static sp_status reserve_mirror(spi_cu *cu, spi_cu_link *link, sp_error *error) 
 }
 
 static void unlink_all(spi_cu *cu, spi_cu_link *link) {
+    for (spi_cu_link **place = &cu->links; *place; place = &(*place)->next) {
+        if (*place == link) {
+            *place = link->next;
+            break;
+        }
+    }
     for (size_t i = 0; i < link->backing_count; i++) {
         cu->call->MemUnmap(link->mirror + link->backings[i].first, link->backings[i].bytes);
         cu->call->MemRelease(link->backings[i].handle);
@@ -111,6 +118,8 @@ sp_status spi_cu_link_region(void *context, sp_region *region, spi_link **out, s
         unlink_all(cu, link);
         return status;
     }
+    link->next = cu->links;
+    cu->links = link;
     *out = &link->base;
     return SP_OK;
 }
@@ -151,27 +160,72 @@ static sp_status take_over(spi_cu *cu, const spi_cu_link *link, uint64_t first, 
     return status;
 }
 
+static bool has_valid_page(const spi_cu *cu, const spi_cu_link *link, const spi_cu_backing *backing) {
+    uint64_t first = backing->first / cu->page_bytes, end = (backing->first + backing->bytes) / cu->page_bytes;
+    for (uint64_t page = first; page < end; page++) {
+        if (link->pages[page] & PAGE_VALID) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void unback(spi_cu *cu, spi_cu_link *link, size_t index) {
+    spi_cu_backing backing = link->backings[index];
+    cu->call->MemUnmap(link->mirror + backing.first, backing.bytes);
+    cu->call->MemRelease(backing.handle);
+    for (uint64_t page = backing.first / cu->page_bytes; page * cu->page_bytes < backing.first + backing.bytes;
+         page++) {
+        link->pages[page] &= (uint8_t)~PAGE_MEMORY;
+    }
+    link->backings[index] = link->backings[--link->backing_count];
+}
+
+/* Takes away memory that waits behind regions for their next user, but for this one's. False: there is none. */
+static bool make_room(spi_cu *cu, const spi_cu_link *beside) {
+    bool any = false;
+    for (spi_cu_link *link = cu->links; link; link = link->next) {
+        for (size_t i = link == beside ? 0 : link->backing_count; i-- > 0;) {
+            if (!has_valid_page(cu, link, &link->backings[i])) {
+                if (!any) {
+                    cu->call->StreamSynchronize(cu->stream);
+                }
+                unback(cu, link, i);
+                any = true;
+            }
+        }
+    }
+    return any;
+}
+
+static sp_status allocate(spi_cu *cu, const spi_cu_link *link, spi_cu_backing *backing, sp_error *error) {
+    const spi_cu_allocation allocation = {.type = SPI_CU_PINNED, .location = {SPI_CU_LOCATION_DEVICE, cu->card.device}};
+    spi_cu_result result = cu->call->MemCreate(&backing->handle, backing->bytes, &allocation, 0);
+    if (result == SPI_CU_OUT_OF_MEMORY && make_room(cu, link)) {
+        result = cu->call->MemCreate(&backing->handle, backing->bytes, &allocation, 0);
+    }
+    if (result == SPI_CU_OUT_OF_MEMORY) {
+        return spi_fail(error, SP_NO_MEMORY,
+                        "cuda: no memory left on the card for %llu bytes of a session's blocks: close a session, or "
+                        "make contexts shorter",
+                        (unsigned long long)backing->bytes);
+    }
+    return spi_cu_check(cu, result, "allocating blocks", error);
+}
+
 /* Puts memory behind whole pages [first, end), none of which has any. */
 static sp_status back(spi_cu *cu, spi_cu_link *link, uint64_t first, uint64_t end, sp_error *error) {
     if (!SPI_RESERVE(link->backings, link->backing_count, link->backing_capacity)) {
         return spi_fail(error, SP_NO_MEMORY, "cuda: no memory to back a session's blocks");
     }
-    const spi_cu_location card = {SPI_CU_LOCATION_DEVICE, cu->card.device};
-    const spi_cu_allocation allocation = {.type = SPI_CU_PINNED, .location = card};
-    const spi_cu_access access = {card, SPI_CU_ACCESS_READ_WRITE};
+    const spi_cu_access access = {{SPI_CU_LOCATION_DEVICE, cu->card.device}, SPI_CU_ACCESS_READ_WRITE};
     spi_cu_backing backing = {first, end - first, 0};
-    spi_cu_result result = cu->call->MemCreate(&backing.handle, end - first, &allocation, 0);
-    if (result == SPI_CU_OUT_OF_MEMORY) {
-        return spi_fail(error, SP_NO_MEMORY,
-                        "cuda: no memory left on the card for %llu bytes of a session's blocks: close a session, or "
-                        "make contexts shorter",
-                        (unsigned long long)(end - first));
-    }
-    if (result) {
-        return spi_cu_check(cu, result, "allocating blocks", error);
+    sp_status status = allocate(cu, link, &backing, error);
+    if (status) {
+        return status;
     }
     bool mapped = false;
-    result = cu->call->MemMap(link->mirror + first, end - first, 0, backing.handle, 0);
+    spi_cu_result result = cu->call->MemMap(link->mirror + first, end - first, 0, backing.handle, 0);
     if (!result) {
         mapped = true;
         result = cu->call->MemSetAccess(link->mirror + first, end - first, &access, 1);
@@ -187,12 +241,27 @@ static sp_status back(spi_cu *cu, spi_cu_link *link, uint64_t first, uint64_t en
     return SP_OK;
 }
 
-/* Takes away what was backed last: pages have memory and all that lies in them, or none. */
-static void unback(spi_cu *cu, spi_cu_link *link) {
-    const spi_cu_backing *last = &link->backings[--link->backing_count];
-    cu->call->StreamSynchronize(cu->stream); /* copies into it may be on their way */
-    cu->call->MemUnmap(link->mirror + last->first, last->bytes);
-    cu->call->MemRelease(last->handle);
+/* Memory behind pages [at, stop): new where there is none, and cleared where there is some, for nobody reads what an
+ * earlier user left. */
+static sp_status give_memory(spi_cu *cu, spi_cu_link *link, uint64_t at, uint64_t stop, sp_error *error) {
+    uint64_t page_bytes = cu->page_bytes;
+    sp_status status = SP_OK;
+    while (at < stop && !status) {
+        uint8_t has = link->pages[at] & PAGE_MEMORY;
+        uint64_t end = at + 1;
+        while (end < stop && (link->pages[end] & PAGE_MEMORY) == has) {
+            end++;
+        }
+        if (has) {
+            spi_cu_result result =
+                cu->call->MemsetD8Async(link->mirror + at * page_bytes, 0, (end - at) * page_bytes, cu->stream);
+            status = spi_cu_check(cu, result, "clearing blocks", error);
+        } else {
+            status = back(cu, link, at * page_bytes, end * page_bytes, error);
+        }
+        at = end;
+    }
+    return status;
 }
 
 /* Puts into pages [at, stop), which have memory now, all but what the session is about to write, bytes [valid_end,
@@ -203,11 +272,21 @@ static sp_status fill(spi_cu *cu, const spi_cu_link *link, uint64_t at, uint64_t
     sp_status status = take_over(cu, link, at * page_bytes, least(stop * page_bytes, valid_end), error);
     status = status ? status : take_over(cu, link, end, stop * page_bytes, error);
     for (uint64_t page = at; page < stop && !status; page++) {
-        if (link->pages[page] == PAGE_WRITTEN) {
-            status = take_over(cu, link, page * page_bytes, (page + 1) * page_bytes, error);
+        if (link->pages[page] & PAGE_WRITTEN) { /* by the host, there too */
+            uint64_t from = page * page_bytes > valid_end ? page * page_bytes : valid_end;
+            status = take_over(cu, link, from, least((page + 1) * page_bytes, end), error);
         }
     }
     return status;
+}
+
+/* Takes away what was backed since there were so many: pages have memory and all that lies in them, or none that was
+ * new. */
+static void unback_new(spi_cu *cu, spi_cu_link *link, size_t count) {
+    cu->call->StreamSynchronize(cu->stream); /* copies into it may be on their way */
+    while (link->backing_count > count) {
+        unback(cu, link, link->backing_count - 1);
+    }
 }
 
 sp_status spi_cu_link_cover(spi_cu *cu, spi_link *base, uint64_t first, uint64_t end, uint64_t valid_end,
@@ -220,24 +299,41 @@ sp_status spi_cu_link_cover(spi_cu *cu, spi_link *base, uint64_t first, uint64_t
     uint64_t page_bytes = cu->page_bytes;
     for (uint64_t at = first / page_bytes; at * page_bytes < end && !status;) {
         uint64_t stop = at;
-        while (stop * page_bytes < end && link->pages[stop] != PAGE_BACKED) {
+        while (stop * page_bytes < end && !(link->pages[stop] & PAGE_VALID)) {
             stop++;
         }
         if (stop == at) {
             at++;
             continue;
         }
-        status = back(cu, link, at * page_bytes, stop * page_bytes, error);
+        size_t before = link->backing_count;
+        status = give_memory(cu, link, at, stop, error);
+        status = status ? status : fill(cu, link, at, stop, valid_end, end, error);
         if (status) {
+            unback_new(cu, link, before);
             break;
         }
-        status = fill(cu, link, at, stop, valid_end, end, error);
-        if (status) {
-            unback(cu, link);
-            break;
-        }
-        memset(link->pages + at, PAGE_BACKED, stop - at);
+        memset(link->pages + at, PAGE_MEMORY | PAGE_VALID, stop - at);
         at = stop;
+    }
+    return status;
+}
+
+void spi_cu_link_ahead(void *context, spi_link *base, uint64_t offset, uint64_t bytes) {
+    spi_cu *cu = context;
+    sp_error ignored = {0};
+    if (!spi_cu_enter(cu, &ignored)) {
+        (void)spi_cu_link_cover(cu, base, offset, offset + bytes, offset + bytes, &ignored);
+    }
+}
+
+sp_status spi_cu_link_forget(void *context, spi_link *base, sp_error *error) {
+    spi_cu *cu = context;
+    spi_cu_link *link = (spi_cu_link *)base;
+    sp_status status = spi_cu_enter(cu, error);
+    status = status ? status : spi_cu_wait(cu, "letting go of a region", error);
+    for (uint64_t page = 0; page < link->mirror_bytes / cu->page_bytes && !status; page++) {
+        link->pages[page] &= PAGE_MEMORY;
     }
     return status;
 }
@@ -252,8 +348,8 @@ sp_status spi_cu_link_host_wrote(void *context, spi_link *base, uint64_t offset,
     uint64_t page_bytes = cu->page_bytes, end = offset + bytes;
     bool sent = false;
     for (uint64_t at = offset / page_bytes; at * page_bytes < end && !status; at++) {
-        if (link->pages[at] != PAGE_BACKED) {
-            link->pages[at] = PAGE_WRITTEN;
+        if (!(link->pages[at] & PAGE_VALID)) {
+            link->pages[at] |= PAGE_WRITTEN;
         } else {
             uint64_t from = at * page_bytes > offset ? at * page_bytes : offset;
             status = take_over(cu, link, from, least((at + 1) * page_bytes, end), error);
