@@ -60,6 +60,8 @@ static int run(const spi_command *command, int argc, char **argv) {
          &set.common.isa},
         {"awake-max", 0, SPI_OPTION_COUNT, "N", "actors in memory at once (default: 64)", &policy.resident_max},
         {"awake-bytes", 0, SPI_OPTION_SIZE, "SIZE", "memory of their guests (default: 2G)", &policy.resident_bytes_max},
+        {"spare-bytes", 0, SPI_OPTION_SIZE, "SIZE", "memory that cards keep of guests asleep (default: 4G; 1: none)",
+         &policy.spare_bytes_max},
         {"idle", 0, SPI_OPTION_COUNT, "SECONDS", "after which one is put to sleep (default: 60)", &idle_s},
         {"store-max", 0, SPI_OPTION_SIZE, "SIZE", "KV blocks kept on disk (default: 16G)", &policy.store_bytes_max},
         SPI_OPTIONS_ACTOR(set),

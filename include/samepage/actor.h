@@ -93,6 +93,7 @@ typedef struct sp_actors_options {
     uint32_t idle_ms;            /* after which one is put to sleep; 0: 60,000 */
     uint32_t thread_count;       /* of cpu devices; 0: as many as there are processors */
     const char *isa;             /* of cpu devices; NULL: the best */
+    uint64_t spare_bytes_max;    /* as of sp_device_options: memory of guests that were put to sleep, on cards */
     bool without_sync;           /* commits do not wait for the disk: for measuring only, a power cut loses them */
     bool without_store;          /* no KV blocks on disk: states carry them */
     const sp_engine_options *engine;

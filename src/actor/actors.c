@@ -143,6 +143,7 @@ static sp_status copy_options(sp_actors *actors, const sp_actors_options *option
     }
     actors->without_sync = options->without_sync;
     actors->thread_count = options->thread_count;
+    actors->spare_bytes_max = options->spare_bytes_max;
     actors->resident_max = options->resident_max ? options->resident_max : RESIDENT_MAX_DEFAULT;
     actors->resident_bytes_max = options->resident_bytes_max ? options->resident_bytes_max : RESIDENT_BYTES_DEFAULT;
     actors->idle_ms = options->idle_ms ? options->idle_ms : IDLE_MS_DEFAULT;

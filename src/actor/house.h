@@ -106,6 +106,7 @@ struct sp_actors {
     uint32_t resident_max, idle_ms, thread_count;
     uint64_t resident_bytes_max;
     char *isa;
+    uint64_t spare_bytes_max;
     sp_actor_listener listener;
     void *listener_env;
     spi_keeper *keeper;

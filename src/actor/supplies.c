@@ -120,7 +120,8 @@ sp_status spi_supplies_device(sp_actors *actors, const char *name, sp_device **d
         spi_free(copy);
         return spi_fail(error, SP_NO_MEMORY, "no memory for the device %s", name);
     }
-    sp_device_options options = {.thread_count = actors->thread_count, .isa = actors->isa};
+    sp_device_options options = {
+        .thread_count = actors->thread_count, .isa = actors->isa, .spare_bytes_max = actors->spare_bytes_max};
     sp_status status = sp_device_open(name, &options, device, error);
     if (status) {
         spi_free(copy);

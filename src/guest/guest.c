@@ -93,10 +93,10 @@ static void find_memory(sp_guest *guest) {
 }
 
 sp_status sp_guest_create(sp_module *module, const sp_guest_options *options, sp_guest **out, sp_error *error) {
-    return spi_guest_create(module, options, 0, out, error);
+    return spi_guest_create(module, options, NULL, out, error);
 }
 
-sp_status spi_guest_create(sp_module *module, const sp_guest_options *options, uint64_t memory_bytes, sp_guest **out,
+sp_status spi_guest_create(sp_module *module, const sp_guest_options *options, spi_guest_first *first, sp_guest **out,
                            sp_error *error) {
     static const sp_guest_options defaults;
     *out = NULL;
@@ -113,11 +113,10 @@ sp_status spi_guest_create(sp_module *module, const sp_guest_options *options, u
     guest->engine = module->engine;
     guest->module = module;
     guest->variant = variant;
-    guest->memory_bytes_first = memory_bytes;
     module->guest_count++;
     spi_list_append(&guest->engine->guests, &guest->node);
     status = copy_options(guest, options, error);
-    status = status ? status : spi_memory_create(guest, error);
+    status = status ? status : spi_memory_create(guest, first, error);
     status = status ? status : create_store(guest, options, error);
     status = status ? status : spi_host_create(guest, &guest->host, error);
     status = status ? status : spi_call_instantiate(guest, error);

@@ -26,6 +26,7 @@
 #include "guest/rewrite.h"
 #include "guest/wasmtime.h"
 #include "os/thread.h"
+#include "region/region.h"
 #include "samepage/guest.h"
 
 /* Linear memory as Wasmtime's code counts on it: addresses for all that 32 bits can name, and a guard behind. */
@@ -94,7 +95,8 @@ struct sp_module {
     bool has_start;   /* a function that runs when an instance is made */
     bool reads_files; /* it imports what makes the system write into its memory */
     uint64_t memory_pages_min, memory_pages_max;
-    char *exports; /* names of functions, ", " between them, for messages */
+    uint64_t memory_bytes_last; /* of the guest that ended last, 0: none did */
+    char *exports;              /* names of functions, ", " between them, for messages */
 };
 
 /* Why a fiber is suspended. */
@@ -139,7 +141,7 @@ struct sp_guest {
     bool has_memory; /* memory may be used: once the instance exists or its start function called */
     sp_region *region;
     bool is_linked;
-    uint64_t memory_bytes_max, memory_bytes_first; /* first: of a guest that is restored; 0: its module's minimum */
+    uint64_t memory_bytes_max;
     spi_ranges ranges;
     spi_host *host;
 
@@ -184,8 +186,16 @@ struct sp_guest {
 /* An interrupt stops one computation at most; the guest hears of it once. */
 typedef enum spi_interrupt { SPI_INTERRUPT_NONE, SPI_INTERRUPT_NEW, SPI_INTERRUPT_USED } spi_interrupt;
 
-/* guest.c: a guest whose memory is as large as given from the start; 0: as its module has it. */
-sp_status spi_guest_create(sp_module *module, const sp_guest_options *options, uint64_t memory_bytes, sp_guest **guest,
+/* The memory of a guest that is restored. */
+typedef struct spi_guest_first {
+    uint64_t memory_bytes;             /* as large from the start */
+    const spi_region_range *unwritten; /* see region/region.h */
+    uint32_t unwritten_count;
+    uint64_t left_bytes; /* told: of those ranges, what are not zeros */
+} spi_guest_first;
+
+/* guest.c: first is NULL for a guest whose memory is as its module has it. */
+sp_status spi_guest_create(sp_module *module, const sp_guest_options *options, spi_guest_first *first, sp_guest **guest,
                            sp_error *error);
 
 /* engine.c */
@@ -214,7 +224,7 @@ sp_status spi_compile(sp_engine *engine, spi_variant variant, const char *name, 
 
 /* memory.c */
 void spi_memory_configure(wasm_config_t *config);
-sp_status spi_memory_create(sp_guest *guest, sp_error *error);
+sp_status spi_memory_create(sp_guest *guest, spi_guest_first *first, sp_error *error);
 void spi_memory_destroy(sp_guest *guest);
 void spi_memory_hand_over(sp_guest *guest); /* whose memory this thread's next instance gets; NULL: nobody's */
 bool spi_memory_contains(const sp_guest *guest, uint64_t offset, uint64_t bytes);

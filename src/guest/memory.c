@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "device/backend.h"
+#include "device/spare.h"
 #include "guest/guest.h"
 
 static _Thread_local sp_guest *next_guest;
@@ -28,6 +29,11 @@ static uint8_t *get_memory(void *env, size_t *size_bytes, size_t *capacity_bytes
     return sp_region_base(guest->region);
 }
 
+static sp_status grow_region(sp_guest *guest, size_t size_bytes, sp_error *error) {
+    return guest->device ? spi_spare_grow(guest->device, guest->region, size_bytes, error)
+                         : sp_region_grow(guest->region, size_bytes, error);
+}
+
 /* A refusal is what memory.grow answers -1 for. */
 static wasmtime_error_t *grow_memory(void *env, size_t new_size_bytes) {
     sp_guest *guest = env;
@@ -35,7 +41,7 @@ static wasmtime_error_t *grow_memory(void *env, size_t new_size_bytes) {
     if (new_size_bytes > guest->memory_bytes_max) {
         return wasmtime_error_new("the limit of this guest's memory is reached");
     }
-    return sp_region_grow(guest->region, new_size_bytes, &error) ? wasmtime_error_new(error.message) : NULL;
+    return grow_region(guest, new_size_bytes, &error) ? wasmtime_error_new(error.message) : NULL;
 }
 
 static wasmtime_error_t *new_memory(void *env, const wasm_memorytype_t *type, size_t minimum_bytes,
@@ -66,24 +72,53 @@ void spi_memory_hand_over(sp_guest *guest) {
     next_guest = guest;
 }
 
-sp_status spi_memory_create(sp_guest *guest, sp_error *error) {
+/* How large the guest's memory is from the start. */
+static sp_status choose_size(const sp_guest *guest, uint64_t first_bytes, uint64_t *size, sp_error *error) {
     const sp_module *module = guest->module;
     uint64_t size_bytes = module->memory_pages_min * SPI_WASM_PAGE_BYTES;
     if (!module->has_memory) {
         return spi_fail(error, SP_UNSUPPORTED, "%s exports no memory: link it so that it exports one as \"memory\"",
                         module->name);
     }
-    if (guest->memory_bytes_first) {
-        if (guest->memory_bytes_first < size_bytes || guest->memory_bytes_first % SPI_WASM_PAGE_BYTES ||
-            guest->memory_bytes_first / SPI_WASM_PAGE_BYTES > module->memory_pages_max) {
+    if (first_bytes) {
+        if (first_bytes < size_bytes || first_bytes % SPI_WASM_PAGE_BYTES ||
+            first_bytes / SPI_WASM_PAGE_BYTES > module->memory_pages_max) {
             return spi_fail(error, SP_BAD_FILE, "%s cannot have a memory of %llu bytes", module->name,
-                            (unsigned long long)guest->memory_bytes_first);
+                            (unsigned long long)first_bytes);
         }
-        size_bytes = guest->memory_bytes_first;
+        size_bytes = first_bytes;
     }
     if (size_bytes > guest->memory_bytes_max) {
         return spi_fail(error, SP_LIMIT, "%s needs %llu bytes of memory from the start, and may have %llu",
                         module->name, (unsigned long long)size_bytes, (unsigned long long)guest->memory_bytes_max);
+    }
+    *size = size_bytes;
+    return SP_OK;
+}
+
+/* The memory of a guest that has ended, or new. What runs when the instance is made must see zeros everywhere. */
+static sp_status take_linked(sp_guest *guest, const sp_region_options *options, spi_guest_first *first,
+                             sp_error *error) {
+    const sp_module *module = guest->module;
+    spi_spare_wish wish = {.options = *options, .likely_bytes = first ? 0 : (size_t)module->memory_bytes_last};
+    if (first && !module->has_start) {
+        wish.unwritten = first->unwritten;
+        wish.unwritten_count = first->unwritten_count;
+    }
+    uint64_t left_bytes;
+    sp_status status = spi_spare_take(guest->device, &wish, &guest->region, &left_bytes, error);
+    guest->is_linked = !status;
+    if (first) {
+        first->left_bytes = left_bytes;
+    }
+    return status;
+}
+
+sp_status spi_memory_create(sp_guest *guest, spi_guest_first *first, sp_error *error) {
+    uint64_t size_bytes = 0;
+    sp_status status = choose_size(guest, first ? first->memory_bytes : 0, &size_bytes, error);
+    if (status) {
+        return status;
     }
     /* A guest that is restored gets nearly all of its pages from its snapshot. To clear two megabytes for the few that
      * its module writes would take longer than all the rest. But a device that pins memory has all of it made, and
@@ -92,22 +127,20 @@ sp_status spi_memory_create(sp_guest *guest, sp_error *error) {
     sp_region_options options = {.reserve_bytes = SPI_MEMORY_RESERVE_BYTES,
                                  .size_bytes = size_bytes,
                                  .guard_bytes = SPI_MEMORY_GUARD_BYTES,
-                                 .small_pages = guest->memory_bytes_first != 0 && by_page};
-    sp_status status = sp_region_create(&options, &guest->region, error);
-    if (!status && guest->device) {
-        status = sp_device_link(guest->device, guest->region, error);
-        guest->is_linked = !status;
-    }
-    return status;
+                                 .small_pages = first && by_page};
+    return guest->device ? take_linked(guest, &options, first, error)
+                         : sp_region_create(&options, &guest->region, error);
 }
 
 void spi_memory_destroy(sp_guest *guest) {
     spi_ranges_free(&guest->written);
     spi_ranges_free(&guest->ranges);
     if (guest->is_linked) {
-        sp_device_unlink(guest->device, guest->region);
+        guest->module->memory_bytes_last = sp_region_size_bytes(guest->region);
+        spi_spare_leave(guest->device, guest->region);
+    } else {
+        sp_region_destroy(guest->region);
     }
-    sp_region_destroy(guest->region);
 }
 
 bool spi_memory_contains(const sp_guest *guest, uint64_t offset, uint64_t bytes) {

@@ -326,8 +326,38 @@ static sp_status set_tables(sp_guest *guest, const spi_state *state, sp_error *e
     return status;
 }
 
-sp_status spi_state_create_guest(sp_module *module, const sp_guest_options *options, const spi_state *state,
-                                 sp_guest **out, sp_error *error) {
+static int by_range(const void *a, const void *b) {
+    const spi_region_range *x = a, *y = b;
+    return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+/* The guest, in memory of which sessions' unwritten bytes need not be zeros. */
+static sp_status create_guest(sp_module *module, const sp_guest_options *options, spi_state *state, sp_guest **out,
+                              sp_error *error) {
+    spi_region_range *unwritten = spi_alloc(state->slot_count, sizeof *unwritten);
+    spi_guest_first first = {.memory_bytes = state->memory_bytes, .unwritten = unwritten};
+    if (!unwritten) {
+        return no_memory(error);
+    }
+    for (uint32_t i = 0; i < state->slot_count; i++) {
+        const spi_state_slot *slot = &state->slots[i];
+        if (slot->unwritten_bytes) {
+            unwritten[first.unwritten_count++] = (spi_region_range){slot->offset, slot->unwritten_bytes};
+        }
+    }
+    if (first.unwritten_count) {
+        qsort(unwritten, first.unwritten_count, sizeof *unwritten, by_range);
+    }
+    sp_status status = spi_guest_create(module, options, &first, out, error);
+    for (uint32_t i = 0; i < state->slot_count && !first.left_bytes; i++) {
+        state->slots[i].unwritten_bytes = 0;
+    }
+    spi_free(unwritten);
+    return status;
+}
+
+sp_status spi_state_create_guest(sp_module *module, const sp_guest_options *options, spi_state *state, sp_guest **out,
+                                 sp_error *error) {
     sp_guest_options chosen = {0};
     if (options) {
         chosen = *options;
@@ -345,7 +375,7 @@ sp_status spi_state_create_guest(sp_module *module, const sp_guest_options *opti
     }
     *out = NULL;
     sp_status status = sp_module_check_durable(module, error);
-    status = status ? status : spi_guest_create(module, &chosen, state->memory_bytes, out, error);
+    status = status ? status : create_guest(module, &chosen, state, out, error);
     status = status ? status : set_globals(*out, state, error);
     status = status ? status : set_tables(*out, state, error);
     if (!status && state->has_fuel && (!options || !options->fuel)) {

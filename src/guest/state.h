@@ -45,6 +45,10 @@ typedef struct spi_state_slot {
     spi_sampler_state sampler; /* SAMPLER */
     const int32_t *window;     /* [sampler.window_count] */
     sp_session *session;       /* SESSION: set by saving, and by restoring for who fills it */
+
+    /* SESSION: so many bytes from its offset on are written, or made zeros, by who restores it, before anybody reads
+     * them. spi_state_create_guest leaves the number if they are not zeros now, and else makes it 0. */
+    uint64_t unwritten_bytes;
 } spi_state_slot;
 
 typedef struct spi_state {
@@ -72,8 +76,8 @@ sp_status spi_state_check(const spi_state *state, sp_error *error);
 /* A guest with these globals, tables and ranges, whose memory is as large as it was and holds what its module puts
  * there. Nothing of it has run. options as of sp_guest_create; arguments and environment are the state's where it has
  * none. */
-sp_status spi_state_create_guest(sp_module *module, const sp_guest_options *options, const spi_state *state,
-                                 sp_guest **guest, sp_error *error);
+sp_status spi_state_create_guest(sp_module *module, const sp_guest_options *options, spi_state *state, sp_guest **guest,
+                                 sp_error *error);
 
 /* Opens its handles: after it every slot of a session has one, without tokens. Models must be set. */
 sp_status spi_state_open_handles(sp_guest *guest, spi_state *state, sp_error *error);

@@ -262,6 +262,12 @@ sp_status spi_session_host_wrote(sp_session *session, uint64_t offset, uint64_t 
     return spi_device_host_wrote(session->device, session->region, session->offset + offset, bytes, error);
 }
 
+void spi_session_ahead(sp_session *session, uint32_t first, uint32_t count) {
+    spi_device_ahead(session->device, session->region,
+                     session->offset + session->layout.kv_offset + first * block_bytes(session),
+                     count * block_bytes(session));
+}
+
 uint8_t *spi_session_block(const sp_session *session, uint32_t block) {
     return sp_region_base(session->region) + session->offset + session->layout.kv_offset + block * block_bytes(session);
 }

@@ -70,6 +70,9 @@ sp_status spi_session_map_all(sp_session *session, spi_region_piece *pieces, uin
 /* To be told after the host wrote bytes of the session's range, which are given from its own start. */
 sp_status spi_session_host_wrote(sp_session *session, uint64_t offset, uint64_t bytes, sp_error *error);
 
+/* To be told when blocks are in place that the next run reads. */
+void spi_session_ahead(sp_session *session, uint32_t first, uint32_t count);
+
 uint8_t *spi_session_block(const sp_session *session, uint32_t block); /* in the region */
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "model/model.h"
 #include "os/clock.h"
 #include "os/crew.h"
 #include "os/vm.h"
@@ -132,7 +133,7 @@ static sp_status restore_sessions(spi_restoring *all, const spi_state *state, sp
     for (uint32_t i = 0; i < all->snapshot->session_count && !status; i++) {
         const spi_saved_session *saved = &all->snapshot->sessions[i];
         const spi_state_slot *slot = &state->slots[saved->slot];
-        status = spi_session_restore(all, saved, slot->session, &all->snapshot->models[slot->model], error);
+        status = spi_session_restore(all, saved, slot, &all->snapshot->models[slot->model], error);
     }
     return status;
 }
@@ -167,9 +168,21 @@ static sp_status copy_state(const sp_snapshot *snapshot, spi_state *state, sp_er
     return SP_OK;
 }
 
+/* Full blocks are put in place or cleared by spi_session_restore. */
+static void find_unwritten(spi_state *state) {
+    for (uint32_t i = 0; i < state->slot_count; i++) {
+        spi_state_slot *slot = &state->slots[i];
+        const sp_model *model = slot->kind == SPI_SLOT_SESSION ? state->models[slot->model].model : NULL;
+        uint64_t bytes =
+            model ? slot->token_count / SPI_BLOCK_TOKENS * spi_model_kv(model, slot->kv_type)->block_bytes : 0;
+        slot->unwritten_bytes = bytes < slot->bytes ? bytes : slot->bytes;
+    }
+}
+
 static sp_status make_guest(spi_restoring *all, sp_module *module, const sp_guest_options *options, spi_state *state,
                             sp_guest **guest, sp_error *error) {
     sp_status status = find_models(all, options, state, error);
+    find_unwritten(state);
     status = status ? status : spi_state_create_guest(module, options, state, guest, error);
     status = status ? status : fill_memory(all->snapshot, *guest, spi_module_data_end(module), error);
     if (!status && all->options->store) {

@@ -21,15 +21,32 @@ void spi_tell(sp_notice notice, void *env, const char *format, ...) {
     }
 }
 
-/* Bytes of the snapshot at a place of the session, whose start they are given from: mapped out of its file, together
- * with others, or copied at once. Whole pages are mapped, so that what is behind the bytes is the session's to spoil,
- * too. */
+/* The rows of a block that is not full, which lies zeroed in the session and like this somewhere else. */
+static void copy_rows(sp_session *session, uint32_t block, uint32_t rows, const uint8_t *from) {
+    spi_tail tail = {.session = session, .block = block, .rows = rows};
+    uint8_t *to = spi_session_block(session, block);
+    spi_part part;
+    for (uint32_t i = 0; (part = spi_kv_tail_part(&tail, i)).from; i += 2) {
+        size_t at = (size_t)((const uint8_t *)part.from - to);
+        memcpy(to + at, from + at, part.bytes);
+    }
+}
+
+/* Whether bytes of the snapshot can be mapped to a place of the session, whose start that is given from. Whole pages
+ * are, so that what is behind the bytes is the session's to spoil, too. */
+static bool can_place_map(const spi_restoring *all, const sp_session *session, uint64_t offset, uint64_t file_offset,
+                          uint64_t bytes) {
+    uint64_t page = spi_vm_page_bytes(), whole = (bytes + page - 1) / page * page;
+    return all->snapshot->file >= 0 && spi_session_can_map(session) && offset % page == 0 && file_offset % page == 0 &&
+           offset + whole <= session->layout.total_bytes;
+}
+
+/* Bytes of the snapshot at a place of the session: mapped out of its file, together with others, or copied at once. */
 static sp_status place(spi_restoring *all, sp_session *session, uint64_t offset, const void *from, uint64_t file_offset,
                        uint64_t bytes, bool *is_mapped, sp_error *error) {
     const sp_snapshot *snapshot = all->snapshot;
     uint64_t page = spi_vm_page_bytes(), whole = (bytes + page - 1) / page * page;
-    *is_mapped = snapshot->file >= 0 && spi_session_can_map(session) && offset % page == 0 && file_offset % page == 0 &&
-                 offset + whole <= session->layout.total_bytes;
+    *is_mapped = can_place_map(all, session, offset, file_offset, bytes);
     session->is_foreign = session->is_foreign || (!snapshot->is_own && all->options->foreign);
     if (*is_mapped) {
         all->piece_bytes[all->piece_count] = bytes;
@@ -89,12 +106,15 @@ static sp_status place_blocks(spi_restoring *all, const spi_saved_session *saved
 
 static sp_status place_tail(spi_restoring *all, const spi_saved_session *saved, sp_session *session, sp_error *error) {
     uint32_t rows = session->token_count % SPI_BLOCK_TOKENS, block = session->token_count / SPI_BLOCK_TOKENS;
-    uint64_t bytes = spi_kv_block_bytes_of(session);
-    bool is_mapped;
-    sp_status status = place(all, session, session->layout.kv_offset + block * bytes, saved->tail, saved->tail_offset,
-                             bytes, &is_mapped, error);
+    uint64_t bytes = spi_kv_block_bytes_of(session), offset = session->layout.kv_offset + block * bytes;
+    bool is_mapped = can_place_map(all, session, offset, saved->tail_offset, bytes);
     *(is_mapped ? &all->report.mapped_tokens : &all->report.copied_tokens) += rows;
-    return status;
+    if (is_mapped) {
+        return place(all, session, offset, saved->tail, saved->tail_offset, bytes, &is_mapped, error);
+    }
+    session->is_foreign = session->is_foreign || (!all->snapshot->is_own && all->options->foreign);
+    copy_rows(session, block, rows, saved->tail);
+    return spi_session_host_wrote(session, offset, bytes, error);
 }
 
 static sp_status place_logits(spi_restoring *all, const spi_saved_session *saved, sp_session *session, uint32_t rows,
@@ -118,14 +138,9 @@ static sp_status copy_live(spi_restoring *all, const spi_saved_session *saved, s
     sp_status status = SP_OK;
     if (tail) {
         uint64_t bytes = spi_kv_block_bytes_of(session);
-        spi_tail source = {.session = from, .block = block, .rows = tail};
-        const uint8_t *start = spi_session_block(from, block);
         uint8_t *to = spi_session_block(session, block);
-        spi_part part;
         spi_vm_populate(to, bytes, bytes % SP_REGION_ALIGN_BYTES == 0);
-        for (uint32_t i = 0; (part = spi_kv_tail_part(&source, i)).from; i += 2) {
-            memcpy(to + ((const uint8_t *)part.from - start), part.from, part.bytes);
-        }
+        copy_rows(session, block, tail, spi_session_block(from, block));
         status = spi_session_host_wrote(session, session->layout.kv_offset + block * bytes, bytes, error);
         all->report.copied_tokens += tail;
         *found += tail;
@@ -163,9 +178,19 @@ static sp_status compute(spi_restoring *all, sp_session *session, uint32_t count
     return status;
 }
 
-sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved, sp_session *session,
+/* Full blocks that were not found may hold what an earlier user of the memory left. */
+static sp_status clear_unfound(sp_session *session, const spi_state_slot *slot, uint32_t found, sp_error *error) {
+    uint64_t first = found / SPI_BLOCK_TOKENS * spi_kv_block_bytes_of(session), end = slot->unwritten_bytes;
+    if (first >= end) {
+        return SP_OK;
+    }
+    spi_crew_zero(spi_session_block(session, 0) + first, end - first);
+    return spi_session_host_wrote(session, session->layout.kv_offset + first, end - first, error);
+}
+
+sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved, const spi_state_slot *slot,
                               const spi_saved_model *model, sp_error *error) {
-    const spi_state_slot *slot = &all->snapshot->state.slots[saved->slot];
+    sp_session *session = slot->session;
     uint32_t count = slot->token_count, rows = slot->logits_rows, found = 0;
     sp_fingerprint own;
     sp_model_get_fingerprint(session->model, &own);
@@ -181,6 +206,7 @@ sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved
     session->is_foreign = saved->is_foreign;
     int64_t begin_ns = spi_clock_ns();
     status = place_blocks(all, saved, session, is_usable, &found, error);
+    status = status ? status : clear_unfound(session, slot, found, error);
     uint32_t tail = count % SPI_BLOCK_TOKENS;
     bool has_tail = is_usable && tail && saved->tail && saved->tail_bytes == spi_kv_block_bytes_of(session);
     if (!status && found == count - tail && has_tail) {
@@ -205,6 +231,9 @@ sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved
     all->report.blocks_ns += (uint64_t)(spi_clock_ns() - begin_ns);
     all->report.logits_are_restored = all->report.logits_are_restored && (has_logits || !rows);
     status = status ? status : compute(all, session, count, found, rows && !has_logits, error);
+    if (!status) {
+        spi_session_ahead(session, 0, (count + SPI_BLOCK_TOKENS - 1) / SPI_BLOCK_TOKENS);
+    }
     if (!status && rows > 1 && !has_logits) {
         spi_tell(all->notice, all->notice_env, "only the last of a session's %u rows of logits is there", rows);
     }

@@ -186,7 +186,8 @@ typedef struct spi_restoring {
     uint32_t piece_count;
 } spi_restoring;
 
-sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved, sp_session *session,
+/* Into the session of the restored guest's slot. */
+sp_status spi_session_restore(spi_restoring *all, const spi_saved_session *saved, const spi_state_slot *slot,
                               const spi_saved_model *model, sp_error *error);
 __attribute__((format(printf, 3, 4))) void spi_tell(sp_notice notice, void *env, const char *format, ...);
 
