@@ -43,6 +43,10 @@ static uint64_t round_up(uint64_t bytes) {
     return (bytes + SPI_PACK_PAGE - 1) / SPI_PACK_PAGE * SPI_PACK_PAGE;
 }
 
+static size_t whole_bytes(const spi_pack *pack) {
+    return (size_t)(pack->header.data_offset + pack->header.capacity * pack->header.slot_bytes);
+}
+
 static bool write_at(int file, const void *bytes, size_t count, uint64_t offset) {
     const uint8_t *from = bytes;
     for (size_t done = 0; done < count;) {
@@ -120,8 +124,7 @@ sp_status spi_pack_create(const char *folder, const spi_pack_header *like, spi_p
         status = make_file(folder, pack, error);
     } else {
         /* Sparse: what is not written takes no memory. */
-        status =
-            spi_vm_file_create(pack->header.data_offset + pack->header.capacity * pack->header.slot_bytes, &pack->file);
+        status = spi_vm_file_create(whole_bytes(pack), &pack->file);
         if (status) {
             spi_fail(error, status, "no file of memory for blocks");
         }
@@ -164,8 +167,16 @@ sp_status spi_pack_open(const char *folder, const char *name, spi_pack **out, sp
     return SP_OK;
 }
 
+const uint8_t *spi_pack_view(spi_pack *pack) {
+    if (!pack->view && !pack->name[0]) {
+        pack->view = spi_vm_map_shared(pack->file, whole_bytes(pack));
+    }
+    return pack->view;
+}
+
 void spi_pack_close(spi_pack *pack) {
     if (pack) {
+        spi_vm_unmap((void *)(uintptr_t)pack->view, pack->view ? whole_bytes(pack) : 0);
         spi_vm_close(pack->file);
         spi_free(pack);
     }

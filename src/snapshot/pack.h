@@ -51,6 +51,7 @@ typedef struct spi_pack {
     spi_pack_header header;
     int64_t used_ns, touched_ns; /* monotonic: the latest use, and when the file's time was set last */
     int64_t changed_ns;          /* the file's own time when its records were read */
+    const uint8_t *view;         /* of one in memory, once it was asked for */
 } spi_pack;
 
 /* Makes a pack that is this process's. folder NULL: in memory. */
@@ -71,6 +72,10 @@ sp_status spi_pack_append(spi_pack *pack, const spi_pack_record *record, const v
                           sp_error *error);
 sp_status spi_pack_read(const spi_pack *pack, uint32_t slot, void *bytes, size_t byte_count);
 sp_status spi_pack_read_record(const spi_pack *pack, uint32_t slot, spi_pack_record *record);
+
+/* All of a pack in memory, to be copied from without system calls; NULL: of a file, or there is no room. Good until the
+ * pack is closed. */
+const uint8_t *spi_pack_view(spi_pack *pack);
 
 /* How many slots lie inside of the file as it is: a record may have survived a power cut and its block not. */
 uint32_t spi_pack_slots_there(const spi_pack *pack);

@@ -98,8 +98,9 @@ void spi_store_learn_read(sp_store *store, bool is_copied, uint64_t bytes, int64
 double spi_store_guess_compute(sp_store *store, const sp_session *session, uint32_t token_count);
 bool spi_store_should_compute(sp_store *store, const sp_session *session, uint32_t run, uint32_t unread);
 
-/* store_place.c: blocks first .. first + count, which lie one behind the other in a pack, are put into the session;
- * *good is how many of them, from the first on, are whole. */
+/* store_place.c: blocks first .. first + count, which are ready, are put into the session and the device is told; *good
+ * is how many of them, from the first on, are whole. Where blocks are mapped they must lie one behind the other in a
+ * pack. */
 sp_status spi_store_place(sp_store *store, spi_attached *attached, sp_session *session, uint32_t first, uint32_t count,
                           uint32_t *good, sp_error *error);
 

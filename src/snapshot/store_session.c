@@ -176,7 +176,7 @@ static sp_status find_blocks(sp_store *store, spi_attached *attached, sp_session
                              uint32_t *found, sp_error *error) {
     uint32_t first = session->token_count / SPI_BLOCK_TOKENS, at = first;
     sp_status status = SP_OK;
-    bool scanned = false;
+    bool scanned = false, can_map = spi_session_can_map(session);
     while (at < end && !status) {
         spi_entry *entry;
         uint32_t unread, run = find_run(store, attached, at, end, &entry, &unread);
@@ -189,14 +189,19 @@ static sp_status find_blocks(sp_store *store, spi_attached *attached, sp_session
             break;
         }
         run = ready_run(store, attached, at, run);
-        uint32_t good = 0;
-        if (run) {
+        uint32_t good = run;
+        if (run && can_map) {
             status = spi_store_place(store, attached, session, at, run, &good, error);
         }
         at += good;
         if (!good) {
             break;
         }
+    }
+    if (!can_map && at > first) { /* wherever they lie, all at once: threads copy them */
+        uint32_t good;
+        status = spi_store_place(store, attached, session, first, at - first, &good, error);
+        at = first + good;
     }
     store->stats.hits += at - first;
     store->stats.misses += end - at;
@@ -218,11 +223,6 @@ static sp_status cache_find(void *env, sp_session *session, uint32_t token_count
     spi_store_lock(store);
     sp_status status = find_blocks(store, attached, session, end, found, error);
     spi_store_unlock(store);
-    if (!status && *found > session->token_count) {
-        uint64_t bytes = spi_kv_block_bytes_of(session);
-        status = spi_session_host_wrote(session, session->layout.kv_offset + first * bytes,
-                                        (*found / SPI_BLOCK_TOKENS - first) * bytes, error);
-    }
     return status;
 }
 
