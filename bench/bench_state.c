@@ -1,11 +1,13 @@
 /* bench/bench_state.c - what it costs to save, restore, fork and commit a guest with its conversation. Medians.
  *
  *     bench_state MODEL.gguf [--json] [--lengths 24,128,...] [--device NAME] [--folder DIR] [--forks N] [--isa ISA]
+ *                 [--rest MS] [--spare BYTES]
  *
  * For each length: prefill is the guest's append of so many tokens, once for long ones. "warm" is a restore out of this
  * process's image and store; "file" opens the snapshot's file and its store's folder anew, page cache warm, checksums
  * included; "cold" is the same after the kernel was told to forget the files' pages. first: until a token is chosen;
- * second: until the one after it is computed, which reads the whole cache.
+ * second: until the one after it is computed, which reads the whole cache. Each restore and fork begins when the guest
+ * before it has just ended, or --rest later: a device that keeps memory of ended guests clears it meanwhile.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -13,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "os/clock.h"
@@ -31,8 +34,14 @@ typedef struct bench {
     sp_guest_options options;
     char folder[512], snapshot[600];
     bool json, is_first;
-    uint32_t forks;
+    uint32_t forks, rest_ms;
+    int64_t second; /* token, of every guest of a length: < 0: not known yet */
 } bench;
+
+static void rest(const bench *all) {
+    const struct timespec time = {.tv_sec = all->rest_ms / 1000, .tv_nsec = (long)(all->rest_ms % 1000) * 1000000};
+    nanosleep(&time, NULL);
+}
 
 static void check(sp_status status, const sp_error *error, const char *what) {
     if (status) {
@@ -98,7 +107,24 @@ static sp_store *open_store(const char *folder) {
 /* Restores once: total, and until the first and second token. */
 typedef struct times {
     double restore, guest, blocks, first, second;
+    bool is_spare; /* into memory of a guest that had ended */
 } times;
+
+static uint64_t spares_taken(const bench *all) {
+    sp_device_counters counters;
+    sp_device_get_counters(all->device, &counters);
+    return counters.spares_taken;
+}
+
+/* The token after the first is the same for the guest and whatever was restored or forked from it. */
+static void check_second(bench *all, sp_guest *guest) {
+    int64_t token = call(all, guest, "pick", 0, 0, 0);
+    if (all->second >= 0 && token != all->second) {
+        fprintf(stderr, "bench_state: the second token is another\n");
+        exit(1);
+    }
+    all->second = token;
+}
 
 static times restore_once(bench *all, const sp_snapshot *snapshot, sp_store *store, int64_t begin_ns, int64_t token) {
     sp_restore_report told;
@@ -106,8 +132,10 @@ static times restore_once(bench *all, const sp_snapshot *snapshot, sp_store *sto
     sp_guest *guest;
     sp_error error = {0};
     times took = {0};
+    uint64_t taken = spares_taken(all);
     check(sp_guest_restore(snapshot, all->module, &all->options, &options, &guest, &error), &error, "restoring");
     took.restore = since_ms(begin_ns);
+    took.is_spare = spares_taken(all) > taken;
     took.guest = (double)told.guest_ns / 1e6;
     took.blocks = (double)told.blocks_ns / 1e6;
     if (told.computed_tokens) {
@@ -120,6 +148,7 @@ static times restore_once(bench *all, const sp_snapshot *snapshot, sp_store *sto
     took.first = since_ms(begin_ns);
     call(all, guest, "next", 0, 0, 0);
     took.second = since_ms(begin_ns);
+    check_second(all, guest);
     sp_guest_destroy(guest);
     return took;
 }
@@ -138,6 +167,13 @@ static void report_times(bench *all, uint32_t length, const char *kind, times *t
         snprintf(name, sizeof name, "%s: %s", kind, names[k]);
         report(all, length, name, median(values[k], runs), "ms");
     }
+    int spare = 0;
+    for (int i = 0; i < runs; i++) {
+        spare += took[i].is_spare;
+    }
+    char name[80];
+    snprintf(name, sizeof name, "%s: in spare memory, of %d", kind, runs);
+    report(all, length, name, spare, "times");
 }
 
 /* Tells the kernel to forget the pages of all files of the folder. */
@@ -167,6 +203,7 @@ static void bench_files(bench *all, uint32_t length, int64_t token) {
             if (cold) {
                 make_cold(all->folder);
             }
+            rest(all);
             int64_t begin_ns = spi_clock_ns();
             sp_snapshot *snapshot;
             sp_store *store = open_store(all->folder);
@@ -237,6 +274,7 @@ static void bench_forks(bench *all, uint32_t length, sp_guest *guest, sp_store *
         sp_guest *forks[3];
         call(all, guest, "peek", 1, 0, 1);
         for (int k = 0; k < 3; k++) {
+            rest(all);
             int64_t begin_ns = spi_clock_ns();
             check(sp_guest_fork(guest, store, NULL, &forks[k], &error), &error, "forking");
             took[k][i] = since_ms(begin_ns);
@@ -282,6 +320,7 @@ static void bench_length(bench *all, uint32_t length) {
     }
     report(all, length, "prefill", median(prefills, runs), "ms");
     int64_t token = call(all, guest, "pick", 0, 0, 0);
+    all->second = -1;
     const sp_capture_options capture = {.store = store}, to_disk = {.store = disk};
     sp_snapshot *snapshot, *file;
     /* A session is of one store: the folder's blocks come from a guest that was restored into it. */
@@ -311,6 +350,7 @@ static void bench_length(bench *all, uint32_t length) {
     sp_store_close(disk);
     times took[RUNS];
     for (int i = 0; i < RUNS; i++) {
+        rest(all);
         took[i] = restore_once(all, snapshot, store, spi_clock_ns(), token);
     }
     report_times(all, length, "warm", took, RUNS);
@@ -319,6 +359,9 @@ static void bench_length(bench *all, uint32_t length) {
         begin_ns = spi_clock_ns();
         call(all, guest, "next", 0, 0, 0);
         decodes[i] = since_ms(begin_ns);
+        if (!i) {
+            check_second(all, guest);
+        }
     }
     report(all, length, "a token, undisturbed", median(decodes, 5), "ms");
     bench_forks(all, length, guest, store);
@@ -331,8 +374,9 @@ static void bench_length(bench *all, uint32_t length) {
 
 int main(int argc, char **argv) {
     bench all = {.is_first = true};
-    const char *model = NULL, *lengths = "24,128,512,2048", *device = "cpu", *folder = "/tmp", *isa = NULL;
+    const char *model = NULL, *lengths = "24,128,512,2048", *device = "cpu", *folder = "/tmp";
     const char *wasm = NULL;
+    sp_device_options device_options = {0};
     for (int i = 1; i < argc; i++) {
         bool has_value = i + 1 < argc;
         if (strcmp(argv[i], "--json") == 0) {
@@ -345,8 +389,12 @@ int main(int argc, char **argv) {
             folder = argv[++i];
         } else if (strcmp(argv[i], "--forks") == 0 && has_value) {
             all.forks = (uint32_t)strtoul(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--rest") == 0 && has_value) {
+            all.rest_ms = (uint32_t)strtoul(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--spare") == 0 && has_value) {
+            device_options.spare_bytes_max = strtoull(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--isa") == 0 && has_value) {
-            isa = argv[++i];
+            device_options.isa = argv[++i];
         } else if (strcmp(argv[i], "--guest") == 0 && has_value) {
             wasm = argv[++i];
         } else {
@@ -354,12 +402,12 @@ int main(int argc, char **argv) {
         }
     }
     if (!model) {
-        fprintf(stderr, "usage: bench_state MODEL.gguf [--json] [--lengths 24,128,...] [--device NAME] [--folder DIR] "
-                        "[--forks N] [--isa ISA] [--guest build/guests/test_durable.wasm]\n");
+        fprintf(stderr,
+                "usage: bench_state MODEL.gguf [--json] [--lengths 24,128,...] [--device NAME] [--folder DIR] "
+                "[--forks N] [--isa ISA] [--rest MS] [--spare BYTES] [--guest build/guests/test_durable.wasm]\n");
         return 2;
     }
     sp_error error = {0};
-    const sp_device_options device_options = {.isa = isa};
     const sp_engine_options engine_options = {.compiler = ""};
     check(sp_engine_create(&engine_options, &all.engine, &error), &error, "the engine");
     check(sp_device_open(device, &device_options, &all.device, &error), &error, "the device");
