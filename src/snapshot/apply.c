@@ -149,12 +149,13 @@ static sp_status merge_session(const level *before_all, const sp_snapshot *delta
         memcpy(tokens + now->token_first, now->tokens, now->token_count * sizeof *tokens);
     }
     bool unchanged = before && !now->token_count && now->token_first == had;
-    uint32_t kept = now->token_first / SPI_BLOCK_TOKENS, full = had / SPI_BLOCK_TOKENS;
+    uint32_t kept = now->token_first / SPI_BLOCK_TOKENS, inside = before ? before->inside_count : 0;
     *result = (spi_saved_session){
         .slot = now->slot, .is_foreign = now->is_foreign, .tokens = tokens, .token_count = slot->token_count};
-    if (before && before->blocks && full) {
+    if (before && before->blocks && inside) { /* what came behind them has no blocks here, whatever is kept of it */
         result->blocks = before->blocks;
-        result->blocks_bytes = before->blocks_bytes / full * (kept < full ? kept : full);
+        result->blocks_bytes = kept < inside ? before->blocks_bytes / inside * kept : before->blocks_bytes;
+        result->inside_count = kept < inside ? kept : inside;
     }
     if (unchanged && before->tail) {
         result->tail = before->tail;

@@ -37,6 +37,7 @@ typedef struct spi_saved_session {
     const float *logits;
     uint64_t blocks_offset, tail_offset, logits_offset; /* in the file */
     uint64_t blocks_bytes, tail_bytes, logits_bytes;
+    uint32_t inside_count; /* full blocks that `blocks` has, or fewer if deltas were applied before it was written */
 } spi_saved_session;
 
 struct sp_snapshot {

@@ -253,6 +253,7 @@ static void find_sections(reader *from, sp_snapshot *snapshot, spi_saved_session
         session->blocks = snapshot->data + blocks->offset;
         session->blocks_offset = blocks->offset;
         session->blocks_bytes = blocks->bytes;
+        session->inside_count = full;
     }
     if (tail) {
         session->tail = snapshot->data + tail->offset;

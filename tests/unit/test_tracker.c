@@ -190,6 +190,35 @@ static void a_guest_restored_from_deltas_goes_on(void **state) {
     sp_guest_destroy(guest);
 }
 
+/* A session grows by deltas, which have no blocks: those of the base stay whole, and are of use. */
+static void blocks_of_the_base_outlast_deltas(void **state) {
+    durable_rig *rig = *state;
+    sp_error error = {0};
+    sp_guest *guest = test_durable_guest(rig, 1024, true);
+    test_durable_call(guest, "tell", 3, 650, 2);
+    sp_snapshot *base = test_durable_capture(guest, NULL); /* without a store: with ten blocks inside */
+    sp_tracker *tracker = track(guest, base, SP_TRACK_AUTO);
+    for (int turn = 0; turn < 3; turn++) {
+        test_durable_call(guest, "tell", turn, 70, 2);
+        sp_snapshot *delta = NULL, *result = NULL;
+        TEST_OK(sp_tracker_delta(tracker, NULL, &delta, &error), error);
+        sp_tracker_accept(tracker);
+        TEST_OK(sp_snapshot_apply(base, delta, &result, &error), error);
+        sp_snapshot_close(delta);
+        sp_snapshot_close(base);
+        base = result;
+    }
+    sp_restore_report report;
+    const sp_restore_options options = {.report = &report};
+    sp_guest *other = test_durable_restore(rig, base, &options);
+    assert_int_equal(report.computed_tokens, 650 + 3 * 70 - 640);
+    test_durable_same(guest, other, 30);
+    sp_guest_destroy(other);
+    sp_tracker_destroy(tracker);
+    sp_snapshot_close(base);
+    sp_guest_destroy(guest);
+}
+
 static void foreign_deltas_are_refused(void **state) {
     durable_rig *rig = *state;
     sp_error error = {0};
@@ -254,6 +283,7 @@ int main(void) {
         cmocka_unit_test(pages_that_the_system_fills_are_not_protected),
         cmocka_unit_test(a_delta_is_as_large_as_what_changed),
         cmocka_unit_test(a_guest_restored_from_deltas_goes_on),
+        cmocka_unit_test(blocks_of_the_base_outlast_deltas),
         cmocka_unit_test(foreign_deltas_are_refused),
         cmocka_unit_test(any_allocation_may_fail),
     };
