@@ -74,11 +74,12 @@ static sp_status write_failure(sp_actors *actors, const spi_mail *mail, const ch
     return spi_keeper_end(keeper, error);
 }
 
+/* kept: the reason with what whoever listens has heard already. */
 static void fail_message(sp_actors *actors, uint64_t actor, const char *name, const spi_mail *mail,
-                         uint32_t failures_max, const char *reason) {
+                         uint32_t failures_max, const char *reason, const char *kept) {
     sp_error error = {0};
     bool is_dead = mail->failures + 1 >= failures_max;
-    if (write_failure(actors, mail, name, reason, is_dead, &error)) {
+    if (write_failure(actors, mail, name, kept, is_dead, &error)) {
         spi_actors_hold(actors, actor, name, mail->id, &error);
         return;
     }
@@ -92,14 +93,16 @@ static void undo(spi_resident *resident, const char *reason) {
     spi_mail mail = resident->turn.mail;
     uint64_t actor = resident->record.id;
     uint32_t failures_max = resident->record.failures_max;
-    char name[sizeof resident->record.name], printed[320], said[SP_ERROR_MESSAGE_BYTES + sizeof printed + 32];
+    char name[sizeof resident->record.name], said[SP_ERROR_MESSAGE_BYTES], printed[320];
+    char kept[sizeof said + sizeof printed + 32];
     memcpy(name, resident->record.name, sizeof name);
     bool has_printed = spi_resident_last_line(resident, printed, sizeof printed);
-    snprintf(said, sizeof said, "%s%s%s", reason, has_printed ? "; it had printed: " : "", printed);
+    snprintf(said, sizeof said, "%s", reason);
+    snprintf(kept, sizeof kept, "%s%s%s", said, has_printed ? "; it had printed: " : "", printed);
     spi_resident_tell_output(resident);
     resident->turn.mail.text = NULL;
     spi_resident_destroy(resident);
-    fail_message(actors, actor, name, &mail, failures_max, said);
+    fail_message(actors, actor, name, &mail, failures_max, said, kept);
     spi_mail_free(&mail);
 }
 
@@ -164,7 +167,7 @@ void spi_turn_begin_next(sp_actors *actors, uint64_t actor) {
         char reason[160];
         snprintf(reason, sizeof reason, "the program ended %u times while this message was handled", mail.begun);
         if (!spi_keeper_get(actors->keeper, actor, &record, NULL)) {
-            fail_message(actors, actor, record.name, &mail, 0, reason);
+            fail_message(actors, actor, record.name, &mail, 0, reason, reason);
             spi_record_free(&record);
         }
     } else if (found) {
