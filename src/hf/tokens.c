@@ -372,7 +372,8 @@ sp_status spi_hf_read_tokenizer(spi_hf_reader *read) {
         status = read_template(read, config);
     }
     if (!status && !file.text) {
-        spi_fail(&read->source->tokenizer_error, SP_UNSUPPORTED, "the folder has no tokenizer.json");
+        spi_fail(&read->source->tokenizer_error, SP_UNSUPPORTED,
+                 "the folder has no tokenizer.json, and without it no text: it belongs beside config.json");
     } else if (!status) {
         size_t values = read->hf->compose.value_count;
         status = keep_or_refuse(read, put_tokenizer(read, file, config, generation), values);

@@ -28,6 +28,9 @@ grep >/dev/null 'are how\|is how' <<<"$("$SAMEPAGE" chat -m "$folder" --temp 0 <
 
 # Quantising again is for GGUF files; a folder is told apart by its name.
 expect 1 "$folder" "$SAMEPAGE" quantize "$folder" "$work/out.gguf" Q4_0
+mv "$folder/tokenizer.json" "$work/tokenizer.json"
+expect 1 'has no tokenizer.json.*beside config.json' "$SAMEPAGE" perplexity -m "$folder" -f README.md
+mv "$work/tokenizer.json" "$folder/tokenizer.json"
 sed -i 's/"llama"/"llamb"/' "$folder/config.json"
 expect 1 'config.json: models with model_type llamb are not supported yet .supported: llama, .* gemma3' \
     "$SAMEPAGE" complete -m "$folder" -p a
