@@ -162,6 +162,7 @@ static int run(const spi_command *command, int argc, char **argv) {
     size_t bytes;
     char *text;
     sp_error error = {0};
+    spi_invite("the message");
     if (spi_read_input(2 * SP_ACTOR_TEXT_BYTES_MAX, &text, &bytes, &error)) {
         return spi_complain_error(&error);
     }

@@ -67,6 +67,9 @@ static int run(const spi_command *command, int argc, char **argv) {
             spi_arguments_add(&arguments, flags[i].name);
         }
     }
+    if (!prompt && !set.common.quiet) {
+        spi_invite("the prompt");
+    }
     result = spi_generation_run(&set, "complete", &arguments, !prompt, false);
     spi_arguments_free(&arguments);
     spi_list_free(&stops);

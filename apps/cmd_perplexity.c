@@ -115,6 +115,7 @@ static sp_status read_text(const char *path, void **text, size_t *bytes, sp_erro
         return spi_file_read(path, TEXT_BYTES_MAX, text, bytes, error);
     }
     char *read;
+    spi_invite("the text");
     sp_status status = spi_read_input(TEXT_BYTES_MAX, &read, bytes, error);
     *text = read;
     return status;

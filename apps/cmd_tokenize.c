@@ -82,6 +82,9 @@ static int tokenize(const settings *set) {
     uint32_t flags = (set->special ? SP_ENCODE_SPECIAL : 0) | (set->parse_special ? SP_ENCODE_PARSE_SPECIAL : 0);
     int result = SPI_EXIT_FAILURE;
 
+    if (!set->prompt) {
+        spi_invite("the text");
+    }
     if (sp_model_open(set->common.model, &model, &error) || spi_open_tokenizer(model, &tokenizer, &error) ||
         (!set->prompt && spi_read_input(SIZE_MAX, &read, &bytes, &error)) ||
         spi_encode(tokenizer, set->prompt ? set->prompt : read, bytes, flags, &tokens, &count, &error)) {

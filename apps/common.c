@@ -182,6 +182,12 @@ sp_status spi_piece(const sp_tokenizer *tokenizer, int32_t token, char **text, s
 
 /* ---- standard files ---- */
 
+void spi_invite(const char *what) {
+    if (isatty(STDIN_FILENO) && isatty(STDERR_FILENO)) {
+        fprintf(stderr, "samepage: type %s; Ctrl-D on a line of its own ends it\n", what);
+    }
+}
+
 sp_status spi_read_input(size_t bytes_max, char **text, size_t *bytes, sp_error *error) {
     size_t capacity = 0, used = 0;
     char *read = NULL;

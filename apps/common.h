@@ -46,6 +46,9 @@ sp_status spi_encode(const sp_tokenizer *tokenizer, const char *text, size_t tex
 /* Bytes of one token with special tokens as their names, zero-terminated, to be freed with spi_free. */
 sp_status spi_piece(const sp_tokenizer *tokenizer, int32_t token, char **text, size_t *bytes, sp_error *error);
 
+/* Tells who sits at a terminal that something is waited for: what is to be typed, and how that ends. */
+void spi_invite(const char *what);
+
 /* All of standard input, to be freed with spi_free; *text is NULL on failure. SP_LIMIT: there is more than
  * bytes_max. */
 sp_status spi_read_input(size_t bytes_max, char **text, size_t *bytes, sp_error *error);

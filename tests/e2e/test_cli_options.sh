@@ -108,6 +108,30 @@ done
 check "$(story --stop "zzz" --stop "was" --json)" 'j["finish"] == "stop" and j["text"].endswith(" ") and "was" not in j["text"]'
 check "$(story --stop "zzz" -n 3 --json)" 'j["finish"] == "length" and j["generated_tokens"] == 3'
 
+# Who sits at a terminal is told what is waited for; who pipes is not.
+cat >"$work/typed.py" <<'PYTHON'
+import os, pty, sys
+child, terminal = pty.fork()
+if not child:
+    os.execv(sys.argv[1], sys.argv[1:])
+os.write(terminal, b"Hello there\n\x04")
+shown = b""
+try:
+    while data := os.read(terminal, 4096):
+        shown += data
+except OSError:
+    pass  # it was closed
+sys.stdout.buffer.write(shown)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+PYTHON
+for command in "complete -n 2 -d cpu" tokenize; do
+    # shellcheck disable=SC2086 # words of a command
+    python3 "$work/typed.py" "$(realpath "$SAMEPAGE")" $command -m "$PWD/$model" >"$work/out" || fail "$command at a terminal"
+    grep -q 'samepage: type the .*; Ctrl-D on a line of its own ends it' "$work/out" || fail "$command waits without a word"
+    # shellcheck disable=SC2086
+    echo Hello | "$SAMEPAGE" $command -m $model 2>&1 | grep 'Ctrl-D' && fail "$command has a word for nobody"
+done
+
 # Rows of a benchmark come when they are known, a row once.
 "$SAMEPAGE" bench -m $model -d cpu -t 1 -p 8 -n 4 -b 1,2 -r 1 >"$work/out"
 [ "$(grep -c 'tg4 |' "$work/out")" = 1 ] && grep -q 'tg4@2 |' "$work/out" || fail "bench -b 1,2: $(cat "$work/out")"
