@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What docs/performance.md says of CUDA and of Vulkan on a card, measured anew, in some minutes: tools/bench_gpu.sh
-# [BUILD] [MODEL.gguf]. Also out of a folder of tests/device/pack.sh, on a machine without a compiler. What needs a model
-# is measured with MODEL; without one a file of the Llama 3.2 1B shape is made (2.5 GB in TMPDIR, for the time it
+# [BUILD] [MODEL.gguf]. Also out of a folder of tests/device/pack.sh, on a machine without a compiler. What needs a
+# model is measured with MODEL; without one a file of the Llama 3.2 1B shape is made (2.5 GB in TMPDIR, for the time it
 # takes), where Python has numpy and gguf, and else left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
