@@ -66,6 +66,7 @@ bool spi_folder_is(const char *path);
  * made. */
 int spi_file_open_nameless(const char *folder, int mode);
 int spi_file_name(int file, const char *path);
+extern bool spi_file_uses_nameless; /* false: as where there are none, for tests */
 
 /* Until what was written to the file is on the disk; as fsync. When a file was changed last. */
 struct stat;

@@ -14,6 +14,8 @@
 
 enum { FOLDER_BYTES = 4096, TEMPORARY_BYTES = 48 };
 
+bool spi_file_uses_nameless = true;
+
 static _Atomic(int (*)(spi_file_op op)) fault_hook;
 
 void spi_file_set_fault(int (*fault)(spi_file_op op)) {
@@ -101,7 +103,7 @@ static int open_temporary(spi_file_writer *writer, int mode) {
     if (fails(SPI_FILE_OPEN) || !folder_of(writer->path, folder)) {
         return -1;
     }
-    int file = spi_file_open_nameless(folder, mode);
+    int file = spi_file_uses_nameless ? spi_file_open_nameless(folder, mode) : -1;
     while (file < 0) {
         next_temporary(writer);
         file = open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);

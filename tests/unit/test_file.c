@@ -1,5 +1,6 @@
 /* tests/unit/test_file.c - files are read if they are files, and written beside what else there is, never over it. */
 #include <dirent.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -123,22 +124,47 @@ static void nothing_is_left_of_a_writer_that_is_killed(void **state) {
     assert_int_equal(files_in_folder(), 0);
 }
 
-/* However a file is put in its place: where nothing was, and over another; and none of the ways leaves anything. */
-static void files_have_the_mode_that_was_asked_for(void **state) {
+static int fail_rename(spi_file_op op) {
+    return op == SPI_FILE_RENAME ? EIO : 0;
+}
+
+static spi_file_writer *begin_file(bool is_private) {
+    spi_file_writer *writer;
+    sp_error error = {0};
+    TEST_OK(spi_file_writer_open(path_of("file"), is_private, &writer, &error), error);
+    TEST_OK(spi_file_writer_put(writer, "x", 1, &error), error);
+    return writer;
+}
+
+/* However a file is put in its place: where nothing was and over another, with a name from the start and without; none
+ * of the ways leaves anything, and neither do those that fail or are given up. */
+static void nothing_but_the_file_is_left(void **state) {
     (void)state;
     mode_t mask = umask(022);
-    for (int i = 0; i < 4; i++) {
-        spi_file_writer *writer;
+    for (int i = 0; i < 8; i++) {
         sp_error error = {0};
         struct stat made;
-        TEST_OK(spi_file_writer_open(path_of("file"), i % 2, &writer, &error), error);
-        TEST_OK(spi_file_writer_put(writer, "x", 1, &error), error);
-        TEST_OK(spi_file_writer_commit(writer, i < 2, &error), error);
+        bool is_private = i % 2;
+        spi_file_uses_nameless = i < 4;
+        int before = i % 4 ? 1 : 0;
+        if (!before) {
+            unlink(path_of("file"));
+        }
+        spi_file_writer_abort(begin_file(is_private));
+        assert_int_equal(files_in_folder(), before);
+        spi_file_writer *writer = begin_file(is_private);
+        spi_file_set_fault(fail_rename);
+        assert_int_equal(spi_file_writer_commit(writer, true, &error), SP_IO);
+        spi_file_set_fault(NULL);
+        assert_int_equal(files_in_folder(), before);
+        TEST_OK(spi_file_writer_commit(begin_file(is_private), i % 4 < 2, &error), error);
         assert_int_equal(stat(path_of("file"), &made), 0);
-        assert_int_equal(made.st_mode & 0777, i % 2 ? 0600 : 0644);
+        assert_int_equal(made.st_mode & 0777, is_private ? 0600 : 0644);
         assert_int_equal(made.st_nlink, 1);
+        assert_int_equal(made.st_size, 1);
         assert_int_equal(files_in_folder(), 1);
     }
+    spi_file_uses_nameless = true;
     umask(mask);
 }
 
@@ -200,7 +226,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(what_is_no_file_is_not_written_over, begin, end),
         cmocka_unit_test_setup_teardown(files_are_replaced_as_a_whole, begin, end),
         cmocka_unit_test_setup_teardown(nothing_is_left_of_a_writer_that_is_killed, begin, end),
-        cmocka_unit_test_setup_teardown(files_have_the_mode_that_was_asked_for, begin, end),
+        cmocka_unit_test_setup_teardown(nothing_but_the_file_is_left, begin, end),
         cmocka_unit_test_setup_teardown(what_a_link_leads_to_is_written, begin, end),
         cmocka_unit_test_setup_teardown(folders_are_made_where_nothing_is, begin, end),
     };
