@@ -30,6 +30,7 @@ static bool parse_key(const char *text, size_t bytes, uint8_t key[SP_STORE_KEY_B
         return true;
     }
     bytes -= bytes && text[bytes - 1] == '\n';
+    bytes -= bytes && text[bytes - 1] == '\r';
     if (bytes != 2 * SP_STORE_KEY_BYTES) {
         return false;
     }

@@ -32,6 +32,7 @@
 #define HISTORY_BYTES (64u << 10)
 #define TURNS_MAX     128
 #define NEWS_BYTES    4096u
+#define SECONDS_MAX   1e10 /* three hundred years */
 
 typedef struct turn {
     uint32_t start, words_bytes, answer_bytes; /* in history, the answer behind the words */
@@ -256,9 +257,13 @@ static int32_t command(char *text) {
         return complain(id < 0 ? sp_error_text(why, sizeof why) : "(sent)");
     }
     if (!strcmp(first, "/remind") && rest) {
-        int64_t due_ms = sp_actor_time_ms() + (int64_t)(strtod(second, NULL) * 1000);
-        must(sp_actor_sleep_until(due_ms, rest));
-        return complain("(I shall)");
+        char *end, why[SP_ERROR_TEXT_BYTES];
+        double seconds = strtod(second, &end);
+        if (end == second || *end || !(seconds >= 0 && seconds <= SECONDS_MAX)) {
+            return complain("(that is no number of seconds)");
+        }
+        int32_t status = sp_actor_sleep_until(sp_actor_time_ms() + (int64_t)(seconds * 1000), rest);
+        return complain(status < 0 ? sp_error_text(why, sizeof why) : "(I shall)");
     }
     return complain("(commands are /tell NAME TEXT, /remind SECONDS TEXT and /forget)");
 }

@@ -144,6 +144,15 @@ for variable in TEMPERATURE=hot SEED=-1 TOKENS=many CONTEXT=1k; do
     actor rm odd
 done
 actor rm small
+# What people type wrongly is answered, and no failure.
+actor create busy -m $model -d cpu
+for seconds in x nan -1 1e99 ""; do
+    actor send busy "/remind $seconds tea" | grep -E >/dev/null 'no number of seconds|commands are' || fail "/remind $seconds"
+done
+actor send busy "/remind 60 $(printf 'tea %.0s' {1..100})" | grep >/dev/null 'at most 255 bytes' || fail "/remind with a long note"
+[ "$(actor send busy "/remind 0.5 tea")" = "(I shall)" ] || fail "/remind"
+check "$(actor show busy --json)" 'j["dead"] == 0'
+actor rm busy
 head -c 100000 "$work/ada.snap" >"$work/torn.snap"
 expect 1 'torn.snap' actor import torn "$work/torn.snap"
 expect 1 'torn.snap' "$SAMEPAGE" snapshot verify "$work/torn.snap"
@@ -216,6 +225,10 @@ secret="My boat is green and nobody else may know"
 actor create ada --data "$work/sealed" --key "$work/key" -m $model -d cpu
 actor send ada --data "$work/sealed" --key "$work/key" "$secret" >/dev/null
 actor export ada --data "$work/sealed" --key "$work/key" "$work/sealed.snap"
+for end in '' '\n' '\r\n'; do # the same key in hexadecimal digits, whatever wrote them
+    printf "$(od -An -v -tx1 "$work/key" | tr -d ' \n')$end" >"$work/digits"
+    actor list --data "$work/sealed" --key "$work/digits" | grep >/dev/null ada || fail "a key that ends with '$end'"
+done
 expect 1 'sealed.snap is encrypted: give the key' actor import eve "$work/sealed.snap" --data "$work/other"
 [ ! -e "$work/other" ] || fail "an import that failed made a folder, which has no key"
 actor import eve "$work/sealed.snap" --data "$work/other" --key "$work/key"
