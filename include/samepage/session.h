@@ -120,6 +120,12 @@ typedef struct sp_session_view {
 SP_EXPORT void sp_session_get_view(const sp_session *session, sp_session_view *view);
 SP_EXPORT sp_region *sp_session_region(const sp_session *session);
 
+/* To be told after keys or values were written by somebody else than the session's device, at an offset from the view's
+ * kv_offset on: a device that keeps a copy takes them over before it computes again. What was edited is this session's
+ * alone: from then on no store takes its blocks in, and where a state is restored they may be computed from the tokens
+ * again. SP_BAD_POINTER: not inside of kv_bytes. SP_DEVICE_LOST, SP_NO_MEMORY. */
+SP_EXPORT sp_status sp_session_edited(sp_session *session, uint64_t offset, uint64_t bytes, sp_error *error);
+
 /* Picks from the last row of logits, accepts the token, does not append it. SP_INVALID if there are no logits. */
 SP_EXPORT sp_status sp_session_sample(sp_session *session, sp_sampler *sampler, int32_t *token, sp_error *error);
 

@@ -23,16 +23,17 @@
 #include "samepage/session.h"
 
 /* What a suspended fiber waits for. Everything in it was copied out of the guest's memory and checked. */
-typedef enum spi_job_kind { SPI_JOB_APPEND, SPI_JOB_MATMUL } spi_job_kind;
+typedef enum spi_job_kind { SPI_JOB_APPEND, SPI_JOB_MATMUL, SPI_JOB_EDITED } spi_job_kind;
 
 typedef struct spi_job {
     spi_job_kind kind;
-    sp_session *session; /* APPEND: owned by the guest, alive until the job is done */
+    sp_session *session; /* APPEND, EDITED: owned by the guest, alive until the job is done */
     int32_t *tokens;     /* APPEND: from spi_alloc; the scheduler frees it */
     uint32_t token_count;
     sp_logits logits;
     sp_sampler *sampler; /* APPEND: NULL, or the call's result is what it picks; owned by the guest, too */
     sp_matmul matmul;    /* MATMUL: on the guest's own region and device */
+    uint64_t edited_offset, edited_bytes; /* EDITED: of the session's keys and values */
 } spi_job;
 
 /* ---- provided by what lies below the line ---- */

@@ -116,6 +116,7 @@ int32_t spi_host_session_truncate(sp_guest *guest, int32_t session, uint32_t len
 int32_t spi_host_session_length(sp_guest *guest, int32_t session);
 int32_t spi_host_session_tokens(sp_guest *guest, int32_t session, spi_output tokens);
 int32_t spi_host_session_info(sp_guest *guest, int32_t session, spi_output info);
+int32_t spi_host_session_edited(sp_guest *guest, int32_t session, uint32_t offset, uint32_t bytes, spi_job *job);
 int32_t spi_host_session_destroy(sp_guest *guest, int32_t session);
 int32_t spi_host_sampler_create(sp_guest *guest, spi_input options);
 int32_t spi_host_sampler_accept(sp_guest *guest, int32_t sampler, int32_t token);

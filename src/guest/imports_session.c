@@ -240,6 +240,22 @@ int32_t spi_host_session_info(sp_guest *guest, int32_t session, spi_output info)
     return SP_OK;
 }
 
+int32_t spi_host_session_edited(sp_guest *guest, int32_t session, uint32_t offset, uint32_t bytes, spi_job *job) {
+    spi_slot *slot = spi_handle_find(guest, "session_edited", SPI_HANDLE_SESSION, session);
+    if (!slot) {
+        return SP_BAD_HANDLE;
+    }
+    sp_session_view view;
+    sp_session_get_view(slot->session, &view);
+    if (offset > view.kv_bytes || bytes > view.kv_bytes - offset) {
+        return spi_fail(spi_host_error(guest), SP_BAD_POINTER,
+                        "session_edited: %u bytes at %u are not inside of the session's keys and values", bytes,
+                        offset);
+    }
+    *job = (spi_job){.kind = SPI_JOB_EDITED, .session = slot->session, .edited_offset = offset, .edited_bytes = bytes};
+    return SP_OK;
+}
+
 int32_t spi_host_session_destroy(sp_guest *guest, int32_t session) {
     spi_slot *slot = spi_handle_find(guest, "session_destroy", SPI_HANDLE_SESSION, session);
     if (!slot) {

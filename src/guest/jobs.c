@@ -194,6 +194,14 @@ static void run_matmul(sp_guest *guest) {
     finish(guest, status, SP_OK, &error);
 }
 
+/* A driver copies, which takes more stack than a fiber has: so this is a job. */
+static void run_edited(sp_guest *guest) {
+    const spi_job *job = &guest->job;
+    sp_error error = {0};
+    sp_status status = sp_session_edited(job->session, job->edited_offset, job->edited_bytes, &error);
+    finish(guest, status, SP_OK, &error);
+}
+
 /* The way of decoding when there is nobody to share the pass over the weights with: on the guest's own fiber, without
  * suspending it and walking the scheduler, whose code and data the weights have driven out of the caches meanwhile. One
  * token is one chunk, so that nothing can cut it short. A cache writes files, and some drivers do what they like: they
@@ -249,6 +257,8 @@ void spi_jobs_run(sp_engine *engine, int64_t until_ns) {
         sp_guest *guest = SPI_LIST_ITEM(node, sp_guest, queue);
         if (guest->job.kind == SPI_JOB_MATMUL) {
             run_matmul(guest);
+        } else if (guest->job.kind == SPI_JOB_EDITED) {
+            run_edited(guest);
         } else {
             run_batch(engine, guest, until_ns);
         }

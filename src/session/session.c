@@ -271,3 +271,22 @@ void spi_session_ahead(sp_session *session, uint32_t first, uint32_t count) {
 uint8_t *spi_session_block(const sp_session *session, uint32_t block) {
     return sp_region_base(session->region) + session->offset + session->layout.kv_offset + block * block_bytes(session);
 }
+
+sp_status sp_session_edited(sp_session *session, uint64_t offset, uint64_t bytes, sp_error *error) {
+    uint64_t room = session->layout.kv_bytes;
+    if (offset > room || bytes > room - offset) {
+        return spi_fail(error, SP_BAD_POINTER,
+                        "%llu bytes at %llu are not inside of the session's %llu bytes of keys and values",
+                        (unsigned long long)bytes, (unsigned long long)offset, (unsigned long long)room);
+    }
+    session->is_foreign = true;
+    sp_error why = {0};
+    sp_status status = spi_session_host_wrote(session, session->layout.kv_offset + offset, bytes, &why);
+    if (status == SP_DEVICE_LOST && !spi_device_revive(session->device, &why)) {
+        return SP_OK; /* it has no copy now of anything */
+    }
+    if (status && error) {
+        *error = why;
+    }
+    return status;
+}

@@ -49,7 +49,7 @@ struct sp_session {
     const spi_session_cache *cache; /* NULL: none */
     void *cache_data;
     bool is_mapped;  /* pages of its range belong to files */
-    bool is_foreign; /* its blocks came from a stranger: no cache takes them in */
+    bool is_foreign; /* its blocks came from a stranger, or were edited: no cache takes them in */
 };
 
 /* Makes an empty session's tokens these, whose blocks and logits the caller has put in place or is about to. Tokens and

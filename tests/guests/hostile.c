@@ -102,7 +102,7 @@ static int32_t call_session(uint32_t which) {
     case 4: return keep(sp_import_session_create(g, next() % 100, next() % 3));
     case 5: return sp_import_session_append(g, at(p), next() % 64, (int32_t)(next() % 4));
     case 6: return sp_import_session_append(h, at(p), nasty(), (int32_t)nasty());
-    case 7: return sp_import_session_truncate(g, nasty());
+    case 7: return next() % 2 ? sp_import_session_truncate(g, nasty()) : sp_import_session_edited(g, nasty(), nasty());
     case 8: return sp_import_session_tokens(g, at(p), nasty() & 0x3fff);
     case 9: return sp_import_session_info(g, at(p), nasty() & 0xffff);
     default: return sp_import_session_destroy(g);

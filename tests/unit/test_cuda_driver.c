@@ -634,10 +634,20 @@ static void test_a_conversation_goes_on(void **state) {
     assert_int_equal(fake_cuda_calls_("cuDevicePrimaryCtxRelease_v2"), 1);
     assert_int_equal(fake_cuda_live_(), live);
 
+    /* What was written by hand is taken over at once, or with the card that is opened for it. */
+    uint64_t copied = counters.copied_bytes;
+    TEST_OK(sp_session_edited(session, 10, 1000, &error), error);
+    sp_device_get_counters(device, &counters);
+    assert_int_equal(counters.copied_bytes, copied + 1000);
+    fake_cuda_fail_("cuMemcpyHtoDAsync_v2", 0, 719);
+    TEST_OK(sp_session_edited(session, 10, 1000, &error), error);
+    sp_device_get_counters(device, &counters);
+    assert_int_equal(counters.revived, 2);
+
     fake_cuda_fail_("cuLaunchKernelEx", 0, 719);
     TEST_OK(sp_session_append(other, tokens, 2, SP_LOGITS_LAST, &error), error);
     sp_device_get_counters(device, &counters);
-    assert_int_equal(counters.revived, 2);
+    assert_int_equal(counters.revived, 3);
 
     static const char *const ways[] = {"cuDevicePrimaryCtxRetain", "cuMemHostRegister_v2", "cuMemAlloc_v2"};
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {

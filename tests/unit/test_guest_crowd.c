@@ -20,7 +20,11 @@ static const char TALK[] =
     " (import \"samepage\" \"sampler_create\" (func $sampler (param i32 i32) (result i32)))"
     " (import \"samepage\" \"session_sample\" (func $sample (param i32 i32) (result i32)))"
     " (import \"samepage\" \"session_pick\" (func $pick (param i32 i32 i32 i32) (result i32)))"
+    " (import \"samepage\" \"session_edited\" (func $edited (param i32 i32 i32) (result i32)))"
     " (memory (export \"memory\") 1)"
+    " (func (export \"edit\") (param i32 i32) (result i64)"
+    "  (i64.extend_i32_s (call $edited (call $create (call $open (i32.const 0) (i32.const 0)) (i32.const 128)"
+    "   (i32.const 1)) (local.get 0) (local.get 1))))"
     " (func $talk (export \"talk\") (param $token i32) (param $steps i32) (result i64)"
     "  (local $session i32) (local $sampler i32) (local $hash i64) (local $status i32)"
     "  (local.set $session (call $create (call $open (i32.const 0) (i32.const 0)) (i32.const 128) (i32.const 1)))"
@@ -110,6 +114,19 @@ static void a_hundred_guests_share_a_model(void **state) {
     sp_device_close(device);
 }
 
+/* A guest may say that it wrote to its keys and values, wherever it computes. */
+static void edits_are_taken(sp_module *module, const sp_guest_options *options) {
+    static const struct { int64_t words[2], result; } cases[] = {{{0, 100}, SP_OK}, {{0xffffffff, 1}, SP_BAD_POINTER}};
+    sp_error error = {0};
+    sp_guest *guest;
+    TEST_OK(sp_guest_create(module, options, &guest, &error), error);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(test_call(guest, "edit", cases[i].words, 2), SP_GUEST_IDLE);
+        assert_int_equal(sp_guest_result(guest), cases[i].result);
+    }
+    sp_guest_destroy(guest);
+}
+
 /* Guests in one batch with some that trap, are ended, give up or leave in the middle of it, and with a prompt: nobody
  * else notices, on any device. */
 static void a_crowd_survives(const char *name) {
@@ -157,6 +174,7 @@ static void a_crowd_survives(const char *name) {
             assert_int_equal(sp_guest_result(guests[i]), talk(model, device, i));
         }
     }
+    edits_are_taken(module, &options);
     for (int i = 0; i <= READS; i++) {
         sp_guest_destroy(i == LEAVES ? NULL : guests[i]);
     }

@@ -340,6 +340,15 @@ static void test_append(void **state) {
     REFUSED(SP_INVALID, CALL(guest, "session_lookup", session, DOUBLE_VOCAB, 1024, 3));
     REFUSED(SP_BAD_POINTER, CALL(guest, "session_lookup", session, 7, 0xfffffff0, 64));
     REFUSED(SP_BAD_HANDLE, CALL(guest, "session_lookup", sampler, 7, 1024, 3));
+    /* Keys and values that the guest wrote: inside of its session's. */
+    REFUSED(SP_BAD_HANDLE, CALL(guest, "session_edited", sampler, 0, 1));
+    REFUSED(SP_BAD_POINTER, CALL(guest, "session_edited", session, 0, (uint32_t)info.kv_bytes + 1));
+    REFUSED(SP_BAD_POINTER, CALL(guest, "session_edited", session, (uint32_t)info.kv_bytes, 1));
+    REFUSED(SP_BAD_POINTER, CALL(guest, "session_edited", session, 0xffffffff, 0xffffffff));
+    assert_int_equal(CALL(guest, "session_edited", session, 100, (uint32_t)info.kv_bytes - 100), SP_OK);
+    assert_int_equal(last_job.kind, SPI_JOB_EDITED);
+    assert_int_equal(last_job.edited_offset, 100);
+    assert_int_equal(last_job.edited_bytes, info.kv_bytes - 100);
     REFUSED(SP_INVALID, CALL(guest, "session_truncate", session, 62));
     assert_int_equal(CALL(guest, "session_truncate", session, 10), SP_OK);
     assert_int_equal(CALL(guest, "session_length", session), 10);

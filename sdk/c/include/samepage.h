@@ -172,6 +172,11 @@ static inline int32_t sp_session_truncate(sp_handle session, uint32_t length) {
     return sp_import_session_truncate(session, length);
 }
 
+/* After keys or values were written: so many bytes from an offset on, counted from sp_session_info's kv. */
+static inline int32_t sp_session_edited(sp_handle session, uint32_t offset, uint32_t bytes) {
+    return sp_import_session_edited(session, offset, bytes);
+}
+
 /* What followed the session's latest tokens and `token` before; see sp_session_append_lookup. */
 static inline int32_t sp_session_lookup(sp_handle session, int32_t token, int32_t *draft, uint32_t capacity) {
     return sp_import_session_lookup(session, token, draft, capacity);

@@ -266,6 +266,15 @@ int32_t sp_import_session_tokens(sp_handle session, int32_t *tokens, uint32_t ca
 SP_IMPORT("session_info")
 int32_t sp_import_session_info(sp_handle session, sp_session_info *info, uint32_t bytes);
 
+/* Says that the guest wrote keys or values by itself, so that a device that keeps a copy of them takes them over
+ * before it computes again. From then on no store takes blocks of this session in. The tokens stay what they are:
+ * where a state is restored, blocks may be computed from them again, without what was edited.
+ * offset: in bytes from where `session_info` says that keys and values begin.
+ * bytes: how many were written.
+ * Fails with SP_BAD_HANDLE, SP_BAD_POINTER, SP_DEVICE_LOST, SP_NO_MEMORY. */
+SP_IMPORT("session_edited")
+int32_t sp_import_session_edited(sp_handle session, uint32_t offset, uint32_t bytes);
+
 /* Ends the session. Its range of memory stays a part of linear memory and is used for later sessions.
  * Fails with SP_BAD_HANDLE. */
 SP_IMPORT("session_destroy")
