@@ -63,8 +63,12 @@ static sp_status take_again(sp_device *device, sp_error *error) {
 sp_status spi_device_revive(sp_device *device, sp_error *error) {
     sp_error local = {0};
     error = error ? error : &local;
-    if (device->stays_lost || !spi_device_is_lost(device)) {
+    if (!spi_device_is_lost(device)) {
         return SP_DEVICE_LOST;
+    }
+    if (device->stays_lost) {
+        return spi_fail(error, SP_DEVICE_LOST, "%s was lost: what is computed next opens it anew",
+                        device->backend->name);
     }
     if (device->context) {
         sp_device_get_info(device, &device->lost_info);

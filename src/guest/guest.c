@@ -209,6 +209,10 @@ sp_device *spi_guest_device(sp_guest *guest) {
     return guest->device;
 }
 
+void spi_guest_device_may_revive(sp_guest *guest, bool may) {
+    spi_device_may_revive(guest->device, may);
+}
+
 sp_model *spi_guest_model(sp_guest *guest, const char *name, uint32_t name_bytes) {
     for (uint32_t i = 0; i < guest->model_count; i++) {
         const char *own = guest->models[i].name;

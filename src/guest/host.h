@@ -38,8 +38,9 @@ typedef struct spi_job {
 
 /* ---- provided by what lies below the line ---- */
 
-sp_device *spi_guest_device(sp_guest *guest);        /* NULL: none */
-sp_kv_type spi_guest_kv_type(const sp_guest *guest); /* of sessions for which it asks for none */
+sp_device *spi_guest_device(sp_guest *guest);                /* NULL: none */
+void spi_guest_device_may_revive(sp_guest *guest, bool may); /* if it was lost: not while a fiber lends its stack */
+sp_kv_type spi_guest_kv_type(const sp_guest *guest);         /* of sessions for which it asks for none */
 sp_model *spi_guest_model(sp_guest *guest, const char *name, uint32_t name_bytes); /* NULL: no such name; an empty name
                                                                           is the first model */
 const char *spi_guest_model_name(sp_guest *guest, uint32_t index);                 /* NULL past the end */

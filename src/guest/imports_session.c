@@ -55,7 +55,9 @@ static int32_t create(sp_guest *guest, const char *import, int32_t model, sp_ses
         spi_handle_close(guest, slot);
         return status;
     }
+    spi_guest_device_may_revive(guest, false);
     status = sp_session_create(of, spi_guest_device(guest), &options, &slot->session, error);
+    spi_guest_device_may_revive(guest, true);
     if (!status && (status = spi_guest_session_opened(guest, slot->session, error))) {
         sp_session_destroy(slot->session);
     }

@@ -54,6 +54,11 @@ sp_device *spi_guest_device(sp_guest *guest) {
     return guest->device;
 }
 
+void spi_guest_device_may_revive(sp_guest *guest, bool may) {
+    (void)guest;
+    (void)may;
+}
+
 sp_model *spi_guest_model(sp_guest *guest, const char *name, uint32_t name_bytes) {
     return !name_bytes || (name_bytes == 3 && !memcmp(name, "toy", 3)) ? guest->model : NULL;
 }

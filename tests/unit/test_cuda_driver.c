@@ -207,6 +207,29 @@ static void test_lists_and_picks(void **state) {
     check_clean();
 }
 
+/* A card whose driver does not answer takes nothing away from the one beside it. */
+static void test_one_card_is_ill(void **state) {
+    (void)state;
+    sp_device *device;
+    sp_device_info info;
+    sp_error error = {0};
+    fake_cuda_set_devices_(2);
+    fake_cuda_fail_("cuDeviceGetName", 0, 999);
+    assert_int_equal(listed(), 1);
+    fake_cuda_fail_("cuDeviceGetName", 0, 999);
+    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
+    sp_device_get_info(device, &info);
+    assert_says(info.description, "Stand-in 1");
+    sp_device_close(device);
+    fake_cuda_fail_("cuDeviceGetName", 0, 999);
+    assert_int_equal(sp_device_open("cuda:1", NULL, &device, &error), SP_UNSUPPORTED);
+    assert_says(error.message, "card 0 cannot be used: its driver fails");
+    fake_cuda_fail_every_("cuDeviceTotalMem_v2", 999);
+    expect_no_device(SP_UNSUPPORTED, "its driver fails", true);
+    fake_cuda_fail_(NULL, -1, 0);
+    check_clean();
+}
+
 /* A card that others have filled, or that does not come up: "auto" takes the next one, and then something else. */
 static void test_auto_goes_on(void **state) {
     (void)state;
@@ -649,6 +672,19 @@ static void test_a_conversation_goes_on(void **state) {
     sp_device_get_counters(device, &counters);
     assert_int_equal(counters.revived, 3);
 
+    /* Not where the stack is a fiber's: there it says so, and nothing is touched. */
+    sp_session *none;
+    spi_device_may_revive(device, false);
+    fake_cuda_fail_("cuLaunchKernelEx", 0, 719);
+    assert_int_equal(sp_session_append(other, tokens, 2, SP_LOGITS_LAST, &error), SP_DEVICE_LOST);
+    assert_says(error.message, "opens it anew");
+    assert_int_equal(sp_session_create(model, device, &options, &none, &error), SP_DEVICE_LOST);
+    assert_null(none);
+    spi_device_may_revive(device, true);
+    TEST_OK(sp_session_append(other, tokens, 2, SP_LOGITS_LAST, &error), error);
+    sp_device_get_counters(device, &counters);
+    assert_int_equal(counters.revived, 4);
+
     static const char *const ways[] = {"cuDevicePrimaryCtxRetain", "cuMemHostRegister_v2", "cuMemAlloc_v2"};
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         fake_cuda_fail_every_("cuLaunchCooperativeKernel", 700);
@@ -747,6 +783,7 @@ int main(void) {
         cmocka_unit_test_setup(test_driver_without_card, reset),
         cmocka_unit_test_setup(test_old_card, reset),
         cmocka_unit_test_setup(test_lists_and_picks, reset),
+        cmocka_unit_test_setup(test_one_card_is_ill, reset),
         cmocka_unit_test_setup(test_auto_goes_on, reset),
         cmocka_unit_test_setup(test_a_life, reset),
         cmocka_unit_test_setup(test_generations, reset),

@@ -106,7 +106,7 @@ typedef struct wanted {
     const char *refusal;
 } wanted;
 
-static sp_status look_at(const spi_cu_driver *driver, int ordinal, spi_cu_card *card, sp_error *error) {
+static void look_at(const spi_cu_driver *driver, int ordinal, spi_cu_card *card) {
     static const wanted needs[] = {
         {SPI_CU_CAN_MAP_HOST, "it cannot reach the host's memory"},
         {SPI_CU_REGISTER, "its driver cannot register memory"},
@@ -126,7 +126,7 @@ static sp_status look_at(const spi_cu_driver *driver, int ordinal, spi_cu_card *
     result = result ? result : driver->DeviceGetAttribute(&cooperative, SPI_CU_COOPERATIVE, card->device);
     card->integrated = integrated;
     card->cooperative = cooperative;
-    if (card->major < MAJOR_MIN) {
+    if (!result && card->major < MAJOR_MIN) {
         card->refusal = "it is older than compute capability 8.0";
     }
     for (size_t i = 0; i < sizeof needs / sizeof needs[0] && !result && !card->refusal; i++) {
@@ -134,7 +134,10 @@ static sp_status look_at(const spi_cu_driver *driver, int ordinal, spi_cu_card *
         result = driver->DeviceGetAttribute(&has, needs[i].attribute, card->device);
         card->refusal = has ? NULL : needs[i].refusal;
     }
-    return result ? spi_cu_fail(error, result, "asking what a card is") : SP_OK;
+    if (result) { /* the others may be well */
+        card->refusal = "its driver fails when it is asked what it is";
+        snprintf(card->name, sizeof card->name, "card %d", ordinal);
+    }
 }
 
 sp_status spi_cu_cards(const spi_cu_driver *driver, spi_cu_card cards[SPI_CU_CARDS_MAX], uint32_t *usable,
@@ -147,10 +150,7 @@ sp_status spi_cu_cards(const spi_cu_driver *driver, spi_cu_card cards[SPI_CU_CAR
     }
     for (int i = 0; i < found && i < SPI_CU_CARDS_MAX; i++) {
         spi_cu_card card;
-        sp_status status = look_at(driver, i, &card, error);
-        if (status) {
-            return status;
-        }
+        look_at(driver, i, &card);
         uint32_t place = (*count)++;
         if (!card.refusal) { /* keeps the driver's order among the usable ones */
             memmove(&cards[*usable + 1], &cards[*usable], (place - *usable) * sizeof *cards);

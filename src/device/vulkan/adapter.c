@@ -130,6 +130,40 @@ static const char *missing_limit(const VkPhysicalDeviceLimits *limits) {
                                                                          : NULL;
 }
 
+static bool runs_fast_kernels(const VkPhysicalDeviceSubgroupProperties *subgroup,
+                              const VkPhysicalDeviceLimits *limits) {
+    return subgroup->supportedStages & VK_SHADER_STAGE_COMPUTE_BIT &&
+           (subgroup->supportedOperations & FAST_OPERATIONS) == FAST_OPERATIONS && subgroup->subgroupSize >= 8 &&
+           subgroup->subgroupSize <= 64 && limits->maxComputeWorkGroupInvocations >= FAST_INVOCATIONS &&
+           limits->maxComputeWorkGroupSize[0] >= FAST_INVOCATIONS &&
+           limits->maxComputeSharedMemorySize >= FAST_SHARED_BYTES;
+}
+
+static uint64_t largest_local_heap(const spi_vk_functions *call, VkPhysicalDevice handle) {
+    VkPhysicalDeviceMemoryProperties memory;
+    uint64_t largest = 0;
+    call->GetPhysicalDeviceMemoryProperties(handle, &memory);
+    for (uint32_t i = 0; i < memory.memoryHeapCount; i++) {
+        const VkMemoryHeap *heap = &memory.memoryHeaps[i];
+        largest = heap->flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT && heap->size > largest ? heap->size : largest;
+    }
+    return largest;
+}
+
+/* Why it cannot be used, or NULL; finds the queue on the way. */
+static const char *find_refusal(const spi_vk_functions *call, spi_vk_adapter *adapter, bool imports) {
+    if (!find_queue(call, adapter)) {
+        return "no queue that computes";
+    }
+    if (!imports) {
+        return "its driver cannot import host memory (VK_EXT_external_memory_host)";
+    }
+    if (SP_REGION_ALIGN_BYTES % adapter->import_align_bytes) {
+        return "it imports host memory only in steps larger than a region's";
+    }
+    return missing_limit(&adapter->limits);
+}
+
 static sp_status examine(const spi_vk_instance *instance, spi_vk_adapter *adapter, sp_error *error) {
     const spi_vk_functions *call = &instance->call;
     VkPhysicalDeviceProperties first;
@@ -163,31 +197,12 @@ static sp_status examine(const spi_vk_instance *instance, spi_vk_adapter *adapte
     describe(adapter, first.deviceName, driver.driverName, driver.driverInfo);
     adapter->driver = driver.driverID;
     adapter->allocation_bytes_max = sizes.maxMemoryAllocationSize;
-    bool fast = subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT &&
-                (subgroup.supportedOperations & FAST_OPERATIONS) == FAST_OPERATIONS && subgroup.subgroupSize >= 8 &&
-                subgroup.subgroupSize <= 64 && adapter->limits.maxComputeWorkGroupInvocations >= FAST_INVOCATIONS &&
-                adapter->limits.maxComputeWorkGroupSize[0] >= FAST_INVOCATIONS &&
-                adapter->limits.maxComputeSharedMemorySize >= FAST_SHARED_BYTES;
-    adapter->subgroup = fast ? subgroup.subgroupSize : 0;
+    adapter->subgroup = runs_fast_kernels(&subgroup, &adapter->limits) ? subgroup.subgroupSize : 0;
     size_t page = spi_vm_page_bytes();
     adapter->import_align_bytes =
         host.minImportedHostPointerAlignment > page ? host.minImportedHostPointerAlignment : page;
-    VkPhysicalDeviceMemoryProperties memory;
-    call->GetPhysicalDeviceMemoryProperties(adapter->handle, &memory);
-    for (uint32_t i = 0; i < memory.memoryHeapCount; i++) {
-        bool local = memory.memoryHeaps[i].flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT;
-        if (local && memory.memoryHeaps[i].size > adapter->local_bytes) {
-            adapter->local_bytes = memory.memoryHeaps[i].size;
-        }
-    }
-    adapter->refusal = missing_limit(&adapter->limits);
-    if (!find_queue(call, adapter)) {
-        adapter->refusal = "no queue that computes";
-    } else if (!imports) {
-        adapter->refusal = "its driver cannot import host memory (VK_EXT_external_memory_host)";
-    } else if (SP_REGION_ALIGN_BYTES % adapter->import_align_bytes) {
-        adapter->refusal = "it imports host memory only in steps larger than a region's";
-    }
+    adapter->local_bytes = largest_local_heap(call, adapter->handle);
+    adapter->refusal = find_refusal(call, adapter, imports);
     return adapter->subgroup ? find_instructions(instance, adapter, error) : SP_OK;
 }
 
@@ -216,10 +231,13 @@ sp_status spi_vk_adapters(const spi_vk_instance *instance, spi_vk_adapter adapte
     }
     for (uint32_t i = 0; i < *count; i++) {
         spi_vk_adapter adapter = {.handle = handles[i]};
-        sp_status status = examine(instance, &adapter, error);
-        if (status) {
+        sp_error why = {0};
+        sp_status status = examine(instance, &adapter, &why);
+        if (status == SP_NO_MEMORY) {
+            *error = why;
             return status;
         }
+        adapter.refusal = status ? "its driver fails when it is asked what it can do" : adapter.refusal;
         uint32_t place = i;
         while (place && rank(&adapters[place - 1]) > rank(&adapter)) {
             adapters[place] = adapters[place - 1];
