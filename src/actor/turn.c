@@ -5,6 +5,7 @@
 #include "actor/house.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "device/backend.h"
 #include "os/clock.h"
 
 #define RECEIVE     "actor_receive"
@@ -104,6 +105,27 @@ static void undo(spi_resident *resident, const char *reason) {
     spi_resident_destroy(resident);
     fail_message(actors, actor, name, &mail, failures_max, said, kept);
     spi_mail_free(&mail);
+}
+
+/* What failed is no guest: the card that it computes on is gone, and could not be opened again. The message stays where
+ * it is, and counts nothing; it is looked at again when something else comes for the actor. */
+static bool is_device_lost(const spi_resident *resident) {
+    sp_device *device;
+    sp_error ignored = {0};
+    return !spi_supplies_device(resident->actors, resident->record.device, &device, &ignored) && device &&
+           spi_device_is_lost(device);
+}
+
+static void keep_message(spi_resident *resident, const char *reason) {
+    sp_actors *actors = resident->actors;
+    uint64_t actor = resident->record.id, message = resident->turn.mail.id;
+    char name[sizeof resident->record.name];
+    sp_error why = {0};
+    memcpy(name, resident->record.name, sizeof name);
+    spi_fail(&why, SP_DEVICE_LOST, "%s", reason);
+    spi_resident_tell_output(resident);
+    spi_resident_destroy(resident);
+    spi_actors_hold(actors, actor, name, message, &why);
 }
 
 /* ---- beginning ---- */
@@ -232,6 +254,8 @@ void spi_turn_harvest(sp_actors *actors) {
         }
         if (has_handled(resident, reason, sizeof reason)) {
             done[count++] = resident;
+        } else if (is_device_lost(resident)) {
+            keep_message(resident, reason);
         } else {
             undo(resident, reason);
         }

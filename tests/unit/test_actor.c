@@ -10,6 +10,7 @@
 #include "actor/house.h"
 #include "actor/manifest.h"
 #include "base/memory.h"
+#include "device/device.h"
 #include "os/file.h"
 #include "samepage/actor.h"
 #include "support/guests.h"
@@ -251,6 +252,36 @@ static void a_flaky_message_gets_through(void **state) {
     assert_int_equal(r->undone, 2);
     assert_int_equal(r->dead, 0);
     ask(r, "a", "flaky 4");
+    assert_int_equal(r->dead, 1);
+}
+
+static bool is_ill(void *context) {
+    (void)context;
+    return true;
+}
+
+/* A message that failed on a card that is gone is not the guest's failure: it waits. */
+static void messages_wait_for_a_lost_device(void **state) {
+    rig *r = *state;
+    sp_error error = {0};
+    sp_device *device;
+    const sp_actor_spec spec = {
+        .wasm = r->wasm, .wasm_bytes = r->wasm_bytes, .module_name = "actor", .device = "cpu", .deadline_ms = 500};
+    TEST_OK(sp_actor_create(r->actors, "a", &spec, &error), error);
+    assert_string_equal(ask(r, "a", "count"), "1");
+    TEST_OK(spi_supplies_device(r->actors, "cpu", &device, &error), error);
+    const spi_backend *well = device->backend;
+    spi_backend ill = *well;
+    ill.is_lost = is_ill;
+    device->backend = &ill;
+    post(r, "a", "fail");
+    settle(r);
+    device->backend = well;
+    assert_int_equal(r->held, 1);
+    assert_int_equal(r->undone + r->dead, 0);
+    assert_int_equal(info_of(r, "a").queued, 1);
+    assert_string_equal(ask(r, "a", "count"), "2"); /* behind the other, which is looked at again first */
+    assert_int_equal(r->undone, 2);
     assert_int_equal(r->dead, 1);
 }
 
@@ -660,6 +691,7 @@ int main(void) {
         TEST(timers_ring_once),
         TEST(failures_are_undone),
         TEST(a_flaky_message_gets_through),
+        TEST(messages_wait_for_a_lost_device),
         TEST(limits_hold),
         TEST(mailboxes_are_not_endless),
         TEST(a_file_carries_no_more_than_is_read),
