@@ -109,7 +109,9 @@ racecheck() { # each op by a kernel of its own
 
 command -v nvidia-smi >/dev/null && nvidia-smi -L
 begin "every op, every type, against double" "$build/tests/test_ops_cuda"
-begin "Vulkan: every op, every type, against double" "$build/tests/test_ops_vulkan"
+for form in own_limits small_limits fast_kernels without_instructions; do
+    begin "Vulkan: every op, every type, against double ($form)" "$build/tests/test_ops_vulkan" test_$form
+done
 begin "a token in one launch agrees with op by op" "$build/tests/test_cuda_decode"
 begin "rows of several sessions agree with op by op" "$build/tests/test_cuda_wide"
 begin "the stand-in driver's sequences" "$build/tests/test_cuda_driver"
