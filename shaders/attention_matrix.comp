@@ -6,10 +6,11 @@
 //
 // A work group has 128 queries, of wide heads 64: HEADS heads that share a KV head, and so many rows. A subgroup of 32
 // has G times 16 of them, so that a matrix of k or v that is loaded meets more than one of queries. k and v of a block
-// lie in shared memory, where there is room for both side by side, and the next ones are asked for meanwhile. Scores
-// become weights where they are, in their matrix, since what is done to them is the same for all but the maxima, which
-// are a matrix of the same kind. Only what depends on where a number stands goes through memory: what a row does not
-// see, new maxima, and weights as a left factor. Loops around matrices count to constants: see matrix.comp.
+// lie in shared memory, where there is room for both side by side; asked for when they are put there, since another
+// work group computes meanwhile, and fewer registers are sooner than asking ahead. Scores become weights where they
+// are, in their matrix, since what is done to them is the same for all but the maxima, which are a matrix of the same
+// kind. Only what depends on where a number stands goes through memory: what a row does not see, new maxima, and
+// weights as a left factor. Loops around matrices count to constants: see matrix.comp.
 // variants: attention_matrix_64_1=-DDIM=64,-DHEADS=1,-DCOOPERATIVE=1 attention_matrix_64_4=-DDIM=64,-DHEADS=4,-DCOOPERATIVE=1 attention_matrix_64_8=-DDIM=64,-DHEADS=8,-DCOOPERATIVE=1 attention_matrix_128_1=-DDIM=128,-DHEADS=1,-DCOOPERATIVE=1 attention_matrix_128_4=-DDIM=128,-DHEADS=4,-DCOOPERATIVE=1 attention_matrix_128_8=-DDIM=128,-DHEADS=8,-DCOOPERATIVE=1
 #version 450
 #extension GL_GOOGLE_include_directive : require
@@ -33,14 +34,13 @@ layout(push_constant) uniform Push {
     uint stride, heads, kv_heads;
     uint rows_word, block_words, layer_word, window;
     float scale, softcap;
-    uint halves_stride; // in words; 0: to dst
+    uint panel; // rows of a panel of halves, which has 32 columns; 0: to dst
 } p;
 
 // Scores are logarithms to base two. FLOOR is below all of them and still above what is not seen.
 const float LOWEST = -3.0e38, FLOOR = -1.0e30, LOG2_E = 1.4426950408889634, ABOVE = 8.0;
 const uint EIGHTS = uint(DIM) / 8u, STRIDE = EIGHTS + 1u; // of a token, in eights, padded: no two in the same banks
 const uint DS = uint(DIM) / 16u;                          // matrices
-const uint ROW = 18u, NARROW = 9u;                        // of a query's scores in fours, of its weights in eights: padded as well
 const uint LOADS = 64u * EIGHTS / 128u;
 shared uvec4 k_tile[64u * STRIDE];
 #if DIM == 64
@@ -49,9 +49,10 @@ shared uvec4 v_tile[64u * STRIDE];
 #define v_tile k_tile // in turns
 #endif
 const uint G = DIM == 64 ? 2u : 1u, QUERIES = 16u * G; // of a subgroup
-shared uvec4 scores[64u * ROW];  // what is not seen, scores of which a new maximum is taken, weights in f16; at first queries
-shared uvec4 spread[4u * 64u];   // a subgroup's number of each of 16 rows, for all columns
-shared float row_factors[4u * QUERIES];
+// A subgroup's weights of 16 tokens in f16, in rows of NARROW eights, padded as well; or a matrix of f32. With this all
+// is 24 KiB: cards have 48 for what runs at once, and one work group by itself waits for most of the time.
+const uint NARROW = 3u, OWN = 16u * NARROW * G > 64u ? 16u * NARROW * G : 64u;
+shared uvec4 scratch[4u * OWN];
 
 #include "softcap.glsl"
 
@@ -65,7 +66,6 @@ SUM_MATRIX outputs[DS * G];
 SUM_MATRIX total[G];           // of weights, whose columns are still to be added up
 SUM_MATRIX maxima[G];          // a row's in all columns
 LEFT queries[DS * G];
-uvec4 next_k[LOADS], next_v[LOADS]; // of a block, on their way
 float highest[G];                   // of the rows that two lanes have where rows matter
 
 void together() {
@@ -80,19 +80,19 @@ uint halves_of(float a, float b) {
 // Queries of rows or heads that there are none of are those of the last.
 void load_queries(uint group, uint lane, uint row_first, uint row_count, uint head_first, uint head_count) {
     float scale = p.softcap > 0.0 ? p.scale : p.scale * LOG2_E;
-    uint to = group * 16u * ROW;
+    uint to = group * 16u * STRIDE; // in k's tile, where nothing is yet
     [[unroll]] for (uint g = 0u; g < G; g++) {
         [[unroll]] for (uint l = 0u; l < EIGHTS / 2u; l++) {
             uint i = lane + 32u * l, m = group * QUERIES + 16u * g + i / EIGHTS, e = i % EIGHTS;
             uint row = row_first + min(m / uint(HEADS), row_count - 1u), head = head_first + min(m % uint(HEADS), head_count - 1u);
             uint at = (row * p.stride + head * uint(DIM)) / 4u + 2u * e;
             vec4 a = q[at] * scale, b = q[at + 1u] * scale;
-            scores[to + i / EIGHTS * STRIDE + e] =
+            k_tile[to + i / EIGHTS * STRIDE + e] =
                 uvec4(halves_of(a.x, a.y), halves_of(a.z, a.w), halves_of(b.x, b.y), halves_of(b.z, b.w));
         }
         together();
         [[unroll]] for (uint e = 0u; e < DS; e++) {
-            coopMatLoad(queries[g * DS + e], scores, to + 2u * e, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
+            coopMatLoad(queries[g * DS + e], k_tile, to + 2u * e, STRIDE, gl_CooperativeMatrixLayoutRowMajor);
             outputs[g * DS + e] = SUM_MATRIX(0.0);
         }
         together();
@@ -102,30 +102,18 @@ void load_queries(uint group, uint lane, uint row_first, uint row_count, uint he
     }
 }
 
-void ask_k(uint from) {
-    [[unroll]] for (uint l = 0u; l < LOADS; l++) {
-        next_k[l] = blocks[from + gl_LocalInvocationIndex + 128u * l];
-    }
-}
-
-void ask_v(uint from) {
-    [[unroll]] for (uint l = 0u; l < LOADS; l++) {
-        next_v[l] = blocks[from + gl_LocalInvocationIndex + 128u * l];
-    }
-}
-
 // Behind the last token there may be anything, and what has no weight must not count: 0 * NaN would.
-void put_k(uint tokens) {
+void put_k(uint from, uint tokens) {
     [[unroll]] for (uint l = 0u; l < LOADS; l++) {
         uint i = gl_LocalInvocationIndex + 128u * l, t = i / EIGHTS;
-        k_tile[t * STRIDE + i % EIGHTS] = t < tokens ? next_k[l] : uvec4(0u);
+        k_tile[t * STRIDE + i % EIGHTS] = t < tokens ? blocks[from + i] : uvec4(0u);
     }
 }
 
-void put_v(uint tokens) {
+void put_v(uint from, uint tokens) {
     [[unroll]] for (uint l = 0u; l < LOADS; l++) {
         uint i = gl_LocalInvocationIndex + 128u * l, t = i / EIGHTS;
-        v_tile[t * STRIDE + i % EIGHTS] = t < tokens ? next_v[l] : uvec4(0u);
+        v_tile[t * STRIDE + i % EIGHTS] = t < tokens ? blocks[from + i] : uvec4(0u);
     }
 }
 
@@ -161,87 +149,85 @@ void hide(uint group, uint lane, uint token, uint position_first, uint row_count
             }
         }
     }
-    uint own = (group * 16u + lane / 2u) * ROW + lane % 2u;
+    uint own = group * OWN + lane * 2u;
     [[unroll]] for (uint g = 0u; g < G; g++) {
         uint position = position_first + min((group * QUERIES + 16u * g + lane / 2u) / uint(HEADS), row_count - 1u);
         uint first = p.window > 0u && position >= p.window ? position - p.window + 1u : 0u;
-        [[unroll]] for (uint i = 0u; i < 8u; i++) {
-            uint at = token + 8u * i + 4u * (lane % 2u);
-            vec4 mask = vec4(shown(at, first, position), shown(at + 1u, first, position), shown(at + 2u, first, position), shown(at + 3u, first, position));
-            scores[own + 2u * i] = floatBitsToUint(mask);
-        }
-        together();
         [[unroll]] for (uint t = 0u; t < 4u; t++) {
+            [[unroll]] for (uint i = 0u; i < 2u; i++) {
+                uint at = token + 16u * t + 8u * (lane % 2u) + 4u * i;
+                vec4 mask = vec4(shown(at, first, position), shown(at + 1u, first, position), shown(at + 2u, first, position), shown(at + 3u, first, position));
+                scratch[own + i] = floatBitsToUint(mask);
+            }
+            together();
             SUM_MATRIX mask;
-            coopMatLoad(mask, scores, group * 16u * ROW + 4u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
+            coopMatLoad(mask, scratch, group * OWN, 4u, gl_CooperativeMatrixLayoutRowMajor);
             products[4u * g + t] = products[4u * g + t] + mask;
+            together();
         }
-        together();
     }
 }
 
-void spread_out(uint group, uint lane, float value) {
-    uint word = floatBitsToUint(value), at = group * 64u + 2u * lane;
-    spread[at] = uvec4(word);
-    spread[at + 1u] = uvec4(word);
+void spread_out(uint group, uint lane, float value) { // a number of each of 16 rows, for all columns
+    uint word = floatBitsToUint(value), at = group * OWN + 2u * lane;
+    scratch[at] = uvec4(word);
+    scratch[at + 1u] = uvec4(word);
     together();
 }
 
-// The maximum, if that of some row of the subgroup has to be another one.
+// The maxima, if that of some row of the subgroup has to be another one.
 void renew(uint group, uint lane) {
+    float top = LOWEST;
     [[unroll]] for (uint g = 0u; g < G; g++) {
-        float top = LOWEST;
+        [[unroll]] for (int i = 0; i < NUMBERS; i++) {
+            float most = max(max(products[4u * g][i], products[4u * g + 1u][i]), max(products[4u * g + 2u][i], products[4u * g + 3u][i]));
+            top = max(top, most - maxima[g][i]);
+        }
+    }
+    bool wanted = subgroupMax(top > ABOVE ? 1u : 0u) != 0u;
+    if (wanted) {
+    [[unroll]] for (uint g = 0u; g < G; g++) {
+        float most = highest[g];
         [[unroll]] for (uint t = 0u; t < 4u; t++) {
-            [[unroll]] for (int i = 0; i < NUMBERS; i++) {
-                top = max(top, products[4u * g + t][i] - maxima[g][i]);
-            }
-        }
-        if (subgroupMax(top > ABOVE ? 1u : 0u) != 0u) {
-            [[unroll]] for (uint t = 0u; t < 4u; t++) {
-                coopMatStore(products[4u * g + t], scores, group * 16u * ROW + 4u * t, ROW, gl_CooperativeMatrixLayoutRowMajor);
-            }
+            coopMatStore(products[4u * g + t], scratch, group * OWN, 4u, gl_CooperativeMatrixLayoutRowMajor);
             together();
-            float most = highest[g];
-            [[unroll]] for (uint i = 0u; i < 8u; i++) {
-                vec4 own = uintBitsToFloat(scores[(group * 16u + lane / 2u) * ROW + 2u * i + lane % 2u]);
-                most = max(most, max(max(own.x, own.y), max(own.z, own.w)));
-            }
-            most = max(most, subgroupShuffleXor(most, 1u));
-            spread_out(group, lane, exp2(highest[g] - most));
-            highest[g] = most;
-            SUM_MATRIX factors;
-            coopMatLoad(factors, spread, group * 64u, 4u, gl_CooperativeMatrixLayoutRowMajor);
-            [[unroll]] for (uint i = 0u; i < DS; i++) {
-                outputs[g * DS + i] = outputs[g * DS + i] * factors;
-            }
-            total[g] = total[g] * factors;
-            together();
-            spread_out(group, lane, most);
-            coopMatLoad(maxima[g], spread, group * 64u, 4u, gl_CooperativeMatrixLayoutRowMajor);
+            vec4 low = uintBitsToFloat(scratch[group * OWN + 2u * lane]), high = uintBitsToFloat(scratch[group * OWN + 2u * lane + 1u]);
+            low = max(low, high);
+            most = max(most, max(max(low.x, low.y), max(low.z, low.w)));
             together();
         }
+        most = max(most, subgroupShuffleXor(most, 1u));
+        spread_out(group, lane, exp2(highest[g] - most));
+        highest[g] = most;
+        SUM_MATRIX factors;
+        coopMatLoad(factors, scratch, group * OWN, 4u, gl_CooperativeMatrixLayoutRowMajor);
+        [[unroll]] for (uint i = 0u; i < DS; i++) {
+            outputs[g * DS + i] = outputs[g * DS + i] * factors;
+        }
+        total[g] = total[g] * factors;
+        together();
+        spread_out(group, lane, most);
+        coopMatLoad(maxima[g], scratch, group * OWN, 4u, gl_CooperativeMatrixLayoutRowMajor);
+        together();
+    }
     }
 }
 
-// Weights instead of scores.
-void weigh(uint group) {
-    [[unroll]] for (uint g = 0u; g < G; g++) {
-        [[unroll]] for (uint t = 0u; t < 4u; t++) {
+// Weights instead of scores, of 16 tokens at a time, and their values.
+void add_values(uint group) {
+    [[unroll]] for (uint t = 0u; t < 4u; t++) {
+        [[unroll]] for (uint g = 0u; g < G; g++) {
             [[unroll]] for (int i = 0; i < NUMBERS; i++) {
                 products[4u * g + t][i] = exp2(products[4u * g + t][i] - maxima[g][i]);
             }
             total[g] = total[g] + products[4u * g + t];
             HALF_MATRIX halves = HALF_MATRIX(products[4u * g + t]);
-            coopMatStore(halves, scores, group * 16u * ROW + 16u * g * NARROW + 2u * t, NARROW, gl_CooperativeMatrixLayoutRowMajor);
+            coopMatStore(halves, scratch, group * OWN + g * 16u * NARROW, NARROW, gl_CooperativeMatrixLayoutRowMajor);
         }
-    }
-}
-
-void add_values(uint group) {
-    [[unroll]] for (uint t = 0u; t < 4u; t++) {
+        together();
         LEFT weights[G];
         [[unroll]] for (uint g = 0u; g < G; g++) {
-            coopMatLoad(weights[g], scores, group * 16u * ROW + 16u * g * NARROW + 2u * t, NARROW, gl_CooperativeMatrixLayoutRowMajor);
+            coopMatLoad(weights[g], scratch, group * OWN + g * 16u * NARROW, NARROW, gl_CooperativeMatrixLayoutRowMajor);
         }
         [[unroll]] for (uint i = 0u; i < DS; i++) {
             RIGHT v;
@@ -250,12 +236,13 @@ void add_values(uint group) {
                 outputs[g * DS + i] = coopMatMulAdd(weights[g], v, outputs[g * DS + i]);
             }
         }
+        together();
     }
 }
 
 void store_pair(uint row, uint column, vec2 pair) {
-    if (p.halves_stride > 0u) {
-        halves[row * p.halves_stride + column / 2u] = packHalf2x16(pair);
+    if (p.panel > 0u) {
+        halves[(column / 32u * p.panel + row) * 16u + column % 32u / 2u] = packHalf2x16(pair);
     } else {
         dst[row * p.stride + column] = pair.x;
         dst[row * p.stride + column + 1u] = pair.y;
@@ -265,22 +252,22 @@ void store_pair(uint row, uint column, vec2 pair) {
 void store(uint group, uint lane, uint row_first, uint row_count, uint head_first, uint head_count) {
     [[unroll]] for (uint g = 0u; g < G; g++) {
         together(); // all have read what was there
-        coopMatStore(total[g], scores, group * 16u * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
+        coopMatStore(total[g], scratch, group * OWN, 4u, gl_CooperativeMatrixLayoutRowMajor);
         together();
-        uint own = (group * 16u + lane / 2u) * ROW + lane % 2u;
-        vec4 some = uintBitsToFloat(scores[own]) + uintBitsToFloat(scores[own + 2u]);
+        uint own = group * OWN + 2u * lane;
+        vec4 some = uintBitsToFloat(scratch[own]) + uintBitsToFloat(scratch[own + 1u]);
         float sum = some.x + some.y + some.z + some.w;
         sum += subgroupShuffleXor(sum, 1u);
-        row_factors[group * QUERIES + 16u * g + lane / 2u] = 1.0 / sum;
+        float inverse = 1.0 / sum; // of the row that two lanes have
         [[unroll]] for (uint i = 0u; i < DS; i++) {
             together();
-            coopMatStore(outputs[g * DS + i], scores, group * 16u * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
+            coopMatStore(outputs[g * DS + i], scratch, group * OWN, 4u, gl_CooperativeMatrixLayoutRowMajor);
             together();
             [[unroll]] for (uint k = 0u; k < 4u; k++) { // to a constant: see matrix.comp
                 uint n = lane / 8u + 4u * k, m = group * QUERIES + 16u * g + n, column = 2u * (lane % 8u);
-                uint row = m / uint(HEADS), head = m % uint(HEADS), from = (group * 16u + n) * ROW + column / 4u;
-                vec2 pair = row_factors[m] *
-                            uintBitsToFloat(uvec2(scores[from][column % 4u], scores[from][column % 4u + 1u]));
+                uint row = m / uint(HEADS), head = m % uint(HEADS), from = group * OWN + n * 4u + column / 4u;
+                vec2 pair = subgroupShuffle(inverse, 2u * n) *
+                            uintBitsToFloat(uvec2(scratch[from][column % 4u], scratch[from][column % 4u + 1u]));
                 if (row < row_count && head < head_count) {
                     store_pair(row_first + row, (head_first + head) * uint(DIM) + 16u * i + column, pair);
                 }
@@ -303,39 +290,29 @@ void main() {
     uint start = p.window > 0u && position_first >= p.window ? position_first - p.window + 1u : 0u;
     uint all_start = p.window > 0u && position_end > p.window ? position_end - p.window : 0u;
     uint block_end = (position_end + 63u) / 64u;
-    ask_k(k_at + start / 64u * width);
-    ask_v(v_at + start / 64u * width);
     load_queries(group, lane, row_first, row_count, head_first, head_count);
     for (uint block = start / 64u; block < block_end; block++) {
-        uint tokens = min(position_end - block * 64u, 64u), next = min(block + 1u, block_end - 1u) * width;
+        uint tokens = min(position_end - block * 64u, 64u);
         barrier();
-        put_k(tokens);
+        put_k(k_at + block * width, tokens);
 #if DIM == 64
-        put_v(tokens);
+        put_v(v_at + block * width, tokens);
 #endif
         barrier();
-        ask_k(k_at + next);
-#if DIM == 64
-        ask_v(v_at + next);
-#endif
         score();
         if (p.softcap > 0.0 || block * 64u + 63u > position_first || block * 64u < all_start) {
             hide(group, lane, block * 64u, position_first, row_count);
         }
         renew(group, lane);
-        weigh(group);
 #if DIM != 64
         barrier();
-        put_v(tokens);
+        put_v(v_at + block * width, tokens);
         barrier();
-        ask_v(v_at + next);
-#else
-        together();
 #endif
         add_values(group);
     }
     store(group, lane, row_first, row_count, head_first, head_count);
-    if (p.halves_stride > 0u && gl_WorkGroupID.x == 0u && gl_LocalInvocationIndex < row_count) {
+    if (p.panel > 0u && gl_WorkGroupID.x == 0u && gl_LocalInvocationIndex < row_count) {
         factors[row_first + gl_LocalInvocationIndex] = 1.0;
     }
 }

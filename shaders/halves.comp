@@ -2,8 +2,8 @@
 // 2^14; with an RMS norm or the gate on the way: x * w / rms, or act(x) * other. A work group has a row, whose values
 // stay in registers until the largest is known; those of very long rows are computed again. For a norm whose products
 // are the gate's two, it says how large act(a) * b can be: |a| is at most |x| times the largest |w|, and |act(a)| is at
-// most |a|. For few.comp rows stand side by side, 16 columns of each: so that a matrix of 16 x 16 is read out of one
-// piece.
+// most |a|. Rows stand in panels of 32 columns, [panel][row][32], for few.comp of 16: so that a matrix of 16 x 16 is
+// read out of one piece.
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
@@ -16,12 +16,13 @@ layout(std430, binding = 6) writeonly buffer Halves { uvec2 halves[]; };
 layout(std430, binding = 7) writeonly buffer Factors { float factors[]; }; // what products of a row are multiplied with
 layout(push_constant) uniform Push {
     uint x_stride, columns; // of x; in fours, and what the row has
-    uint stride;            // of halves, in fours
+    uint stride;            // a row with its padding, in fours
     uint mode;              // 0 x alone, 1 norm, 2 SiLU gate, 3 GELU gate
     float eps;
-    uint side_by_side; // so many rows; 0: one behind the other
+    uint side_by_side; // so many rows; 0: panels
     uint gated_first;  // where factors of act(a) * b go; 0: nobody asks for them
     uint tops_at;      // of the gate's two weights
+    uint panel;        // rows of a panel
 } p;
 const uint KEPT = 8u; // fours of an invocation
 shared float tallest[32], squares[32], lengths[32];
@@ -49,7 +50,7 @@ int exponent_of(float value) {
 }
 
 void put(uint row, uint i, vec4 value) {
-    uint to = p.side_by_side > 0u ? (i / 4u * p.side_by_side + row) * 4u + i % 4u : row * p.stride + i;
+    uint to = p.side_by_side > 0u ? (i / 4u * p.side_by_side + row) * 4u + i % 4u : (i / 8u * p.panel + row) * 8u + i % 8u;
     halves[to] = uvec2(packHalf2x16(value.xy), packHalf2x16(value.zw));
 }
 

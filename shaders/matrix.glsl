@@ -6,18 +6,19 @@ layout(std430, binding = 7) readonly buffer Factors { float factors[]; };
 layout(push_constant) uniform Push {
     uint weight_first, weight_count; // rows of the weight that were expanded
     uint w_first;                    // where they begin, in eights
-    uint stride;                     // of a row of both factors, in eights
+    uint stride;                     // of a row of x, in eights, of which w has row_units
     uint y_stride;
     uint row_first, row_end; // rows of x
     uint flags;              // 1 accumulate, 2 bias, 4 head
     uint outs_word;
     float scale, softcap; // head
-    uint row_units;      // of the weight as it lies
+    uint row_units;      // of the weight
     uint subgroup_units; // few.comp's: of a row of the weight, for a subgroup
     uint side_by_side;   // rows of x
     uint factors_first;  // of x
     uint w_second, limit, gated_first; // matrix.comp's two products: where the second's rows begin, outputs with padding, and
                                        // their factors
+    uint panel;                        // rows of a panel of x
 } p;
 
 #include "store.glsl"

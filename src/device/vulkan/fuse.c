@@ -242,7 +242,9 @@ static sp_status record_many(spi_vk_recorder *r, uint32_t index, uint32_t *taken
     const spi_op *by = norm || first->kind == SPI_OP_GATE ? first : NULL;
     uint32_t begin = by ? index + 1 : index, end = begin;
     uint32_t x = by ? by->dst : first->src, from = by ? by->src : x;
-    bool attends = first->kind == SPI_OP_ATTENTION && spi_vk_attends_to_halves(r) && !spi_vk_takes_few(r->vk, r->rows);
+    /* What attention leaves as f16 has no padding. */
+    bool attends = first->kind == SPI_OP_ATTENTION && spi_vk_attends_to_halves(r) &&
+                   !spi_vk_takes_few(r->vk, r->rows) && tape->buffers[first->dst].width % SPI_VK_COLUMN_PAD == 0;
     if (attends) {
         begin = end = index + 1;
         x = first->dst;

@@ -12,12 +12,18 @@
 #define BOUNDS_INVOCATIONS 256u
 #define GATED_GELU         8u
 
+/* For so many rows of each weight. */
+static spi_vk_tile choose_tile(const spi_vk_recorder *r, uint32_t weight_rows) {
+    return spi_vk_choose_tile(r->vk, 2 * weight_rows, r->rows,
+                              spi_vk_tile_count(SPI_VK_TILE_128, 2 * weight_rows, r->rows));
+}
+
 bool spi_vk_takes_gated(const spi_vk_recorder *r, uint32_t begin) {
     const spi_program *program = r->program;
     const spi_op *op = &program->tape->ops[begin];
     uint32_t rows = program->store->sources[op->weight].rows;
     bool many = r->rows >= r->vk->limits.matrix_rows_min && !spi_vk_takes_few(r->vk, r->rows);
-    bool tiles = !r->vk->limits.cooperative || spi_vk_takes_large_tiles(r->vk, 2 * rows, r->rows);
+    bool tiles = !r->vk->limits.cooperative || choose_tile(r, rows) > SPI_VK_TILE_64;
     return program->gated.bytes && many && tiles && spi_vk_takes_halves(r, op) && spi_vk_takes_halves(r, op + 1);
 }
 
@@ -30,24 +36,28 @@ static uint32_t rows_at_once(const spi_program *program, const spi_op *op, uint3
 
 /* The products of two parts. is_last: nothing stands behind them in a row but its padding. */
 static sp_status record_tiles(spi_vk_recorder *r, uint32_t begin, const spi_vk_part parts[2], bool is_last) {
-    static const spi_vk_shader shaders[2][3] = {
-        {SPI_VK_matrix_gated_64, SPI_VK_matrix_gated_64_f16, SPI_VK_matrix_gated_64_bf16},
-        {SPI_VK_matrix_gated_c128, SPI_VK_matrix_gated_c128_f16, SPI_VK_matrix_gated_c128_bf16}};
+    static const spi_vk_shader shaders[SPI_VK_TILES][2] = {{SPI_VK_matrix_gated_64, SPI_VK_matrix_gated_64_bf16},
+                                                           {SPI_VK_matrix_gated_c128, SPI_VK_matrix_gated_c128_bf16},
+                                                           {SPI_VK_matrix_gated_c256, SPI_VK_matrix_gated_c256_bf16}};
     const spi_program *program = r->program;
     const spi_op *op = parts[0].op, *gate = &program->tape->ops[begin + 2];
     const spi_vk_packing *packing = &program->store->tensors[op->weight].packing;
     spi_vk_binding expanded = spi_vk_bind(&program->expanded[r->expanded]);
-    uint32_t first = parts[0].piece->row_first + parts[0].row_first, tile = r->vk->limits.cooperative ? 128 : 64;
+    uint32_t first = parts[0].piece->row_first + parts[0].row_first;
     uint32_t h_stride = spi_vk_buffer_stride(r, gate->dst), limit = is_last ? h_stride - first : parts[0].row_count;
-    uint32_t how = spi_vk_variant_of(&parts[0], packing->type);
+    uint32_t stride = spi_vk_buffer_stride(r, op->src) / 8;
+    /* There are none of 64 with cooperative matrices; the last part may have that few rows. */
+    spi_vk_tile tile = choose_tile(r, parts[0].row_count);
+    tile = r->vk->limits.cooperative && tile == SPI_VK_TILE_64 ? SPI_VK_TILE_128 : tile;
     spi_vk_order(r, (spi_vk_access){SPI_VK_HALVES_BIT | (parts[0].lies ? 0 : SPI_VK_EXPANDED_BIT << r->expanded),
                                     first ? 0 : SPI_VK_GATED_BIT}); /* parts write different columns */
-    spi_vk_dispatch dispatch = {.shader = shaders[r->vk->limits.cooperative][how],
-                                .groups_x = spi_vk_ceil_div(limit, tile / 2),
-                                .groups_y = spi_vk_ceil_div(r->rows, tile),
-                                .push = {first, parts[0].row_count, parts[0].to, spi_vk_buffer_stride(r, op->src) / 8,
-                                         h_stride / 2, 0, r->rows, gate->act == SPI_ACT_GELU_TANH ? GATED_GELU : 0, 0,
-                                         0, 0, packing->units, 0, 0, 0, parts[1].to, limit, program->tape->rows_max},
+    spi_vk_dispatch dispatch = {.shader = shaders[tile][spi_vk_is_bf16(&parts[0], packing)],
+                                .groups_x = spi_vk_ceil_div(limit, spi_vk_tile_weights(tile) / 2),
+                                .groups_y = spi_vk_ceil_div(r->rows, spi_vk_tile_rows_of(tile)),
+                                .push = {first, parts[0].row_count, parts[0].to, stride, h_stride / 2, 0, r->rows,
+                                         gate->act == SPI_ACT_GELU_TANH ? GATED_GELU : 0, 0, 0, 0,
+                                         spi_vk_part_units(&parts[0], packing, stride), 0, 0, 0, parts[1].to, limit,
+                                         program->tape->rows_max, spi_vk_panel_rows(program)},
                                 .bindings = {[1] = spi_vk_bind(&program->parameters),
                                              [2] = parts[0].lies ? parts[0].piece->units : expanded,
                                              [3] = parts[1].lies ? parts[1].piece->units : expanded,
@@ -71,7 +81,7 @@ sp_status spi_vk_gated_record(spi_vk_recorder *r, uint32_t begin, const spi_op *
         uint32_t count = tensors[0]->pieces[k].row_count, most = lies ? count : rows_at_once(program, ops, 2);
         for (uint32_t row = 0; row < count && !status; row += most) {
             uint32_t rows = count - row < most ? count - row : most;
-            uint32_t second = spi_vk_ceil_div(rows, SPI_VK_PART_ROWS) * SPI_VK_PART_ROWS * stride;
+            uint32_t second = lies ? 0 : spi_vk_ceil_div(rows, SPI_VK_PART_ROWS) * SPI_VK_PART_ROWS * stride;
             spi_vk_part parts[2] = {{ops, &tensors[0]->pieces[k], row, rows, 0, lies},
                                     {ops + 1, &tensors[1]->pieces[k], row, rows, second, lies}};
             for (uint32_t i = 0; i < 2 && !status && !lies; i++) {
@@ -102,7 +112,7 @@ static sp_status record_bounds(spi_vk_recorder *r, uint32_t index) {
             spi_vk_order(r, (spi_vk_access){SPI_VK_EXPANDED_BIT << r->expanded, 0});
             spi_vk_dispatch dispatch = {
                 .shader = SPI_VK_bounds,
-                .groups_x = spi_vk_ceil_div(rows, BOUNDS_INVOCATIONS / r->vk->adapter.subgroup),
+                .groups_x = spi_vk_ceil_div(rows, BOUNDS_INVOCATIONS),
                 .groups_y = 1,
                 .push = {rows, stride, index},
                 .bindings = {[2] = spi_vk_bind(&program->expanded[r->expanded]), [6] = spi_vk_bind(&program->tops)}};

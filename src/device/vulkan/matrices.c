@@ -12,6 +12,8 @@
 #define PARTS_MAX        8u
 #define EXPANDED_COLUMNS 256u /* of a group of expand */
 #define MATRIX_GROUPS    96u  /* large tiles only where there are at least so many of them */
+#define GROUPS_AT_ONCE   128u /* of large tiles, on a large device */
+#define TALL_PERCENT     170u /* of the time of a tile of 128 x 128, that one of 256 x 128 takes */
 
 typedef struct parts {
     spi_vk_recorder *recorder;
@@ -55,19 +57,20 @@ sp_status spi_vk_halves_record(spi_vk_recorder *r, const spi_vk_x *of, uint32_t 
     uint32_t stride = spi_vk_buffer_stride(r, src) / 4;
     spi_vk_binding x = spi_vk_bind(&program->buffers[src]);
     spi_vk_order(r, (spi_vk_access){spi_vk_bit(src) | (gate ? spi_vk_bit(by->src1) : 0), SPI_VK_HALVES_BIT});
-    spi_vk_dispatch dispatch = {
-        .shader = SPI_VK_halves,
-        .groups_x = r->rows,
-        .groups_y = 1,
-        .push = {stride, program->tape->buffers[src].width, stride, mode, spi_vk_float_word(norm ? by->eps : 0),
-                 side_by_side, gated == SPI_NONE ? 0 : program->tape->rows_max, gated == SPI_NONE ? 0 : gated},
-        .bindings = {[2] = gated == SPI_NONE ? x : spi_vk_bind(&program->tops),
-                     [4] = x,
-                     [5] = norm   ? spi_vk_vector(r, by->weight)
-                           : gate ? spi_vk_bind(&program->buffers[by->src1])
-                                  : x,
-                     [6] = spi_vk_bind(&program->halves),
-                     [7] = spi_vk_bind(&program->factors)}};
+    spi_vk_dispatch dispatch = {.shader = SPI_VK_halves,
+                                .groups_x = r->rows,
+                                .groups_y = 1,
+                                .push = {stride, program->tape->buffers[src].width, stride, mode,
+                                         spi_vk_float_word(norm ? by->eps : 0), side_by_side,
+                                         gated == SPI_NONE ? 0 : program->tape->rows_max, gated == SPI_NONE ? 0 : gated,
+                                         spi_vk_panel_rows(program)},
+                                .bindings = {[2] = gated == SPI_NONE ? x : spi_vk_bind(&program->tops),
+                                             [4] = x,
+                                             [5] = norm   ? spi_vk_vector(r, by->weight)
+                                                   : gate ? spi_vk_bind(&program->buffers[by->src1])
+                                                          : x,
+                                             [6] = spi_vk_bind(&program->halves),
+                                             [7] = spi_vk_bind(&program->factors)}};
     return spi_vk_dispatch_record(r, &dispatch);
 }
 
@@ -86,23 +89,31 @@ sp_status spi_vk_expansion_record(spi_vk_recorder *r, const spi_vk_part *item) {
     return spi_vk_dispatch_record(r, &dispatch);
 }
 
-bool spi_vk_takes_large_tiles(const spi_vk *vk, uint32_t weight_rows, uint32_t rows) {
-    uint64_t large = (uint64_t)spi_vk_ceil_div(weight_rows, 128) * spi_vk_ceil_div(rows, 128);
-    return vk->limits.cooperative && large >= MATRIX_GROUPS;
+/* The taller tile reads less for each product, but a device that is left with a few of them waits longer for those. */
+spi_vk_tile spi_vk_choose_tile(const spi_vk *vk, uint32_t weight_rows, uint32_t rows, uint64_t beside) {
+    uint64_t low = spi_vk_tile_count(SPI_VK_TILE_128, weight_rows, rows);
+    uint64_t tall = spi_vk_tile_count(SPI_VK_TILE_256, weight_rows, rows);
+    if (!vk->limits.cooperative || beside < MATRIX_GROUPS) {
+        return SPI_VK_TILE_64;
+    }
+    low = (low + GROUPS_AT_ONCE - 1) / GROUPS_AT_ONCE * 100;
+    tall = (tall + GROUPS_AT_ONCE - 1) / GROUPS_AT_ONCE * TALL_PERCENT;
+    return tall < low ? SPI_VK_TILE_256 : SPI_VK_TILE_128;
 }
 
-static spi_vk_shader choose_kernel(const spi_vk *vk, const spi_vk_part *item, spi_vk_type type, bool large) {
-    static const spi_vk_shader shaders[3][3] = {{SPI_VK_matrix_64, SPI_VK_matrix_64_f16, SPI_VK_matrix_64_bf16},
-                                                {SPI_VK_matrix_c64, SPI_VK_matrix_c64_f16, SPI_VK_matrix_c64_bf16},
-                                                {SPI_VK_matrix_c128, SPI_VK_matrix_c128_f16, SPI_VK_matrix_c128_bf16}};
-    return shaders[!vk->limits.cooperative ? 0 : large ? 2 : 1][spi_vk_variant_of(item, type)];
+static spi_vk_shader choose_kernel(const spi_vk *vk, spi_vk_tile tile, bool bf16) {
+    static const spi_vk_shader shaders[1 + SPI_VK_TILES][2] = {{SPI_VK_matrix_64, SPI_VK_matrix_64_bf16},
+                                                               {SPI_VK_matrix_c64, SPI_VK_matrix_c64_bf16},
+                                                               {SPI_VK_matrix_c128, SPI_VK_matrix_c128_bf16},
+                                                               {SPI_VK_matrix_c256, SPI_VK_matrix_c256_bf16}};
+    return shaders[!vk->limits.cooperative ? 0 : 1 + tile][bf16];
 }
 
 /* What a target's dispatch is told of: the part, and where x is. */
 typedef struct matrix_of {
     const spi_vk_part *part;
     bool is_gated;
-    bool large; /* tiles */
+    spi_vk_tile tile;
 } matrix_of;
 
 static sp_status record_matrix(const spi_vk_recorder *r, const spi_vk_product_ops *ops, const spi_vk_target *t,
@@ -112,15 +123,15 @@ static sp_status record_matrix(const spi_vk_recorder *r, const spi_vk_product_op
     const spi_vk_part *item = what->part;
     spi_vk_binding parameters = spi_vk_bind(&program->parameters);
     const spi_vk_packing *packing = &program->store->tensors[ops->op->weight].packing;
-    uint32_t tile = what->large ? 128 : 64, stride = spi_vk_buffer_stride(r, ops->op->src) / 8;
+    uint32_t stride = spi_vk_buffer_stride(r, ops->op->src) / 8;
     spi_vk_dispatch dispatch = {
-        .shader = choose_kernel(r->vk, item, packing->type, what->large),
-        .groups_x = spi_vk_ceil_div(item->row_count, tile),
-        .groups_y = spi_vk_ceil_div(t->row_count, tile),
+        .shader = choose_kernel(r->vk, what->tile, spi_vk_is_bf16(item, packing)),
+        .groups_x = spi_vk_ceil_div(item->row_count, spi_vk_tile_weights(what->tile)),
+        .groups_y = spi_vk_ceil_div(t->row_count, spi_vk_tile_rows_of(what->tile)),
         .push = {item->piece->row_first + item->row_first, item->row_count, item->to, stride, t->stride, t->row_first,
                  t->row_first + t->row_count, t->flags, program->outs_word, spi_vk_float_word(ops->op->scale),
-                 spi_vk_float_word(ops->op->softcap), packing->units, 0, 0,
-                 what->is_gated ? program->tape->rows_max : 0},
+                 spi_vk_float_word(ops->op->softcap), spi_vk_part_units(item, packing, stride), 0, 0,
+                 what->is_gated ? program->tape->rows_max : 0, 0, 0, 0, spi_vk_panel_rows(program)},
         .bindings = {[1] = parameters,
                      [2] = item->lies ? item->piece->units : spi_vk_bind(&program->expanded[r->expanded]),
                      [4] = spi_vk_bind(what->is_gated ? &program->gated : &program->halves),
@@ -134,11 +145,10 @@ static sp_status record_matrix(const spi_vk_recorder *r, const spi_vk_product_op
 static sp_status flush(parts *all) {
     spi_vk_recorder *r = all->recorder;
     sp_status status = SP_OK;
-    uint32_t weight_rows = 0; /* of products that run side by side */
+    uint64_t beside = 0;
     for (uint32_t i = 0; i < all->count; i++) {
-        weight_rows += spi_vk_ceil_div(all->items[i].row_count, SPI_VK_PART_ROWS) * SPI_VK_PART_ROWS;
+        beside += spi_vk_tile_count(SPI_VK_TILE_128, all->items[i].row_count, r->rows);
     }
-    bool large = spi_vk_takes_large_tiles(r->vk, weight_rows, r->rows);
     for (uint32_t i = 0; i < all->count && !status; i++) {
         status = all->items[i].lies ? SP_OK : spi_vk_expansion_record(r, &all->items[i]);
     }
@@ -157,8 +167,9 @@ static sp_status flush(parts *all) {
         if (!i || op != all->items[i - 1].op) {
             spi_vk_order(r, access);
         }
+        spi_vk_tile tile = spi_vk_choose_tile(r->vk, all->items[i].row_count, r->rows, beside);
         status = spi_vk_targets_record(r, &(spi_vk_product_ops){.op = op}, record_matrix,
-                                       &(matrix_of){&all->items[i], all->x->is_gated, large});
+                                       &(matrix_of){&all->items[i], all->x->is_gated, tile});
     }
     r->expanded ^= all->expands;
     all->expands = false;

@@ -226,7 +226,7 @@ static sp_status record_tiles(const spi_vk_recorder *r, const spi_op *op, const 
                                          op->heads, kv->kv_heads, r->program->rows_word,
                                          (uint32_t)(kv->block_bytes / sizeof(uint32_t)), layer_word(r, op->layer),
                                          op->window, spi_vk_float_word(op->scale), spi_vk_float_word(op->softcap),
-                                         to_halves ? stride(r, op->dst) / 2 : 0},
+                                         to_halves ? spi_vk_panel_rows(r->program) : 0},
                                 .bindings = {[1] = spi_vk_bind(&r->program->parameters),
                                              [2] = span->binding,
                                              [4] = scratch(r, op->src),

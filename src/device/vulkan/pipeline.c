@@ -149,29 +149,23 @@ static const uint32_t words_matrix_c64[] = {
 static const uint32_t words_matrix_c128[] = {
 #include "matrix_c128.spv.h"
 };
-static const uint32_t words_matrix_64_f16[] = {
-#include "matrix_64_f16.spv.h"
-};
 static const uint32_t words_matrix_64_bf16[] = {
 #include "matrix_64_bf16.spv.h"
-};
-static const uint32_t words_matrix_c64_f16[] = {
-#include "matrix_c64_f16.spv.h"
 };
 static const uint32_t words_matrix_c64_bf16[] = {
 #include "matrix_c64_bf16.spv.h"
 };
-static const uint32_t words_matrix_c128_f16[] = {
-#include "matrix_c128_f16.spv.h"
-};
 static const uint32_t words_matrix_c128_bf16[] = {
 #include "matrix_c128_bf16.spv.h"
 };
+static const uint32_t words_matrix_c256[] = {
+#include "matrix_c256.spv.h"
+};
+static const uint32_t words_matrix_c256_bf16[] = {
+#include "matrix_c256_bf16.spv.h"
+};
 static const uint32_t words_matrix_gated_64[] = {
 #include "matrix_gated_64.spv.h"
-};
-static const uint32_t words_matrix_gated_64_f16[] = {
-#include "matrix_gated_64_f16.spv.h"
 };
 static const uint32_t words_matrix_gated_64_bf16[] = {
 #include "matrix_gated_64_bf16.spv.h"
@@ -179,11 +173,14 @@ static const uint32_t words_matrix_gated_64_bf16[] = {
 static const uint32_t words_matrix_gated_c128[] = {
 #include "matrix_gated_c128.spv.h"
 };
-static const uint32_t words_matrix_gated_c128_f16[] = {
-#include "matrix_gated_c128_f16.spv.h"
-};
 static const uint32_t words_matrix_gated_c128_bf16[] = {
 #include "matrix_gated_c128_bf16.spv.h"
+};
+static const uint32_t words_matrix_gated_c256[] = {
+#include "matrix_gated_c256.spv.h"
+};
+static const uint32_t words_matrix_gated_c256_bf16[] = {
+#include "matrix_gated_c256_bf16.spv.h"
 };
 static const uint32_t words_bounds[] = {
 #include "bounds.spv.h"

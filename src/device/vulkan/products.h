@@ -29,21 +29,38 @@ typedef struct spi_vk_part {
 } spi_vk_part;
 
 /* A part has whole tiles of the widest kernel; what stands behind its last row is never stored. */
-#define SPI_VK_PART_ROWS 128u
+#define SPI_VK_PART_ROWS 256u
 
 /* matrices.c: the dispatches before those of the products. side_by_side: rows, as few.comp wants them; 0: one behind
  * the other. gated: the first of the gate's two products, or SPI_NONE. */
 sp_status spi_vk_expansion_record(spi_vk_recorder *r, const spi_vk_part *part);
 sp_status spi_vk_halves_record(spi_vk_recorder *r, const spi_vk_x *x, uint32_t side_by_side, uint32_t gated);
-bool spi_vk_takes_large_tiles(const spi_vk *vk, uint32_t weight_rows, uint32_t rows);
+
+/* Of a product's tiles, by size; matrix.comp's c64, c128 and c256, without cooperative matrices the first alone. */
+typedef enum spi_vk_tile { SPI_VK_TILE_64, SPI_VK_TILE_128, SPI_VK_TILE_256, SPI_VK_TILES } spi_vk_tile;
+static inline uint32_t spi_vk_tile_weights(spi_vk_tile tile) { /* rows of the weight */
+    return 64u << tile;
+}
+static inline uint32_t spi_vk_tile_rows_of(spi_vk_tile tile) { /* rows of x */
+    return tile == SPI_VK_TILE_64 ? 64 : 128;
+}
+static inline uint64_t spi_vk_tile_count(spi_vk_tile tile, uint32_t weight_rows, uint32_t rows) {
+    uint64_t across = weight_rows / spi_vk_tile_weights(tile) + (weight_rows % spi_vk_tile_weights(tile) != 0);
+    return across * (rows / spi_vk_tile_rows_of(tile) + (rows % spi_vk_tile_rows_of(tile) != 0));
+}
+/* For a product; beside: tiles of 128 of all that run side by side with it, and its own. */
+spi_vk_tile spi_vk_choose_tile(const spi_vk *vk, uint32_t weight_rows, uint32_t rows, uint64_t beside);
 
 static inline bool spi_vk_lies(const spi_vk_packing *packing) { /* as products of many rows want it */
     return packing->type == SPI_VK_F16 || packing->type == SPI_VK_BF16;
 }
 
-/* Which of a matrix kernel's three variants reads a part: expanded, or as it lies in F16 or in BF16. */
-static inline uint32_t spi_vk_variant_of(const spi_vk_part *part, spi_vk_type type) {
-    return !part->lies ? 0 : type == SPI_VK_F16 ? 1 : 2;
+/* Which of a matrix kernel's two variants reads a part: of f16 or of bf16; and eights of its rows. */
+static inline bool spi_vk_is_bf16(const spi_vk_part *part, const spi_vk_packing *packing) {
+    return part->lies && packing->type == SPI_VK_BF16;
+}
+static inline uint32_t spi_vk_part_units(const spi_vk_part *part, const spi_vk_packing *packing, uint32_t stride) {
+    return part->lies ? packing->units : stride;
 }
 
 /* The fast kernels have all types but MLX's. */

@@ -45,7 +45,7 @@ static sp_status create_scratch(spi_vk *vk, uint64_t bytes, const char *what, sp
 /* Both factors of products of many rows, and x of those of some ten. Tiles reach behind the last row. */
 static sp_status create_factors(spi_vk *vk, spi_program *program, sp_error *error) {
     const spi_tape *tape = program->tape;
-    uint64_t rows = (uint64_t)tape->rows_max + SPI_VK_TILE_MAX, bytes = 0;
+    uint64_t rows = spi_vk_panel_rows(program), bytes = 0;
     uint32_t widest = 1, gate = 0;
     uint32_t few = vk->limits.cooperative ? vk->limits.few_rows_min : UINT32_MAX, many = vk->limits.matrix_rows_min;
     if (!spi_vk_is_fast(vk) || tape->rows_max < (few < many ? few : many)) {

@@ -41,7 +41,7 @@ static sp_status record_ops(spi_vk_recorder *recorder) {
 
 sp_status spi_vk_record_dry(spi_vk *vk, spi_program *program, sp_error *error) {
     /* One of each number of rows that kernels are made for. */
-    static const uint32_t rows[] = {1, 2, 3, 4, 5, 8, 16, 32, 64, 512};
+    static const uint32_t rows[] = {1, 2, 3, 4, 5, 8, 16, 32, 64, 512, 2048};
     sp_status status = SP_OK;
     for (uint32_t i = 0; i < 2 * sizeof rows / sizeof rows[0] && !status; i++) {
         uint32_t count = rows[i / 2], before = i < 2 ? 0 : rows[i / 2 - 1], most = program->tape->rows_max;

@@ -500,6 +500,11 @@ sp_status spi_vk_fused_record(spi_vk_recorder *recorder, uint32_t op_index, uint
 #define SPI_VK_RANGES_MAX 32u
 #define SPI_VK_TILE_MAX   128u /* rows of x in a tile of a product */
 
+/* Rows of a panel of x as f16: tiles reach behind the last row. */
+static inline uint32_t spi_vk_panel_rows(const spi_program *program) {
+    return program->tape->rows_max + SPI_VK_TILE_MAX;
+}
+
 /* Test hook: limits of contexts that are opened from now on, where they are smaller than the device's own; slices and
  * unmapped replace its choice. Zero fields change nothing, NULL turns it off. */
 void spi_vk_test_limits(const spi_vk_limits *limits);
