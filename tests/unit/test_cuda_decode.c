@@ -180,6 +180,18 @@ static uint32_t run_picks(bench_model *model, int32_t token, uint32_t position, 
 
 #define PICKS 75u
 
+/* The same rows of keys and values in both, those of the prompt and of PICKS tokens behind it. */
+static void check_blocks(const bench_model *a, const bench_model *b, uint32_t start) {
+    for (uint32_t i = 0; i < start + PICKS; i++) {
+        double difference = compare_blocks(a, b, i);
+        if (difference != 0) {
+            print_error("%s, width %u, %u tokens and %u more: row %u differs by %.1e\n", sp_dtype_name(a->shape.type),
+                        a->shape.width, start, PICKS, i, difference);
+            fail();
+        }
+    }
+}
+
 /* Tokens that the device picks and goes on with are those that the host would, and leave the same blocks and logits, to
  * the bit; also where a token ends it. */
 static void compare_picks(sp_device *device, const bench_shape *shape, uint32_t start) {
@@ -208,9 +220,7 @@ static void compare_picks(sp_device *device, const bench_shape *shape, uint32_t 
     }
     assert_memory_equal(got, expected + 1, sizeof got);
     assert_memory_equal(logits(&ahead), logits(&alone), shape->vocab * sizeof(float));
-    for (uint32_t i = 0; i < start + PICKS; i++) {
-        assert_true(compare_blocks(&ahead, &alone, i) == 0);
-    }
+    check_blocks(&ahead, &alone, start);
     /* The pick behind the third token ends the run; that of a run of one token is the same. */
     const int32_t stops[] = {-5, expected[3]};
     spi_picks picks = {.tokens = got, .count_max = PICKS, .stops = stops, .stop_count = 2};
