@@ -115,6 +115,7 @@ done
 begin "a token in one launch agrees with op by op" "$build/tests/test_cuda_decode"
 begin "rows of several sessions agree with op by op" "$build/tests/test_cuda_wide"
 begin "the stand-in driver's sequences" "$build/tests/test_cuda_driver"
+begin "links over the stand-in driver" "$build/tests/test_cuda_link"
 begin "Vulkan: a small model against the CPU" "$build/tests/test_vulkan_program"
 begin "Vulkan: a device that is lost is opened anew under a conversation" "$build/tests/test_vulkan_lost"
 begin "Vulkan: keys and values that were written by hand" "$build/tests/test_vulkan_edited"

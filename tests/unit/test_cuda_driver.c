@@ -2,85 +2,13 @@
  * old one, an old card; which calls a whole life of a device makes, in which order and with what; and that every single
  * call may fail, and every allocation, without a crash, a leak or a broken rule. Nothing is computed here:
  * test_ops_cuda and test_cuda_decode compare numbers on a card. */
-#include "support/support.h"
+#include "support/cuda_stand_in.h"
 
-#include <dlfcn.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "base/memory.h"
-#include "bench_shape.h"
-#include "device/cuda/cuda.h"
 #include "device/spare.h"
-#include "samepage/store.h"
 #include "session/session.h"
-#include "snapshot/snapshot.h"
 #include "support/device_life.h"
-#include "support/fake_cuda.h"
 
 #define MIB ((size_t)1 << 20)
-
-#define FAKE(result, name, parameters) static result(*name##_) parameters
-FAKE(void, fake_cuda_reset, (void));
-FAKE(void, fake_cuda_fail, (const char *, long, int));
-FAKE(void, fake_cuda_fail_every, (const char *, int));
-FAKE(long, fake_cuda_failed, (void));
-FAKE(void, fake_cuda_set_version, (int));
-FAKE(void, fake_cuda_set_major, (int));
-FAKE(void, fake_cuda_set_devices, (int));
-FAKE(long, fake_cuda_live, (void));
-FAKE(const char *, fake_cuda_violation, (void));
-FAKE(long, fake_cuda_calls, (const char *));
-FAKE(long, fake_cuda_launches, (const char *));
-
-static int open_fake(void **state) {
-    (void)state;
-    const char *folder = getenv("SAMEPAGE_BUILD_DIR");
-    static char path[1024];
-    snprintf(path, sizeof path, "%s/tests/libfake_cuda.so", folder ? folder : "build");
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library) {
-        print_error("%s\n", dlerror());
-        return 1;
-    }
-#define FIND(name)                                                                                                     \
-    {                                                                                                                  \
-        void *found = dlsym(library, #name);                                                                           \
-        memcpy(&name##_, &found, sizeof found);                                                                        \
-        if (!found) {                                                                                                  \
-            return 1;                                                                                                  \
-        }                                                                                                              \
-    }
-    FIND(fake_cuda_reset)
-    FIND(fake_cuda_fail)
-    FIND(fake_cuda_fail_every)
-    FIND(fake_cuda_failed)
-    FIND(fake_cuda_set_version)
-    FIND(fake_cuda_set_major)
-    FIND(fake_cuda_set_devices)
-    FIND(fake_cuda_live)
-    FIND(fake_cuda_violation)
-    FIND(fake_cuda_calls)
-    FIND(fake_cuda_launches)
-    spi_cu_test_library(path);
-    return 0;
-}
-
-static int reset(void **state) {
-    (void)state;
-    fake_cuda_reset_();
-    return 0;
-}
-
-static void check_clean(void) {
-    const char *violation = fake_cuda_violation_();
-    if (violation) {
-        print_error("the driver was misused: %s\n", violation);
-    }
-    assert_null(violation);
-    assert_int_equal(fake_cuda_live_(), 0);
-}
 
 static size_t listed(void) {
     sp_device_info infos[16];
@@ -143,14 +71,14 @@ static void expect_no_device(sp_status expected, const char *part, bool is_there
         assert_says(trouble.reason, part);
     }
     expect_passed_over(is_there ? part : NULL);
-    check_clean();
+    test_stand_in_clean();
 }
 
 static void test_no_driver(void **state) {
     (void)state;
     spi_cu_test_library("/nowhere/libcuda.so.1");
     expect_no_device(SP_NO_DEVICE, "no NVIDIA driver here: libcuda.so.1 is not found): use auto or one of ", false);
-    assert_int_equal(open_fake(NULL), 0);
+    assert_int_equal(test_stand_in_open(NULL), 0);
 }
 
 static void test_old_driver(void **state) {
@@ -174,7 +102,7 @@ static void test_driver_without_card(void **state) {
     assert_false(find_trouble(&trouble));
     TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
     sp_device_close(device);
-    check_clean();
+    test_stand_in_clean();
 }
 
 static void test_old_card(void **state) {
@@ -204,7 +132,7 @@ static void test_lists_and_picks(void **state) {
     assert_int_equal(sp_device_open("cuda:3", NULL, &device, &error), SP_NO_DEVICE);
     assert_says(error.message, "there is no CUDA device 3");
     assert_says(error.message, "one of cuda, cuda:1, cuda:2, ");
-    check_clean();
+    test_stand_in_clean();
 }
 
 /* A card whose driver does not answer takes nothing away from the one beside it. */
@@ -227,7 +155,7 @@ static void test_one_card_is_ill(void **state) {
     fake_cuda_fail_every_("cuDeviceTotalMem_v2", 999);
     expect_no_device(SP_UNSUPPORTED, "its driver fails", true);
     fake_cuda_fail_(NULL, -1, 0);
-    check_clean();
+    test_stand_in_clean();
 }
 
 /* A card that others have filled, or that does not come up: "auto" takes the next one, and then something else. */
@@ -246,22 +174,19 @@ static void test_auto_goes_on(void **state) {
     fake_cuda_fail_every_("cuModuleLoadData", 222);
     expect_passed_over("too old for the kernels");
     fake_cuda_fail_(NULL, -1, 0);
-    check_clean();
+    test_stand_in_clean();
 }
-
-static const bench_shape small = {
-    .layers = 2, .width = 192, .heads = 4, .kv_heads = 2, .head_dim = 64, .inner = 192, .vocab = 100, .type = SP_Q8_0};
 
 static sp_status live(sp_error *error) {
     static const uint32_t runs[] = {70, 1, 9, 1};
-    return test_device_life("cuda", &small, 80, runs, sizeof runs / sizeof runs[0], error);
+    return test_device_life("cuda", &test_small_shape, 80, runs, sizeof runs / sizeof runs[0], error);
 }
 
 static void test_a_life(void **state) {
     (void)state;
     sp_error error = {0};
     TEST_OK(live(&error), error);
-    check_clean();
+    test_stand_in_clean();
     assert_int_equal(fake_cuda_launches_("decode_Q8_0"), 3);
     assert_int_equal(fake_cuda_calls_("cuLaunchCooperativeKernel"), 3);
     assert_int_equal(fake_cuda_launches_("guest_f32"), 1);
@@ -285,7 +210,7 @@ static void test_generations(void **state) {
         fake_cuda_set_major_(cases[i].major);
         sp_error error = {0};
         TEST_OK(live(&error), error);
-        check_clean();
+        test_stand_in_clean();
         assert_int_equal(fake_cuda_launches_("decode_Q8_0"), cases[i].decodes);
         assert_int_equal(fake_cuda_calls_("cuTensorMapEncodeTiled") > 0, cases[i].has_maps);
         assert_int_equal(fake_cuda_launches_("norm_pack") > 0, cases[i].has_maps);
@@ -298,8 +223,7 @@ static void test_no_copies_a_token(void **state) {
     sp_error error = {0};
     sp_device *device;
     bench_model model;
-    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
-    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
+    test_small_open(&device, &model);
     assert_true(bench_model_run(&model, 16, 0, true, &error) >= 0);
     long before = fake_cuda_calls_("cuMemcpyHtoDAsync_v2") + fake_cuda_calls_("cuMemcpyDtoHAsync_v2");
     sp_device_counters now;
@@ -311,58 +235,7 @@ static void test_no_copies_a_token(void **state) {
     sp_device_counters then;
     sp_device_get_counters(device, &then);
     assert_int_equal(then.copied_bytes, now.copied_bytes);
-    bench_model_close(&model);
-    sp_device_close(device);
-    check_clean();
-}
-
-static sp_session *append_through(sp_store *store, sp_model *model, sp_device *device, const int32_t *tokens,
-                                  uint32_t count) {
-    const sp_session_options options = {.context_max = 256, .logits_rows_max = 1};
-    sp_session *session;
-    sp_error error = {0};
-    TEST_OK(sp_session_create(model, device, &options, &session, &error), error);
-    TEST_OK(sp_store_attach(store, session, &error), error);
-    TEST_OK(sp_session_append(session, tokens, count, SP_LOGITS_LAST, &error), error);
-    return session;
-}
-
-/* Pages of files would be copied one by one when they are pinned: a store's blocks are copied, all at once, and nothing
- * that is linked is let go for it. */
-static void test_blocks_are_copied(void **state) {
-    (void)state;
-    enum { COUNT = 150, BLOCKS = 2 };
-    sp_error error = {0};
-    sp_device *device;
-    sp_model *model;
-    sp_store *store;
-    sp_store_stats stats;
-    int32_t tokens[COUNT];
-    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
-    assert_false(spi_device_shares_files(device));
-    assert_true(spi_device_takes(device, SP_BACKING_SHAREABLE));
-    TEST_OK(sp_model_open(test_source_path("models/samepage-demo-q8_0.gguf"), &model, &error), error);
-    TEST_OK(sp_model_load(model, device, NULL, NULL, &error), error);
-    TEST_OK(sp_store_open(&(sp_store_options){0}, &store, &error), error);
-    for (int32_t i = 0; i < COUNT; i++) {
-        tokens[i] = 100 + i;
-    }
-    sp_session *first = append_through(store, model, device, tokens, COUNT);
-    long unregistered = fake_cuda_calls_("cuMemHostUnregister");
-    sp_session *second = append_through(store, model, device, tokens, COUNT);
-    assert_int_equal(fake_cuda_calls_("cuMemHostUnregister"), unregistered);
-    sp_store_get_stats(store, &stats);
-    assert_int_equal(stats.hits, BLOCKS);
-    assert_int_equal(stats.copied_blocks, BLOCKS);
-    assert_int_equal(stats.mapped_blocks, 0);
-    assert_memory_equal(spi_session_block(first, 0), spi_session_block(second, 0),
-                        BLOCKS * spi_kv_block_bytes_of(first));
-    sp_session_destroy(first);
-    sp_session_destroy(second);
-    sp_store_close(store);
-    sp_model_close(model);
-    sp_device_close(device);
-    check_clean();
+    test_small_close(device, &model);
 }
 
 static spi_picks run_picks(bench_model *model, uint32_t position, uint32_t count_max, const int32_t *stops,
@@ -392,8 +265,7 @@ static void test_picks(void **state) {
     bench_model model;
     int32_t tokens[64];
     static const int32_t expected[] = {8, 9, 10, 11, 12, 13, 14, 15, 16, 17}, stops[] = {99, 11};
-    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
-    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
+    test_small_open(&device, &model);
     assert_int_equal(run_picks(&model, 60, 10, NULL, 0, tokens).count, 10);
     assert_memory_equal(tokens, expected, sizeof expected);
     assert_int_equal(run_picks(&model, 60, 10, stops, 2, tokens).count, 4);
@@ -409,192 +281,22 @@ static void test_picks(void **state) {
     sp_device *plain;
     TEST_OK(sp_device_open("cuda", NULL, &plain, &error), error);
     spi_cu_test_choices(NULL);
-    TEST_OK(bench_model_open(plain, &small, 16, 300, &model, &error), error);
+    TEST_OK(bench_model_open(plain, &test_small_shape, 16, 300, &model, &error), error);
     assert_int_equal(run_picks(&model, 60, 10, NULL, 0, tokens).count, 1);
     assert_int_equal(fake_cuda_launches_("pick"), 1);
     bench_model_close(&model);
     sp_device_close(plain);
-    check_clean();
-}
-
-/* ---- regions that change hands ---- */
-
-static size_t region_bytes(const bench_model *model) {
-    return (size_t)bench_model_logits_offset(model) + model->shape.vocab * sizeof(float);
-}
-
-/* The model's region ends with its user, and the next user gets one. NULL in the model: there is none. */
-static sp_status change_hands(bench_model *model, sp_error *error) {
-    const spi_spare_wish wish = {.options = {.size_bytes = region_bytes(model)}};
-    uint64_t left_bytes;
-    spi_spare_leave(model->device, model->region);
-    return spi_spare_take(model->device, &wish, &model->region, &left_bytes, error);
-}
-
-static sp_status run_one(bench_model *model, uint32_t position, sp_error *error) {
-    return bench_model_run(model, 1, position, true, error) < 0 ? error->status : SP_OK;
-}
-
-/* Two users of one region, the second with blocks that were computed elsewhere; then one more beside it, which finds no
- * memory that nobody uses. */
-static sp_status live_with_spares(sp_error *error) {
-    sp_device *device;
-    sp_status status = sp_device_open("cuda", NULL, &device, error);
-    if (status) {
-        return status;
-    }
-    bench_model model = {0};
-    sp_region *other = NULL;
-    status = bench_model_open(device, &small, 16, 300, &model, error);
-    status = status ? status : run_one(&model, 0, error);
-    status = status ? status : change_hands(&model, error);
-    if (!status) {
-        spi_device_ahead(device, model.region, 0, model.tape.kv.block_bytes * 2);
-        status = run_one(&model, 130, error);
-    }
-    if (!status) {
-        const spi_spare_wish wish = {.options = {.size_bytes = region_bytes(&model)}};
-        uint64_t left_bytes;
-        status = spi_spare_take(device, &wish, &other, &left_bytes, error);
-    }
-    if (other) {
-        spi_spare_leave(device, other);
-    }
-    status = status ? status : sp_region_grow(model.region, 64 * MIB, error);
-    bench_model_close(&model);
-    sp_device_close(device);
-    return status;
-}
-
-static void test_regions_change_hands(void **state) {
-    (void)state;
-    sp_error error = {0};
-    sp_device *device;
-    bench_model model;
-    sp_device_counters counters;
-    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
-    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
-    TEST_OK(run_one(&model, 0, &error), error);
-    long registered = fake_cuda_calls_("cuMemHostRegister_v2"), made = fake_cuda_calls_("cuMemCreate");
-    long reserved = fake_cuda_calls_("cuMemAddressReserve"), cleared = fake_cuda_calls_("cuMemsetD8Async");
-    sp_region *region = model.region;
-    memset(sp_region_base(region), 0x77, sp_region_size_bytes(region));
-    TEST_OK(change_hands(&model, &error), error);
-    assert_ptr_equal(model.region, region);
-    for (size_t i = 0; i < sp_region_size_bytes(region); i++) {
-        assert_int_equal(sp_region_base(region)[i], 0);
-    }
-    TEST_OK(run_one(&model, 0, &error), error);
-    /* Nothing is registered, reserved or made again; what the card had of the one before is cleared. */
-    assert_int_equal(fake_cuda_calls_("cuMemHostRegister_v2"), registered);
-    assert_int_equal(fake_cuda_calls_("cuMemAddressReserve"), reserved);
-    assert_int_equal(fake_cuda_calls_("cuMemCreate"), made);
-    assert_int_equal(fake_cuda_calls_("cuMemsetD8Async"), cleared + 1);
-    sp_device_get_counters(device, &counters);
-    assert_int_equal(counters.spares_taken, 1);
-    bench_model_close(&model);
-    sp_device_close(device);
-    check_clean();
-}
-
-/* Blocks that are about to be read are sent once: not again by the run that reads them. */
-static void test_blocks_are_sent_ahead(void **state) {
-    (void)state;
-    sp_error error = {0};
-    sp_device *device;
-    bench_model model;
-    sp_device_counters before, now;
-    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
-    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
-    uint64_t bytes = 2 * model.tape.kv.block_bytes;
-    TEST_OK(spi_device_host_wrote(device, model.region, 0, sp_region_size_bytes(model.region), &error), error);
-    sp_device_get_counters(device, &before);
-    spi_device_ahead(device, model.region, 0, bytes);
-    sp_device_get_counters(device, &now);
-    /* All of the one page that there is. */
-    assert_true(bytes < sp_region_size_bytes(model.region));
-    assert_int_equal(now.copied_bytes - before.copied_bytes, sp_region_size_bytes(model.region));
-    TEST_OK(run_one(&model, 128, &error), error);
-    before = now;
-    sp_device_get_counters(device, &now);
-    assert_int_equal(now.copied_bytes, before.copied_bytes);
-    bench_model_close(&model);
-    sp_device_close(device);
-    check_clean();
-}
-
-/* The card's memory that waits behind a region for its next user is given to who needs it now. */
-static void test_spare_memory_of_the_card(void **state) {
-    (void)state;
-    sp_error error = {0};
-    sp_device *device;
-    bench_model first, second;
-    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
-    TEST_OK(bench_model_open(device, &small, 16, 300, &first, &error), error);
-    TEST_OK(bench_model_open(device, &small, 16, 300, &second, &error), error);
-    TEST_OK(run_one(&first, 0, &error), error);
-    spi_spare_leave(device, first.region);
-    first.region = NULL;
-    long released = fake_cuda_calls_("cuMemRelease");
-    fake_cuda_fail_("cuMemCreate", 0, SPI_CU_OUT_OF_MEMORY);
-    TEST_OK(run_one(&second, 0, &error), error);
-    assert_int_equal(fake_cuda_calls_("cuMemRelease"), released + 1);
-    const spi_spare_wish wish = {.options = {.size_bytes = region_bytes(&first)}};
-    uint64_t left_bytes;
-    TEST_OK(spi_spare_take(device, &wish, &first.region, &left_bytes, &error), error);
-    TEST_OK(run_one(&first, 0, &error), error); /* its addresses are there, and get memory again */
-    bench_model_close(&first);
-    bench_model_close(&second);
-    sp_device_close(device);
-    check_clean();
-}
-
-/* Every call fails in turn, as if the card was lost, and as if its memory was full. */
-static void every_call_fails(sp_status (*life)(sp_error *error)) {
-    static const int results[] = {719, SPI_CU_OUT_OF_MEMORY, SPI_CU_NOT_SUPPORTED};
-    for (size_t r = 0; r < sizeof results / sizeof results[0]; r++) {
-        long failures = 0, n = 0;
-        do {
-            fake_cuda_reset_();
-            fake_cuda_fail_(NULL, n++, results[r]);
-            sp_error error = {0};
-            sp_status status = life(&error);
-            failures = fake_cuda_failed_();
-            if (status && !error.message[0]) {
-                print_error("call %ld failed without a message\n", n - 1);
-                fail();
-            }
-            check_clean();
-        } while (failures);
-        assert_true(n > 150);
-    }
-}
-
-static void every_allocation_fails(sp_status (*life)(sp_error *error)) {
-    sp_status status;
-    long n = 0;
-    do {
-        fake_cuda_reset_();
-        spi_memory_fail_after(n++);
-        sp_error error = {0};
-        status = life(&error);
-        spi_memory_fail_after(-1);
-        assert_true(status == SP_OK || status == SP_NO_MEMORY || status == SP_NO_DEVICE);
-        check_clean();
-    } while (status && n < 2000);
-    assert_int_equal(status, SP_OK);
+    test_stand_in_clean();
 }
 
 static void test_every_call_fails(void **state) {
     (void)state;
-    every_call_fails(live);
-    every_call_fails(live_with_spares);
+    test_stand_in_every_call_fails(live);
 }
 
 static void test_every_allocation_fails(void **state) {
     (void)state;
-    every_allocation_fails(live);
-    every_allocation_fails(live_with_spares);
+    test_stand_in_every_allocation_fails(live);
 }
 
 static void test_lost(void **state) {
@@ -602,8 +304,7 @@ static void test_lost(void **state) {
     sp_error error = {0};
     sp_device *device;
     bench_model model;
-    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
-    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
+    test_small_open(&device, &model);
     fake_cuda_fail_("cuEventQuery", 0, 700);
     assert_true(bench_model_run(&model, 1, 0, true, &error) < 0);
     assert_int_equal(error.status, SP_DEVICE_LOST);
@@ -612,9 +313,7 @@ static void test_lost(void **state) {
     assert_int_equal(error.status, SP_DEVICE_LOST);
     assert_non_null(strstr(error.message, "open it again"));
     assert_int_equal(fake_cuda_calls_("cuLaunchCooperativeKernel"), calls);
-    bench_model_close(&model);
-    sp_device_close(device);
-    check_clean();
+    test_small_close(device, &model);
 }
 
 /* A conversation on a card that is lost: the card is opened anew, weights are loaded and blocks are taken over from the
@@ -710,96 +409,26 @@ static void test_a_conversation_goes_on(void **state) {
     sp_session_destroy(other);
     sp_model_close(model);
     sp_device_close(device);
-    check_clean();
-}
-
-static void test_registration_refused(void **state) {
-    (void)state;
-    sp_error error = {0};
-    sp_device *device;
-    sp_region *region;
-    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
-    sp_region_options options = {.reserve_bytes = 64 * MIB, .size_bytes = 1};
-    TEST_OK(sp_region_create(&options, &region, &error), error);
-    fake_cuda_fail_("cuMemHostRegister_v2", 0, 1);
-    assert_int_equal(sp_device_link(device, region, &error), SP_LINK_REFUSED);
-    TEST_OK(sp_device_link(device, region, &error), error);
-    size_t size = sp_region_size_bytes(region);
-    fake_cuda_fail_("cuMemHostRegister_v2", 0, 1);
-    assert_int_equal(sp_region_grow(region, 40 * MIB, &error), SP_LINK_REFUSED);
-    assert_int_equal(sp_region_size_bytes(region), size);
-    TEST_OK(sp_region_grow(region, 40 * MIB, &error), error);
-    sp_device_unlink(device, region);
-    sp_region_destroy(region);
-    sp_device_close(device);
-    check_clean();
-}
-
-static void test_no_memory_for_blocks(void **state) {
-    (void)state;
-    sp_error error = {0};
-    sp_device *device;
-    bench_model model;
-    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
-    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
-    fake_cuda_fail_("cuMemCreate", 0, SPI_CU_OUT_OF_MEMORY);
-    assert_true(bench_model_run(&model, 1, 0, true, &error) < 0);
-    assert_int_equal(error.status, SP_NO_MEMORY);
-    assert_non_null(strstr(error.message, "close a session"));
-    assert_true(bench_model_run(&model, 1, 0, true, &error) >= 0); /* it is not lost */
-    bench_model_close(&model);
-    sp_device_close(device);
-    check_clean();
-}
-
-/* A copy that fails behind memory that was just mapped: the memory is given back, so that the next run begins anew and
- * takes the blocks over that this one did not. */
-static void test_blocks_that_did_not_arrive(void **state) {
-    (void)state;
-    sp_error error = {0};
-    sp_device *device;
-    bench_model model;
-    sp_device_counters before, now;
-    TEST_OK(sp_device_open("cuda", NULL, &device, &error), error);
-    TEST_OK(bench_model_open(device, &small, 16, 300, &model, &error), error);
-    sp_device_get_counters(device, &before);
-    long live = fake_cuda_live_();
-    fake_cuda_fail_("cuMemcpyHtoDAsync_v2", 0, SPI_CU_OUT_OF_MEMORY);
-    assert_true(bench_model_run(&model, 1, 200, true, &error) < 0); /* behind blocks that were computed elsewhere */
-    assert_int_equal(error.status, SP_NO_MEMORY);
-    assert_int_equal(fake_cuda_live_(), live);
-    assert_true(bench_model_run(&model, 1, 200, true, &error) >= 0);
-    sp_device_get_counters(device, &now);
-    assert_true(now.copied_bytes > before.copied_bytes);
-    bench_model_close(&model);
-    sp_device_close(device);
-    check_clean();
+    test_stand_in_clean();
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(test_no_driver, reset),
-        cmocka_unit_test_setup(test_old_driver, reset),
-        cmocka_unit_test_setup(test_driver_without_card, reset),
-        cmocka_unit_test_setup(test_old_card, reset),
-        cmocka_unit_test_setup(test_lists_and_picks, reset),
-        cmocka_unit_test_setup(test_one_card_is_ill, reset),
-        cmocka_unit_test_setup(test_auto_goes_on, reset),
-        cmocka_unit_test_setup(test_a_life, reset),
-        cmocka_unit_test_setup(test_generations, reset),
-        cmocka_unit_test_setup(test_no_copies_a_token, reset),
-        cmocka_unit_test_setup(test_blocks_are_copied, reset),
-        cmocka_unit_test_setup(test_picks, reset),
-        cmocka_unit_test_setup(test_regions_change_hands, reset),
-        cmocka_unit_test_setup(test_blocks_are_sent_ahead, reset),
-        cmocka_unit_test_setup(test_spare_memory_of_the_card, reset),
-        cmocka_unit_test_setup(test_every_call_fails, reset),
-        cmocka_unit_test_setup(test_every_allocation_fails, reset),
-        cmocka_unit_test_setup(test_lost, reset),
-        cmocka_unit_test_setup(test_a_conversation_goes_on, reset),
-        cmocka_unit_test_setup(test_registration_refused, reset),
-        cmocka_unit_test_setup(test_no_memory_for_blocks, reset),
-        cmocka_unit_test_setup(test_blocks_that_did_not_arrive, reset),
+        cmocka_unit_test_setup(test_no_driver, test_stand_in_reset),
+        cmocka_unit_test_setup(test_old_driver, test_stand_in_reset),
+        cmocka_unit_test_setup(test_driver_without_card, test_stand_in_reset),
+        cmocka_unit_test_setup(test_old_card, test_stand_in_reset),
+        cmocka_unit_test_setup(test_lists_and_picks, test_stand_in_reset),
+        cmocka_unit_test_setup(test_one_card_is_ill, test_stand_in_reset),
+        cmocka_unit_test_setup(test_auto_goes_on, test_stand_in_reset),
+        cmocka_unit_test_setup(test_a_life, test_stand_in_reset),
+        cmocka_unit_test_setup(test_generations, test_stand_in_reset),
+        cmocka_unit_test_setup(test_no_copies_a_token, test_stand_in_reset),
+        cmocka_unit_test_setup(test_picks, test_stand_in_reset),
+        cmocka_unit_test_setup(test_every_call_fails, test_stand_in_reset),
+        cmocka_unit_test_setup(test_every_allocation_fails, test_stand_in_reset),
+        cmocka_unit_test_setup(test_lost, test_stand_in_reset),
+        cmocka_unit_test_setup(test_a_conversation_goes_on, test_stand_in_reset),
     };
-    return cmocka_run_group_tests(tests, open_fake, NULL);
+    return cmocka_run_group_tests(tests, test_stand_in_open, NULL);
 }
