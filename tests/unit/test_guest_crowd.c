@@ -79,6 +79,29 @@ static int64_t talk(sp_model *model, sp_device *device, int32_t token) {
     return (int64_t)hash;
 }
 
+/* Guests of one module, with one model, on the device. */
+typedef struct crowd {
+    sp_model *model;
+    sp_engine *engine;
+    sp_module *module;
+    sp_guest_model known;
+    sp_guest_options options;
+} crowd;
+
+static void open_crowd(sp_device *device, crowd *all) {
+    all->model = test_tiny_model(device);
+    all->engine = test_engine(NULL);
+    all->module = test_module(all->engine, TALK);
+    all->known = (sp_guest_model){.name = "tiny", .model = all->model};
+    all->options = (sp_guest_options){.device = device, .models = &all->known, .model_count = 1};
+}
+
+static void close_crowd(crowd *all) {
+    sp_module_close(all->module);
+    sp_engine_destroy(all->engine);
+    sp_model_close(all->model);
+}
+
 static void a_hundred_guests_share_a_model(void **state) {
     (void)state;
     sp_error error = {0};
@@ -86,31 +109,26 @@ static void a_hundred_guests_share_a_model(void **state) {
     sp_device_options alone = {.thread_count =
                                    1}; /* seven thousand small runs: threads would only wait for each other */
     TEST_OK(sp_device_open("cpu", &alone, &device, &error), error);
-    sp_model *model = test_tiny_model(device);
-    sp_engine *engine = test_engine(NULL);
-    sp_module *module = test_module(engine, TALK);
-    sp_guest_model known = {.name = "tiny", .model = model};
-    sp_guest_options options = {.device = device, .models = &known, .model_count = 1};
+    crowd all;
+    open_crowd(device, &all);
     sp_guest *guests[GUESTS];
     for (int i = 0; i < GUESTS; i++) {
         int64_t arguments[2] = {i, STEPS};
-        TEST_OK(sp_guest_create(module, &options, &guests[i], &error), error);
+        TEST_OK(sp_guest_create(all.module, &all.options, &guests[i], &error), error);
         TEST_OK(sp_guest_start(guests[i], i % 2 ? "talk" : "talk_by_picks", arguments, 2, &error), error);
     }
     sp_device_counters before, after;
     sp_device_get_counters(device, &before);
-    assert_int_equal(sp_engine_run(engine, NULL, 60000), SP_OK);
+    assert_int_equal(sp_engine_run(all.engine, NULL, 60000), SP_OK);
     sp_device_get_counters(device, &after);
     /* Computed together: far fewer passes over the weights than tokens. */
     assert_true(after.runs - before.runs < GUESTS * STEPS / 10);
     for (int i = 0; i < GUESTS; i++) {
         assert_int_equal(sp_guest_get_state(guests[i]), SP_GUEST_IDLE);
-        assert_int_equal(sp_guest_result(guests[i]), talk(model, device, i));
+        assert_int_equal(sp_guest_result(guests[i]), talk(all.model, device, i));
         sp_guest_destroy(guests[i]);
     }
-    sp_module_close(module);
-    sp_engine_destroy(engine);
-    sp_model_close(model);
+    close_crowd(&all);
     sp_device_close(device);
 }
 
@@ -139,15 +157,12 @@ static void a_crowd_survives(const char *name) {
         skip();
     }
     sp_device_get_info(device, &info);
-    sp_model *model = test_tiny_model(device);
-    sp_engine *engine = test_engine(NULL);
-    sp_module *module = test_module(engine, TALK);
-    sp_guest_model known = {.name = "tiny", .model = model};
-    sp_guest_options options = {.device = device, .models = &known, .model_count = 1};
+    crowd all;
+    open_crowd(device, &all);
     sp_guest *guests[ALL];
     for (int i = 0; i <= READS; i++) {
         int64_t arguments[2] = {i, i == TRAPS ? 5 : i == READS ? 120 : STEPS};
-        TEST_OK(sp_guest_create(module, &options, &guests[i], &error), error);
+        TEST_OK(sp_guest_create(all.module, &all.options, &guests[i], &error), error);
         TEST_OK(sp_guest_start(guests[i],
                                i == TRAPS   ? "trap"
                                : i == READS ? "read"
@@ -157,13 +172,13 @@ static void a_crowd_survives(const char *name) {
     }
     sp_guest_counters counters = {0};
     while (counters.generated_tokens < 10) { /* all are in the middle of it */
-        assert_int_equal(sp_engine_run(engine, NULL, 1), SP_TIMEOUT);
+        assert_int_equal(sp_engine_run(all.engine, NULL, 1), SP_TIMEOUT);
         sp_guest_get_counters(guests[ENDED], &counters);
     }
     assert_true(counters.generated_tokens < STEPS);
     sp_guest_terminate(guests[ENDED]);
     sp_guest_destroy(guests[LEAVES]);
-    assert_int_equal(sp_engine_run(engine, NULL, 60000), SP_OK);
+    assert_int_equal(sp_engine_run(all.engine, NULL, 60000), SP_OK);
     test_failed(guests[TRAPS], SP_TRAPPED, "unreachable");
     test_failed(guests[ENDED], SP_CANCELLED, "terminated");
     assert_int_equal(sp_guest_get_state(guests[READS]), SP_GUEST_IDLE);
@@ -171,16 +186,14 @@ static void a_crowd_survives(const char *name) {
     for (int i = 0; i < TALKERS; i++) {
         assert_int_equal(sp_guest_get_state(guests[i]), SP_GUEST_IDLE);
         if (info.is_software || !info.memory_bytes) { /* hardware has other kernels for several rows */
-            assert_int_equal(sp_guest_result(guests[i]), talk(model, device, i));
+            assert_int_equal(sp_guest_result(guests[i]), talk(all.model, device, i));
         }
     }
-    edits_are_taken(module, &options);
+    edits_are_taken(all.module, &all.options);
     for (int i = 0; i <= READS; i++) {
         sp_guest_destroy(i == LEAVES ? NULL : guests[i]);
     }
-    sp_module_close(module);
-    sp_engine_destroy(engine);
-    sp_model_close(model);
+    close_crowd(&all);
     sp_device_close(device);
 }
 

@@ -160,9 +160,20 @@ static void a_delta_is_as_large_as_what_changed(void **state) {
     sp_guest_destroy(guest);
 }
 
+/* What changed since the base becomes part of it. */
+static void fold_delta(sp_tracker *tracker, sp_snapshot **base) {
+    sp_error error = {0};
+    sp_snapshot *delta = NULL, *result = NULL;
+    TEST_OK(sp_tracker_delta(tracker, NULL, &delta, &error), error);
+    sp_tracker_accept(tracker);
+    TEST_OK(sp_snapshot_apply(*base, delta, &result, &error), error);
+    sp_snapshot_close(delta);
+    sp_snapshot_close(*base);
+    *base = result;
+}
+
 static void a_guest_restored_from_deltas_goes_on(void **state) {
     durable_rig *rig = *state;
-    sp_error error = {0};
     sp_guest *guest = test_durable_guest(rig, 512, true);
     sp_snapshot *base = test_durable_capture(guest, NULL);
     sp_guest *other = test_durable_restore(rig, base, NULL);
@@ -170,13 +181,7 @@ static void a_guest_restored_from_deltas_goes_on(void **state) {
     for (int turn = 0; turn < 3; turn++) {
         test_durable_call(guest, "tell", turn, 70, 2);
         test_durable_call(other, "tell", turn, 70, 2);
-        sp_snapshot *delta = NULL, *result = NULL;
-        TEST_OK(sp_tracker_delta(tracker, NULL, &delta, &error), error);
-        sp_tracker_accept(tracker);
-        TEST_OK(sp_snapshot_apply(base, delta, &result, &error), error);
-        sp_snapshot_close(delta);
-        sp_snapshot_close(base);
-        base = result;
+        fold_delta(tracker, &base);
     }
     sp_tracker_destroy(tracker);
     sp_guest_destroy(other);
@@ -193,20 +198,13 @@ static void a_guest_restored_from_deltas_goes_on(void **state) {
 /* A session grows by deltas, which have no blocks: those of the base stay whole, and are of use. */
 static void blocks_of_the_base_outlast_deltas(void **state) {
     durable_rig *rig = *state;
-    sp_error error = {0};
     sp_guest *guest = test_durable_guest(rig, 1024, true);
     test_durable_call(guest, "tell", 3, 650, 2);
     sp_snapshot *base = test_durable_capture(guest, NULL); /* without a store: with ten blocks inside */
     sp_tracker *tracker = track(guest, base, SP_TRACK_AUTO);
     for (int turn = 0; turn < 3; turn++) {
         test_durable_call(guest, "tell", turn, 70, 2);
-        sp_snapshot *delta = NULL, *result = NULL;
-        TEST_OK(sp_tracker_delta(tracker, NULL, &delta, &error), error);
-        sp_tracker_accept(tracker);
-        TEST_OK(sp_snapshot_apply(base, delta, &result, &error), error);
-        sp_snapshot_close(delta);
-        sp_snapshot_close(base);
-        base = result;
+        fold_delta(tracker, &base);
     }
     sp_restore_report report;
     const sp_restore_options options = {.report = &report};
