@@ -20,7 +20,8 @@ run() { # preset, targets, ctest arguments
 if [ "$tier" = cuda ]; then
     tools/bootstrap.sh --cuda
     cmake --preset cuda >/dev/null
-    cmake --build build/cuda -j "$jobs" --target test_cuda_driver test_cuda_link test_ops_cuda test_cuda_decode test_cuda_wide | tail -n 1
+    cmake --build build/cuda -j "$jobs" --target test_cuda_driver test_cuda_link test_ops_cuda test_cuda_decode test_cuda_wide \
+        test_cuda_leftovers | tail -n 1
     ctest --test-dir build/cuda --output-on-failure -R cuda
     exit
 fi

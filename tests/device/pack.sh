@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=${1:?a build folder} folder=${2:?a folder}
-programs=(samepage bench_cuda bench_vulkan bench_state tests/test_ops_vulkan tests/test_vulkan_program tests/test_ops_cuda tests/test_cuda_decode tests/test_cuda_wide tests/test_cuda_driver tests/test_cuda_link tests/test_snapshot
+programs=(samepage bench_cuda bench_vulkan bench_state tests/test_ops_vulkan tests/test_vulkan_program tests/test_ops_cuda tests/test_cuda_decode tests/test_cuda_wide tests/test_cuda_driver tests/test_cuda_link tests/test_cuda_leftovers tests/test_snapshot
     tests/test_guest_crowd tests/test_vulkan_lost tests/test_vulkan_edited)
 rm -rf "$folder"
 mkdir -p "$folder/build/tests" "$folder/lib" "$folder/tests/device" "$folder/tools" "$folder/models"

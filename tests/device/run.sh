@@ -114,6 +114,7 @@ for form in own_limits small_limits fast_kernels without_instructions; do
 done
 begin "a token in one launch agrees with op by op" "$build/tests/test_cuda_decode"
 begin "rows of several sessions agree with op by op" "$build/tests/test_cuda_wide"
+begin "what lies in shared memory is of no account" "$build/tests/test_cuda_leftovers"
 begin "the stand-in driver's sequences" "$build/tests/test_cuda_driver"
 begin "links over the stand-in driver" "$build/tests/test_cuda_link"
 begin "Vulkan: a small model against the CPU" "$build/tests/test_vulkan_program"

@@ -171,6 +171,9 @@ __device__ __forceinline__ void prepare_rows(const spi_cu_token &token, const to
     const uint32_t dim = token.kv.head_dim;
     const attention_room room(memory, group, dim);
     uint32_t count = group + (step.split + 1 == step.splits ? 2 : 0);
+    if (group + warp < (group + TILE_HEADS - 1) / TILE_HEADS * TILE_HEADS) {
+        clear_query(group + warp, dim, room.queries, lane);
+    }
     for (uint32_t i = warp; i < count; i += WARPS) {
         float *row = room.rows + i * dim;
         bool is_query = i < group, is_key = i == group;

@@ -129,6 +129,15 @@ __device__ __forceinline__ void place_query(const float *q, uint32_t head, uint3
     }
 }
 
+/* A head that the tile has room for and the group lacks: the lanes that would have it decide with the others when sums
+ * are brought down, which must not depend on what was there. One warp. */
+__device__ __forceinline__ void clear_query(uint32_t head, uint32_t dim, uint32_t *tiles, uint32_t lane) {
+    tiles += head / TILE_HEADS * dim * 4 + head % TILE_HEADS * 32;
+    for (uint32_t word = lane; word < dim; word += 32) {
+        tiles[word / 32 * 128 + lane] = 0;
+    }
+}
+
 /* Eight rows of eight 16-bit numbers each, a thread's two of row lane / 4, become columns. */
 __device__ __forceinline__ uint32_t turned(uint32_t pair) {
     uint32_t other;
