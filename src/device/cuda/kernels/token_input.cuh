@@ -216,7 +216,6 @@ __device__ __forceinline__ void fill_packed(const token_step &step, const spi_cu
     for (uint32_t i = (threadIdx.x + blockIdx.x * 32) % THREADS; (i & ~31u) < count; i += THREADS) { /* whole warps */
         uint4 words = make_uint4(0, 0, 0, tag);
         uint32_t missing = i < real;
-        await((const float *)(from + (i & ~31u)) + 3, tag, (i & ~31u) < real);
         do {
             if (missing) {
                 words = ask_words(from + i);
