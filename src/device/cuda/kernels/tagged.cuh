@@ -138,9 +138,9 @@ __device__ __forceinline__ uint32_t narrow_pair(float x, float y) {
 }
 
 /* A lane's number beside those of the next three, in every fourth of the lanes that are there. */
-__device__ __forceinline__ uint2 gather_narrow(float x, uint32_t lanes = 0xffffffffu) {
-    uint32_t pair = narrow_pair(x, __shfl_down_sync(lanes, x, 1));
-    return make_uint2(pair, __shfl_down_sync(lanes, pair, 2));
+__device__ __forceinline__ uint2 gather_narrow(float x) {
+    uint32_t pair = narrow_pair(x, __shfl_down_sync(0xffffffffu, x, 1));
+    return make_uint2(pair, __shfl_down_sync(0xffffffffu, pair, 2));
 }
 
 __device__ __forceinline__ float4 widened(uint2 words) {

@@ -331,7 +331,9 @@ __device__ __forceinline__ void finish_units(const token_step &step, const spi_c
                                              float factor, const float *sums, float before) {
     const uint32_t rows = place.count << place.per_unit_log2, slices = 1u << (WARPS_LOG2 - place.sets_log2);
 #pragma unroll 1
-    for (uint32_t unit = threadIdx.x; unit < place.count; unit += THREADS) {
+    for (uint32_t own = threadIdx.x; (own & ~31u) < place.count; own += THREADS) { /* whole warps */
+        const uint32_t unit = min(own, place.count - 1);
+        const bool there = own == unit;
         float sum = 0, second = 0;
 #pragma unroll 4
         for (uint32_t i = 0; i < slices; i++) {
@@ -346,19 +348,22 @@ __device__ __forceinline__ void finish_units(const token_step &step, const spi_c
                            step.tag_of(phase.parts[0].tag));
             continue;
         }
-        before = unit == threadIdx.x ? before : residual(phase, place, unit);
+        before = own == threadIdx.x ? before : residual(phase, place, unit);
         if (phase.narrow) { /* whole fours */
             sum = cleared(biased(sum * factor, phase.parts[0], place.first + unit) + before);
-            ((float *)phase.parts[0].dst)[place.first + unit] = sum;
-            const uint32_t many = place.count - (unit & ~31u), lanes = many < 32 ? (1u << many) - 1 : 0xffffffffu;
-            const uint2 words = gather_narrow(sum * (1.0f / SPI_CU_NARROWED), lanes);
-            if (threadIdx.x % 4 == 0) {
+            if (there) {
+                ((float *)phase.parts[0].dst)[place.first + unit] = sum;
+            }
+            const uint2 words = gather_narrow(sum * (1.0f / SPI_CU_NARROWED));
+            if (threadIdx.x % 4 == 0 && there) {
                 publish_narrow((uint2 *)phase.left_narrow + (place.first + unit) / 4, words,
                                step.tag_of(phase.parts[0].tag));
             }
             continue;
         }
-        finish(step, phase, sum * factor, second * factor, place.first + unit, before);
+        if (there) {
+            finish(step, phase, sum * factor, second * factor, place.first + unit, before);
+        }
     }
 }
 
