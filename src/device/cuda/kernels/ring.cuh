@@ -163,6 +163,30 @@ struct ring_reader {
         if (threadIdx.x % 32 == 0) {
             barrier_arrive(&state.empty[slot]);
         }
+        advance();
+    }
+
+    /* Of so many stages that the warp reads nothing of as many as it may pass at once, each by a lane; how many they
+     * were. When the last of them is there all were asked for, so that the others' places were free before. And before
+     * the warp comes to one of these places again it waits for a stage that is asked for when these are there, as no
+     * more are on their way: so it does not take them for the next ones. */
+    __device__ __forceinline__ uint32_t pass(uint32_t stages) {
+        const uint32_t count = token.stage_count, on_way = min(max(token.flight_most, token.kv_flight), count - 1);
+        stages = min(min(stages, max(count / 2, 1u)), min(count - on_way, 32u));
+        const uint32_t last = slot + stages - 1, mine = slot + threadIdx.x % 32;
+        barrier_wait(&state.full[last < count ? last : last - count], last < count ? parity : parity ^ 1);
+        if (threadIdx.x % 32 < stages) {
+            barrier_arrive(&state.empty[mine < count ? mine : mine - count]);
+        }
+        slot += stages;
+        if (slot >= count) {
+            slot -= count;
+            parity ^= 1;
+        }
+        return stages;
+    }
+
+    __device__ __forceinline__ void advance() {
         slot++;
         if (slot == token.stage_count) {
             slot = 0;

@@ -242,9 +242,18 @@ __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_s
     const uint32_t row_bytes = kv_row_bytes<q8>(dim), group_log2 = token.kv_group_log2;
     const tile_places places(row_bytes, group_log2);
     const float softcap = phase.softcap;
+    const uint32_t stage_tiles = (1u << group_log2) / 4;
 #pragma unroll 1
     for (uint32_t first = run.first; first < run.end || last; first += token.kv_stage) {
+        while (turn >= stage_tiles && first + token.kv_stage <= run.end) { /* the next tile is of a later stage */
+            const uint32_t stages = ring.pass(min(turn / stage_tiles, (run.end - first) / token.kv_stage));
+            turn -= stages * stage_tiles;
+            first += stages * token.kv_stage;
+        }
         bool own = first >= run.end;
+        if (own && !last) {
+            break;
+        }
         uint32_t count = own ? 1 : min(token.kv_stage, run.end - first);
         uint32_t low = own || first >= run.begin ? 0 : run.begin - first;
         kv_place from;
