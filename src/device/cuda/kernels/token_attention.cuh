@@ -230,8 +230,8 @@ __device__ __forceinline__ void leave_part(const spi_cu_token &token, const atte
 /* All tiles of the block's run; the token's own row comes last. */
 template <bool q8>
 __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
-                                        const kv_run &run, const tile_share &share, ring_reader &ring,
-                                        uint8_t *memory) {
+                                        const kv_run &run, const tile_share &share, const tile_places &places,
+                                        ring_reader &ring, uint8_t *memory) {
     const uint32_t dim = token.kv.head_dim, group = phase.group;
     const bool last = step.split + 1 == step.splits;
     const attention_room room(memory, group, dim);
@@ -240,7 +240,6 @@ __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_s
     mine.clear();
     uint32_t turn = share.part;
     const uint32_t row_bytes = kv_row_bytes<q8>(dim), group_log2 = token.kv_group_log2;
-    const tile_places places(row_bytes, group_log2);
     const float softcap = phase.softcap;
     const uint32_t stage_tiles = (1u << group_log2) / 4;
 #pragma unroll 1
@@ -290,54 +289,61 @@ __device__ __forceinline__ void see_run(const spi_cu_token &token, const token_s
     }
 }
 
-/* Puts together what the block's warps have seen. */
+/* Puts together what the block's warps have seen, when all have left it. */
 __device__ __forceinline__ void hand_on(const spi_cu_token &token, const token_step &step, const spi_cu_phase &phase,
                                         bool narrow, uint8_t *memory) {
     const uint32_t dim = token.kv.head_dim, pitch = dim + 4, group = phase.group;
     const uint32_t own = narrow ? dim / 2 : dim;
     const uint32_t parts = tile_share(token, group).kept;
     const attention_room room(memory, group, dim);
+    const bool one = step.splits == 1;
+    const uint32_t tag = step.tag_of(one ? phase.out_tag : phase.run_tag), row = one ? own : own + 4;
+    const uint32_t seen_step = group * (uint32_t)sizeof(float2), part_step = group * pitch * (uint32_t)sizeof(float);
+    uint32_t all_seen = address_of(room.seen), all_parts = address_of(room.parts);
+    float *out = one ? (float *)phase.out + step.head * group * row
+                     : token.attended + ((uint64_t)step.split * phase.heads + step.head * group) * row;
+    asm volatile("" : "+r"(all_seen), "+r"(all_parts), "+l"(out)); /* before others are waited for */
+    all_sync();
 #pragma unroll 1
     for (uint32_t i = threadIdx.x; i < group << token.dim_shift; i += THREADS) {
-        uint32_t local = i >> token.dim_shift, column = i & (dim - 1), of = step.head * group + local;
-        const float2 *seen = room.seen + local;
+        const uint32_t local = i >> token.dim_shift, column = i & (dim - 1);
+        const uint32_t seen = all_seen + local * (uint32_t)sizeof(float2),
+                       from = all_parts + (local * pitch + column) * (uint32_t)sizeof(float);
         float2 part[PARTS_MAX];
-        float largest = -INFINITY, total = 0, sum = 0;
+        float value[PARTS_MAX], largest = -INFINITY, total = 0, sum = 0;
 #pragma unroll
         for (int p = 0; p < PARTS_MAX; p++) { /* all are on their way at once */
-            part[p] = p < parts ? seen[p * group] : make_float2(-INFINITY, 0);
+            part[p] = make_float2(-INFINITY, 0);
+            value[p] = 0;
+            if (p < parts) {
+                const uint2 pair = shared_two(seen + p * seen_step);
+                part[p] = make_float2(__uint_as_float(pair.x), __uint_as_float(pair.y));
+                value[p] = __uint_as_float(shared_one(from + p * part_step));
+            }
+        }
+#pragma unroll
+        for (int p = 0; p < PARTS_MAX; p++) {
             largest = fmaxf(largest, part[p].x);
         }
         largest = cleared(largest); /* as it will be read: any number near the largest does */
-        const float from = largest == -INFINITY ? 0 : largest;
-        const float *at = room.parts + local * pitch + column;
+        const float reference = largest == -INFINITY ? 0 : largest;
 #pragma unroll
         for (int p = 0; p < PARTS_MAX; p++) {
-            float value = p < parts ? at[p * group * pitch] : 0, weight = e_to(part[p].x - from);
+            const float weight = e_to(part[p].x - reference);
             total += weight * part[p].y;
-            sum += weight * (part[p].x != -INFINITY ? value : 0); /* else there is nothing */
+            sum += weight * (part[p].x != -INFINITY ? value[p] : 0); /* else there is nothing */
         }
+        float *to = out + local * row;
         if (narrow) {
-            const uint2 words = gather_narrow(total > 0 ? sum / total : 0);
-            const bool one = step.splits == 1;
-            const uint32_t tag = step.tag_of(one ? phase.out_tag : phase.run_tag);
-            float *to = token.attended + ((uint64_t)step.split * phase.heads + of) * (own + 4);
+            const uint2 words = gather_narrow(total > 0 ? __fdividef(sum, total) : 0);
             if (column % 4 == 0) {
-                publish_narrow(one ? (uint2 *)phase.out + (of * dim + column) / 4 : (uint2 *)to + column / 4, words,
-                               tag);
+                publish_narrow((uint2 *)to + column / 4, words, tag);
             }
-            if (!one && column == 0) {
-                publish4(to + own, make_float4(largest, total, 0, 0), tag);
-            }
-        } else if (step.splits == 1) {
-            publish((float *)phase.out + of * dim + column, sum / total, step.tag_of(phase.out_tag));
         } else {
-            float *to = token.attended + ((uint64_t)step.split * phase.heads + of) * pitch;
-            uint32_t tag = step.tag_of(phase.run_tag);
-            publish(to + column, sum, tag);
-            if (column == 0) {
-                publish4(to + dim, make_float4(largest, total, 0, 0), tag);
-            }
+            publish(to + column, one ? sum / total : sum, tag);
+        }
+        if (!one && column == 0) {
+            publish4(to + own, make_float4(largest, total, 0, 0), tag);
         }
     }
 }
@@ -352,10 +358,11 @@ __device__ __forceinline__ void attend(const spi_cu_token &token, const token_st
         const kv_run run(token, step, phase);
         const tile_share share(token, phase.group);
         ring_reader ring(stages, bytes, token);
+        tile_places places(kv_row_bytes<q8>(token.kv.head_dim), token.kv_group_log2);
+        places.settle();
         prepare_rows<q8>(token, step, phase, turns, memory);
         all_sync();
-        see_run<q8>(token, step, phase, run, share, ring, memory);
-        all_sync();
+        see_run<q8>(token, step, phase, run, share, places, ring, memory);
         hand_on(token, step, phase, narrow, memory);
     }
     if (step.split < step.splits && step.splits > 1 && !step.joins) {

@@ -96,6 +96,11 @@ struct tile_places {
         values[1] = kv_byte(place_of(column, 1, row_bytes, group_log2, 0), row_bytes, group_log2);
         step = row_bytes;
     }
+
+    /* Is computed by now. */
+    __device__ __forceinline__ void settle() {
+        asm volatile("" : "+r"(key), "+r"(values[0]), "+r"(values[1]));
+    }
 };
 
 /* Addresses in shared memory of a stage's rows, values' from the columns on that are summed up, and of scales; the
