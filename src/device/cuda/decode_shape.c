@@ -6,7 +6,7 @@
 #define STAGE_PLAIN_BYTES 16384u /* where all weights are plain: a long row of them, and keys and values fill it */
 #define FLIGHT_BYTES      33792u /* of a multiprocessor's weights on their way at once: more delays all other loads */
 #define FLIGHT_MOST_BYTES 67584u /* where its warps have little left */
-#define KV_FLIGHT_BYTES   20480u /* of keys and values, whose stages are not full beside quantised weights */
+#define KV_FLIGHT_BYTES   20480u /* of keys and values beside weights of few bits, which leave memory time for them */
 #define KV_SHIFTS_BYTES   256u   /* of a stage, between groups of positions: kernels/ring.cuh */
 
 static uint32_t most(uint32_t a, uint32_t b) {
@@ -126,13 +126,14 @@ static void narrow_sums(spi_cu_phases *phases, uint32_t blocks) {
 typedef struct needs {
     uint32_t attention, vector, sums, unit;
     bool plain; /* no weights are quantised */
+    bool wide;  /* none have less than 8 bits */
 } needs;
 
 /* False: a phase does not fit. */
 static bool find_needs(const spi_program *program, uint32_t blocks, spi_cu_phases *phases, needs *all) {
     const spi_kv_shape *kv = &program->tape->kv;
     bool fits = blocks <= SPI_CU_DECODE_WARPS * 32; /* one thread reads what one block picks */
-    *all = (needs){.unit = 16, .plain = true};
+    *all = (needs){.unit = 16, .plain = true, .wide = true};
     for (uint32_t i = 0; i < phases->count; i++) {
         spi_cu_phase *phase = &phases->items[i];
         if (phase->kind == SPI_CU_PHASE_ATTENTION) {
@@ -143,6 +144,7 @@ static bool find_needs(const spi_program *program, uint32_t blocks, spi_cu_phase
             all->vector = most(all->vector, vector_bytes(phase, kv));
             all->unit = most(all->unit, phase->unit_rows * phase->stride);
             all->plain = all->plain && !spi_cu_is_quantised(phase->type);
+            all->wide = all->wide && phase->stride >= phase->cols;
             /* Every block has a part in every vector, so that who has read one knows that all have read those
              * before. */
             bool shared = phase->unit_count >= blocks || phase->input == SPI_CU_INPUT_SAME ||
@@ -172,7 +174,7 @@ static bool size_stages(const spi_cu *cu, const spi_kv_shape *kv, const needs *a
     token->stage_count = least(token->stage_count, SPI_CU_STAGES_MAX);
     uint32_t flight = cu->choices.flight_bytes ? cu->choices.flight_bytes : FLIGHT_BYTES;
     uint32_t flight_most = cu->choices.flight_most_bytes ? cu->choices.flight_most_bytes : FLIGHT_MOST_BYTES;
-    uint32_t kv_flight = all->plain ? FLIGHT_BYTES : KV_FLIGHT_BYTES;
+    uint32_t kv_flight = all->wide ? FLIGHT_BYTES : KV_FLIGHT_BYTES;
     token->flight = least(most(flight / token->stage_bytes, 1), token->stage_count);
     token->kv_flight = least(most(kv_flight / (token->kv_stage * row_bytes), 1), token->stage_count);
     token->flight_most = least(most(flight_most / token->stage_bytes, token->flight), token->stage_count);
