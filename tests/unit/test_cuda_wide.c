@@ -77,14 +77,31 @@ static void close_party(party *p) {
     bench_model_close(&p->model);
 }
 
-/* Session i has rows[i] new rows at position first[i], and wants the logits of the last. */
+/* The device's pick of a session is the first of its largest logits. */
+static void check_pick(const party *p, uint32_t session, int32_t picked) {
+    const float *logits =
+        (const float *)(const void *)((uint8_t *)sp_region_base(p->region) + logits_offset(p, session));
+    uint32_t likeliest = 0;
+    for (uint32_t i = 1; i < p->model.shape.vocab; i++) {
+        likeliest = logits[i] > logits[likeliest] ? i : likeliest;
+    }
+    assert_int_equal(picked, likeliest);
+}
+
+/* Session i has rows[i] new rows at position first[i], and wants the logits of the last; the device picks, too, where
+ * it does. */
 static void run(party *p, uint32_t sessions, const uint32_t *first, const uint32_t *rows) {
     static spi_segment segments[SESSIONS_MAX];
-    static int32_t tokens[ROWS_MAX];
+    static int32_t tokens[ROWS_MAX], picked[SESSIONS_MAX];
     sp_error error = {0};
     void *context;
     const spi_backend *backend = spi_device_backend(p->model.device, &context);
-    spi_run all = {.tokens = tokens, .segments = segments, .segment_count = sessions, .out_count = sessions};
+    spi_picks picks = {.tokens = picked, .count_max = sessions};
+    spi_run all = {.tokens = tokens,
+                   .segments = segments,
+                   .segment_count = sessions,
+                   .out_count = sessions,
+                   .picks = sessions > 1 ? &picks : NULL};
     for (uint32_t i = 0; i < sessions; i++) {
         segments[i] = (spi_segment){.link = spi_device_find_link(p->model.device, p->region),
                                     .kv_offset = i * p->session_bytes,
@@ -100,6 +117,9 @@ static void run(party *p, uint32_t sessions, const uint32_t *first, const uint32
         tokens[i] = (int32_t)(i * 7919u % p->model.shape.vocab);
     }
     TEST_OK(backend->run(context, p->model.program, &all, &error), error);
+    for (uint32_t i = 0; i < picks.count; i++) {
+        check_pick(p, i, picked[i]);
+    }
 }
 
 /* Of a session's row in the guest's blocks, how far they are apart. */

@@ -52,23 +52,44 @@ spi_cu_slab spi_cu_wide_slab(uint32_t type) {
     return slab;
 }
 
-static uint32_t steps_bytes(uint32_t rows) { /* of activations, beside quantised weights */
-    return SPI_CU_WIDE_STAGES(rows) * rows * 128;
+static uint32_t at_most(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
 }
 
-uint32_t spi_cu_wide_slots(uint32_t type, size_t tile) {
-    uint32_t rows = spi_cu_wide_tile_rows[tile], room = rows == 256 ? TILE_BYTES_MANY : TILE_BYTES_FEW;
-    uint32_t slots = (room - steps_bytes(rows)) / spi_cu_wide_slab(type).bytes;
-    assert(slots >= 2); /* kernels/wide.cuh: fetch_packed */
-    return slots < SPI_CU_WIDE_SLABS_MAX ? slots : SPI_CU_WIDE_SLABS_MAX;
-}
-
-uint32_t spi_cu_wide_tile_bytes(uint32_t type, size_t tile) {
-    uint32_t rows = spi_cu_wide_tile_rows[tile];
+/* Places for a block with so many steps or slabs, in so many bytes, or for two at least. */
+static void divide(spi_cu_wide_room *room, uint32_t type, uint32_t rows, uint32_t units, uint32_t bytes) {
+    uint32_t step = rows * 128, each = spi_cu_wide_slab(type).bytes;
     if (spi_cu_is_quantised(type)) {
-        return steps_bytes(rows) + spi_cu_wide_slots(type, tile) * spi_cu_wide_slab(type).bytes;
+        room->row_slots = at_most(SPI_CU_WIDE_STAGES(rows), units * (SPI_CU_WIDE_SLAB / SPI_CU_WIDE_STEP));
+        bytes -= room->row_slots * step;
+    } else {
+        each = SPI_CU_WIDE_OUTS * 128 + step;
     }
-    return SPI_CU_WIDE_PLAIN_STAGES(rows) * (SPI_CU_WIDE_OUTS + rows) * 128;
+    uint32_t slots = bytes / each < 2 ? 2 : bytes / each;
+    room->slots = at_most(at_most(slots, units), SPI_CU_WIDE_SLABS_MAX);
+    room->bytes = room->slots * each;
+    if (spi_cu_is_quantised(type)) {
+        room->bytes += room->row_slots * step;
+    } else {
+        room->row_slots = room->slots;
+    }
+}
+
+/* What is behind a block's last step is not asked for: a block of few columns leaves its room to those of the next
+ * kernels. */
+spi_cu_wide_room spi_cu_wide_room_for(uint32_t type, size_t tile, uint32_t columns, uint32_t split) {
+    uint32_t rows = spi_cu_wide_tile_rows[tile], sums = spi_cu_ceil(rows * (SPI_CU_WIDE_OUTS + 4) * 4, 128) * 128;
+    uint32_t units = spi_cu_ceil(columns, spi_cu_is_quantised(type) ? SPI_CU_WIDE_SLAB : SPI_CU_WIDE_STEP);
+    uint32_t received = rows < 256 && split > 1 ? rows * SPI_CU_WIDE_OUTS * 4 : 0;
+    spi_cu_wide_room room;
+    if (rows == 256) { /* kernels/wide.cuh counts on all its places */
+        divide(&room, type, rows, SPI_CU_WIDE_STEPS_MAX, TILE_BYTES_MANY);
+    } else {
+        divide(&room, type, rows, spi_cu_ceil(units, split), TILE_BYTES_FEW - received);
+    }
+    room.received_at = room.bytes > sums ? room.bytes : sums;
+    room.bytes = room.received_at + received;
+    return room;
 }
 
 static bool reads(const spi_cu_phase *phase, spi_cu_pointer address) {
@@ -174,8 +195,7 @@ static sp_status allow_kernels(spi_cu *cu, const spi_program *program, const spi
     for (uint32_t i = 0; i < phases->count && !status; i++) {
         const spi_cu_phase *phase = &phases->items[i];
         for (size_t tile = 0; tile < TILE_COUNT && phase->kind == SPI_CU_PHASE_PRODUCT && !status; tile++) {
-            status = allow_shared(cu, spi_cu_wide_kernel(phase->type, tile), spi_cu_wide_tile_bytes(phase->type, tile),
-                                  error);
+            status = allow_shared(cu, spi_cu_wide_kernel(phase->type, tile), TILE_BYTES_MANY, error);
         }
     }
     return status;

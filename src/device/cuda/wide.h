@@ -41,6 +41,12 @@ typedef struct spi_cu_slab {
     uint32_t pitch[SPI_CU_PLANES], step[SPI_CU_PLANES]; /* as spi_cu_wide has them */
 } spi_cu_slab;
 
+/* How a block's shared memory is divided. */
+typedef struct spi_cu_wide_room {
+    uint32_t slots, row_slots, received_at; /* as spi_cu_wide has them */
+    uint32_t bytes;
+} spi_cu_wide_room;
+
 typedef struct spi_cu_heads_kernels {
     spi_cu_kernel place, flash, few, many; /* few and many: few.cu, for blocks of eight and of four warps */
     uint32_t flash_bytes;                  /* of shared memory */
@@ -51,8 +57,7 @@ extern const uint32_t spi_cu_wide_tile_rows[SPI_CU_WIDE_TILE_COUNT];
 spi_cu_kernel spi_cu_wide_kernel(uint32_t type, size_t tile);
 uint32_t spi_cu_wide_form(uint32_t type); /* of the 16-bit numbers that weights of the type meet */
 spi_cu_slab spi_cu_wide_slab(uint32_t type);
-uint32_t spi_cu_wide_slots(uint32_t type, size_t tile);
-uint32_t spi_cu_wide_tile_bytes(uint32_t type, size_t tile); /* of shared memory */
+spi_cu_wide_room spi_cu_wide_room_for(uint32_t type, size_t tile, uint32_t columns, uint32_t split);
 spi_cu_heads_kernels spi_cu_wide_heads_kernels(const spi_kv_shape *kv);
 
 /* The product that reads what phase `index` leaves at `address` as 16-bit numbers. NULL: others read it as well, or

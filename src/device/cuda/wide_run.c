@@ -13,6 +13,7 @@
 #define HEADS_A_BLOCK (THREADS / 32)
 #define FEW_ROWS      64u /* up to so many, attention is by few.cu */
 #define STEPS_MIN     4u  /* of a block that shares a tile's columns; of quantised weights a slab */
+#define FLIGHT        2u  /* steps or slabs of weights on their way while a block waits: 32 to 70 KiB */
 #define LONG_CONTEXT  512u
 #define SHARE_KEYS    256u /* of a context, that are worth a block in a cluster */
 #define LOG2_E        1.4426950408889634f
@@ -220,7 +221,6 @@ static sp_status multiply_parts(pass *p, uint32_t index, uint32_t packed, uint32
     if (spi_cu_is_quantised(phase->type)) {
         spi_cu_slab slab = spi_cu_wide_slab(phase->type);
         args.plane_count = slab.plane_count;
-        args.slab_slots = spi_cu_wide_slots(phase->type, tile);
         memcpy(args.plane_pitch, slab.pitch, sizeof slab.pitch);
         memcpy(args.plane_step, slab.step, sizeof slab.step);
     }
@@ -234,12 +234,16 @@ static sp_status multiply_parts(pass *p, uint32_t index, uint32_t packed, uint32
     uint32_t x = spi_cu_ceil(p->rows, spi_cu_wide_tile_rows[tile]),
              y = spi_cu_ceil(args.unit_count,
                              phase->output == SPI_CU_OUTPUT_GATE ? SPI_CU_WIDE_OUTS / 2 : SPI_CU_WIDE_OUTS);
+    uint32_t split = cluster_of(p->cu, phase->type, x * y, phase->cols);
+    spi_cu_wide_room room = spi_cu_wide_room_for(phase->type, tile, phase->cols, split);
+    args.slots = room.slots;
+    args.row_slots = room.row_slots;
+    args.received_at = room.received_at;
+    args.flight = FLIGHT;
     args.clocks = clocks_of(p, output_names[phase->output]);
     void *arguments[] = {&args};
-    return spi_cu_launch_cluster(p->cu, spi_cu_wide_kernel(phase->type, tile), x, y,
-                                 cluster_of(p->cu, phase->type, x * y, phase->cols),
-                                 SPI_CU_WIDE_THREADS(spi_cu_wide_tile_rows[tile]),
-                                 spi_cu_wide_tile_bytes(phase->type, tile), arguments, p->error);
+    return spi_cu_launch_cluster(p->cu, spi_cu_wide_kernel(phase->type, tile), x, y, split,
+                                 SPI_CU_WIDE_THREADS(spi_cu_wide_tile_rows[tile]), room.bytes, arguments, p->error);
 }
 
 /* The card fetches boxes that may not lie over the edge of a part. */

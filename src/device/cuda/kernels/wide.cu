@@ -1,10 +1,17 @@
 /* device/cuda/kernels/wide.cu - kernels of wide.cuh for every type: tiles of 256 rows for prompts, of 16 to 64 for the
  * next tokens of some sessions. Empty but on compute capability 9.0; there is no PTX of them that other cards could
  * use. */
-#include "device/cuda/kernels/wide.cuh"
+#include "device/cuda/kernels/narrow.cuh"
 
 #ifdef HOPPER
-#define BODY(rows, type) multiply_wide<type, rows>(args);
+template <int type, int rows> __device__ __forceinline__ void multiply(const spi_cu_wide &args) {
+    if constexpr (rows == 256) {
+        multiply_wide<type, rows>(args);
+    } else {
+        narrow::multiply<type, rows>(args);
+    }
+}
+#define BODY(rows, type) multiply<type, rows>(args);
 #else
 #define BODY(rows, type)
 #endif

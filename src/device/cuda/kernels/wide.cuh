@@ -1,14 +1,14 @@
 /* device/cuda/kernels/wide.cuh - weights times many rows on compute capability 9.0.
  *
- * A block computes 128 rows of the weights by `rows` rows of activations; two groups of four warps multiply 64 rows of
+ * A block computes 128 rows of the weights by `rows` rows of activations, which are the largest tile's 256 here, and
+ * fewer in narrow.cuh; two groups of four warps multiply 64 rows of
  * weights each, and one thread has the card fetch both, 64 columns of activations at a time. Plain weights come with
  * them and are multiplied out of shared memory. Quantised ones come packed as they are, in slabs of 256 columns and
  * rings of their own; the warps unpack them into the registers that they multiply from, and meet activations whose
  * columns are turned for that (packed.cuh). BF16 weights are multiplied as they are, and MXFP4's are bf16 numbers, too;
  * all others are f16 and meet activations rounded to f16: 11 bits, where a decoded weight has no more to lose.
  *
- * Weights are asked for before the kernel that precedes this one has ended. A tile of few rows takes no more than half
- * of a multiprocessor, so that the next kernel's weights can be on their way while this one's are multiplied.
+ * Weights are asked for before the kernel that precedes this one has ended.
  *
  * Where there are too few tiles to keep the card busy, blocks of a cluster share a tile's columns; each then adds the
  * sums of all for a part of the tile, out of the others' shared memory and always in the same order.
@@ -134,7 +134,7 @@ __device__ __forceinline__ void fetch_packed(const spi_cu_wide &args, uint32_t s
     constexpr uint32_t a_slab = SPI_CU_WIDE_SLAB / STEP;
     const tile_halves halves(args);
     uint32_t slab_full = empty + stages * 8, slab_empty = slab_full + SPI_CU_WIDE_SLABS_MAX * 8;
-    uint32_t bytes = slab_bytes(args), slots = args.slab_slots;
+    uint32_t bytes = slab_bytes(args), slots = args.slots;
     auto fetch_slab = [&](uint32_t slab, uint32_t slot) {
         uint32_t to = slabs_at + slot * bytes, index = slabs.first + slab;
         box_barrier_expect(slab_full + slot * 8, bytes);
@@ -435,7 +435,7 @@ template <int type, int rows, int stages>
 __device__ __forceinline__ void multiply_packed(const spi_cu_wide &args, float *sums, const uint8_t *memory,
                                                 uint32_t base, uint32_t full, uint32_t empty, share slabs) {
     constexpr bool brain = type == SP_MXFP4;
-    constexpr uint32_t together = rows == 256 ? 1 : 2, a_slab = SPI_CU_WIDE_SLAB / STEP; /* steps; as registers allow */
+    constexpr uint32_t together = 1, a_slab = SPI_CU_WIDE_SLAB / STEP; /* steps; as registers allow */
     uint32_t slab_full = empty + stages * 8, slab_empty = slab_full + SPI_CU_WIDE_SLABS_MAX * 8;
     uint32_t lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4, bytes = slab_bytes(args);
     const uint32_t *pitch = args.plane_pitch;
@@ -507,7 +507,7 @@ __device__ __forceinline__ void multiply_packed(const spi_cu_wide &args, float *
             }
         }
         slot++;
-        if (slot == args.slab_slots) {
+        if (slot == args.slots) {
             slot = 0, parity ^= 1;
         }
     }
@@ -515,16 +515,12 @@ __device__ __forceinline__ void multiply_packed(const spi_cu_wide &args, float *
 
 /* The sums of 256 rows take more registers than a thread's share of the multiprocessor's: the fetching warps give
  * theirs. */
-template <int rows> __device__ __forceinline__ void registers_less() {
-    if (rows == 256) {
-        asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
-    }
+__device__ __forceinline__ void registers_less() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
 }
 
-template <int rows> __device__ __forceinline__ void registers_more() {
-    if (rows == 256) {
-        asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
-    }
+__device__ __forceinline__ void registers_more() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
 }
 
 template <int type, int rows> __device__ __forceinline__ void multiply_wide(const spi_cu_wide &args) {
@@ -549,10 +545,10 @@ template <int type, int rows> __device__ __forceinline__ void multiply_wide(cons
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncthreads();
-    uint32_t steps_at = plain ? base : base + args.slab_slots * slab_bytes(args);
+    uint32_t steps_at = plain ? base : base + args.slots * slab_bytes(args);
     if (threadIdx.x >= WIDE) {
-        registers_less<rows>();
-        if (rows == 256 && threadIdx.x >= WIDE + 32) {
+        registers_less();
+        if (threadIdx.x >= WIDE + 32) {
             wait_for_the_last();
             find_factors<rows, 1, FINDERS>(args, threadIdx.x - WIDE - 32, wanted, known);
             factors_found();
@@ -570,24 +566,16 @@ template <int type, int rows> __device__ __forceinline__ void multiply_wide(cons
             cluster_sync();
         }
     } else {
-        registers_more<rows>();
+        registers_more();
         float sums[rows / 2] = {};
-        if (rows < 256) {
-            ask_for_arguments(args, offsetof(spi_cu_wide, parts)); /* the maps before are read by the card */
-            wait_for_the_last();
-            mark(threadIdx.x ? 0 : args.clocks, 1);
-            find_factors<rows, WIDE / (rows < 256 ? rows : 256), WIDE>(args, threadIdx.x, wanted, known);
-        }
         if constexpr (plain) {
             multiply_plain<rows, stages, brain>(args, sums, base, full, empty, mine.count);
         } else {
             multiply_packed<type, rows, stages>(args, sums, memory, steps_at, full, empty, mine);
         }
         mark(threadIdx.x ? 0 : args.clocks, 3);
-        if (rows == 256) {
-            wait_for_the_last();
-            wait_for_factors();
-        }
+        wait_for_the_last();
+        wait_for_factors();
         put_tile<rows>(args, sums, (float *)memory, wanted, known);
         mark(threadIdx.x ? 0 : args.clocks, 4);
     }

@@ -10,14 +10,15 @@
 #define SPI_CU_WIDE_STEP        64u  /* columns */
 #define SPI_CU_WIDE_SLAB        256u /* columns of a quantised weight that are fetched at once: a block of the K types */
 #define SPI_CU_WIDE_SLABS_MAX   8u   /* in shared memory */
-#define SPI_CU_WIDE_CLUSTER_MAX 8u   /* blocks that share a tile's columns */
+#define SPI_CU_WIDE_STEPS_MAX   12u
+#define SPI_CU_WIDE_CLUSTER_MAX 8u /* blocks that share a tile's columns */
 
 /* Tiles of rows that there are kernels for: X(rows). */
 #define SPI_CU_WIDE_TILES(X, type) X(16, type) X(32, type) X(64, type) X(256, type)
 
-/* Two groups of four warps that multiply, and a warp that fetches; with the largest tile a group that gives its
- * registers. */
-#define SPI_CU_WIDE_THREADS(rows) ((rows) == 256 ? 384u : 288u)
+/* Two groups of four warps that multiply, and two warps that fetch; with the largest tile a group of which one fetches,
+ * and that gives its registers. */
+#define SPI_CU_WIDE_THREADS(rows) ((rows) == 256 ? 384u : 320u)
 
 /* Steps of activations in shared memory, for a tile of so many rows; of plain weights with their steps. */
 #define SPI_CU_WIDE_PLAIN_STAGES(rows) ((rows) == 16 ? 6 : (rows) == 32 ? 5 : 4)
@@ -56,7 +57,10 @@ typedef struct spi_cu_wide {
     uint32_t part_count, output; /* spi_cu_output */
     uint32_t unit_count;         /* rows of all parts; of one, where output is GATE */
     uint32_t cols, row_count;
-    uint32_t plane_count, slab_slots;
+    uint32_t slots, row_slots; /* places in shared memory of steps or slabs of weights, and of steps of rows */
+    uint32_t flight;           /* narrow.cuh: of the former, so many are on their way before the rows are */
+    uint32_t received_at;      /* narrow.cuh: where sums of other blocks are sent to, in bytes */
+    uint32_t plane_count;
     uint32_t plane_pitch[SPI_CU_PLANES]; /* bytes of a row's part of a slab in shared memory */
     uint32_t
         plane_step[SPI_CU_PLANES]; /* 16-bit numbers from slab to slab; a slab's box begins at the last 8 of them */
