@@ -127,14 +127,17 @@ static void fill_rows(const spi_rotation *rotation, uint32_t position, uint32_t 
     }
 }
 
+void spi_rotation_fill_segment(const spi_rotation *rotation, const spi_segment *segment, float *table) {
+    for (uint32_t row = 0, rows; row < segment->row_count; row += rows) {
+        uint32_t position = segment->position_first + row, left = segment->row_count - row;
+        rows = DIGITS - position % DIGITS;
+        rows = rows < left ? rows : left;
+        fill_rows(rotation, position, rows, table + (size_t)(segment->row_first + row) * rotation->pairs * 2);
+    }
+}
+
 void spi_rotation_fill(const spi_rotation *rotation, const spi_run *run, float *table) {
     for (uint32_t s = 0; s < run->segment_count; s++) {
-        const spi_segment *segment = &run->segments[s];
-        for (uint32_t row = 0, rows; row < segment->row_count; row += rows) {
-            uint32_t position = segment->position_first + row, left = segment->row_count - row;
-            rows = DIGITS - position % DIGITS;
-            rows = rows < left ? rows : left;
-            fill_rows(rotation, position, rows, table + (size_t)(segment->row_first + row) * rotation->pairs * 2);
-        }
+        spi_rotation_fill_segment(rotation, &run->segments[s], table);
     }
 }

@@ -31,5 +31,6 @@ void spi_rotations_destroy(spi_rotations *rotations); /* a zeroed one is allowed
 
 /* The run's rows of a table: (cos, sin) [row][pair]. */
 void spi_rotation_fill(const spi_rotation *rotation, const spi_run *run, float *table);
+void spi_rotation_fill_segment(const spi_rotation *rotation, const spi_segment *segment, float *table);
 
 #endif

@@ -86,7 +86,8 @@ static sp_status create_buffers(spi_vk *vk, spi_program *program, sp_error *erro
     program->buffers = spi_alloc(tape->buffer_count, sizeof *program->buffers);
     program->out_offsets = spi_alloc(tape->rows_max, sizeof *program->out_offsets);
     program->out_links = spi_alloc(tape->rows_max, sizeof *program->out_links);
-    sp_status status = program->buffers && program->out_offsets && program->out_links
+    program->turned = spi_alloc(tape->rows_max, sizeof *program->turned);
+    sp_status status = program->buffers && program->out_offsets && program->out_links && program->turned
                            ? SP_OK
                            : spi_fail(error, SP_NO_MEMORY, "vulkan: no memory to prepare a tape");
     for (uint32_t i = 0; i < tape->buffer_count && !status; i++) {
@@ -200,6 +201,7 @@ void spi_vk_discard(void *context, spi_program *program) {
     free_plan(&program->plan);
     spi_free(program->out_offsets);
     spi_free(program->out_links);
+    spi_free(program->turned);
     spi_free(program->buffers);
     spi_free(program);
 }

@@ -153,6 +153,24 @@ static sp_status run_again(spi_vk *vk, spi_program *program, spi_vk_recording *r
     return status ? status : spi_vk_submit_again(vk, recording->commands, error);
 }
 
+/* The run's rows of the tables of rotations, unless they are there from a run before: prompts begin at position 0 over
+ * and over, and the rows of 2,048 of them take the host 0.1 ms. */
+static void turn(spi_program *program, const spi_run *run) {
+    for (uint32_t s = 0; s < run->segment_count; s++) {
+        const spi_segment *segment = &run->segments[s];
+        uint32_t *turned = program->turned + segment->row_first;
+        bool there = true;
+        for (uint32_t i = 0; i < segment->row_count; i++) {
+            there = there && turned[i] == segment->position_first + i + 1;
+            turned[i] = segment->position_first + i + 1;
+        }
+        for (uint32_t i = 0; i < program->rotations.count && !there; i++) {
+            const spi_rotation *rotation = &program->rotations.items[i];
+            spi_rotation_fill_segment(rotation, segment, (float *)program->parameters.mapped + rotation->place);
+        }
+    }
+}
+
 sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp_error *error) {
     spi_vk *vk = context;
     sp_status status = spi_vk_plan_run(vk, program, run, error);
@@ -165,10 +183,7 @@ sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp
     if (status) {
         return status;
     }
-    for (uint32_t i = 0; i < program->rotations.count; i++) {
-        const spi_rotation *rotation = &program->rotations.items[i];
-        spi_rotation_fill(rotation, run, (float *)program->parameters.mapped + rotation->place);
-    }
+    turn(program, run);
     status = spi_vk_submit_again(vk, recording->commands, error);
     if (!status && *(volatile uint32_t *)program->late.mapped) {
         status = run_again(vk, program, recording, error);

@@ -369,6 +369,7 @@ struct spi_program {
     uint32_t rows_word, outs_word, tiles_word;
     uint32_t tile_rows;        /* of a tile of attention; 0: the tape's heads have no kernel for that */
     spi_rotations rotations;   /* their places: words in the parameters */
+    uint32_t *turned;          /* of each row of their tables: the position that it is for, and one; 0: none yet */
     spi_vk_buffer halves;      /* x of a product of many rows as f16 */
     spi_vk_buffer factors;     /* each row's factor of that; then those of the gate's rows */
     spi_vk_buffer expanded[2]; /* parts of such a product's weight as f16 */
