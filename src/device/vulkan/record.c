@@ -89,6 +89,7 @@ static sp_status need_commands(spi_vk *vk, spi_vk_recording *recording, sp_error
 /* Records program->plan, which the recording then has. */
 static sp_status record(spi_vk *vk, spi_program *program, spi_vk_recording *recording, sp_error *error) {
     recording->plan.row_count = 0;
+    recording->took_ns = 0;
     sp_status status = need_commands(vk, recording, error);
     status = status ? status : spi_vk_sets_reset(vk, &recording->sets, error);
     status = status ? status : spi_vk_begin(vk, recording->commands, error);
@@ -150,7 +151,7 @@ static sp_status run_again(spi_vk *vk, spi_program *program, spi_vk_recording *r
     program->plan = done;
     program->plan.generation = vk->generation;
     sp_status status = record(vk, program, recording, error);
-    return status ? status : spi_vk_submit_again(vk, recording->commands, error);
+    return status ? status : spi_vk_submit_again(vk, recording->commands, &recording->took_ns, error);
 }
 
 /* The run's rows of the tables of rotations, unless they are there from a run before: prompts begin at position 0 over
@@ -184,7 +185,7 @@ sp_status spi_vk_run(void *context, spi_program *program, const spi_run *run, sp
         return status;
     }
     turn(program, run);
-    status = spi_vk_submit_again(vk, recording->commands, error);
+    status = spi_vk_submit_again(vk, recording->commands, &recording->took_ns, error);
     if (!status && *(volatile uint32_t *)program->late.mapped) {
         status = run_again(vk, program, recording, error);
     }

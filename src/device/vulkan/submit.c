@@ -38,10 +38,17 @@ void spi_vk_abandon(spi_vk *vk, VkCommandBuffer commands) {
     vk->call->EndCommandBuffer(commands);
 }
 
-/* Asking costs a fraction of a microsecond, being woken up tens of them: a token's time is asked away on hardware. A
- * software driver needs the processor itself. */
-static VkResult wait_for_fence(spi_vk *vk) {
+/* Asking costs a fraction of a microsecond, being woken up tens of them: a token's time is asked away on hardware, and
+ * of what took longer before, the end. A software driver needs the processor itself. */
+static VkResult wait_for_fence(spi_vk *vk, int64_t expected_ns) {
     if (!vk->info.is_software) {
+        if (expected_ns > SPIN_NS) {
+            uint64_t timeout_ns = (uint64_t)(expected_ns - SPIN_NS / 2);
+            VkResult result = vk->call->WaitForFences(vk->device, 1, &vk->fence, VK_TRUE, timeout_ns);
+            if (result != VK_TIMEOUT) {
+                return result;
+            }
+        }
         int64_t end_ns = spi_clock_ns() + SPIN_NS;
         do {
             VkResult result = vk->call->GetFenceStatus(vk->device, vk->fence);
@@ -53,7 +60,8 @@ static VkResult wait_for_fence(spi_vk *vk) {
     return vk->call->WaitForFences(vk->device, 1, &vk->fence, VK_TRUE, UINT64_MAX);
 }
 
-sp_status spi_vk_submit_again(spi_vk *vk, VkCommandBuffer commands, sp_error *error) {
+sp_status spi_vk_submit_again(spi_vk *vk, VkCommandBuffer commands, int64_t *took_ns, sp_error *error) {
+    int64_t begin_ns = spi_clock_ns();
     sp_status status = check_lost(vk, error);
     if (status) {
         return status;
@@ -68,18 +76,22 @@ sp_status spi_vk_submit_again(spi_vk *vk, VkCommandBuffer commands, sp_error *er
     if (result) {
         return failed(vk, result, "submitting work", error);
     }
-    result = wait_for_fence(vk);
+    result = wait_for_fence(vk, took_ns ? *took_ns : 0);
     if (result) {
         /* Work may still be on its way and the next submission would find the fence in use. */
         vk->call->DeviceWaitIdle(vk->device);
         return failed(vk, result, "waiting for the device", error);
+    }
+    if (took_ns) {
+        *took_ns = spi_clock_ns() - begin_ns;
     }
     return SP_OK;
 }
 
 sp_status spi_vk_submit(spi_vk *vk, VkCommandBuffer commands, sp_error *error) {
     VkResult result = vk->call->EndCommandBuffer(commands);
-    return result ? failed(vk, result, "ending a command buffer", error) : spi_vk_submit_again(vk, commands, error);
+    return result ? failed(vk, result, "ending a command buffer", error)
+                  : spi_vk_submit_again(vk, commands, NULL, error);
 }
 
 static void transfer_barrier(spi_vk *vk) {

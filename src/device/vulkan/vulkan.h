@@ -130,7 +130,8 @@ void spi_vk_buffer_destroy(spi_vk *vk, spi_vk_buffer *buffer); /* a zeroed one i
 sp_status spi_vk_begin(spi_vk *vk, VkCommandBuffer commands, sp_error *error);
 void spi_vk_abandon(spi_vk *vk, VkCommandBuffer commands);                      /* so that it can be begun again */
 sp_status spi_vk_submit(spi_vk *vk, VkCommandBuffer commands, sp_error *error); /* ends, submits, waits */
-sp_status spi_vk_submit_again(spi_vk *vk, VkCommandBuffer commands, sp_error *error);
+/* took_ns: what it took before and what it took now, or NULL; 0: not known. */
+sp_status spi_vk_submit_again(spi_vk *vk, VkCommandBuffer commands, int64_t *took_ns, sp_error *error);
 sp_status spi_vk_copy(spi_vk *vk, VkBuffer from, VkBuffer to, const VkBufferCopy *copies, uint32_t count,
                       sp_error *error);
 sp_status spi_vk_zero(spi_vk *vk, const spi_vk_buffer *buffers, uint32_t count, sp_error *error);
@@ -357,6 +358,7 @@ typedef struct spi_vk_recording {
     spi_vk_sets sets;
     spi_vk_plan plan; /* row_count is 0: nothing is recorded */
     uint64_t used;    /* the run that used it last */
+    int64_t took_ns;  /* that run */
 } spi_vk_recording;
 #define SPI_VK_RECORDINGS 8u
 
