@@ -3,7 +3,9 @@
 // stay in registers until the largest is known; those of very long rows are computed again. For a norm whose products
 // are the gate's two, it says how large act(a) * b can be: |a| is at most |x| times the largest |w|, and |act(a)| is at
 // most |a|. Rows stand in panels of 32 columns, [panel][row][32], for few.comp of 16: so that a matrix of 16 x 16 is
-// read out of one piece.
+// read out of one piece. KEPT: how much of a row stays in registers, which are fewer where rows are short: more work
+// groups are under way then.
+// variants: halves=-DKEPT=8 halves_short=-DKEPT=2
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
@@ -24,7 +26,7 @@ layout(push_constant) uniform Push {
     uint tops_at;      // of the gate's two weights
     uint panel;        // rows of a panel
 } p;
-const uint KEPT = 8u; // fours of an invocation
+const uint THREADS = 256u; // each has fours of a row
 shared float tallest[32], squares[32], lengths[32];
 
 vec4 value_at(uint at, uint i) {
@@ -57,18 +59,24 @@ void put(uint row, uint i, vec4 value) {
 void main() {
     uint thread = gl_LocalInvocationIndex, row = gl_WorkGroupID.x, fours = (p.columns + 3u) / 4u;
     float top = 0.0, square = 0.0, whole = 0.0; // the largest, and sums of squares of x and of what becomes of it
+    float bound = 0.0; // asked for together with x: far away, and wanted at the end
+    if (p.gated_first > 0u) {
+        bound = sqrt(tops[p.tops_at]) * sqrt(tops[p.tops_at + 1u]);
+    }
     vec4 kept[KEPT];
-    [[unroll]] for (uint k = 0u; k < KEPT; k++) {
-        uint i = thread + 256u * k, at = row * p.x_stride + i;
+    [[unroll]] for (uint k = 0u; k < uint(KEPT); k++) {
+        uint i = thread + THREADS * k, at = row * p.x_stride + i;
         kept[k] = vec4(0.0);
         if (i < fours) {
             kept[k] = value_at(at, i);
             square += p.mode == 1u ? dot(x[at], x[at]) : 0.0;
         }
+    }
+    [[unroll]] for (uint k = 0u; k < uint(KEPT); k++) {
         top = max(top, largest(kept[k]));
         whole += dot(kept[k], kept[k]);
     }
-    for (uint i = thread + 256u * KEPT; i < fours; i += 256u) {
+    for (uint i = thread + THREADS * uint(KEPT); i < fours; i += THREADS) {
         uint at = row * p.x_stride + i;
         vec4 value = value_at(at, i);
         top = max(top, largest(value));
@@ -87,7 +95,7 @@ void main() {
     top = 0.0;
     square = 0.0;
     whole = 0.0;
-    for (uint s = 0u; s < 256u / SUBGROUP; s++) {
+    for (uint s = 0u; s < THREADS / SUBGROUP; s++) {
         top = max(top, tallest[s]);
         square += squares[s];
         whole += lengths[s];
@@ -95,18 +103,18 @@ void main() {
     float norm = p.mode == 1u ? 1.0 / sqrt(square / float(p.columns) + p.eps) : 1.0;
     int exponent = exponent_of(top * norm);
     float scale = uintBitsToFloat(uint(127 + 13 - exponent) << 23);
-    [[unroll]] for (uint k = 0u; k < KEPT; k++) {
-        if (thread + 256u * k < p.stride) {
-            put(row, thread + 256u * k, kept[k] * norm * scale);
+    [[unroll]] for (uint k = 0u; k < uint(KEPT); k++) {
+        if (thread + THREADS * k < p.stride) {
+            put(row, thread + THREADS * k, kept[k] * norm * scale);
         }
     }
-    for (uint i = thread + 256u * KEPT; i < p.stride; i += 256u) {
+    for (uint i = thread + THREADS * uint(KEPT); i < p.stride; i += THREADS) {
         put(row, i, i < fours ? value_at(row * p.x_stride + i, i) * norm * scale : vec4(0.0));
     }
     if (thread == 0u) {
         factors[row] = uintBitsToFloat(uint(127 - 13 + exponent) << 23);
         if (p.gated_first > 0u) {
-            float most = whole * norm * norm * sqrt(tops[p.tops_at]) * sqrt(tops[p.tops_at + 1u]);
+            float most = whole * norm * norm * bound;
             factors[p.gated_first + row] = uintBitsToFloat(uint(127 - 13 + exponent_of(most)) << 23);
         }
     }

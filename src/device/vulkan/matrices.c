@@ -10,10 +10,11 @@
 #include "device/vulkan/products.h"
 
 #define PARTS_MAX        8u
-#define EXPANDED_COLUMNS 256u /* of a group of expand */
-#define MATRIX_GROUPS    96u  /* large tiles only where there are at least so many of them */
-#define GROUPS_AT_ONCE   128u /* of large tiles, on a large device */
-#define TALL_PERCENT     170u /* of the time of a tile of 128 x 128, that one of 256 x 128 takes */
+#define HALVES_SHORT     2048u /* columns that the smaller of halves keeps in registers */
+#define EXPANDED_COLUMNS 256u  /* of a group of expand */
+#define MATRIX_GROUPS    96u   /* large tiles only where there are at least so many of them */
+#define GROUPS_AT_ONCE   128u  /* of large tiles, on a large device */
+#define TALL_PERCENT     170u  /* of the time of a tile of 128 x 128, that one of 256 x 128 takes */
 
 typedef struct parts {
     spi_vk_recorder *recorder;
@@ -57,7 +58,7 @@ sp_status spi_vk_halves_record(spi_vk_recorder *r, const spi_vk_x *of, uint32_t 
     uint32_t stride = spi_vk_buffer_stride(r, src) / 4;
     spi_vk_binding x = spi_vk_bind(&program->buffers[src]);
     spi_vk_order(r, (spi_vk_access){spi_vk_bit(src) | (gate ? spi_vk_bit(by->src1) : 0), SPI_VK_HALVES_BIT});
-    spi_vk_dispatch dispatch = {.shader = SPI_VK_halves,
+    spi_vk_dispatch dispatch = {.shader = 4 * stride <= HALVES_SHORT ? SPI_VK_halves_short : SPI_VK_halves,
                                 .groups_x = r->rows,
                                 .groups_y = 1,
                                 .push = {stride, program->tape->buffers[src].width, stride, mode,

@@ -140,6 +140,9 @@ static const uint32_t words_product_f16[] = {
 static const uint32_t words_halves[] = {
 #include "halves.spv.h"
 };
+static const uint32_t words_halves_short[] = {
+#include "halves_short.spv.h"
+};
 static const uint32_t words_matrix_64[] = {
 #include "matrix_64.spv.h"
 };
