@@ -1,6 +1,6 @@
-// kv_copy.comp - rows of k and v in f16 that kv_store put to the device's own blocks, to the region's: beside
-// attention, which does not wait for them. A few work groups have all rows, so that most of the device is attention's
-// while the bus is busy.
+// kv_copy.comp - rows of k and v in f16 that kv_store put to the device's own blocks, to the region's: beside the
+// gate's products, which take longer, or else beside attention. A few work groups have all rows, so that most of the
+// device is the others' while the bus is busy.
 #version 450
 layout(local_size_x = 128) in;
 layout(std430, binding = 1) readonly buffer Parameters { uint parameters[]; };

@@ -51,6 +51,10 @@ static sp_status record_tiles(spi_vk_recorder *r, uint32_t begin, const spi_vk_p
     tile = r->vk->limits.cooperative && tile == SPI_VK_TILE_64 ? SPI_VK_TILE_128 : tile;
     spi_vk_order(r, (spi_vk_access){SPI_VK_HALVES_BIT | (parts[0].lies ? 0 : SPI_VK_EXPANDED_BIT << r->expanded),
                                     first ? 0 : SPI_VK_GATED_BIT}); /* parts write different columns */
+    sp_status status = spi_vk_copies_record(r);
+    if (status) {
+        return status;
+    }
     spi_vk_dispatch dispatch = {.shader = shaders[tile][spi_vk_is_bf16(&parts[0], packing)],
                                 .groups_x = spi_vk_ceil_div(limit, spi_vk_tile_weights(tile) / 2),
                                 .groups_y = spi_vk_ceil_div(r->rows, spi_vk_tile_rows_of(tile)),

@@ -25,7 +25,9 @@ static sp_status record_ops(spi_vk_recorder *recorder) {
         }
         uint32_t taken = 0;
         recorder->op = i;
-        sp_status status = spi_vk_fused_record(recorder, i, &taken);
+        bool stores = op->kind == SPI_OP_ROPE || op->kind == SPI_OP_KV_STORE; /* over what is still to be copied */
+        sp_status status = stores ? spi_vk_copies_record(recorder) : SP_OK;
+        status = status ? status : spi_vk_fused_record(recorder, i, &taken);
         if (!status && !taken) {
             spi_vk_order(recorder, spi_vk_op_access(op));
             status = spi_vk_op_record(recorder, i);
@@ -36,7 +38,7 @@ static sp_status record_ops(spi_vk_recorder *recorder) {
         }
         i += taken;
     }
-    return SP_OK;
+    return spi_vk_copies_record(recorder);
 }
 
 sp_status spi_vk_record_dry(spi_vk *vk, spi_program *program, sp_error *error) {

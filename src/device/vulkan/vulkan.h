@@ -44,7 +44,7 @@ typedef struct spi_vk_limits {
     uint32_t matrix_rows_min;            /* of a product, from which on it takes tiles */
     uint32_t few_rows_min, few_rows_max; /* of a product whose weight is read as it lies, by cooperative matrices */
     uint32_t ranges;                     /* of a session's tokens in a decode's attention; 0: by the number of rows */
-    uint32_t copied_rows_min;            /* of k and v, that go over the bus beside their attention */
+    uint32_t copied_rows_min;            /* of k and v, that go over the bus later */
     bool relay, no_relay;                /* kernels of a token wait for each other by themselves: relay.c; for tests */
     uint32_t relay_excess;               /* for tests: kernels wait for so many more than there are */
     bool unmapped; /* the host does not reach the device's own memory: it is filled through a window */
@@ -443,10 +443,11 @@ typedef struct spi_vk_recorder {
     spi_vk_sets *sets;
     spi_vk_access since; /* the last barrier */
     spi_vk_relay *relay;
-    uint32_t op;       /* being recorded */
-    uint32_t expanded; /* the one that parts are expanded to next */
-    bool dry;          /* only pipelines are made */
-    uint32_t rows;     /* of the ops from here on: the run's, behind GATHER the outputs */
+    uint32_t op;          /* being recorded */
+    uint32_t expanded;    /* the one that parts are expanded to next */
+    const spi_op *stored; /* a KV_STORE whose rows have still to be copied to the region; or NULL */
+    bool dry;             /* only pipelines are made */
+    uint32_t rows;        /* of the ops from here on: the run's, behind GATHER the outputs */
     sp_error *error;
 } spi_vk_recorder;
 void spi_vk_order(spi_vk_recorder *recorder, spi_vk_access next); /* a barrier, if what follows needs one */
@@ -459,6 +460,7 @@ sp_status spi_vk_turned_record(const spi_vk_recorder *recorder, uint32_t index);
 bool spi_vk_attends_to_halves(const spi_vk_recorder *recorder);
 sp_status spi_vk_attention_record(spi_vk_recorder *recorder, const spi_op *op, bool to_halves);
 uint32_t spi_vk_tile_rows(const spi_vk *vk, const spi_tape *tape);
+sp_status spi_vk_copies_record(spi_vk_recorder *recorder); /* of `stored`, if there is one */
 
 /* One MATMUL or HEAD with what is fused to it; norm, second (the gate's other product) and gate may be NULL. */
 typedef struct spi_vk_product_ops {
