@@ -6,6 +6,9 @@
 // whatever it holds. Of w, eights behind a row's last, which meet zeros of x, and tiles behind the last, whose sums
 // nobody stores, are the last ones again.
 //
+// A product with few tiles has more groups for each: gl_WorkGroupID.z is the one of their shares of k. They leave their
+// sums for sums.comp.
+//
 // GATED: the gate's two products, 32 rows of the one weight behind as many of the other in w's tile, so that an
 // invocation or subgroup has the sums of both; act(a) * b goes to a row of f16 for the product behind, by a factor that
 // halves.comp knows to be large enough.
@@ -37,6 +40,8 @@ layout(std430, binding = 3) readonly buffer Other { uvec4 other[]; }; // the sec
 #define NEIGHBOURS uint
 #endif
 layout(std430, binding = 8) writeonly buffer Gated { NEIGHBOURS gated[]; }; // as x of the product behind
+#else
+layout(std430, binding = 8) writeonly buffer Shares { float shares[]; }; // [share][row][output], whole tiles
 #endif
 layout(std430, binding = 4) readonly buffer X { uvec4 x[]; };
 
@@ -163,6 +168,20 @@ void store_gated(uint row, uint o, vec2 a, vec2 b) {
 #endif
 #endif
 
+// Of k, a group's.
+uint first_eight() { return GATED == 1 ? 0u : gl_WorkGroupID.z * p.share; }
+uint end_eight(uint first) { return GATED == 1 ? p.stride : min(first + p.share, p.stride); }
+
+#if !GATED
+uint share_stride() {
+    return gl_NumWorkGroups.x * W_ROWS;
+}
+
+uint place_in_shares(uint o, uint row) {
+    return p.gated_first + (gl_WorkGroupID.z * gl_NumWorkGroups.y * X_ROWS + row - p.row_first) * share_stride() + o;
+}
+#endif
+
 #if COOPERATIVE
 const uint WO = uint(TILE) / 2u, WR = uint(TILE) / uint(ACROSS), MS = WO / 16u, NS = WR / 16u; // of 2 TALL x ACROSS subgroups
 #define SUM_MATRIX coopmat<float, gl_ScopeSubgroup, 16, 16, gl_MatrixUseAccumulator>
@@ -260,20 +279,31 @@ void store_whole(uint o_first, uint row_first, uint warp_o, uint warp_row) {
 }
 #endif
 
+#if !GATED
+void store_share(uint o, uint row) {
+    [[unroll]] for (uint n = 0u; n < NS; n++) {
+        [[unroll]] for (uint m = 0u; m < MS; m++) {
+            coopMatStore(sums[m * NS + n], shares, place_in_shares(o + 16u * m, row + 16u * n), share_stride(), gl_CooperativeMatrixLayoutColumnMajor);
+        }
+    }
+}
+#endif
+
 void main() {
     uvec2 tile = tile_of_group();
     uint o_first = tile.x * OUTS, row_first = p.row_first + tile.y * uint(TILE);
+    uint k_first = first_eight(), k_end = end_eight(k_first);
     uint warp = gl_SubgroupID, lane = gl_SubgroupInvocationID, warp_o = warp / uint(ACROSS) * WO, warp_row = warp % uint(ACROSS) * WR;
     [[unroll]] for (uint i = 0u; i < MS * NS; i++) {
         sums[i] = SUM_MATRIX(0.0);
     }
     find_places(o_first, row_first);
-    ask(0u);
-    for (uint k = 0u; k < p.stride; k += EIGHTS) {
+    ask(k_first);
+    for (uint k = k_first; k < k_end; k += EIGHTS) {
         barrier();
         put();
         barrier();
-        if (k + EIGHTS < p.stride) { // a driver would ask for what it is free to ask for when it is put
+        if (k + EIGHTS < k_end) { // a driver would ask for what it is free to ask for when it is put
             ask(k + EIGHTS);
         }
         multiply(warp_o, warp_row);
@@ -285,6 +315,10 @@ void main() {
         return;
     }
 #else
+    if (gl_NumWorkGroups.z > 1u) {
+        store_share(o_first + warp_o, row_first + warp_row);
+        return;
+    }
     if ((p.flags & 6u) == 0u && row_first + uint(TILE) <= p.row_end && o_first + W_ROWS <= p.weight_count) {
         store_whole(o_first, row_first, warp_o, warp_row);
         return;
@@ -330,18 +364,19 @@ uint row_of(uint own, uint m) { // of w's tile
 void main() {
     uvec2 tile = tile_of_group();
     uint o_first = tile.x * OUTS, row_first = p.row_first + tile.y * uint(TILE);
+    uint k_first = first_eight(), k_end = end_eight(k_first);
     uint m_own = gl_LocalInvocationIndex % 16u, n_own = gl_LocalInvocationIndex / 16u;
     float sums[MS * NS];
     [[unroll]] for (uint i = 0u; i < MS * NS; i++) {
         sums[i] = 0.0;
     }
     find_places(o_first, row_first);
-    ask(0u);
-    for (uint k = 0u; k < p.stride; k += EIGHTS) {
+    ask(k_first);
+    for (uint k = k_first; k < k_end; k += EIGHTS) {
         barrier();
         put();
         barrier();
-        if (k + EIGHTS < p.stride) {
+        if (k + EIGHTS < k_end) {
             ask(k + EIGHTS);
         }
         [[unroll]] for (uint at = 0u; at < EIGHTS; at++) {
@@ -367,7 +402,12 @@ void main() {
         store_gated(row, o_first + 2u * m_own, vec2(sums[n], sums[NS + n]), vec2(sums[2u * NS + n], sums[3u * NS + n]));
 #else
         [[unroll]] for (uint m = 0u; m < MS; m++) {
-            store_sum(row, o_first + m_own + 16u * m, sums[m * NS + n]);
+            uint o = o_first + m_own + 16u * m;
+            if (gl_NumWorkGroups.z > 1u) {
+                shares[place_in_shares(o, row)] = sums[m * NS + n];
+            } else {
+                store_sum(row, o, sums[m * NS + n]);
+            }
         }
 #endif
     }

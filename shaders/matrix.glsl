@@ -17,8 +17,9 @@ layout(push_constant) uniform Push {
     uint side_by_side;   // rows of x
     uint factors_first;  // of x
     uint w_second, limit, gated_first; // matrix.comp's two products: where the second's rows begin, outputs with padding, and
-                                       // their factors
+                                       // their factors; one product: where sums of its shares begin
     uint panel;                        // rows of a panel of x
+    uint share;                        // matrix.comp's: of k, in eights, for a group
 } p;
 
 #include "store.glsl"

@@ -63,6 +63,7 @@ static void test_without_instructions(void **state) {
     spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST,
                             .expanded_bytes_max = 1,
                             .matrix_rows_min = 9,
+                            .share_steps_min = 1,
                             .no_bytes = true,
                             .no_cooperative = true};
     run_suite(&limits, "exact");

@@ -378,6 +378,7 @@ static void test_fast_kernels(void **state) {
     tell(&limits);
     limits.copied_rows_min = 4;
     tell(&limits);
+    limits.share_steps_min = 1;
     limits.ranges = 5;
     tell(&limits);
     limits.window_bytes_max = 96 * KIB;
@@ -387,7 +388,7 @@ static void test_fast_kernels(void **state) {
 }
 
 /* The gate's two products as one, of weights that are read where they lie and of one that is expanded, whole and in
- * parts. */
+ * parts, with the copies of keys and values beside them; and products whose columns several groups share. */
 static void test_gated(void **state) {
     (void)state;
     static const sp_dtype types[] = {SP_F16, SP_BF16, SP_Q4_0};
@@ -398,8 +399,11 @@ static void test_gated(void **state) {
                                 .no_bytes = true,
                                 .unmapped = true};
         tell_with(&limits, SP_KV_F16, (gate_types){types[i], types[i]});
+        limits.share_steps_min = 1;
+        tell_with(&limits, SP_KV_F16, (gate_types){types[i], types[i]});
         limits.piece_tiles_max = 1;
         limits.expanded_bytes_max = 1;
+        limits.copied_rows_min = 4;
         tell_with(&limits, SP_KV_F16, (gate_types){types[i], types[i]});
     }
 }

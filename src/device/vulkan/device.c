@@ -16,6 +16,7 @@
 #define FEW_ROWS_MIN    5u
 #define FEW_ROWS_MAX    64u
 #define COPIED_ROWS_MIN 128u
+#define SHARE_STEPS_MIN 4u
 
 static spi_vk_limits test_limits;
 
@@ -61,6 +62,7 @@ static void choose_limits(spi_vk *vk) {
     limits->cooperative = fast && vk->adapter.cooperative && !test_limits.no_cooperative;
     limits->relay = fast && !test_limits.no_relay;
     limits->relay_excess = test_limits.relay_excess;
+    limits->share_steps_min = test_limits.share_steps_min ? test_limits.share_steps_min : SHARE_STEPS_MIN;
     limits->copied_rows_min = test_limits.copied_rows_min ? test_limits.copied_rows_min : COPIED_ROWS_MIN;
     /* On a discrete card memory that is local and visible, too, is a window of some size, or slow to fill: leave it. */
     limits->unmapped = vk->info.link != SP_LINK_SHARED || test_limits.unmapped;

@@ -13,7 +13,6 @@
 #define HALVES_SHORT     2048u /* columns that the smaller of halves keeps in registers */
 #define EXPANDED_COLUMNS 256u  /* of a group of expand */
 #define MATRIX_GROUPS    96u   /* large tiles only where there are at least so many of them */
-#define GROUPS_AT_ONCE   128u  /* of large tiles, on a large device */
 #define TALL_PERCENT     170u  /* of the time of a tile of 128 x 128, that one of 256 x 128 takes */
 
 typedef struct parts {
@@ -97,8 +96,8 @@ spi_vk_tile spi_vk_choose_tile(const spi_vk *vk, uint32_t weight_rows, uint32_t 
     if (!vk->limits.cooperative || beside < MATRIX_GROUPS) {
         return SPI_VK_TILE_64;
     }
-    low = (low + GROUPS_AT_ONCE - 1) / GROUPS_AT_ONCE * 100;
-    tall = (tall + GROUPS_AT_ONCE - 1) / GROUPS_AT_ONCE * TALL_PERCENT;
+    low = (low + SPI_VK_GROUPS_AT_ONCE - 1) / SPI_VK_GROUPS_AT_ONCE * 100;
+    tall = (tall + SPI_VK_GROUPS_AT_ONCE - 1) / SPI_VK_GROUPS_AT_ONCE * TALL_PERCENT;
     return tall < low ? SPI_VK_TILE_256 : SPI_VK_TILE_128;
 }
 
@@ -110,11 +109,12 @@ static spi_vk_shader choose_kernel(const spi_vk *vk, spi_vk_tile tile, bool bf16
     return shaders[!vk->limits.cooperative ? 0 : 1 + tile][bf16];
 }
 
-/* What a target's dispatch is told of: the part, and where x is. */
+/* What a target's dispatch is told of: the part, where x is, and among how many groups its columns are shared. */
 typedef struct matrix_of {
     const spi_vk_part *part;
     bool is_gated;
     spi_vk_tile tile;
+    uint32_t shares, shares_first; /* in floats of what they leave */
 } matrix_of;
 
 static sp_status record_matrix(const spi_vk_recorder *r, const spi_vk_product_ops *ops, const spi_vk_target *t,
@@ -129,16 +129,34 @@ static sp_status record_matrix(const spi_vk_recorder *r, const spi_vk_product_op
         .shader = choose_kernel(r->vk, what->tile, spi_vk_is_bf16(item, packing)),
         .groups_x = spi_vk_ceil_div(item->row_count, spi_vk_tile_weights(what->tile)),
         .groups_y = spi_vk_ceil_div(t->row_count, spi_vk_tile_rows_of(what->tile)),
-        .push = {item->piece->row_first + item->row_first, item->row_count, item->to, stride, t->stride, t->row_first,
-                 t->row_first + t->row_count, t->flags, program->outs_word, spi_vk_float_word(ops->op->scale),
-                 spi_vk_float_word(ops->op->softcap), spi_vk_part_units(item, packing, stride), 0, 0,
-                 what->is_gated ? program->tape->rows_max : 0, 0, 0, 0, spi_vk_panel_rows(program)},
+        .groups_z = what->shares,
+        .push = {item->piece->row_first + item->row_first,
+                 item->row_count,
+                 item->to,
+                 stride,
+                 t->stride,
+                 t->row_first,
+                 t->row_first + t->row_count,
+                 t->flags,
+                 program->outs_word,
+                 spi_vk_float_word(ops->op->scale),
+                 spi_vk_float_word(ops->op->softcap),
+                 spi_vk_part_units(item, packing, stride),
+                 0,
+                 0,
+                 what->is_gated ? program->tape->rows_max : 0,
+                 0,
+                 0,
+                 what->shares_first,
+                 spi_vk_panel_rows(program),
+                 spi_vk_share_eights(stride, what->shares)},
         .bindings = {[1] = parameters,
                      [2] = item->lies ? item->piece->units : spi_vk_bind(&program->expanded[r->expanded]),
                      [4] = spi_vk_bind(what->is_gated ? &program->gated : &program->halves),
                      [5] = ops->op->bias == SPI_NONE ? parameters : spi_vk_vector(r, ops->op->bias),
                      [6] = t->to,
-                     [7] = spi_vk_bind(&program->factors)}};
+                     [7] = spi_vk_bind(&program->factors),
+                     [8] = spi_vk_bind(&program->parts)}};
     return spi_vk_dispatch_record(r, &dispatch);
 }
 
@@ -147,6 +165,7 @@ static sp_status flush(parts *all) {
     spi_vk_recorder *r = all->recorder;
     sp_status status = SP_OK;
     uint64_t beside = 0;
+    uint32_t shares = all->count ? spi_vk_choose_shares(r, all->items, all->count) : 1;
     for (uint32_t i = 0; i < all->count; i++) {
         beside += spi_vk_tile_count(SPI_VK_TILE_128, all->items[i].row_count, r->rows);
     }
@@ -164,14 +183,18 @@ static sp_status flush(parts *all) {
         access.reads |= all->x->is_gated ? SPI_VK_GATED_BIT : SPI_VK_HALVES_BIT;
         access.reads |= all->items[i].lies ? 0 : SPI_VK_EXPANDED_BIT << r->expanded;
         access.reads |= op->accumulate ? spi_vk_bit(op->dst) : 0;
+        access.writes |= !i && shares > 1 ? SPI_VK_PARTS_BIT : 0; /* each has a place of its own */
         /* Parts of one product write different columns. */
         if (!i || op != all->items[i - 1].op) {
             spi_vk_order(r, access);
         }
-        spi_vk_tile tile = spi_vk_choose_tile(r->vk, all->items[i].row_count, r->rows, beside);
-        status = spi_vk_targets_record(r, &(spi_vk_product_ops){.op = op}, record_matrix,
-                                       &(matrix_of){&all->items[i], all->x->is_gated, tile});
+        spi_vk_tile tile = shares > 1 ? spi_vk_shared_tile(r->vk)
+                                      : spi_vk_choose_tile(r->vk, all->items[i].row_count, r->rows, beside);
+        matrix_of what = {&all->items[i], all->x->is_gated, tile, shares,
+                          shares > 1 ? spi_vk_shares_first(r, all->items, i, shares) : 0};
+        status = spi_vk_targets_record(r, &(spi_vk_product_ops){.op = op}, record_matrix, &what);
     }
+    status = !status && shares > 1 ? spi_vk_sums_record(r, all->items, all->count, shares, all->x->is_gated) : status;
     r->expanded ^= all->expands;
     all->expands = false;
     all->count = 0;

@@ -188,6 +188,9 @@ static const uint32_t words_matrix_gated_c256_bf16[] = {
 static const uint32_t words_bounds[] = {
 #include "bounds.spv.h"
 };
+static const uint32_t words_sums[] = {
+#include "sums.spv.h"
+};
 static const uint32_t words_read[] = {
 #include "read.spv.h"
 };

@@ -51,6 +51,17 @@ static inline uint64_t spi_vk_tile_count(spi_vk_tile tile, uint32_t weight_rows,
 /* For a product; beside: tiles of 128 of all that run side by side with it, and its own. */
 spi_vk_tile spi_vk_choose_tile(const spi_vk *vk, uint32_t weight_rows, uint32_t rows, uint64_t beside);
 
+/* shares.c: among how many groups each tile of some products is shared, as many as a large device has room for if each
+ * has steps enough; the tile that is; eights of a share of a row of x; where sums of a part's shares begin, in floats;
+ * and adding them up. */
+#define SPI_VK_GROUPS_AT_ONCE 128u /* of large tiles, on a large device */
+uint32_t spi_vk_choose_shares(const spi_vk_recorder *r, const spi_vk_part *parts, uint32_t count);
+spi_vk_tile spi_vk_shared_tile(const spi_vk *vk);
+uint32_t spi_vk_share_eights(uint32_t stride, uint32_t shares);
+uint32_t spi_vk_shares_first(const spi_vk_recorder *r, const spi_vk_part *parts, uint32_t index, uint32_t shares);
+sp_status spi_vk_sums_record(spi_vk_recorder *r, const spi_vk_part *parts, uint32_t count, uint32_t shares,
+                             bool is_gated);
+
 static inline bool spi_vk_lies(const spi_vk_packing *packing) { /* as products of many rows want it */
     return packing->type == SPI_VK_F16 || packing->type == SPI_VK_BF16;
 }

@@ -106,6 +106,8 @@ static sp_status create_buffers(spi_vk *vk, spi_program *program, sp_error *erro
                       : tape->rows_max > SPI_VK_RANGES_MAX ? tape->rows_max
                                                            : SPI_VK_RANGES_MAX;
     uint64_t parts_bytes = ranges * heads * (tape->kv.head_dim + 2u) * sizeof(float);
+    uint64_t shares_bytes = program->halves.bytes ? spi_vk_shares_bytes(vk) : 0;
+    parts_bytes = parts_bytes > shares_bytes ? parts_bytes : shares_bytes;
     status = status ? status : create_scratch(vk, state_bytes, "attention", SPI_VK_LOCAL, &program->state, error);
     status = status ? status : create_scratch(vk, parts_bytes, "attention", SPI_VK_LOCAL, &program->parts, error);
     status = status ? status

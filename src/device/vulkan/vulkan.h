@@ -43,6 +43,7 @@ typedef struct spi_vk_limits {
     bool no_bytes, no_cooperative;       /* for tests */
     uint32_t matrix_rows_min;            /* of a product, from which on it takes tiles */
     uint32_t few_rows_min, few_rows_max; /* of a product whose weight is read as it lies, by cooperative matrices */
+    uint32_t share_steps_min;            /* of a product's columns, for a work group */
     uint32_t ranges;                     /* of a session's tokens in a decode's attention; 0: by the number of rows */
     uint32_t copied_rows_min;            /* of k and v, that go over the bus later */
     bool relay, no_relay;                /* kernels of a token wait for each other by themselves: relay.c; for tests */
@@ -377,7 +378,7 @@ struct spi_program {
     spi_vk_buffer expanded[2]; /* parts of such a product's weight as f16 */
     spi_vk_buffer gated;       /* what the gate's two products leave for the next, as f16 */
     spi_vk_buffer tops;        /* bounds of weights' rows for that, by op */
-    spi_vk_buffer parts;       /* what ranges of attention leave to be merged; empty if the tape needs none */
+    spi_vk_buffer parts;       /* what ranges of attention leave to be merged, and shares of products */
     spi_vk_buffer counters;    /* of a relay's steps */
     spi_vk_buffer late;        /* not zero: a kernel waited in vain */
     uint64_t *out_offsets;     /* of the run's outputs, from their regions' bases */
@@ -479,6 +480,8 @@ bool spi_vk_takes_halves(const spi_vk_recorder *recorder, const spi_op *product)
 bool spi_vk_takes_few(const spi_vk *vk, uint32_t rows); /* x side by side, the weight as it lies: few.comp */
 sp_status spi_vk_matrices_record(spi_vk_recorder *recorder, uint32_t begin, uint32_t end, const spi_vk_x *x);
 uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns, uint32_t weights); /* of a buffer */
+
+uint64_t spi_vk_shares_bytes(const spi_vk *vk); /* shares.c: of sums that are not yet added up */
 
 /* gated.c: the gate's two products of many rows, op `begin` and the next, behind a norm. */
 bool spi_vk_takes_gated(const spi_vk_recorder *recorder, uint32_t begin);
