@@ -22,7 +22,8 @@ enum { T_EMBED, T_NORM, T_Q, T_K, T_V, T_O, T_GATE, T_UP, T_DOWN, T_BIAS, TENSOR
 enum { B_X, B_H, B_Q, B_K, B_V, B_A, B_G, B_U, B_OUT, BUFFERS };
 
 typedef struct small_model {
-    uint32_t head_dim;
+    uint32_t head_dim, unturned; /* of a head's columns */
+    spi_rope_pairs rope_pairs;
     spi_tensor tensors[TENSORS];
     spi_op ops[64];
     uint32_t op_count;
@@ -100,8 +101,8 @@ static void rotate(small_model *model, uint32_t buffer, uint32_t heads) {
                        .weight = SPI_NONE,
                        .bias = SPI_NONE,
                        .heads = heads,
-                       .rope_dims = model->head_dim,
-                       .rope_pairs = SPI_ROPE_HALVES,
+                       .rope_dims = model->head_dim - model->unturned,
+                       .rope_pairs = model->rope_pairs,
                        .rope_base = 10000,
                        .rope_freq_scale = 1,
                        .scale = 1});
@@ -146,15 +147,20 @@ static void record_layer(small_model *model, uint32_t layer) {
     op(model, add);
 }
 
-/* The types of the gate's two weights: of one type they are one product where there are many rows. */
-typedef struct gate_types {
+/* The types of the gate's two weights: of one type they are one product where there are many rows. And how q and k are
+ * rotated: there is a kernel for whole heads. */
+typedef struct variety {
     sp_dtype gate, up;
-} gate_types;
-static const gate_types unlike = {SP_F16, SP_F32};
+    spi_rope_pairs pairs;
+    uint32_t unturned; /* columns of a head */
+} variety;
+static const variety unlike = {SP_F16, SP_F32, SPI_ROPE_HALVES, 0};
 
-static void make_model(small_model *model, sp_kv_type type, gate_types types) {
+static void make_model(small_model *model, sp_kv_type type, variety types) {
     memset(model, 0, sizeof *model);
     model->head_dim = type == SP_KV_Q8_0 ? SPI_VK_Q8_COLUMNS : 16;
+    model->unturned = types.unturned;
+    model->rope_pairs = types.pairs;
     test_random random = test_random_seed(7);
     make_tensor(model, T_EMBED, SP_F16, VOCAB, WIDTH, &random);
     make_tensor(model, T_NORM, SP_F32, 1, WIDTH, &random);
@@ -317,7 +323,7 @@ static void check_relay(const test_rig *gpu, const spi_vk_limits *limits) {
 }
 
 /* The story that every configuration of limits has to get right. */
-static void tell_with(const spi_vk_limits *limits, sp_kv_type type, gate_types types) {
+static void tell_with(const spi_vk_limits *limits, sp_kv_type type, variety types) {
     small_model model;
     make_model(&model, type, types);
     test_rig gpu, cpu;
@@ -391,20 +397,23 @@ static void test_fast_kernels(void **state) {
  * parts, with the copies of keys and values beside them; and products whose columns several groups share. */
 static void test_gated(void **state) {
     (void)state;
-    static const sp_dtype types[] = {SP_F16, SP_BF16, SP_Q4_0};
+    static const variety types[] = {{SP_F16, SP_F16, SPI_ROPE_HALVES, 0},
+                                    {SP_BF16, SP_BF16, SPI_ROPE_ADJACENT, 0},
+                                    {SP_Q4_0, SP_Q4_0, SPI_ROPE_HALVES, 4},
+                                    {SP_Q4_0, SP_Q4_0, SPI_ROPE_ADJACENT, 4}};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         spi_vk_limits limits = {.kernels = SPI_VK_KERNELS_FAST,
                                 .few_rows_max = 6,
                                 .matrix_rows_min = 9,
                                 .no_bytes = true,
                                 .unmapped = true};
-        tell_with(&limits, SP_KV_F16, (gate_types){types[i], types[i]});
+        tell_with(&limits, SP_KV_F16, types[i]);
         limits.share_steps_min = 1;
-        tell_with(&limits, SP_KV_F16, (gate_types){types[i], types[i]});
+        tell_with(&limits, SP_KV_F16, types[i]);
         limits.piece_tiles_max = 1;
         limits.expanded_bytes_max = 1;
         limits.copied_rows_min = 4;
-        tell_with(&limits, SP_KV_F16, (gate_types){types[i], types[i]});
+        tell_with(&limits, SP_KV_F16, types[i]);
     }
 }
 

@@ -5,6 +5,7 @@
 
 #define LANES        64u /* of a work group in most plain kernels */
 #define LANES_TURNED 256u
+#define LANES_FOURS  128u
 /* Of kv_copy: stores that wait for the bus hold up what else runs there. */
 #define COPY_GROUPS 8u
 
@@ -176,19 +177,31 @@ bool spi_vk_turns(const spi_vk_recorder *r, uint32_t index) {
     return fits;
 }
 
+/* Heads that are rotated whole, four pairs at a time: turn_store.comp. */
+static bool takes_fours(const spi_kv_shape *kv, const spi_rotation *const turns[2]) {
+    bool fits = kv->head_dim % 8 == 0;
+    for (uint32_t i = 0; i < 2; i++) {
+        fits = fits && 2 * turns[i]->pairs == kv->head_dim && turns[i]->place % 4 == 0;
+    }
+    return fits;
+}
+
 sp_status spi_vk_turned_record(const spi_vk_recorder *r, uint32_t index) {
     const spi_op *q = &r->program->tape->ops[index], *store = q + 2;
     const spi_kv_shape *kv = &r->program->tape->kv;
     const spi_rotations *rotations = &r->program->rotations;
     const spi_rotation *turns[2] = {&rotations->items[rotations->of_op[index]],
                                     &rotations->items[rotations->of_op[index + 1]]};
+    bool fours = takes_fours(kv, turns);
     sp_status status = SP_OK;
     for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
         const spi_vk_span *span = &r->plan->kv[i];
         uint32_t heads = span->flags & SPI_VK_SPAN_FIRST ? q->heads : 0; /* once, of rows with several spans */
+        uint64_t single = (uint64_t)kv->kv_heads * kv->head_dim + (uint64_t)heads * turns[0]->pairs;
+        uint64_t eights = ((uint64_t)heads + 2 * (uint64_t)kv->kv_heads) * (kv->head_dim / 8);
         spi_vk_dispatch dispatch = {
-            .shader = SPI_VK_kv_store_turned,
-            .groups_x = groups((uint64_t)kv->kv_heads * kv->head_dim + (uint64_t)heads * turns[0]->pairs, LANES_TURNED),
+            .shader = fours ? SPI_VK_turn_store : SPI_VK_kv_store_turned,
+            .groups_x = fours ? groups(eights, LANES_FOURS) : groups(single, LANES_TURNED),
             .groups_y = span->count,
             .push = {span->first, stride(r, store->src), kv->kv_heads, kv->head_dim, r->program->rows_word,
                      (uint32_t)(kv->block_bytes / sizeof(uint32_t)), layer_word(r, store->layer), span->block_first,
@@ -198,7 +211,8 @@ sp_status spi_vk_turned_record(const spi_vk_recorder *r, uint32_t index) {
                          [2] = span->binding,
                          [4] = scratch(r, store->src),
                          [5] = scratch(r, store->src1),
-                         [6] = scratch(r, q->dst)}};
+                         [6] = scratch(r, q->dst),
+                         [7] = spi_vk_bind(&r->program->parameters)}};
         status = spi_vk_dispatch_record(r, &dispatch);
     }
     return status;

@@ -19,6 +19,9 @@ static const uint32_t words_kv_store[] = {
 static const uint32_t words_kv_store_turned[] = {
 #include "kv_store_turned.spv.h"
 };
+static const uint32_t words_turn_store[] = {
+#include "turn_store.spv.h"
+};
 static const uint32_t words_kv_store_mirrored[] = {
 #include "kv_store_mirrored.spv.h"
 };
