@@ -15,7 +15,7 @@
 #define MATRIX_ROWS_MIN 33u
 #define FEW_ROWS_MIN    5u
 #define FEW_ROWS_MAX    64u
-#define COPIED_ROWS_MIN 128u
+#define COPIED_ROWS_MIN 65u
 #define SHARE_STEPS_MIN 4u
 
 static spi_vk_limits test_limits;
