@@ -6,14 +6,14 @@
  * read, ops.c encodes, submit.c commits and waits.
  *
  * Owns: everything that a context of the backend consists of.
- * May include: region, os, base, device/backend.h, device/rotation.h.
+ * May include: region, os, base, device/backend.h, device/shader_run.h.
  */
 #ifndef SPI_DEVICE_METAL_METAL_H
 #define SPI_DEVICE_METAL_METAL_H
 
 #include "device/backend.h"
 #include "device/metal/objc.h"
-#include "device/rotation.h"
+#include "device/shader_run.h"
 
 typedef enum spi_mt_kernel {
 #define KERNEL(name) SPI_MT_KERNEL_##name,
@@ -182,11 +182,6 @@ sp_status spi_mt_load(void *context, const spi_weights *weights, spi_progress pr
                       spi_store **store, sp_error *error);
 void spi_mt_unload(void *context, spi_store *store);
 
-/* Parameters, in words from the start of a program's parameter buffer: a record for each row and each output, and a
- * table of (cos, sin) for each row and pair of columns, one for each way of rotating that the tape has. */
-#define SPI_MT_ROW_WORDS 4u /* token, position, where the session's KV starts in its binding (words), 0 */
-#define SPI_MT_OUT_WORDS 2u /* row, where the logits start in their binding (words) */
-
 /* Rows (or outputs) that are next to each other and whose memory is in one buffer. A session longer than a buffer has
  * several spans, each with some of its blocks. */
 typedef struct spi_mt_span {
@@ -194,10 +189,8 @@ typedef struct spi_mt_span {
     uint32_t first, count;
     uint32_t block_first, block_end; /* KV only */
     uint32_t base_word;              /* KV only: added to the row's own */
-    uint32_t flags;                  /* KV only: SPI_MT_SPAN_* */
+    uint32_t flags;                  /* KV only: SPI_SHADER_SPAN_* */
 } spi_mt_span;
-#define SPI_MT_SPAN_FIRST 1u /* of a session's spans: attention starts afresh */
-#define SPI_MT_SPAN_LAST  2u /* attention ends */
 
 typedef struct spi_mt_plan {
     uint32_t row_count, out_count;
@@ -212,17 +205,10 @@ struct spi_program {
     spi_mt_buffer parameters;
     spi_mt_buffer state; /* attention's running maximum, sum and output between the spans of one session */
     uint32_t rows_word, outs_word;
-    spi_rotations rotations; /* their places: words in the parameters */
-    uint64_t *out_offsets;   /* of the run's outputs, from their regions' bases */
-    const spi_link **out_links;
+    spi_rotations rotations;    /* their places: words in the parameters */
+    spi_shader_out *out_places; /* of the run's outputs */
     spi_mt_plan plan;
 };
-
-/* A row of scratch is padded to it with zeros, so that kernels need no care at a row's end. */
-#define SPI_MT_COLUMN_PAD 128u
-static inline uint32_t spi_mt_stride(uint32_t width) { /* in elements */
-    return (width + SPI_MT_COLUMN_PAD - 1) / SPI_MT_COLUMN_PAD * SPI_MT_COLUMN_PAD;
-}
 
 /* program.c */
 sp_status spi_mt_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **program, sp_error *error);

@@ -70,7 +70,7 @@ static uint32_t width(const spi_mt_recorder *r, uint32_t buffer) {
 }
 
 static uint32_t stride(const spi_mt_recorder *r, uint32_t buffer) {
-    return spi_mt_stride(width(r, buffer));
+    return spi_shader_stride(width(r, buffer));
 }
 
 /* An f32 vector, from its first element on. */
@@ -209,7 +209,7 @@ static sp_status record_attention(const spi_mt_recorder *r, const spi_op *op) {
     sp_status status = SP_OK;
     for (size_t i = 0; i < r->program->plan.kv_count && !status; i++) {
         const spi_mt_span *span = &r->program->plan.kv[i];
-        if (!(span->flags & SPI_MT_SPAN_FIRST)) {
+        if (!(span->flags & SPI_SHADER_SPAN_FIRST)) {
             spi_mt_encode_barrier(r->work); /* it goes on from the state of the span before */
         }
         spi_mt_dispatch dispatch = {.kernel = spi_mt_op_kernel(r->program, op, r->rows),

@@ -1,8 +1,7 @@
 /* device/metal/plan.c - where a run's KV and logits are bound, and the parameters that kernels read.
  *
- * Guests' addresses reach kernels as offsets only: of a binding in its buffer, and of rows and blocks in the binding,
- * all computed here from numbers that the host checked. Rows of sessions whose blocks lie in one buffer share a
- * dispatch. A session longer than a buffer is cut into spans of whole blocks.
+ * Rows of sessions whose blocks lie in one buffer share a dispatch. A session longer than a buffer is cut into spans of
+ * whole blocks.
  */
 #include "base/error.h"
 #include "base/memory.h"
@@ -12,7 +11,9 @@ typedef struct planner {
     spi_program *program;
     const spi_run *run;
     spi_mt_plan *plan;
-    uint32_t *words; /* the parameter buffer */
+    uint32_t *rows, *outs;  /* the records in the parameter buffer */
+    spi_mt_binding binding; /* what was found last, and where in its region it begins */
+    uint64_t first_byte;
     sp_error *error;
 } planner;
 
@@ -29,19 +30,15 @@ static const spi_mt_map *map_of(const spi_link *link) {
     return &((const spi_mt_link *)link)->map;
 }
 
-static uint32_t block_count(const spi_segment *segment) {
-    return (segment->position_first + segment->row_count + SPI_BLOCK_TOKENS - 1) / SPI_BLOCK_TOKENS;
-}
-
-static void write_rows(const planner *p, const spi_segment *segment, uint32_t base_word) {
-    for (uint32_t i = 0; i < segment->row_count; i++) {
-        uint32_t row = segment->row_first + i;
-        uint32_t *words = p->words + p->program->rows_word + (size_t)row * SPI_MT_ROW_WORDS;
-        words[0] = (uint32_t)p->run->tokens[row];
-        words[1] = segment->position_first + i;
-        words[2] = base_word;
-        words[3] = 0;
+static bool reaches(void *env, const spi_link *link, uint64_t offset, uint64_t bytes) {
+    planner *p = env;
+    spi_mt_binding binding;
+    bool holds = spi_mt_map_holds(map_of(link), offset, bytes, &binding);
+    if (holds) {
+        p->binding = binding;
+        p->first_byte = offset;
     }
+    return holds;
 }
 
 static sp_status add_kv(const planner *p, spi_mt_span span) {
@@ -56,8 +53,8 @@ static sp_status add_kv(const planner *p, spi_mt_span span) {
 /* A session that no buffer holds: spans of whole blocks. */
 static sp_status plan_long(const planner *p, const spi_segment *segment) {
     uint64_t block_bytes = p->program->tape->kv.block_bytes;
-    uint32_t needed = block_count(segment);
-    write_rows(p, segment, 0);
+    uint32_t needed = spi_shader_block_count(segment);
+    spi_shader_write_rows(p->run, segment, 0, p->rows);
     for (uint32_t block = 0; block < needed;) {
         spi_mt_binding binding;
         uint64_t at = segment->kv_offset + block * block_bytes;
@@ -71,7 +68,7 @@ static sp_status plan_long(const planner *p, const spi_segment *segment) {
                             .count = segment->row_count,
                             .block_first = block,
                             .block_end = end,
-                            .flags = (block ? 0 : SPI_MT_SPAN_FIRST) | (end == needed ? SPI_MT_SPAN_LAST : 0)};
+                            .flags = (block ? 0 : SPI_SHADER_SPAN_FIRST) | (end == needed ? SPI_SHADER_SPAN_LAST : 0)};
         sp_status status = add_kv(p, span);
         if (status) {
             return status;
@@ -82,91 +79,54 @@ static sp_status plan_long(const planner *p, const spi_segment *segment) {
 }
 
 /* Takes in the segment at *index and as many behind it as one buffer holds. */
-static sp_status plan_kv(const planner *p, uint32_t *index) {
+static sp_status plan_kv(planner *p, uint32_t *index) {
     const spi_segment *first = &p->run->segments[*index];
-    uint64_t block_bytes = p->program->tape->kv.block_bytes, low = first->kv_offset, high = low, bound = low;
-    spi_mt_binding binding = {0};
-    uint32_t end = *index, rows = 0;
-    for (; end < p->run->segment_count; end++) {
-        const spi_segment *segment = &p->run->segments[end];
-        uint64_t segment_high = segment->kv_offset + block_count(segment) * block_bytes;
-        uint64_t new_low = low < segment->kv_offset ? low : segment->kv_offset;
-        uint64_t new_high = high > segment_high ? high : segment_high;
-        spi_mt_binding wider;
-        if (segment->link != first->link ||
-            !spi_mt_map_holds(map_of(first->link), new_low, new_high - new_low, &wider)) {
-            break;
-        }
-        binding = wider;
-        bound = low = new_low;
-        high = new_high;
-        rows += segment->row_count;
-    }
+    uint32_t end = spi_shader_reach_segments(p->run, p->program->tape->kv.block_bytes, *index, reaches, p), rows = 0;
     if (end == *index) {
         (*index)++;
         return plan_long(p, first);
     }
     for (; *index < end; (*index)++) {
         const spi_segment *segment = &p->run->segments[*index];
-        write_rows(p, segment, (uint32_t)((segment->kv_offset - bound) / sizeof(uint32_t)));
+        uint32_t base_word = (uint32_t)((segment->kv_offset - p->first_byte) / sizeof(uint32_t));
+        spi_shader_write_rows(p->run, segment, base_word, p->rows);
+        rows += segment->row_count;
     }
-    return add_kv(p, (spi_mt_span){.binding = binding,
+    return add_kv(p, (spi_mt_span){.binding = p->binding,
                                    .first = first->row_first,
                                    .count = rows,
                                    .block_end = UINT32_MAX,
-                                   .flags = SPI_MT_SPAN_FIRST | SPI_MT_SPAN_LAST});
-}
-
-static void find_outs(const planner *p) {
-    uint64_t row_bytes = (uint64_t)p->program->tape->vocab * sizeof(float);
-    for (uint32_t s = 0; s < p->run->segment_count; s++) {
-        const spi_segment *segment = &p->run->segments[s];
-        for (uint32_t i = 0; i < segment->out_count; i++) {
-            uint32_t out = segment->out_first + i;
-            uint32_t *words = p->words + p->program->outs_word + (size_t)out * SPI_MT_OUT_WORDS;
-            words[0] = segment->row_first + segment->row_count - segment->out_count + i;
-            p->program->out_offsets[out] = segment->logits_offset + i * row_bytes;
-            p->program->out_links[out] = segment->link;
-        }
-    }
+                                   .flags = SPI_SHADER_SPAN_FIRST | SPI_SHADER_SPAN_LAST});
 }
 
 /* Takes in the output at *index and as many behind it as one buffer holds. */
-static sp_status plan_outs(const planner *p, uint32_t *index) {
-    const uint64_t *offsets = p->program->out_offsets;
-    const spi_link *link = p->program->out_links[*index];
-    uint64_t row_bytes = (uint64_t)p->program->tape->vocab * sizeof(float);
-    uint64_t low = offsets[*index], high = low, bound = low;
-    spi_mt_binding binding = {0};
-    uint32_t first = *index, end = first;
-    for (; end < p->run->out_count && p->program->out_links[end] == link; end++) {
-        uint64_t new_low = low < offsets[end] ? low : offsets[end];
-        uint64_t new_high = high > offsets[end] + row_bytes ? high : offsets[end] + row_bytes;
-        spi_mt_binding wider;
-        if (!spi_mt_map_holds(map_of(link), new_low, new_high - new_low, &wider)) {
-            break;
-        }
-        binding = wider;
-        bound = low = new_low;
-        high = new_high;
-    }
+static sp_status plan_outs(planner *p, uint32_t *index) {
+    const spi_shader_out *places = p->program->out_places;
+    uint32_t first = *index;
+    uint32_t end = spi_shader_reach_outs(places, p->run->out_count, p->program->tape->vocab, first, reaches, p);
     if (end == first) {
-        return not_linked(p, "a row of logits", low);
+        return not_linked(p, "a row of logits", places[first].offset);
     }
     for (; *index < end; (*index)++) {
-        uint32_t *words = p->words + p->program->outs_word + (size_t)*index * SPI_MT_OUT_WORDS;
-        words[1] = (uint32_t)((offsets[*index] - bound) / sizeof(uint32_t));
+        p->outs[(size_t)*index * SPI_SHADER_OUT_WORDS + 1] =
+            (uint32_t)((places[*index].offset - p->first_byte) / sizeof(uint32_t));
     }
     spi_mt_plan *plan = p->plan;
     if (!SPI_RESERVE(plan->outs, plan->out_span_count, plan->out_capacity)) {
         return no_memory(p->error);
     }
-    plan->outs[plan->out_span_count++] = (spi_mt_span){.binding = binding, .first = first, .count = end - first};
+    plan->outs[plan->out_span_count++] = (spi_mt_span){.binding = p->binding, .first = first, .count = end - first};
     return SP_OK;
 }
 
 sp_status spi_mt_plan_run(spi_program *program, const spi_run *run, sp_error *error) {
-    planner p = {program, run, &program->plan, program->parameters.contents, error};
+    uint32_t *words = program->parameters.contents;
+    planner p = {.program = program,
+                 .run = run,
+                 .plan = &program->plan,
+                 .rows = words + program->rows_word,
+                 .outs = words + program->outs_word,
+                 .error = error};
     p.plan->row_count = run->row_count;
     p.plan->out_count = run->out_count;
     p.plan->kv_count = p.plan->out_span_count = 0;
@@ -174,7 +134,7 @@ sp_status spi_mt_plan_run(spi_program *program, const spi_run *run, sp_error *er
     for (uint32_t i = 0; i < run->segment_count && !status;) {
         status = plan_kv(&p, &i);
     }
-    find_outs(&p);
+    spi_shader_find_outs(run, program->tape->vocab, p.outs, program->out_places);
     for (uint32_t i = 0; i < run->out_count && !status;) {
         status = plan_outs(&p, &i);
     }

@@ -1,7 +1,5 @@
 /* device/metal/program.c - a tape made ready: scratch buffers, parameters, kernels compiled; and looking into
  * scratch. */
-#include <string.h>
-
 #include "base/error.h"
 #include "base/memory.h"
 #include "device/metal/metal.h"
@@ -25,39 +23,30 @@ static sp_status check_limits(const spi_mt *mt, const spi_tape *tape, sp_error *
 
 static sp_status create_buffers(spi_mt *mt, spi_program *program, sp_error *error) {
     const spi_tape *tape = program->tape;
-    uint64_t heads = 1;
     program->buffers = spi_alloc(tape->buffer_count, sizeof *program->buffers);
-    program->out_offsets = spi_alloc(tape->rows_max, sizeof *program->out_offsets);
-    program->out_links = spi_alloc(tape->rows_max, sizeof *program->out_links);
-    sp_status status = program->buffers && program->out_offsets && program->out_links
+    program->out_places = spi_alloc(tape->rows_max, sizeof *program->out_places);
+    sp_status status = program->buffers && program->out_places
                            ? SP_OK
                            : spi_fail(error, SP_NO_MEMORY, "metal: no memory to prepare a tape");
     for (uint32_t i = 0; i < tape->buffer_count && !status; i++) {
-        uint64_t bytes = (uint64_t)tape->rows_max * spi_mt_stride(tape->buffers[i].width) * sizeof(float);
+        uint64_t bytes = (uint64_t)tape->rows_max * spi_shader_stride(tape->buffers[i].width) * sizeof(float);
         status = spi_mt_buffer_create(mt, bytes, tape->buffers[i].name, &program->buffers[i], error);
     }
-    for (uint32_t i = 0; i < tape->op_count; i++) {
-        if (tape->ops[i].kind == SPI_OP_ATTENTION && tape->ops[i].heads > heads) {
-            heads = tape->ops[i].heads;
-        }
-    }
     /* For each row and head: maximum, sum, output. */
+    uint64_t heads = spi_shader_heads_max(tape);
     uint64_t state_bytes = tape->rows_max * heads * (tape->kv.head_dim + 2u) * sizeof(float);
     return status ? status : spi_mt_buffer_create(mt, state_bytes, "attention", &program->state, error);
 }
 
 static sp_status create_parameters(spi_mt *mt, spi_program *program, sp_error *error) {
-    uint64_t words = (uint64_t)program->tape->rows_max * (SPI_MT_ROW_WORDS + SPI_MT_OUT_WORDS);
+    uint64_t words = (uint64_t)program->tape->rows_max * (SPI_SHADER_ROW_WORDS + SPI_SHADER_OUT_WORDS);
     if (words > UINT32_MAX) {
         return spi_fail(error, SP_UNSUPPORTED, "metal: runs of %u rows are too long", program->tape->rows_max);
     }
     program->rows_word = 0;
-    program->outs_word = program->tape->rows_max * SPI_MT_ROW_WORDS;
+    program->outs_word = program->tape->rows_max * SPI_SHADER_ROW_WORDS;
     sp_status status = spi_rotations_create(program->tape, program->store->sources, &program->rotations, error);
-    for (uint32_t i = 0; i < program->rotations.count; i++) {
-        program->rotations.items[i].place = words;
-        words += (uint64_t)program->tape->rows_max * program->rotations.items[i].pairs * 2;
-    }
+    spi_shader_place_tables(&program->rotations, program->tape->rows_max, &words);
     if (!status && words > UINT32_MAX) {
         return spi_fail(error, SP_UNSUPPORTED, "metal: runs of %u rows are more than its parameters can hold",
                         program->tape->rows_max);
@@ -117,8 +106,7 @@ void spi_mt_discard(void *context, spi_program *program) {
     spi_rotations_destroy(&program->rotations);
     spi_free(program->plan.kv);
     spi_free(program->plan.outs);
-    spi_free(program->out_offsets);
-    spi_free(program->out_links);
+    spi_free(program->out_places);
     spi_free(program->buffers);
     spi_free(program);
 }
@@ -127,12 +115,7 @@ sp_status spi_mt_write_buffer(void *context, spi_program *program, uint32_t inde
                               sp_error *error) {
     (void)context;
     (void)error;
-    uint32_t width = program->tape->buffers[index].width, stride = spi_mt_stride(width);
-    float *to = program->buffers[index].contents;
-    for (uint32_t i = 0; i < rows; i++) {
-        memcpy(to + (size_t)i * stride, data + (size_t)i * width, width * sizeof(float));
-        memset(to + (size_t)i * stride + width, 0, (stride - width) * sizeof(float));
-    }
+    spi_shader_pad_rows(data, rows, program->tape->buffers[index].width, program->buffers[index].contents);
     return SP_OK;
 }
 
@@ -140,10 +123,6 @@ sp_status spi_mt_read_buffer(void *context, spi_program *program, uint32_t index
                              sp_error *error) {
     (void)context;
     (void)error;
-    uint32_t width = program->tape->buffers[index].width, stride = spi_mt_stride(width);
-    const float *from = program->buffers[index].contents;
-    for (uint32_t i = 0; i < rows; i++) {
-        memcpy(data + (size_t)i * width, from + (size_t)i * stride, width * sizeof(float));
-    }
+    spi_shader_unpad_rows(program->buffers[index].contents, rows, program->tape->buffers[index].width, data);
     return SP_OK;
 }

@@ -119,7 +119,7 @@ static bool is_attention(const spi_vk_recorder *r, uint32_t index) {
 }
 
 static bool is_decode(const spi_vk_recorder *r) {
-    const uint32_t whole = SPI_VK_SPAN_FIRST | SPI_VK_SPAN_LAST;
+    const uint32_t whole = SPI_SHADER_SPAN_FIRST | SPI_SHADER_SPAN_LAST;
     bool decodes = r->plan->decode && r->program->tape->kv.head_dim % 8 == 0;
     for (size_t i = 0; i < r->plan->kv_count; i++) {
         decodes = decodes && (r->plan->kv[i].flags & whole) == whole;
@@ -128,7 +128,7 @@ static bool is_decode(const spi_vk_recorder *r) {
 }
 
 static uint32_t stride(const spi_vk_recorder *r, uint32_t buffer) {
-    return spi_vk_stride(r->program->tape->buffers[buffer].width);
+    return spi_shader_stride(r->program->tape->buffers[buffer].width);
 }
 
 /* The kernel for heads of so many columns, and for so many of a KV head's in a work group. */
@@ -244,7 +244,7 @@ static sp_status record_many(spi_vk_recorder *r, uint32_t index, uint32_t *taken
     uint32_t x = by ? by->dst : first->src, from = by ? by->src : x;
     /* What attention leaves as f16 has no padding. */
     bool attends = first->kind == SPI_OP_ATTENTION && spi_vk_attends_to_halves(r) &&
-                   !spi_vk_takes_few(r->vk, r->rows) && tape->buffers[first->dst].width % SPI_VK_COLUMN_PAD == 0;
+                   !spi_vk_takes_few(r->vk, r->rows) && tape->buffers[first->dst].width % SPI_SHADER_COLUMN_PAD == 0;
     if (attends) {
         begin = end = index + 1;
         x = first->dst;

@@ -29,7 +29,7 @@ bool spi_vk_takes_gated(const spi_vk_recorder *r, uint32_t begin) {
 
 /* Rows of each of so many weights that can be expanded at once: whole parts. */
 static uint32_t rows_at_once(const spi_program *program, const spi_op *op, uint32_t weights) {
-    uint64_t bytes = (uint64_t)spi_vk_stride(program->store->sources[op->weight].cols) * sizeof(uint16_t) * weights;
+    uint64_t bytes = (uint64_t)spi_shader_stride(program->store->sources[op->weight].cols) * sizeof(uint16_t) * weights;
     uint64_t rows = program->expanded[0].bytes / bytes / SPI_VK_PART_ROWS * SPI_VK_PART_ROWS;
     return rows < UINT32_MAX ? (uint32_t)rows : UINT32_MAX;
 }
@@ -106,7 +106,8 @@ static sp_status record_bounds(spi_vk_recorder *r, uint32_t index) {
     const spi_program *program = r->program;
     const spi_op *op = &program->tape->ops[index];
     const spi_vk_tensor *tensor = &program->store->tensors[op->weight];
-    uint32_t most = rows_at_once(program, op, 1), stride = spi_vk_stride(program->store->sources[op->weight].cols) / 8;
+    uint32_t most = rows_at_once(program, op, 1),
+             stride = spi_shader_stride(program->store->sources[op->weight].cols) / 8;
     sp_status status = SP_OK;
     for (uint32_t k = 0; k < tensor->piece_count; k++) {
         uint32_t count = tensor->pieces[k].row_count;

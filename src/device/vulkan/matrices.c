@@ -26,7 +26,7 @@ typedef struct parts {
 } parts;
 
 static uint64_t row_bytes(uint32_t columns) {
-    return (uint64_t)spi_vk_stride(columns) * sizeof(uint16_t);
+    return (uint64_t)spi_shader_stride(columns) * sizeof(uint16_t);
 }
 
 uint64_t spi_vk_expanded_bytes(const spi_vk *vk, uint32_t rows, uint32_t columns, uint32_t weights) {
@@ -76,7 +76,7 @@ sp_status spi_vk_halves_record(spi_vk_recorder *r, const spi_vk_x *of, uint32_t 
 
 sp_status spi_vk_expansion_record(spi_vk_recorder *r, const spi_vk_part *item) {
     const spi_vk_tensor *tensor = &r->program->store->tensors[item->op->weight];
-    uint32_t stride = spi_vk_stride(r->program->store->sources[item->op->weight].cols);
+    uint32_t stride = spi_shader_stride(r->program->store->sources[item->op->weight].cols);
     spi_vk_order(r, (spi_vk_access){0, SPI_VK_EXPANDED_BIT << r->expanded});
     spi_vk_dispatch dispatch = {
         .shader = spi_vk_typed(SPI_VK_expand_f32, tensor),

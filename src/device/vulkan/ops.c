@@ -37,7 +37,7 @@ static uint32_t width(const spi_vk_recorder *r, uint32_t buffer) {
 }
 
 static uint32_t stride(const spi_vk_recorder *r, uint32_t buffer) {
-    return spi_vk_stride(width(r, buffer));
+    return spi_shader_stride(width(r, buffer));
 }
 
 static spi_vk_binding vector(const spi_vk_recorder *r, uint32_t tensor) {
@@ -196,7 +196,7 @@ sp_status spi_vk_turned_record(const spi_vk_recorder *r, uint32_t index) {
     sp_status status = SP_OK;
     for (size_t i = 0; i < r->plan->kv_count && !status; i++) {
         const spi_vk_span *span = &r->plan->kv[i];
-        uint32_t heads = span->flags & SPI_VK_SPAN_FIRST ? q->heads : 0; /* once, of rows with several spans */
+        uint32_t heads = span->flags & SPI_SHADER_SPAN_FIRST ? q->heads : 0; /* once, of rows with several spans */
         uint64_t single = (uint64_t)kv->kv_heads * kv->head_dim + (uint64_t)heads * turns[0]->pairs;
         uint64_t eights = ((uint64_t)heads + 2 * (uint64_t)kv->kv_heads) * (kv->head_dim / 8);
         spi_vk_dispatch dispatch = {
@@ -303,7 +303,7 @@ sp_status spi_vk_attention_record(spi_vk_recorder *r, const spi_op *op, bool to_
             status = record_tiles(r, op, span, to_halves);
             continue;
         }
-        if (!(span->flags & SPI_VK_SPAN_FIRST)) {
+        if (!(span->flags & SPI_SHADER_SPAN_FIRST)) {
             spi_vk_order(r,
                          (spi_vk_access){SPI_VK_STATE_BIT,
                                          SPI_VK_STATE_BIT |

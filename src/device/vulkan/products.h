@@ -92,7 +92,7 @@ static inline spi_vk_binding spi_vk_vector(const spi_vk_recorder *r, uint32_t te
 }
 
 static inline uint32_t spi_vk_buffer_stride(const spi_vk_recorder *r, uint32_t buffer) {
-    return spi_vk_stride(r->program->tape->buffers[buffer].width);
+    return spi_shader_stride(r->program->tape->buffers[buffer].width);
 }
 
 static inline uint32_t spi_vk_ceil_div(uint32_t count, uint32_t size) {

@@ -62,13 +62,13 @@ static sp_status create_factors(spi_vk *vk, spi_program *program, sp_error *erro
             bytes = own > bytes ? own : bytes;
         }
     }
-    sp_status status = create_scratch(vk, rows * spi_vk_stride(widest) * sizeof(uint16_t), "activations", SPI_VK_LOCAL,
-                                      &program->halves, error);
+    sp_status status = create_scratch(vk, rows * spi_shader_stride(widest) * sizeof(uint16_t), "activations",
+                                      SPI_VK_LOCAL, &program->halves, error);
     status = status ? status
                     : create_scratch(vk, 2 * tape->rows_max * sizeof(float), "activations", SPI_VK_LOCAL,
                                      &program->factors, error);
     if (gate && tape->rows_max >= many && !status) {
-        status = create_scratch(vk, rows * spi_vk_stride(gate) * sizeof(uint16_t), "activations", SPI_VK_LOCAL,
+        status = create_scratch(vk, rows * spi_shader_stride(gate) * sizeof(uint16_t), "activations", SPI_VK_LOCAL,
                                 &program->gated, error);
         status =
             status ? status
@@ -82,21 +82,17 @@ static sp_status create_factors(spi_vk *vk, spi_program *program, sp_error *erro
 
 static sp_status create_buffers(spi_vk *vk, spi_program *program, sp_error *error) {
     const spi_tape *tape = program->tape;
-    uint64_t heads = 1;
+    uint64_t heads = spi_shader_heads_max(tape);
     program->buffers = spi_alloc(tape->buffer_count, sizeof *program->buffers);
-    program->out_offsets = spi_alloc(tape->rows_max, sizeof *program->out_offsets);
-    program->out_links = spi_alloc(tape->rows_max, sizeof *program->out_links);
+    program->out_places = spi_alloc(tape->rows_max, sizeof *program->out_places);
     program->turned = spi_alloc(tape->rows_max, sizeof *program->turned);
-    sp_status status = program->buffers && program->out_offsets && program->out_links && program->turned
+    sp_status status = program->buffers && program->out_places && program->turned
                            ? SP_OK
                            : spi_fail(error, SP_NO_MEMORY, "vulkan: no memory to prepare a tape");
     for (uint32_t i = 0; i < tape->buffer_count && !status; i++) {
-        uint64_t bytes = (uint64_t)tape->rows_max * spi_vk_stride(tape->buffers[i].width) * sizeof(float);
+        uint64_t bytes = (uint64_t)tape->rows_max * spi_shader_stride(tape->buffers[i].width) * sizeof(float);
         status = create_scratch(vk, bytes, tape->buffers[i].name, SPI_VK_LOCAL, &program->buffers[i], error);
         status = status ? status : spi_vk_zero(vk, &program->buffers[i], 1, error);
-    }
-    for (uint32_t i = 0; i < tape->op_count; i++) {
-        heads = tape->ops[i].kind == SPI_OP_ATTENTION && tape->ops[i].heads > heads ? tape->ops[i].heads : heads;
     }
     status = status ? status : create_factors(vk, program, error);
     /* For each row and head: maximum, sum, output. */
@@ -121,19 +117,17 @@ static sp_status create_buffers(spi_vk *vk, spi_program *program, sp_error *erro
 }
 
 static sp_status create_parameters(spi_vk *vk, spi_program *program, sp_error *error) {
-    uint64_t words = (uint64_t)program->tape->rows_max * (SPI_VK_ROW_WORDS + SPI_VK_OUT_WORDS + SPI_VK_TILE_WORDS);
+    uint64_t words =
+        (uint64_t)program->tape->rows_max * (SPI_SHADER_ROW_WORDS + SPI_SHADER_OUT_WORDS + SPI_VK_TILE_WORDS);
     if (words > UINT32_MAX) {
         return spi_fail(error, SP_UNSUPPORTED, "vulkan: runs of %u rows are too long", program->tape->rows_max);
     }
     program->rows_word = 0;
-    program->outs_word = program->tape->rows_max * SPI_VK_ROW_WORDS;
-    program->tiles_word = program->tape->rows_max * (SPI_VK_ROW_WORDS + SPI_VK_OUT_WORDS);
+    program->outs_word = program->tape->rows_max * SPI_SHADER_ROW_WORDS;
+    program->tiles_word = program->tape->rows_max * (SPI_SHADER_ROW_WORDS + SPI_SHADER_OUT_WORDS);
     program->tile_rows = spi_vk_tile_rows(vk, program->tape);
     sp_status status = spi_rotations_create(program->tape, program->store->sources, &program->rotations, error);
-    for (uint32_t i = 0; i < program->rotations.count; i++) {
-        program->rotations.items[i].place = words;
-        words += (uint64_t)program->tape->rows_max * program->rotations.items[i].pairs * 2;
-    }
+    spi_shader_place_tables(&program->rotations, program->tape->rows_max, &words);
     if (!status && words > UINT32_MAX) {
         return spi_fail(error, SP_UNSUPPORTED, "vulkan: runs of %u rows are more than its parameters can hold",
                         program->tape->rows_max);
@@ -201,8 +195,7 @@ void spi_vk_discard(void *context, spi_program *program) {
     }
     spi_rotations_destroy(&program->rotations);
     free_plan(&program->plan);
-    spi_free(program->out_offsets);
-    spi_free(program->out_links);
+    spi_free(program->out_places);
     spi_free(program->turned);
     spi_free(program->buffers);
     spi_free(program);
@@ -218,17 +211,13 @@ sp_status spi_vk_write_buffer(void *context, spi_program *program, uint32_t inde
                               sp_error *error) {
     spi_vk *vk = context;
     const spi_vk_buffer *buffer = &program->buffers[index];
-    uint32_t width = program->tape->buffers[index].width, stride = spi_vk_stride(width);
+    uint32_t width = program->tape->buffers[index].width, stride = spi_shader_stride(width);
     spi_vk_buffer staging;
     sp_status status = open_staging(vk, buffer, &staging, error);
     if (status) {
         return status;
     }
-    float *to = buffer->mapped ? buffer->mapped : staging.mapped;
-    for (uint32_t i = 0; i < rows; i++) {
-        memcpy(to + (size_t)i * stride, data + (size_t)i * width, width * sizeof(float));
-        memset(to + (size_t)i * stride + width, 0, (stride - width) * sizeof(float));
-    }
+    spi_shader_pad_rows(data, rows, width, buffer->mapped ? buffer->mapped : staging.mapped);
     if (!buffer->mapped) {
         VkBufferCopy copy = {0, 0, (uint64_t)rows * stride * sizeof(float)};
         status = spi_vk_copy(vk, staging.handle, buffer->handle, &copy, 1, error);
@@ -241,16 +230,15 @@ sp_status spi_vk_read_buffer(void *context, spi_program *program, uint32_t index
                              sp_error *error) {
     spi_vk *vk = context;
     const spi_vk_buffer *buffer = &program->buffers[index];
-    uint32_t width = program->tape->buffers[index].width, stride = spi_vk_stride(width);
+    uint32_t width = program->tape->buffers[index].width, stride = spi_shader_stride(width);
     spi_vk_buffer staging;
     sp_status status = open_staging(vk, buffer, &staging, error);
     if (!status && !buffer->mapped) {
         VkBufferCopy copy = {0, 0, (uint64_t)rows * stride * sizeof(float)};
         status = spi_vk_copy(vk, buffer->handle, staging.handle, &copy, 1, error);
     }
-    const float *from = buffer->mapped ? buffer->mapped : staging.mapped;
-    for (uint32_t i = 0; i < rows && !status; i++) {
-        memcpy(data + (size_t)i * width, from + (size_t)i * stride, width * sizeof(float));
+    if (!status) {
+        spi_shader_unpad_rows(buffer->mapped ? buffer->mapped : staging.mapped, rows, width, data);
     }
     spi_vk_buffer_destroy(vk, &staging);
     return status;

@@ -55,7 +55,7 @@ sp_status spi_vk_record_dry(spi_vk *vk, spi_program *program, sp_error *error) {
                              .count = count,
                              .block_end = UINT32_MAX,
                              .tile_count = 1,
-                             .flags = SPI_VK_SPAN_FIRST | SPI_VK_SPAN_LAST};
+                             .flags = SPI_SHADER_SPAN_FIRST | SPI_SHADER_SPAN_LAST};
         spi_vk_plan plan = {.row_count = count,
                             .out_count = count,
                             .decode = i % 2,

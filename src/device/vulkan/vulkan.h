@@ -4,13 +4,14 @@
  * parts of the linked regions are bound where); record.c turns tape and plan into a command buffer, which stays good as
  * long as the plan does not change, so that a token of a session costs one submission and nothing else.
  *
- * Owns: everything that a context of the backend consists of. May include: region, os, base, device/backend.h.
+ * Owns: everything that a context of the backend consists of. May include: region, os, base, device/backend.h,
+ * device/shader_run.h.
  */
 #ifndef SPI_DEVICE_VULKAN_VULKAN_H
 #define SPI_DEVICE_VULKAN_VULKAN_H
 
 #include "device/backend.h"
-#include "device/rotation.h"
+#include "device/shader_run.h"
 #include "device/vulkan/loader.h"
 
 typedef enum spi_vk_shader {
@@ -272,8 +273,6 @@ typedef struct spi_vk_packing {
 } spi_vk_packing;
 
 #define SPI_VK_TILE_ROWS 32u
-/* A row of scratch is padded to it with zeros, so that kernels need no care at a row's end. */
-#define SPI_VK_COLUMN_PAD 128u
 
 bool spi_vk_packing_of(const spi_tensor *tensor, spi_vk_packing *packing);
 void spi_vk_repack(const spi_vk_packing *packing, const spi_tensor *tensor, uint32_t tile, void *units, void *scales);
@@ -322,11 +321,7 @@ sp_status spi_vk_load(void *context, const spi_weights *weights, spi_progress pr
                       spi_store **store, sp_error *error);
 void spi_vk_unload(void *context, spi_store *store);
 
-/* Parameters, in words from the start of a program's parameter buffer: a record for each row and each output, and a
- * table of (cos, sin) for each row and pair of columns, one for each way of rotating that the tape has. The host
- * computes the tables: a shader's sine has no accuracy to count on at large angles. */
-#define SPI_VK_ROW_WORDS  4u /* token, position, where the session's KV starts in its window (words), 0 */
-#define SPI_VK_OUT_WORDS  2u /* row, where the logits start in their window (words) */
+/* What the parameters have between outputs and tables. */
 #define SPI_VK_TILE_WORDS 2u /* first row, how many: rows of one session that attention takes together */
 
 /* Rows (or outputs) that are next to each other and whose memory is bound by one window. A session longer than a window
@@ -338,10 +333,8 @@ typedef struct spi_vk_span {
     uint32_t block_first, block_end; /* KV only */
     uint32_t tile_first, tile_count; /* KV only: of its rows' tiles */
     uint32_t base_word;              /* KV only: added to the row's own */
-    uint32_t flags;                  /* KV only: SPI_VK_SPAN_* */
+    uint32_t flags;                  /* KV only: SPI_SHADER_SPAN_* */
 } spi_vk_span;
-#define SPI_VK_SPAN_FIRST 1u /* of a session's spans: attention starts afresh */
-#define SPI_VK_SPAN_LAST  2u /* attention ends */
 
 typedef struct spi_vk_plan {
     uint64_t generation;
@@ -370,27 +363,22 @@ struct spi_program {
     spi_vk_buffer parameters;
     spi_vk_buffer state; /* attention's running maximum, sum and output between the spans of one session */
     uint32_t rows_word, outs_word, tiles_word;
-    uint32_t tile_rows;        /* of a tile of attention; 0: the tape's heads have no kernel for that */
-    spi_rotations rotations;   /* their places: words in the parameters */
-    uint32_t *turned;          /* of each row of their tables: the position that it is for, and one; 0: none yet */
-    spi_vk_buffer halves;      /* x of a product of many rows as f16 */
-    spi_vk_buffer factors;     /* each row's factor of that; then those of the gate's rows */
-    spi_vk_buffer expanded[2]; /* parts of such a product's weight as f16 */
-    spi_vk_buffer gated;       /* what the gate's two products leave for the next, as f16 */
-    spi_vk_buffer tops;        /* bounds of weights' rows for that, by op */
-    spi_vk_buffer parts;       /* what ranges of attention leave to be merged, and shares of products */
-    spi_vk_buffer counters;    /* of a relay's steps */
-    spi_vk_buffer late;        /* not zero: a kernel waited in vain */
-    uint64_t *out_offsets;     /* of the run's outputs, from their regions' bases */
-    const spi_link **out_links;
-    spi_vk_plan plan; /* of this run */
+    uint32_t tile_rows;         /* of a tile of attention; 0: the tape's heads have no kernel for that */
+    spi_rotations rotations;    /* their places: words in the parameters */
+    uint32_t *turned;           /* of each row of their tables: the position that it is for, and one; 0: none yet */
+    spi_vk_buffer halves;       /* x of a product of many rows as f16 */
+    spi_vk_buffer factors;      /* each row's factor of that; then those of the gate's rows */
+    spi_vk_buffer expanded[2];  /* parts of such a product's weight as f16 */
+    spi_vk_buffer gated;        /* what the gate's two products leave for the next, as f16 */
+    spi_vk_buffer tops;         /* bounds of weights' rows for that, by op */
+    spi_vk_buffer parts;        /* what ranges of attention leave to be merged, and shares of products */
+    spi_vk_buffer counters;     /* of a relay's steps */
+    spi_vk_buffer late;         /* not zero: a kernel waited in vain */
+    spi_shader_out *out_places; /* of the run's outputs */
+    spi_vk_plan plan;           /* of this run */
     spi_vk_recording recordings[SPI_VK_RECORDINGS];
     uint64_t runs;
 };
-
-static inline uint32_t spi_vk_stride(uint32_t width) { /* in elements */
-    return (width + SPI_VK_COLUMN_PAD - 1) / SPI_VK_COLUMN_PAD * SPI_VK_COLUMN_PAD;
-}
 
 /* program.c */
 sp_status spi_vk_prepare(void *context, spi_store *store, const spi_tape *tape, spi_program **program, sp_error *error);
