@@ -67,6 +67,7 @@ static const parameters kernels[] = {
     {"flash", {sizeof(spi_cu_flash)}},
     {"few", {sizeof(spi_cu_few)}},
     {"many", {sizeof(spi_cu_few)}},
+    {"start", {sizeof(spi_cu_few)}},
     {"attention_rows", {sizeof(spi_cu_attention), 4}},
     {"attention", {sizeof(spi_cu_attention)}},
     {"decode", {sizeof(spi_cu_token)}},

@@ -191,7 +191,7 @@ static void test_a_life(void **state) {
     assert_int_equal(fake_cuda_calls_("cuLaunchCooperativeKernel"), 3);
     assert_int_equal(fake_cuda_launches_("guest_f32"), 1);
     assert_int_equal(fake_cuda_launches_("flash64"), 2); /* a prompt, two layers */
-    assert_int_equal(fake_cuda_launches_("few64"), 2);   /* a short one */
+    assert_int_equal(fake_cuda_launches_("start64"), 2); /* a short one */
     /* Each growth is registered by itself, and the model's own region. */
     assert_int_equal(fake_cuda_calls_("cuMemHostRegister_v2"), 4);
 }

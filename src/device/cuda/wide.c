@@ -159,12 +159,15 @@ spi_cu_heads_kernels spi_cu_wide_heads_kernels(const spi_kv_shape *kv) {
                                few[][3] = {{SPI_CU_few64, SPI_CU_few128, SPI_CU_few256},
                                            {SPI_CU_few64_q8, SPI_CU_few128_q8, SPI_CU_few256_q8}},
                                many[][3] = {{SPI_CU_many64, SPI_CU_many128, SPI_CU_many256},
-                                            {SPI_CU_many64_q8, SPI_CU_many128_q8, SPI_CU_many256_q8}};
+                                            {SPI_CU_many64_q8, SPI_CU_many128_q8, SPI_CU_many256_q8}},
+                               start[][3] = {{SPI_CU_start64, SPI_CU_start128, SPI_CU_few256},
+                                             {SPI_CU_start64_q8, SPI_CU_start128_q8, SPI_CU_few256_q8}};
     uint32_t dim = kv->head_dim, width = dim == 64 ? 0 : dim == 128 ? 1 : 2, type = spi_kv_is_q8(kv);
     return (spi_cu_heads_kernels){.place = type ? SPI_CU_place_heads_q8 : SPI_CU_place_heads,
                                   .flash = flash[type][width],
                                   .few = few[type][width],
                                   .many = many[type][width],
+                                  .start = start[type][width],
                                   .flash_bytes = 2 * 2 * SPI_BLOCK_TOKENS * dim * 2};
 }
 
@@ -192,6 +195,7 @@ static sp_status allow_kernels(spi_cu *cu, const spi_program *program, const spi
     status = status ? status : allow_shared(cu, kernels.flash, kernels.flash_bytes, error);
     status = status ? status : allow_shared(cu, kernels.few, SPI_CU_FEW_BYTES(dim, stages, 8), error);
     status = status ? status : allow_shared(cu, kernels.many, SPI_CU_FEW_BYTES(dim, 1, 4), error);
+    status = status ? status : allow_shared(cu, kernels.start, SPI_CU_FEW_BYTES(dim, stages, 8), error);
     for (uint32_t i = 0; i < phases->count && !status; i++) {
         const spi_cu_phase *phase = &phases->items[i];
         for (size_t tile = 0; tile < TILE_COUNT && phase->kind == SPI_CU_PHASE_PRODUCT && !status; tile++) {

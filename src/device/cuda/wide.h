@@ -48,8 +48,9 @@ typedef struct spi_cu_wide_room {
 } spi_cu_wide_room;
 
 typedef struct spi_cu_heads_kernels {
-    spi_cu_kernel place, flash, few, many; /* few and many: few.cu, for blocks of eight and of four warps */
-    uint32_t flash_bytes;                  /* of shared memory */
+    spi_cu_kernel place, flash;
+    spi_cu_kernel few, many, start; /* few.cu, for blocks of eight and of four warps, and for prompts */
+    uint32_t flash_bytes;           /* of shared memory */
 } spi_cu_heads_kernels;
 
 extern const uint32_t spi_cu_wide_tile_rows[SPI_CU_WIDE_TILE_COUNT];

@@ -12,6 +12,7 @@
 #define THREADS       SPI_CU_WIDE_HEADS_THREADS
 #define HEADS_A_BLOCK (THREADS / 32)
 #define FEW_ROWS      64u /* up to so many, attention is by few.cu */
+#define START_ROWS    8u  /* so many new rows of a session are its prompt's */
 #define STEPS_MIN     4u  /* of a block that shares a tile's columns; of quantised weights a slab */
 #define FLIGHT        2u  /* steps or slabs of weights on their way while a block waits: 32 to 70 KiB */
 #define LONG_CONTEXT  512u
@@ -33,6 +34,7 @@ typedef struct pass {
     uint32_t rows, span_count;
     bool is_few;
     uint32_t context; /* the longest of a session in the run */
+    uint32_t longest; /* of a session's new rows */
     contents packed[2];
     spi_cu_pointer known; /* the f32 rows whose squares were noted last, or 0 */
     spi_cu_squares squares;
@@ -334,9 +336,10 @@ static sp_status attend_few(pass *p, spi_cu_few *all, const spi_cu_heads_kernels
     all->flash.stages = many || kv->head_dim > 64 || p->context < LONG_CONTEXT ? 1 : 2;
     all->clocks = clocks_of(p, "attention");
     void *arguments[] = {all};
-    return spi_cu_launch_cluster(p->cu, many ? kernels->many : kernels->few, p->span_count, kv->kv_heads,
-                                 context_shares(p, kv->kv_heads), warps * 32,
-                                 SPI_CU_FEW_BYTES(kv->head_dim, all->flash.stages, warps), arguments, p->error);
+    spi_cu_kernel kernel = many ? kernels->many : p->longest < START_ROWS ? kernels->few : kernels->start;
+    return spi_cu_launch_cluster(p->cu, kernel, p->span_count, kv->kv_heads, context_shares(p, kv->kv_heads),
+                                 warps * 32, SPI_CU_FEW_BYTES(kv->head_dim, all->flash.stages, warps), arguments,
+                                 p->error);
 }
 
 static sp_status attend(pass *p, uint32_t index) {
@@ -387,8 +390,10 @@ sp_status spi_cu_wide_run(spi_cu *cu, const spi_program *program, const spi_run 
                 .is_few = is_few(program, run),
                 .error = error};
     for (uint32_t i = 0; i < run->segment_count; i++) {
-        uint32_t context = run->segments[i].position_first + run->segments[i].row_count;
+        const spi_segment *segment = &run->segments[i];
+        uint32_t context = segment->position_first + segment->row_count;
         all.context = context > all.context ? context : all.context;
+        all.longest = segment->row_count > all.longest ? segment->row_count : all.longest;
     }
     const spi_cu_phases *phases = &program->wide->phases;
     uint32_t count = run->out_count ? phases->count : phases->hidden_count;

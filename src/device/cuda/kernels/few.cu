@@ -7,7 +7,7 @@
  * itself, and what they have is merged in the warps' order. Scores and sums are kept in registers, in f32
  * (arXiv:2307.08691). Long contexts of few sessions are shared out among the blocks of a cluster, whose warps count as
  * if they were one block's. Blocks of four warps are for so many sessions that blocks of eight would not all be on the
- * card at once.
+ * card at once. A prompt's rows have kernels of their own, which ask for several heads before they wait for the first.
  */
 #include <cstddef>
 #include <cuda_fp16.h>
@@ -105,28 +105,142 @@ __device__ __forceinline__ void see_keys(const spi_cu_flash &args, few_sums<dim>
     }
 }
 
-/* Heads of the block's rows, and keys and values of the session's new rows up to the block's last. */
-template <int dim, int warps, bool q8>
+/* A head of which a warp has asked for the numbers and its row's angles. */
+template <int dim> struct asked_head {
+    float x[dim / 32];
+    float2 turns[dim / 64];
+
+    __device__ __forceinline__ void ask(const spi_cu_heads &args, const float *from, uint32_t row) {
+        uint32_t lane = threadIdx.x % 32;
+#pragma unroll
+        for (uint32_t i = 0; i < dim / 32; i++) {
+            x[i] = __ldcg(from + i * 32 + lane);
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < dim / 64; i++) {
+            uint32_t pair = i * 32 + lane;
+            turns[i] = pair < args.pairs ? turns_of(args, row)[pair] : make_float2(1, 0);
+        }
+    }
+
+    __device__ __forceinline__ void put(float *to) const {
+#pragma unroll
+        for (uint32_t i = 0; i < dim / 32; i++) {
+            to[i * 32 + threadIdx.x % 32] = x[i];
+        }
+        __syncwarp();
+    }
+
+    /* As prepare_head(). */
+    __device__ __forceinline__ void prepare(const spi_cu_heads &args, const float *norm, float eps, float scale,
+                                            float *to) const {
+        uint32_t lane = threadIdx.x % 32;
+        float squares = 0;
+#pragma unroll
+        for (uint32_t i = 0; i < dim / 32; i++) {
+            squares += x[i] * x[i];
+            to[i * 32 + lane] = norm ? x[i] * __ldg(norm + i * 32 + lane) : x[i];
+        }
+        float factor = norm ? rsqrtf(warp_sum(squares) / dim + eps) : 1;
+        __syncwarp();
+#pragma unroll
+        for (uint32_t i = 0; i < dim / 64; i++) {
+            uint32_t pair = i * 32 + lane, a = args.halves ? pair : 2 * pair;
+            uint32_t b = args.halves ? pair + args.pairs : 2 * pair + 1;
+            if (pair < args.pairs) {
+                float x = to[a] * factor, y = to[b] * factor;
+                to[a] = (x * turns[i].x - y * turns[i].y) * scale;
+                to[b] = (x * turns[i].y + y * turns[i].x) * scale;
+            }
+        }
+        for (uint32_t i = 2 * args.pairs + lane; i < dim; i += 32) {
+            to[i] *= factor * scale;
+        }
+        __syncwarp();
+    }
+};
+
+/* The block's queries, and behind them keys and values of the session's new rows up to the block's last: item by item,
+ * each to where it belongs. */
+template <int dim, int warps, bool q8> struct few_items {
+    const spi_cu_heads &heads;
+    const spi_cu_span &span;
+    few_memory<dim, warps> &memory;
+    uint32_t group, queries, count;
+
+    __device__ __forceinline__ few_items(const spi_cu_heads &args, const spi_cu_span &rows,
+                                         few_memory<dim, warps> &shared)
+        : heads(args), span(rows), memory(shared), group(args.heads / args.kv.kv_heads), queries(span.count * group),
+          count(queries + 2 * (span.first + span.count - span.run_first)) {
+    }
+
+    __device__ __forceinline__ uint32_t row_of(uint32_t item) const {
+        return item < queries ? span.first + item / group : span.run_first + (item - queries) / 2;
+    }
+
+    __device__ __forceinline__ new_place place_of_new(uint32_t item) const {
+        uint32_t row = row_of(item);
+        return {(item - queries) % 2, blockIdx.y, span.position + row - span.first, span.kv,
+                row >= span.first && !blockIdx.z ? span.host : 0};
+    }
+
+    __device__ __forceinline__ void ask(uint32_t item, asked_head<dim> &asked) const {
+        uint64_t row = row_of(item);
+        if (item < queries) {
+            asked.ask(heads, (const float *)heads.q + row * heads.q_stride + (blockIdx.y * group + item % group) * dim,
+                      row);
+        } else {
+            const float *from = (const float *)((item - queries) % 2 ? heads.v : heads.k);
+            asked.ask(heads, from + row * heads.k_stride + blockIdx.y * dim, row);
+        }
+    }
+
+    __device__ __forceinline__ void place(uint32_t item, const asked_head<dim> &asked, float *room) const {
+        uint32_t lane = threadIdx.x % 32;
+        if (item < queries) {
+            asked.prepare(heads, (const float *)heads.q_norm, heads.eps, heads.scale, room);
+            put_query(room, dim, lane, (uint32_t *)memory.queries[item]);
+            return;
+        }
+        new_place to = place_of_new(item);
+        if (to.which) {
+            asked.put(room);
+        } else {
+            asked.prepare(heads, (const float *)heads.k_norm, heads.k_eps, 1, room);
+        }
+        put_new<q8>(heads.kv, to, room, lane);
+    }
+};
+
+/* By all warps, each so many items at a time, which are asked for before the first is waited for. */
+template <int dim, int warps, bool q8, uint32_t together>
 __device__ __forceinline__ void place_all(const spi_cu_few &args, const spi_cu_span &span,
                                           few_memory<dim, warps> &memory) {
-    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, head = blockIdx.y,
-             group = args.flash.heads / args.flash.kv.kv_heads, queries = span.count * group,
-             news = span.first + span.count - span.run_first;
+    const few_items<dim, warps, q8> items(args.heads, span, memory);
+    uint32_t warp = threadIdx.x / 32;
     float *room = memory.heads[warp];
-    for (uint32_t i = threadIdx.x; i < (QUERIES - queries) * dim / 2; i += warps * 32) {
-        ((uint32_t *)memory.queries[queries + i / (dim / 2)])[i % (dim / 2)] = 0;
+    for (uint32_t i = threadIdx.x; i < (QUERIES - items.queries) * dim / 2; i += warps * 32) {
+        ((uint32_t *)memory.queries[items.queries + i / (dim / 2)])[i % (dim / 2)] = 0;
     }
-    for (uint32_t item = warp; item < queries + 2 * news; item += warps) {
-        if (item < queries) {
-            place_query(args.heads, span.first + item / group, head * group + item % group, room, lane,
-                        (uint32_t *)memory.queries[item]);
-        } else {
-            uint32_t row = span.run_first + (item - queries) / 2;
-            place_new<q8>(args.heads, row, (item - queries) % 2, head, room, lane, span.position + row - span.first,
-                          span.kv, row >= span.first && !blockIdx.z ? span.host : 0);
+    for (uint32_t first = warp; first < items.count; first += warps * together) {
+        asked_head<dim> asked[together];
+#pragma unroll
+        for (uint32_t k = 0; k < together; k++) {
+            items.ask(min(first + k * warps, items.count - 1), asked[k]);
+        }
+#pragma unroll
+        for (uint32_t k = 0; k < together; k++) {
+            if (first + k * warps < items.count) {
+                items.place(first + k * warps, asked[k], room);
+            }
         }
     }
     __syncthreads();
+}
+
+/* Where a query's column is among its sums, so that a warp's neighbouring queries meet no bank twice. */
+__device__ __forceinline__ uint32_t sums_place(uint32_t column, uint32_t query) {
+    return column ^ query % 4 * 8;
 }
 
 /* What the warps of one of the cluster's blocks have of a query's four columns, as if its largest score were
@@ -137,7 +251,7 @@ template <int dim, int warps> struct few_part {
 
     __device__ __forceinline__ few_part(const few_memory<dim, warps> &memory, uint32_t block, uint32_t query,
                                         uint32_t column) {
-        const float *parts = (const float *)memory.ring + query * dim + column;
+        const float *parts = (const float *)memory.ring + query * dim + sums_place(column, query);
         float scores[warps], totals[warps];
         float4 sums[warps];
 #pragma unroll
@@ -181,13 +295,17 @@ template <int dim, int warps> struct few_part {
 
 /* A warp's sums to where all find them. */
 template <int dim, int warps>
-__device__ __forceinline__ void leave_sums(few_memory<dim, warps> &memory, const few_sums<dim> &sums) {
+__device__ __forceinline__ void leave_sums(few_memory<dim, warps> &memory, const few_sums<dim> &sums,
+                                           uint32_t queries) {
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     float *parts = (float *)memory.ring;
     __syncthreads(); /* they lie where keys were */
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         uint32_t query = lane / 4 + 8 * i;
+        if (8 * i >= queries) {
+            break;
+        }
         float total = sums.total[i];
         total += __shfl_xor_sync(0xffffffffu, total, 1);
         total += __shfl_xor_sync(0xffffffffu, total, 2);
@@ -197,7 +315,7 @@ __device__ __forceinline__ void leave_sums(few_memory<dim, warps> &memory, const
         float *to = parts + (warp * QUERIES + query) * dim + lane % 4 * 2;
 #pragma unroll
         for (int j = 0; j < dim / 8; j++) {
-            *(float2 *)(to + j * 8) = make_float2(sums.out[j][2 * i], sums.out[j][2 * i + 1]);
+            *(float2 *)(to + sums_place(j * 8, query)) = make_float2(sums.out[j][2 * i], sums.out[j][2 * i + 1]);
         }
     }
 }
@@ -207,7 +325,7 @@ template <int dim, int warps>
 __device__ __forceinline__ void merge(const spi_cu_flash &args, const spi_cu_span &span, few_memory<dim, warps> &memory,
                                       const few_sums<dim> &sums) {
     uint32_t group = args.heads / args.kv.kv_heads, blocks = gridDim.z, items = span.count * group * (dim / 4);
-    leave_sums(memory, sums);
+    leave_sums(memory, sums, span.count * group);
     blocks_sync();
     for (uint32_t first = blockIdx.z * (warps * 32 / blocks); first < items; first += warps * 32) {
         uint32_t i = first + threadIdx.x / blocks, from = min(i, items - 1); /* whole warps join */
@@ -237,7 +355,8 @@ __device__ __forceinline__ spi_cu_span span_at(const spi_cu_flash &args, uint32_
 
 /* The session's older keys are there before the kernel that precedes this one has ended: those of the first turn are on
  * their way by then. */
-template <int dim, int warps, bool q8> __device__ __forceinline__ void attend_few(const spi_cu_few &all) {
+template <int dim, int warps, bool q8, uint32_t together>
+__device__ __forceinline__ void attend_few(const spi_cu_few &all) {
     using few_room = few_memory<dim, warps>;
     static_assert(offsetof(few_room, ring) == SPI_CU_FEW_BYTES(dim, 0, warps), "what the host asks for");
     extern __shared__ __align__(128) uint8_t bytes[];
@@ -268,7 +387,7 @@ template <int dim, int warps, bool q8> __device__ __forceinline__ void attend_fe
     }
     wait_for_the_last();
     mark(threadIdx.x ? 0 : all.clocks, 1);
-    place_all<dim, warps, q8>(all, span, memory);
+    place_all<dim, warps, q8, together>(all, span, memory);
     mark(threadIdx.x ? 0 : all.clocks, 2);
 #pragma unroll
     for (int k = 0; k < dim / 16; k++) {
@@ -302,15 +421,20 @@ template <int dim, int warps, bool q8> __device__ __forceinline__ void attend_fe
     mark(threadIdx.x ? 0 : all.clocks, 4);
 }
 
-#define FEW_FORM(dim, warps, name, q8)                                                                                 \
+#define FEW_FORM(dim, warps, name, q8, together)                                                                       \
     KERNEL __launch_bounds__(warps * 32) name(const __grid_constant__ spi_cu_few args) {                               \
-        attend_few<dim, warps, q8>(args);                                                                              \
+        attend_few<dim, warps, q8, together>(args);                                                                    \
     }
 #define FEW(dim)                                                                                                       \
-    FEW_FORM(dim, 8, few##dim, false)                                                                                  \
-    FEW_FORM(dim, 8, few##dim##_q8, true)                                                                              \
-    FEW_FORM(dim, 4, many##dim, false)                                                                                 \
-    FEW_FORM(dim, 4, many##dim##_q8, true)
+    FEW_FORM(dim, 8, few##dim, false, 1)                                                                               \
+    FEW_FORM(dim, 8, few##dim##_q8, true, 1)                                                                           \
+    FEW_FORM(dim, 4, many##dim, false, 1)                                                                              \
+    FEW_FORM(dim, 4, many##dim##_q8, true, 1)
+#define START(dim, together)                                                                                           \
+    FEW_FORM(dim, 8, start##dim, false, together)                                                                      \
+    FEW_FORM(dim, 8, start##dim##_q8, true, together)
 FEW(64)
 FEW(128)
 FEW(256)
+START(64, 4)
+START(128, 2)

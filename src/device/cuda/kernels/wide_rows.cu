@@ -53,8 +53,8 @@ template <bool q8> __device__ __forceinline__ void place_eight(const spi_cu_head
     head -= args.heads;
     if (head < 2 * args.kv.kv_heads) {
         const spi_cu_row place = ((const spi_cu_row *)args.rows)[row];
-        place_new<q8>(args, row, head / args.kv.kv_heads, head % args.kv.kv_heads, room[warp], lane, place.position,
-                      place.kv, 0);
+        place_new<q8>(args, row, {head / args.kv.kv_heads, head % args.kv.kv_heads, place.position, place.kv, 0},
+                      room[warp], lane);
     }
 }
 
