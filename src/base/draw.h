@@ -89,8 +89,12 @@ SPI_DRAW float spi_draw_log(float x) {
     return spi_draw_add(spi_draw_times((float)exponent, 0.693147181f), spi_draw_times(spi_draw_times(2, s), sum));
 }
 
+SPI_DRAW uint32_t spi_draw_word(uint64_t key, uint32_t token) {
+    return (uint32_t)(spi_draw_mix(key + token * 0x9e3779b97f4a7c15u) >> 32);
+}
+
 SPI_DRAW float spi_draw_noise(uint64_t key, uint32_t token) {
-    uint32_t word = (uint32_t)(spi_draw_mix(key + token * 0x9e3779b97f4a7c15u) >> 32);
+    uint32_t word = spi_draw_word(key, token);
     float v = spi_draw_times(spi_draw_add((float)word, 0.5f), 0x1p-32f); /* 1 - u: small ones have all their digits */
     float rest = spi_draw_add(1, -v);
     rest = rest < 0x1p-25f ? 0x1p-25f : rest;
@@ -105,7 +109,8 @@ SPI_DRAW int spi_draw_may(const spi_draw *draw, float logit, float largest) {
            spi_draw_times(spi_draw_add(largest, -logit), draw->inverse) <= SPI_DRAW_SPAN;
 }
 
-/* What is largest for the token that is picked. */
+/* What is largest for the token that is picked. The noise of a word with so many leading zeros is at most one more
+ * times ln 2: v is at least 2^-(zeros + 1), and -ln(-ln(1 - v)) at most -ln v. */
 SPI_DRAW float spi_draw_score(const spi_draw *draw, uint32_t token, float logit, float largest) {
     return spi_draw_add(spi_draw_times(spi_draw_add(logit, -largest), draw->inverse), spi_draw_noise(draw->key, token));
 }

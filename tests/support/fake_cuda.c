@@ -55,6 +55,7 @@ static const parameters kernels[] = {
     {"gate", {8, 8, 8, 4, 4, 4}},
     {"add", {8, 8, 4, 4, 4}},
     {"gather", {8, 8, 8, 4, 4}},
+    {"pick_noted", {8, 8, 8, 4, 4}},
     {"pick", {8, 8, 4}},
     {"read_all", {8, 8}},
     {"embed_", {sizeof(spi_cu_matrix), 8, 4, 8, 4}},

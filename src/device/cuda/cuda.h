@@ -196,6 +196,8 @@ void spi_cu_wide_destroy(spi_cu *cu, spi_cu_wide_plan *plan);
 uint32_t spi_cu_wide_spans(const spi_program *program, const spi_run *run, spi_cu_span *spans); /* how many */
 sp_status spi_cu_wide_run(spi_cu *cu, const spi_program *program, const spi_run *run, uint32_t span_count,
                           sp_error *error);
+/* What a run that the card picks for notes of each output: the likeliest token of so many pieces of its logits. */
+const spi_cu_buffer *spi_cu_wide_noted(const spi_program *program, uint32_t *pieces);
 
 /* program.c */
 #define SPI_CU_PICKS_BYTE 64u
@@ -227,6 +229,7 @@ sp_status spi_cu_read_buffer(void *context, spi_program *program, uint32_t buffe
 void spi_cu_rotations_fill(const spi_program *program, const spi_run *run);
 
 /* run.c, ops.c */
+bool spi_cu_picks(const spi_run *run); /* the card, by itself */
 sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
 spi_cu_kernel spi_cu_embed_kernel(uint32_t type);
 sp_status spi_cu_op(spi_cu *cu, const spi_program *program, uint32_t op_index, uint32_t rows, sp_error *error);

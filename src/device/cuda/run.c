@@ -8,6 +8,7 @@
 #define FETCH_THREADS 256u
 #define PICK_THREADS  1024u
 #define PICK_PARTS    8u
+#define NOTED_THREADS 512u
 
 /* Memory behind the blocks that the run reads and writes. */
 static sp_status cover(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error) {
@@ -25,19 +26,29 @@ static sp_status cover(spi_cu *cu, const spi_program *program, const spi_run *ru
 }
 
 /* The card picks by itself, of runs that have no more outputs than there is room for. */
-static bool picks(const spi_run *run) {
+bool spi_cu_picks(const spi_run *run) {
     return run->picks && run->out_count && run->out_count <= SPI_CU_PICKS_MAX;
 }
 
 /* The card picks, and nobody reads this output's logits. */
 static bool stays(const spi_run *run, uint32_t out) {
-    return picks(run) && run->picks->each && run->picks->each[out].alone;
+    return spi_cu_picks(run) && run->picks->each && run->picks->each[out].alone;
+}
+
+static bool draws(const spi_run *run, uint32_t out) {
+    return run->picks->each && run->picks->each[out].draw.inverse != 0;
+}
+
+/* Nobody reads them at all: of what the card picks, the likeliest of each piece is noted. */
+static bool is_noted(const spi_program *program, const spi_run *run, uint32_t out) {
+    uint32_t pieces;
+    return stays(run, out) && !draws(run, out) && spi_cu_wide_noted(program, &pieces);
 }
 
 static sp_status make_logits(spi_cu *cu, spi_program *program, const spi_run *run, sp_error *error) {
     bool any = false;
     for (uint32_t i = 0; i < run->out_count; i++) {
-        any = any || stays(run, i);
+        any = any || (stays(run, i) && !is_noted(program, run, i));
     }
     if (!any || program->logits.address) {
         return SP_OK;
@@ -46,8 +57,19 @@ static sp_status make_logits(spi_cu *cu, spi_program *program, const spi_run *ru
     return spi_cu_buffer_create(cu, bytes, "logits", &program->logits, error);
 }
 
-static void place_rows(const spi_cu *cu, const spi_program *program, const spi_run *run) {
+static spi_cu_address logits_of(const spi_program *program, const spi_run *run, const spi_segment *segment,
+                                uint32_t index) {
     uint64_t row_bytes = program->tape->vocab * sizeof(float);
+    uint32_t out = segment->out_first + index;
+    if (is_noted(program, run, out)) {
+        return 0;
+    }
+    return stays(run, out)
+               ? program->logits.address + out * row_bytes
+               : (uintptr_t)sp_region_base(segment->link->region) + segment->logits_offset + index * row_bytes;
+}
+
+static void place_rows(const spi_cu *cu, const spi_program *program, const spi_run *run) {
     spi_cu_row *rows = program->parameters.address;
     spi_cu_out *outs = (spi_cu_out *)(void *)((uint8_t *)program->parameters.address + program->outs_byte);
     for (uint32_t s = 0; s < run->segment_count; s++) {
@@ -64,10 +86,9 @@ static void place_rows(const spi_cu *cu, const spi_program *program, const spi_r
         }
         for (uint32_t i = 0; i < segment->out_count; i++) {
             uint32_t out = segment->out_first + i;
-            outs[out] = (spi_cu_out){.logits = stays(run, out) ? program->logits.address + out * row_bytes
-                                                               : base + segment->logits_offset + i * row_bytes,
+            outs[out] = (spi_cu_out){.logits = logits_of(program, run, segment, i),
                                      .row = segment->row_first + segment->row_count - segment->out_count + i};
-            if (picks(run) && run->picks->each) {
+            if (spi_cu_picks(run) && run->picks->each) {
                 outs[out].draw = run->picks->each[out].draw;
             }
         }
@@ -109,13 +130,25 @@ static int32_t *picked(const spi_program *program) {
 }
 
 static sp_status pick(spi_cu *cu, const spi_program *program, const spi_run *run, sp_error *error) {
+    if (!spi_cu_picks(run)) {
+        return SP_OK;
+    }
+    bool any_draws = false;
+    for (uint32_t i = 0; i < run->out_count; i++) {
+        any_draws = any_draws || draws(run, i);
+    }
     spi_cu_pointer to = (uintptr_t)picked(program), outs = program->fetched.address + program->outs_byte;
-    uint32_t vocab = program->tape->vocab;
+    uint32_t vocab = program->tape->vocab, pieces;
+    const spi_cu_buffer *noted = spi_cu_wide_noted(program, &pieces);
+    if (noted) {
+        spi_cu_pointer from = noted->address;
+        void *arguments[] = {&to, &outs, &from, &pieces, &vocab};
+        return spi_cu_launch_cluster(cu, SPI_CU_pick_noted, run->out_count, 1, any_draws ? PICK_PARTS : 1,
+                                     NOTED_THREADS, 0, arguments, error);
+    }
     void *arguments[] = {&to, &outs, &vocab};
     uint32_t parts = cu->card.major >= 9 ? PICK_PARTS : 1; /* in clusters, which older cards do not have */
-    return picks(run)
-               ? spi_cu_launch_cluster(cu, SPI_CU_pick, run->out_count, 1, parts, PICK_THREADS, 0, arguments, error)
-               : SP_OK;
+    return spi_cu_launch_cluster(cu, SPI_CU_pick, run->out_count, 1, parts, PICK_THREADS, 0, arguments, error);
 }
 
 static sp_status run_rows(spi_cu *cu, spi_program *program, const spi_run *run, sp_error *error) {
@@ -158,9 +191,8 @@ sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp
     cu->runs++;
     if (program->decode && run->row_count == 1) {
         spi_run one = *run;
-        bool draws = run->picks && run->picks->each && run->picks->each[0].draw.inverse != 0;
-        one.picks =
-            draws ? NULL : run->picks; /* the token's kernel takes the likeliest only; the caller has the logits */
+        /* The token's kernel takes the likeliest only; the caller has the logits. */
+        one.picks = run->picks && draws(run, 0) ? NULL : run->picks;
         return spi_cu_decode_run(cu, program, &one, error);
     }
     status = run_rows(cu, program, run, error);
@@ -168,7 +200,7 @@ sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp
     sp_error ignored;
     sp_status waited = spi_cu_wait(cu, "running a model", status ? &ignored : error);
     status = status ? status : waited;
-    if (!status && picks(run)) {
+    if (!status && spi_cu_picks(run)) {
         memcpy(run->picks->tokens, picked(program), run->out_count * sizeof(int32_t));
         run->picks->count = run->out_count;
     }

@@ -187,7 +187,7 @@ static sp_status allow_shared(spi_cu *cu, spi_cu_kernel kernel, uint32_t bytes, 
 static sp_status allow_kernels(spi_cu *cu, const spi_program *program, const spi_cu_phases *phases, sp_error *error) {
     spi_cu_heads_kernels kernels = spi_cu_wide_heads_kernels(&program->tape->kv);
     uint32_t dim = program->tape->kv.head_dim, stages = dim > 64 ? 1 : 2; /* at most: wide_run.c */
-    const spi_cu_kernel others[] = {SPI_CU_norm_pack, kernels.place, SPI_CU_gather, SPI_CU_pick};
+    const spi_cu_kernel others[] = {SPI_CU_norm_pack, kernels.place, SPI_CU_gather, SPI_CU_pick, SPI_CU_pick_noted};
     sp_status status = prefer_shared(cu, spi_cu_embed_kernel(phases->embedding.type), error);
     for (size_t i = 0; i < sizeof others / sizeof others[0] && !status; i++) {
         status = prefer_shared(cu, others[i], error);
@@ -307,6 +307,19 @@ static sp_status create_buffers(spi_cu *cu, const spi_program *program, spi_cu_w
     return status;
 }
 
+/* For as many rows as the card picks tokens of. */
+static sp_status create_best(spi_cu *cu, spi_cu_wide_plan *plan, sp_error *error) {
+    for (uint32_t i = 0; i < plan->phases.count; i++) {
+        const spi_cu_phase *phase = &plan->phases.items[i];
+        if (phase->kind == SPI_CU_PHASE_PRODUCT && phase->output == SPI_CU_OUTPUT_LOGITS) {
+            bool whole = phase->part_count == 1 && !phase->parts[0].bias;
+            plan->best_tiles = whole ? spi_cu_ceil(phase->parts[0].rows, SPI_CU_WIDE_OUTS) : 0;
+        }
+    }
+    uint64_t bytes = (uint64_t)SPI_CU_PICKS_MAX * plan->best_tiles * sizeof(spi_cu_best);
+    return bytes ? spi_cu_buffer_create(cu, bytes, "a model's scratch", &plan->best, error) : SP_OK;
+}
+
 sp_status spi_cu_wide_create(spi_cu *cu, const spi_program *program, spi_cu_wide_plan **out, sp_error *error) {
     *out = NULL;
     if (cu->card.major != 9 || cu->card.minor != 0) {
@@ -322,6 +335,7 @@ sp_status spi_cu_wide_create(spi_cu *cu, const spi_program *program, spi_cu_wide
     if (found && !status) {
         status = allow_kernels(cu, program, &plan->phases, error);
         status = status ? status : create_buffers(cu, program, plan, error);
+        status = status ? status : create_best(cu, plan, error);
         status = status ? status : make_maps(cu, program, plan, error);
     }
     if (status || !found) {
@@ -339,6 +353,12 @@ void spi_cu_wide_destroy(spi_cu *cu, spi_cu_wide_plan *plan) {
         spi_cu_buffer_destroy(cu, &plan->queries);
         spi_cu_buffer_destroy(cu, &plan->packed[1]);
         spi_cu_buffer_destroy(cu, &plan->squares);
+        spi_cu_buffer_destroy(cu, &plan->best);
         spi_free(plan);
     }
+}
+
+const spi_cu_buffer *spi_cu_wide_noted(const spi_program *program, uint32_t *pieces) {
+    *pieces = program->wide ? program->wide->best_tiles : 0;
+    return *pieces ? &program->wide->best : NULL;
 }

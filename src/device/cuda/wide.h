@@ -33,6 +33,8 @@ struct spi_cu_wide_plan {
     spi_cu_buffer queries;
     spi_cu_buffer squares;  /* two arrays of rows' records (spi_cu_squares), used in turns */
     uint32_t squares_pitch; /* f32 numbers of a record */
+    spi_cu_buffer best;     /* the likeliest token of each tile of logits, spi_cu_best [SPI_CU_PICKS_MAX][best_tiles] */
+    uint32_t best_tiles;    /* 0: logits are several products */
     spi_cu_clocks *clocks;  /* NULL: not wanted; whoever wants them owns them */
 };
 

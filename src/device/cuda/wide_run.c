@@ -39,6 +39,7 @@ typedef struct pass {
     spi_cu_pointer known; /* the f32 rows whose squares were noted last, or 0 */
     spi_cu_squares squares;
     uint32_t squares_index; /* of the array that they are in */
+    spi_cu_address best;    /* where the likeliest token of each tile of logits goes; 0: nobody wants them */
     sp_error *error;
 } pass;
 
@@ -242,6 +243,7 @@ static sp_status multiply_parts(pass *p, uint32_t index, uint32_t packed, uint32
     args.row_slots = room.row_slots;
     args.received_at = room.received_at;
     args.flight = FLIGHT;
+    args.best = phase->output == SPI_CU_OUTPUT_LOGITS ? p->best : 0;
     args.clocks = clocks_of(p, output_names[phase->output]);
     void *arguments[] = {&args};
     return spi_cu_launch_cluster(p->cu, spi_cu_wide_kernel(phase->type, tile), x, y, split,
@@ -388,6 +390,7 @@ sp_status spi_cu_wide_run(spi_cu *cu, const spi_program *program, const spi_run 
                 .rows = run->row_count,
                 .span_count = span_count,
                 .is_few = is_few(program, run),
+                .best = spi_cu_picks(run) ? program->wide->best.address : 0,
                 .error = error};
     for (uint32_t i = 0; i < run->segment_count; i++) {
         const spi_segment *segment = &run->segments[i];

@@ -51,10 +51,16 @@ typedef struct spi_cu_row {
 } spi_cu_row;
 
 typedef struct spi_cu_out {
-    spi_cu_address logits; /* in the guest's memory, or the card's */
+    spi_cu_address logits; /* in the guest's memory, or the card's; 0: nobody reads them */
     uint32_t row, reserved;
     spi_draw draw; /* how the card picks, where it does */
 } spi_cu_out;
+
+#define SPI_CU_BEST_TOKENS 128u
+typedef struct spi_cu_best { /* the likeliest of so many tokens */
+    float logit;
+    uint32_t token;
+} spi_cu_best;
 
 /* Pieces of the parameters, in units of 16 bytes from their first. */
 #define SPI_CU_PIECES_MAX 8u

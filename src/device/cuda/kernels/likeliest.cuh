@@ -1,9 +1,11 @@
-/* device/cuda/kernels/likeliest.cuh - the token that a greedy sampler picks. May include: nothing. */
+/* device/cuda/kernels/likeliest.cuh - the token that a greedy sampler picks. May include: args.h. */
 #ifndef SPI_DEVICE_CUDA_KERNELS_LIKELIEST_CUH
 #define SPI_DEVICE_CUDA_KERNELS_LIKELIEST_CUH
 
 #include <cfloat>
 #include <stdint.h>
+
+#include "device/cuda/kernels/args.h"
 
 /* The sampler's rules: no NaN, nothing infinite above; of equals the first. */
 __device__ __forceinline__ float cleaned(float logit) {
@@ -19,6 +21,12 @@ struct likeliest {
         bool better = other > logit || (other == logit && other_token < token);
         logit = better ? other : logit;
         token = better ? other_token : token;
+    }
+
+    /* As another kernel has left it. */
+    __device__ __forceinline__ void consider_noted(const spi_cu_best *other) {
+        float2 both = __ldcg((const float2 *)other);
+        consider(both.x, __float_as_uint(both.y));
     }
 
     __device__ __forceinline__ void over_warp() {

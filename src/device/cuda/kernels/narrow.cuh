@@ -150,6 +150,9 @@ __device__ __forceinline__ void put_whole(const spi_cu_wide &args, const float *
             put_gated(args, index, blockIdx.y * (OUTS / 2) + column, sum, times(second, wanted[row]));
             continue;
         }
+        if (args.output == SPI_CU_OUTPUT_LOGITS) {
+            sum = as_logits(args, index, blockIdx.y * OUTS + column, sum);
+        }
         float squares = put_four(args, index, blockIdx.y * OUTS + column, sum, before, known[row]);
         uint32_t after = i + WIDE;
         if (after < real * fours) {
@@ -223,6 +226,9 @@ __device__ __forceinline__ void put_shares(const spi_cu_wide &args, const float 
                 put_gated(args, index, blockIdx.y * (OUTS / 2) + column, sum, times(second, wanted));
             }
             continue;
+        }
+        if (args.output == SPI_CU_OUTPUT_LOGITS) {
+            sum = as_logits(args, index, blockIdx.y * OUTS + column, sum);
         }
         float squares = put_four(args, index, blockIdx.y * OUTS + column, sum, before, known);
         if (args.next.records) {

@@ -180,7 +180,7 @@ KERNEL read_all(uint4 *from, uint64_t count) {
 #define PICK_THREADS 1024
 
 /* Every thread of the cluster gets the best of all; `room` is shared memory for one of each warp. */
-__device__ __forceinline__ likeliest best_of_all(likeliest best, likeliest *room) {
+template <uint32_t threads> __device__ __forceinline__ likeliest best_of_all(likeliest best, likeliest *room) {
     best.over_warp();
     blocks_sync(); /* nobody reads the room any more */
     if (threadIdx.x % 32 == 0) {
@@ -189,7 +189,7 @@ __device__ __forceinline__ likeliest best_of_all(likeliest best, likeliest *room
     blocks_sync();
     best = {-INFINITY, 0};
     for (uint32_t block = 0; block < gridDim.z; block++) {
-        const likeliest *there = &room[threadIdx.x % 32];
+        const likeliest *there = &room[threadIdx.x % (threads / 32)];
         best.consider(__uint_as_float(word_of_block(&there->logit, block)), word_of_block(&there->token, block));
     }
     best.over_warp();
@@ -209,7 +209,7 @@ KERNEL __launch_bounds__(PICK_THREADS) pick(int32_t *picks, const spi_cu_out *ou
     for (uint32_t i = first; i < vocab; i += pace) {
         best.consider(cleaned(__ldcg(logits + i)), i);
     }
-    best = best_of_all(best, room);
+    best = best_of_all<PICK_THREADS>(best, room);
     if (out.draw.inverse != 0 && best.logit > -INFINITY) {
         float largest = best.logit;
         best.logit = -INFINITY; /* the likeliest, should no score be larger than that */
@@ -220,7 +220,92 @@ KERNEL __launch_bounds__(PICK_THREADS) pick(int32_t *picks, const spi_cu_out *ou
                 best.consider(spi_draw_score(&out.draw, i, logit, largest), i);
             }
         }
-        best = best_of_all(best, room);
+        best = best_of_all<PICK_THREADS>(best, room);
+    }
+    if (threadIdx.x == 0 && blockIdx.z == 0) {
+        picks[blockIdx.x] = (int32_t)best.token;
+    }
+    blocks_sync(); /* nobody leaves while others read */
+}
+
+#define NOTED_THREADS 512
+
+/* What no score of the token is larger than, with room for rounding: found without a logarithm. */
+__device__ __forceinline__ float most(const spi_draw &draw, uint32_t token, float logit, float largest) {
+    float zeros = (float)__clz((int)spi_draw_word(draw.key, token));
+    return (logit - largest) * draw.inverse + (zeros + 1) * 0.69315f + 0.01f;
+}
+
+/* A piece's logits, four a lane, asked for before they are looked at. */
+struct asked_piece {
+    float logits[SPI_CU_BEST_TOKENS / 32];
+    uint32_t first; /* token of this lane's */
+
+    __device__ __forceinline__ void ask(const float *from, uint32_t piece, uint32_t vocab) {
+        first = piece * SPI_CU_BEST_TOKENS + threadIdx.x % 32;
+#pragma unroll
+        for (uint32_t i = 0; i < SPI_CU_BEST_TOKENS / 32; i++) {
+            logits[i] = first + i * 32 < vocab ? __ldcg(from + first + i * 32) : -INFINITY;
+        }
+    }
+
+    /* Scores are found of those alone that can be larger than what the warp has. */
+    __device__ __forceinline__ void draw(const spi_draw &draw, float largest, likeliest &best) const {
+        float enough = warp_max(best.logit);
+#pragma unroll
+        for (uint32_t i = 0; i < SPI_CU_BEST_TOKENS / 32; i++) {
+            uint32_t token = first + i * 32;
+            float logit = cleaned(logits[i]);
+            if (spi_draw_may(&draw, logit, largest) && most(draw, token, logit, largest) >= enough) {
+                best.consider(spi_draw_score(&draw, token, logit, largest), token);
+            }
+        }
+    }
+};
+
+/* A warp's part of the pieces, each `pace` behind the last: those that have a token which may be drawn. */
+__device__ __forceinline__ void draw_from(const spi_cu_out &out, const spi_cu_best *noted, uint32_t pieces,
+                                          uint32_t vocab, uint32_t first, uint32_t pace, float largest,
+                                          likeliest &best) {
+    for (; first < pieces; first += 32 * pace) {
+        uint32_t mine = first + threadIdx.x % 32 * pace;
+        bool may = mine < pieces && spi_draw_may(&out.draw, __ldcg(&noted[min(mine, pieces - 1)].logit), largest);
+        uint32_t left = __ballot_sync(0xffffffffu, may);
+        asked_piece now, next;
+        if (left) {
+            next.ask((const float *)out.logits, first + (__ffs((int)left) - 1) * pace, vocab);
+        }
+        while (left) {
+            now = next;
+            left &= left - 1;
+            if (left) {
+                next.ask((const float *)out.logits, first + (__ffs((int)left) - 1) * pace, vocab);
+            }
+            now.draw(out.draw, largest, best);
+        }
+    }
+}
+
+/* The same of logits of which the likeliest token of each piece was noted: they are read for draws alone, and only
+ * where one that may be drawn is among a piece's. */
+KERNEL __launch_bounds__(NOTED_THREADS)
+    pick_noted(int32_t *picks, const spi_cu_out *outs, const spi_cu_best *noted, uint32_t pieces, uint32_t vocab) {
+    constexpr uint32_t warps = NOTED_THREADS / 32;
+    behind_the_last();
+    __shared__ likeliest room[warps];
+    const spi_cu_out out = outs[blockIdx.x];
+    likeliest best = {-INFINITY, 0};
+    noted += (uint64_t)blockIdx.x * pieces;
+#pragma unroll 4
+    for (uint32_t i = threadIdx.x; i < pieces; i += NOTED_THREADS) { /* all, in each of the cluster's blocks */
+        best.consider_noted(noted + i);
+    }
+    best = best_of_all<NOTED_THREADS>(best, room);
+    if (out.draw.inverse != 0 && best.logit > -INFINITY) {
+        float largest = best.logit;
+        best.logit = -INFINITY; /* the likeliest, should no score be larger than that */
+        draw_from(out, noted, pieces, vocab, blockIdx.z * warps + threadIdx.x / 32, gridDim.z * warps, largest, best);
+        best = best_of_all<NOTED_THREADS>(best, room);
     }
     if (threadIdx.x == 0 && blockIdx.z == 0) {
         picks[blockIdx.x] = (int32_t)best.token;

@@ -15,7 +15,7 @@
  *
  * A norm is never a pass of its own behind an addition: whoever adds leaves the rows times the norm's weight, and for
  * each row sums of squares. Factors are applied to the sums of the next product (spi_cu_squares). May include:
- * packed.cuh, hopper.cuh, wide_args.h.
+ * packed.cuh, hopper.cuh, likeliest.cuh, wide_args.h.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_WIDE_CUH
 #define SPI_DEVICE_CUDA_KERNELS_WIDE_CUH
@@ -23,6 +23,7 @@
 #include <cstddef>
 
 #include "device/cuda/kernels/hopper.cuh"
+#include "device/cuda/kernels/likeliest.cuh"
 #include "device/cuda/kernels/packed.cuh"
 
 #define OUTS  SPI_CU_WIDE_OUTS
@@ -197,6 +198,24 @@ __device__ __forceinline__ float put_next(const spi_cu_wide &args, uint32_t row,
     return x.x * x.x + x.y * x.y + x.z * x.z + x.w * x.w;
 }
 
+/* Logits, of which a warp has a tile's of one row, four a lane; the likeliest of them is noted where that is wanted. */
+__device__ __forceinline__ float4 as_logits(const spi_cu_wide &args, uint32_t row, uint32_t unit, float4 sum) {
+    float logits[4] = {sum.x, sum.y, sum.z, sum.w};
+    likeliest best = {-INFINITY, unit};
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) {
+        logits[i] = capped(logits[i], args.scale, args.softcap);
+        best.consider(unit + i < args.parts[0].rows ? cleaned(logits[i]) : -INFINITY, unit + i);
+    }
+    if (args.best) {
+        best.over_warp();
+        if (threadIdx.x % 32 == 0) {
+            ((spi_cu_best *)args.best)[(uint64_t)row * gridDim.y + blockIdx.y] = {best.logit, best.token};
+        }
+    }
+    return make_float4(logits[0], logits[1], logits[2], logits[3]);
+}
+
 /* Four neighbouring sums of a row go where they belong; returns the squares of the new numbers, where the next phase
  * wants them. */
 __device__ __forceinline__ float put_four(const spi_cu_wide &args, uint32_t row, uint32_t unit, float4 four,
@@ -213,9 +232,8 @@ __device__ __forceinline__ float put_four(const spi_cu_wide &args, uint32_t row,
     float *to;
     if (args.output == SPI_CU_OUTPUT_LOGITS) {
         to = (float *)((const spi_cu_out *)args.outs)[row].logits;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            sums[i] = capped(sums[i], args.scale, args.softcap);
+        if (!to) {
+            return 0;
         }
     } else {
         to = (float *)part->dst + (uint64_t)row * part->dst_stride;
@@ -378,6 +396,9 @@ __device__ __forceinline__ void put_tile(const spi_cu_wide &args, const float *s
         if (gated) {
             put_gated(args, index, blockIdx.y * (OUTS / 2) + column, sum, times(second, wanted[row]));
             continue;
+        }
+        if (args.output == SPI_CU_OUTPUT_LOGITS) {
+            sum = as_logits(args, index, blockIdx.y * OUTS + column, sum);
         }
         float squares = put_four(args, index, blockIdx.y * OUTS + column, sum, before, known[row]);
         uint32_t after = i + WIDE * split;

@@ -5,9 +5,9 @@
 
 #include "device/cuda/kernels/decode_args.h"
 
-#define SPI_CU_WIDE_OUTS        128u /* rows of the weight in a tile */
-#define SPI_CU_WIDE_BOX         64u  /* rows of a weight that are fetched at once: half a tile */
-#define SPI_CU_WIDE_STEP        64u  /* columns */
+#define SPI_CU_WIDE_OUTS        SPI_CU_BEST_TOKENS /* rows of the weight in a tile */
+#define SPI_CU_WIDE_BOX         64u                /* rows of a weight that are fetched at once: half a tile */
+#define SPI_CU_WIDE_STEP        64u                /* columns */
 #define SPI_CU_WIDE_SLAB        256u /* columns of a quantised weight that are fetched at once: a block of the K types */
 #define SPI_CU_WIDE_SLABS_MAX   8u   /* in shared memory */
 #define SPI_CU_WIDE_STEPS_MAX   12u
@@ -65,6 +65,7 @@ typedef struct spi_cu_wide {
     uint32_t
         plane_step[SPI_CU_PLANES]; /* 16-bit numbers from slab to slab; a slab's box begins at the last 8 of them */
     spi_cu_address outs;           /* LOGITS: spi_cu_out for each row */
+    spi_cu_address best;           /* and 0, or gets spi_cu_best [row][tile] */
     float scale, softcap;
     uint32_t silu, form_out;    /* GATE: what dst's 16-bit numbers are */
     spi_cu_squares norm;        /* of the input, whose factors the sums still want */
