@@ -229,7 +229,8 @@ sp_status spi_cu_read_buffer(void *context, spi_program *program, uint32_t buffe
 void spi_cu_rotations_fill(const spi_program *program, const spi_run *run);
 
 /* run.c, ops.c */
-bool spi_cu_picks(const spi_run *run); /* the card, by itself */
+bool spi_cu_picks(const spi_run *run);       /* the card, by itself */
+bool spi_cu_logits_stay(const spi_run *run); /* no output's are left in the guest's memory */
 sp_status spi_cu_run(void *context, spi_program *program, const spi_run *run, sp_error *error);
 spi_cu_kernel spi_cu_embed_kernel(uint32_t type);
 sp_status spi_cu_op(spi_cu *cu, const spi_program *program, uint32_t op_index, uint32_t rows, sp_error *error);

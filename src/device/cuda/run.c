@@ -35,6 +35,14 @@ static bool stays(const spi_run *run, uint32_t out) {
     return spi_cu_picks(run) && run->picks->each && run->picks->each[out].alone;
 }
 
+bool spi_cu_logits_stay(const spi_run *run) {
+    bool all = true;
+    for (uint32_t i = 0; i < run->out_count; i++) {
+        all = all && stays(run, i);
+    }
+    return all;
+}
+
 static bool draws(const spi_run *run, uint32_t out) {
     return run->picks->each && run->picks->each[out].draw.inverse != 0;
 }

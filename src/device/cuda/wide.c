@@ -8,8 +8,10 @@
 #include "base/memory.h"
 #include "device/cuda/wide.h"
 
-/* Of shared memory, a multiprocessor's 228 KiB: half for a tile of few rows, with what the system takes of it. */
-#define TILE_BYTES_FEW  (112u << 10)
+/* Of shared memory, a multiprocessor's 228 KiB: half for a tile of few rows, with what the system takes of it, or most
+ * of it for one that is to have all the weights on their way that there is room for. */
+#define TILE_BYTES_HALF (112u << 10)
+#define TILE_BYTES_FEW  (150u << 10)
 #define TILE_BYTES_MANY (224u << 10)
 
 /* As in kernels/wide.cu. */
@@ -77,7 +79,7 @@ static void divide(spi_cu_wide_room *room, uint32_t type, uint32_t rows, uint32_
 
 /* What is behind a block's last step is not asked for: a block of few columns leaves its room to those of the next
  * kernels. */
-spi_cu_wide_room spi_cu_wide_room_for(uint32_t type, size_t tile, uint32_t columns, uint32_t split) {
+spi_cu_wide_room spi_cu_wide_room_for(uint32_t type, size_t tile, uint32_t columns, uint32_t split, bool beside) {
     uint32_t rows = spi_cu_wide_tile_rows[tile], sums = spi_cu_ceil(rows * (SPI_CU_WIDE_OUTS + 4) * 4, 128) * 128;
     uint32_t units = spi_cu_ceil(columns, spi_cu_is_quantised(type) ? SPI_CU_WIDE_SLAB : SPI_CU_WIDE_STEP);
     uint32_t received = rows < 256 && split > 1 ? rows * SPI_CU_WIDE_OUTS * 4 : 0;
@@ -85,7 +87,7 @@ spi_cu_wide_room spi_cu_wide_room_for(uint32_t type, size_t tile, uint32_t colum
     if (rows == 256) { /* kernels/wide.cuh counts on all its places */
         divide(&room, type, rows, SPI_CU_WIDE_STEPS_MAX, TILE_BYTES_MANY);
     } else {
-        divide(&room, type, rows, spi_cu_ceil(units, split), TILE_BYTES_FEW - received);
+        divide(&room, type, rows, spi_cu_ceil(units, split), (beside ? TILE_BYTES_HALF : TILE_BYTES_FEW) - received);
     }
     room.received_at = room.bytes > sums ? room.bytes : sums;
     room.bytes = room.received_at + received;

@@ -60,7 +60,8 @@ extern const uint32_t spi_cu_wide_tile_rows[SPI_CU_WIDE_TILE_COUNT];
 spi_cu_kernel spi_cu_wide_kernel(uint32_t type, size_t tile);
 uint32_t spi_cu_wide_form(uint32_t type); /* of the 16-bit numbers that weights of the type meet */
 spi_cu_slab spi_cu_wide_slab(uint32_t type);
-spi_cu_wide_room spi_cu_wide_room_for(uint32_t type, size_t tile, uint32_t columns, uint32_t split);
+/* Of blocks of which so many share a tile's columns; or that are to run beside each other on a multiprocessor. */
+spi_cu_wide_room spi_cu_wide_room_for(uint32_t type, size_t tile, uint32_t columns, uint32_t split, bool beside);
 spi_cu_heads_kernels spi_cu_wide_heads_kernels(const spi_kv_shape *kv);
 
 /* The product that reads what phase `index` leaves at `address` as 16-bit numbers. NULL: others read it as well, or

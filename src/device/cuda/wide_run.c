@@ -32,7 +32,7 @@ typedef struct pass {
     const spi_program *program;
     const spi_cu_wide_plan *plan;
     uint32_t rows, span_count;
-    bool is_few;
+    bool is_few, logits_stay;
     uint32_t context; /* the longest of a session in the run */
     uint32_t longest; /* of a session's new rows */
     contents packed[2];
@@ -238,7 +238,10 @@ static sp_status multiply_parts(pass *p, uint32_t index, uint32_t packed, uint32
              y = spi_cu_ceil(args.unit_count,
                              phase->output == SPI_CU_OUTPUT_GATE ? SPI_CU_WIDE_OUTS / 2 : SPI_CU_WIDE_OUTS);
     uint32_t split = cluster_of(p->cu, phase->type, x * y, phase->cols);
-    spi_cu_wide_room room = spi_cu_wide_room_for(phase->type, tile, phase->cols, split);
+    /* A cluster's blocks have to find room together; the head's tiles are many, and one's sums are finished while
+     * another's weights come, unless the bus is what logits wait for. */
+    bool beside = split > 1 || (phase->output == SPI_CU_OUTPUT_LOGITS && p->logits_stay);
+    spi_cu_wide_room room = spi_cu_wide_room_for(phase->type, tile, phase->cols, split, beside);
     args.slots = room.slots;
     args.row_slots = room.row_slots;
     args.received_at = room.received_at;
@@ -390,6 +393,7 @@ sp_status spi_cu_wide_run(spi_cu *cu, const spi_program *program, const spi_run 
                 .rows = run->row_count,
                 .span_count = span_count,
                 .is_few = is_few(program, run),
+                .logits_stay = spi_cu_logits_stay(run),
                 .best = spi_cu_picks(run) ? program->wide->best.address : 0,
                 .error = error};
     for (uint32_t i = 0; i < run->segment_count; i++) {
