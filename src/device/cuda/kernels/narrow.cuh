@@ -3,8 +3,8 @@
  *
  * Weights are asked for before the kernel that precedes this one has ended, but no more at a time than memory delivers
  * by and by: what is asked for behind them, such as that kernel's input, waits for them. A thread each has the card
- * fetch weights and rows. A tile takes no more than half of a multiprocessor, and what is behind its last step no room,
- * so that the next kernels' weights can be on their way while this one's are multiplied.
+ * fetch weights and rows. A tile whose columns are shared takes no more than half of a multiprocessor, and what is
+ * behind its last step no room, so that the next kernels' weights can be on their way while this one's are multiplied.
  *
  * Where blocks of a cluster share a tile's columns each finishes some rows of the tile. The others send it their sums,
  * each to a place of its own, and it counts what has come. May include: wide.cuh.
@@ -110,66 +110,6 @@ __device__ __forceinline__ void fetch_packed(const spi_cu_wide &args, uint32_t s
     }
 }
 
-/* By the first of the last tile's blocks. */
-template <int rows> __device__ __forceinline__ void clear_behind_tile(const spi_cu_wide &args) {
-    bool gated = args.output == SPI_CU_OUTPUT_GATE;
-    uint32_t real = min((uint32_t)rows, args.row_count - blockIdx.x * rows), fours = SPI_CU_WIDE_SLAB / 4;
-    if ((gated || args.next.records) && blockIdx.y + 1 == gridDim.y && blockIdx.z == 0) {
-        uint32_t first = gated ? gridDim.y * (OUTS / 2) : args.parts[0].rows;
-        for (uint32_t i = threadIdx.x; i < real * fours; i += WIDE) {
-            clear_behind(args, blockIdx.x * rows + i / fours, first + i % fours * 4);
-        }
-    }
-}
-
-/* The sums of a tile that is no other block's, by way of shared memory to where they belong. */
-template <int rows>
-__device__ __forceinline__ void put_whole(const spi_cu_wide &args, const float *sums, float *tile, const float *wanted,
-                                          const float *known) {
-    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    float *to = tile + lane % 4 * 2 * PITCH + warp * 16 + lane / 4;
-    multipliers_sync();
-#pragma unroll
-    for (int j = 0; j < rows / 8; j++) {
-        float *at = to + j * 8 * PITCH;
-        at[0] = sums[4 * j], at[PITCH] = sums[4 * j + 1];
-        at[8] = sums[4 * j + 2], at[PITCH + 8] = sums[4 * j + 3];
-    }
-    bool gated = args.output == SPI_CU_OUTPUT_GATE;
-    uint32_t fours = gated ? OUTS / 8 : OUTS / 4; /* of a row */
-    uint32_t real = min((uint32_t)rows, args.row_count - blockIdx.x * rows), i = threadIdx.x;
-    before_adding before(args, blockIdx.x * rows + min(i / fours, real - 1), blockIdx.y * OUTS + i % fours * 4);
-    multipliers_sync();
-    for (; i < real * fours; i += WIDE) {
-        uint32_t row = i / fours, column = i % fours * 4, index = blockIdx.x * rows + row;
-        const float *at = tile + row * PITCH + column;
-        float4 sum = *(const float4 *)at, second = make_float4(0, 0, 0, 0);
-        second = gated ? *(const float4 *)(at + OUTS / 2) : second;
-        sum = times(sum, wanted[row]);
-        if (gated) {
-            put_gated(args, index, blockIdx.y * (OUTS / 2) + column, sum, times(second, wanted[row]));
-            continue;
-        }
-        if (args.output == SPI_CU_OUTPUT_LOGITS) {
-            sum = as_logits(args, index, blockIdx.y * OUTS + column, sum);
-        }
-        float squares = put_four(args, index, blockIdx.y * OUTS + column, sum, before, known[row]);
-        uint32_t after = i + WIDE;
-        if (after < real * fours) {
-            before = before_adding(args, blockIdx.x * rows + after / fours, blockIdx.y * OUTS + after % fours * 4);
-        }
-        if (args.next.records) { /* the warp has all 32 fours of the row */
-            squares = warp_sum(squares);
-            float *record = (float *)args.next.records + (uint64_t)index * args.next.pitch;
-            if (lane == 0) {
-                record[1 + blockIdx.y] = squares;
-                record[0] = known[row]; /* every tile's is the same */
-            }
-        }
-    }
-    clear_behind_tile<rows>(args);
-}
-
 /* Four numbers to the same place in another block of the cluster, counted by a barrier there. */
 __device__ __forceinline__ void send_four(const float *here, const uint64_t *barrier, uint32_t block, float4 x) {
     asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.f32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(
@@ -185,14 +125,7 @@ __device__ __forceinline__ void put_shares(const spi_cu_wide &args, const float 
                                            const uint64_t *barrier) {
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, split = gridDim.z, mine = rows / split;
     bool gated = args.output == SPI_CU_OUTPUT_GATE;
-    float *to = tile + lane % 4 * 2 * PITCH + warp * 16 + lane / 4;
-    multipliers_sync();
-#pragma unroll
-    for (int j = 0; j < rows / 8; j++) {
-        float *at = to + j * 8 * PITCH;
-        at[0] = sums[4 * j], at[PITCH] = sums[4 * j + 1];
-        at[8] = sums[4 * j + 2], at[PITCH + 8] = sums[4 * j + 3];
-    }
+    leave_sums<rows>(sums, tile);
     multipliers_sync();
     cluster_wait(); /* all blocks have begun */
 #pragma unroll
@@ -227,18 +160,8 @@ __device__ __forceinline__ void put_shares(const spi_cu_wide &args, const float 
             }
             continue;
         }
-        if (args.output == SPI_CU_OUTPUT_LOGITS) {
-            sum = as_logits(args, index, blockIdx.y * OUTS + column, sum);
-        }
-        float squares = put_four(args, index, blockIdx.y * OUTS + column, sum, before, known);
-        if (args.next.records) {
-            squares = warp_sum(squares);
-            float *record = (float *)args.next.records + (uint64_t)index * args.next.pitch;
-            if (lane == 0) {
-                record[1 + blockIdx.y] = squares;
-                record[0] = known; /* every tile's is the same */
-            }
-        }
+        float squares = put_sums(args, index, blockIdx.y * OUTS + column, sum, before, known);
+        note_squares(args, index, squares, known);
     }
     clear_behind_tile<rows>(args);
     box_barrier_wait(shared_address(barrier), 0); /* nobody leaves while others send */
@@ -249,22 +172,15 @@ template <int rows, bool brain>
 __device__ __forceinline__ void multiply_plain(const spi_cu_wide &args, float *sums, uint32_t base,
                                                const tile_barriers &barriers, uint32_t steps) {
     constexpr uint32_t stage_bytes = (OUTS + rows) * 128;
-    uint32_t group = threadIdx.x / 128, weights_full = shared_address(barriers.weights_full),
-             rows_full = shared_address(barriers.rows_full), last = shared_address(barriers.rows_empty);
+    uint32_t weights_full = shared_address(barriers.weights_full), rows_full = shared_address(barriers.rows_full),
+             last = shared_address(barriers.rows_empty);
     ring_place place = {0, 0};
     for (uint32_t step = 0; step < steps; step++) {
         uint32_t stage = base + place.slot * stage_bytes;
         box_barrier_wait(weights_full + place.slot * 8, place.parity);
         box_barrier_wait(rows_full + place.slot * 8, place.parity);
         mark(step || threadIdx.x ? 0 : args.clocks, 2);
-        uint64_t a = describe(stage + group * 64 * 128), b = describe(stage + OUTS * 128);
-        group_begin();
-#pragma unroll
-        for (int k = 0; k < STEP / 16; k++) {
-            group_multiply<rows, brain>(sums, a + k * 2, b + k * 2);
-        }
-        group_commit();
-        group_wait<1>();
+        multiply_step<rows, brain>(sums, stage);
         if (step && threadIdx.x % 128 == 0) {
             box_barrier_arrive(last);
         }
@@ -272,92 +188,6 @@ __device__ __forceinline__ void multiply_plain(const spi_cu_wide &args, float *s
         place.next(args.slots);
     }
     group_wait<0>();
-}
-
-/* A thread unpacks 16 columns of two rows for each step. While one group of warps does, the other multiplies: registers
- * that products come from are not written before they are done. */
-template <int type, int rows>
-__device__ __forceinline__ void multiply_packed(const spi_cu_wide &args, float *sums, const uint8_t *memory,
-                                                uint32_t base, const tile_barriers &barriers, share slabs) {
-    constexpr bool brain = type == SP_MXFP4;
-    constexpr uint32_t together = 2, a_slab = SPI_CU_WIDE_SLAB / STEP; /* steps */
-    uint32_t full = shared_address(barriers.rows_full), empty = shared_address(barriers.rows_empty),
-             slab_full = shared_address(barriers.weights_full), slab_empty = shared_address(barriers.weights_empty),
-             stages = args.row_slots;
-    uint32_t lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4, bytes = slab_bytes(args);
-    const uint32_t *pitch = args.plane_pitch;
-    uint32_t planes[2][SPI_CU_PLANES]; /* of this thread's two rows, from where their first plane is */
-#pragma unroll
-    for (uint32_t i = 0; i < 2; i++) {
-        uint32_t at = row + 8 * i;
-        planes[i][0] = 0;
-        planes[i][1] = OUTS * pitch[0] + at * pitch[1] - at * pitch[0];
-        planes[i][2] = OUTS * (pitch[0] + pitch[1]) + at * pitch[2] - at * pitch[0];
-    }
-    uint32_t slot = 0, parity = 0, stage = 0, stage_parity = 0;
-    for (uint32_t slab = 0; slab < slabs.count; slab++) {
-        if (has_odd_planes(type)) {
-#pragma unroll
-            for (uint32_t k = 0; k < SPI_CU_PLANES; k++) {
-                uint32_t now = (slabs.first + slab) * args.plane_step[k] * 2 % 16;
-                planes[0][k] = planes[0][k] / 16 * 16 + now, planes[1][k] = planes[1][k] / 16 * 16 + now;
-            }
-        }
-        const uint8_t *upper = memory + slot * bytes + row * pitch[0], *lower = upper + 8 * pitch[0];
-        box_barrier_wait(slab_full + slot * 8, parity);
-#pragma unroll
-        for (uint32_t step = 0; step < a_slab; step += together) {
-            uint32_t a[together][16], group = step / 2 * 4 + lane % 4, first = stage;
-#pragma unroll
-            for (uint32_t i = 0; i < together; i++) {
-                codes32 codes = unpacked<type>::at(upper, planes[0], group);
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    two_pairs<type>(codes, (step + i) % 2 * 4 + k, &a[i][4 * k], &a[i][4 * k + 2]);
-                }
-                codes = unpacked<type>::at(lower, planes[1], group);
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    two_pairs<type>(codes, (step + i) % 2 * 4 + k, &a[i][4 * k + 1], &a[i][4 * k + 3]);
-                }
-            }
-            if (step + together == a_slab) { /* all codes of the slab are in registers */
-                __syncwarp();
-                if (lane == 0) {
-                    box_barrier_arrive(slab_empty + slot * 8);
-                }
-            }
-#pragma unroll
-            for (uint32_t i = 0; i < together; i++) {
-                box_barrier_wait(full + stage * 8, stage_parity);
-                stage++;
-                if (stage == stages) {
-                    stage = 0, stage_parity ^= 1;
-                }
-            }
-            mark(slab || step || threadIdx.x ? 0 : args.clocks, 2);
-            group_begin();
-#pragma unroll
-            for (uint32_t i = 0; i < together; i++) {
-                uint32_t at = i && first + 1 == stages ? 0 : first + i;
-                uint64_t b = describe(base + at * rows * 128);
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    group_multiply<rows, brain>(sums, &a[i][4 * k], b + k * 2);
-                }
-            }
-            group_commit();
-            group_wait<0>();
-            if (threadIdx.x % 128 < together) {
-                uint32_t at = threadIdx.x % 128 && first + 1 == stages ? 0 : first + threadIdx.x % 128;
-                box_barrier_arrive(empty + at * 8);
-            }
-        }
-        slot++;
-        if (slot == args.slots) {
-            slot = 0, parity ^= 1;
-        }
-    }
 }
 
 template <int rows> __device__ __forceinline__ void make_barriers(tile_barriers &barriers) {
@@ -419,13 +249,17 @@ template <int type, int rows> __device__ __forceinline__ void multiply(const spi
         if constexpr (plain) {
             multiply_plain<rows, brain>(args, sums, base, barriers, mine.count);
         } else {
-            multiply_packed<type, rows>(args, sums, memory, steps_at, barriers, mine);
+            multiply_packed<type, rows, 2>(args, sums, memory, steps_at, args.row_slots,
+                                           {shared_address(barriers.rows_full), shared_address(barriers.rows_empty),
+                                            shared_address(barriers.weights_full),
+                                            shared_address(barriers.weights_empty)},
+                                           mine);
         }
         mark(threadIdx.x ? 0 : args.clocks, 3);
         if (gridDim.z > 1) {
             put_shares<rows>(args, sums, (float *)memory, (float *)(memory + args.received_at), &barriers.received);
         } else {
-            put_whole<rows>(args, sums, (float *)memory, wanted, known);
+            put_tile<rows>(args, sums, (float *)memory, wanted, known, 1);
         }
         mark(threadIdx.x ? 0 : args.clocks, 4);
     }

@@ -1,12 +1,12 @@
 /* device/cuda/kernels/wide.cuh - weights times many rows on compute capability 9.0.
  *
  * A block computes 128 rows of the weights by `rows` rows of activations, which are the largest tile's 256 here, and
- * fewer in narrow.cuh; two groups of four warps multiply 64 rows of
- * weights each, and one thread has the card fetch both, 64 columns of activations at a time. Plain weights come with
- * them and are multiplied out of shared memory. Quantised ones come packed as they are, in slabs of 256 columns and
- * rings of their own; the warps unpack them into the registers that they multiply from, and meet activations whose
- * columns are turned for that (packed.cuh). BF16 weights are multiplied as they are, and MXFP4's are bf16 numbers, too;
- * all others are f16 and meet activations rounded to f16: 11 bits, where a decoded weight has no more to lose.
+ * fewer in narrow.cuh; two groups of four warps multiply 64 rows of weights each, and one thread has the card fetch
+ * both, 64 columns of activations at a time. Plain weights come with them and are multiplied out of shared memory.
+ * Quantised ones come packed as they are, in slabs of 256 columns and rings of their own (slabs.cuh); the warps unpack
+ * them into the registers that they multiply from, and meet activations whose columns are turned for that (packed.cuh).
+ * BF16 weights are multiplied as they are, and MXFP4's are bf16 numbers, too; all others are f16 and meet activations
+ * rounded to f16: 11 bits, where a decoded weight has no more to lose.
  *
  * Weights are asked for before the kernel that precedes this one has ended.
  *
@@ -15,7 +15,7 @@
  *
  * A norm is never a pass of its own behind an addition: whoever adds leaves the rows times the norm's weight, and for
  * each row sums of squares. Factors are applied to the sums of the next product (spi_cu_squares). May include:
- * packed.cuh, hopper.cuh, likeliest.cuh, wide_args.h.
+ * packed.cuh, hopper.cuh, slabs.cuh, likeliest.cuh, wide_args.h.
  */
 #ifndef SPI_DEVICE_CUDA_KERNELS_WIDE_CUH
 #define SPI_DEVICE_CUDA_KERNELS_WIDE_CUH
@@ -25,42 +25,12 @@
 #include "device/cuda/kernels/hopper.cuh"
 #include "device/cuda/kernels/likeliest.cuh"
 #include "device/cuda/kernels/packed.cuh"
+#include "device/cuda/kernels/slabs.cuh"
 
-#define OUTS  SPI_CU_WIDE_OUTS
 #define WIDE  256        /* threads that multiply */
 #define PITCH (OUTS + 4) /* of the sums, when they are put down */
 
 #ifdef HOPPER
-/* Types with a plane of which a slab's part is no multiple of 16 bytes. */
-__device__ constexpr bool has_odd_planes(int type) {
-    return type == SP_Q2_K || type == SP_Q3_K || type == SP_Q6_K || type == SP_IQ4_XS || type == SP_MXFP4;
-}
-
-/* Four neighbours of a quantised weight as two pairs of 16-bit numbers. Bytes become f16 numbers by being the low bits
- * of 1024 + byte; the conversion unit would take longer than the product. Scales are rounded to f16, as the weights
- * are. */
-template <int type>
-__device__ __forceinline__ void two_pairs(const codes32 &c, int word, uint32_t *first, uint32_t *second) {
-    uint32_t code = c.codes[word];
-    if (type == SP_MXFP4) {
-        float scale = c.scale[0];
-        *first = brain_pair(scale * signed_byte(code, 0), scale * signed_byte(code, 1));
-        *second = brain_pair(scale * signed_byte(code, 2), scale * signed_byte(code, 3));
-        return;
-    }
-    constexpr bool is_signed = type == SP_Q8_0 || type == SP_IQ4_NL || type == SP_IQ4_XS, is_shifted = !is_signed;
-    const __half2 bias = __float2half2_rn(is_signed ? -1152 : -1024);
-    __half2 scale = __float2half2_rn(c.scale[word / 4]), less = __float2half2_rn(-c.minimum[word / 4]);
-    code ^= is_signed ? 0x80808080u : 0;
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        uint32_t pair = __byte_perm(code, 0x64646464u, i ? 0x4342 : 0x4140);
-        __half2 value = __hadd2(*(__half2 *)&pair, bias);
-        value = is_shifted ? __hfma2(value, scale, less) : __hmul2(value, scale);
-        *(i ? second : first) = *(uint32_t *)&value;
-    }
-}
-
 /* Where the halves of a tile begin: in which part, and at which of its rows. */
 struct tile_halves {
     uint32_t part[2], row[2];
@@ -76,17 +46,6 @@ struct tile_halves {
             }
             row[i] = unit; /* behind the last row the card fetches zeros */
         }
-    }
-};
-
-/* A block's part of the columns, in steps of 64 or slabs of 256. */
-struct share {
-    uint32_t first, count;
-
-    __device__ __forceinline__ share(uint32_t columns, uint32_t unit) {
-        uint32_t all = (columns + unit - 1) / unit;
-        first = all * blockIdx.z / gridDim.z;
-        count = all * (blockIdx.z + 1) / gridDim.z - first;
     }
 };
 
@@ -120,11 +79,6 @@ __device__ __forceinline__ void fetch_plain(const spi_cu_wide &args, uint32_t ba
         copy_box(base + slot * stage_bytes + OUTS * 128, &args.x, (steps.first + step) * STEP, blockIdx.x * rows,
                  full + slot * 8);
     }
-}
-
-/* A row's part of a slab: plane by plane, as unpacked<type> finds it. */
-__device__ __forceinline__ uint32_t slab_bytes(const spi_cu_wide &args) {
-    return OUTS * (args.plane_pitch[0] + args.plane_pitch[1] + args.plane_pitch[2]);
 }
 
 /* The fetching thread, of quantised weights. A slab's place is given to another when the steps of the slab behind it
@@ -268,6 +222,27 @@ __device__ __forceinline__ float put_four(const spi_cu_wide &args, uint32_t row,
     return 0;
 }
 
+/* Of a row by a warp, a tile's all. */
+__device__ __forceinline__ float put_sums(const spi_cu_wide &args, uint32_t row, uint32_t unit, float4 sum,
+                                          const before_adding &before, float known) {
+    if (args.output == SPI_CU_OUTPUT_LOGITS) {
+        sum = as_logits(args, row, unit, sum);
+    }
+    return put_four(args, row, unit, sum, before, known);
+}
+
+/* What a warp has added of a row, all 32 fours of a tile: its squares, where the next norm finds them. */
+__device__ __forceinline__ void note_squares(const spi_cu_wide &args, uint32_t row, float squares, float known) {
+    if (args.next.records) {
+        squares = warp_sum(squares);
+        float *record = (float *)args.next.records + (uint64_t)row * args.next.pitch;
+        if (threadIdx.x % 32 == 0) {
+            record[1 + blockIdx.y] = squares;
+            record[0] = known; /* every tile's is the same */
+        }
+    }
+}
+
 __device__ __forceinline__ void put_gated(const spi_cu_wide &args, uint32_t row, uint32_t unit, float4 gate,
                                           float4 up) {
     float g[4] = {gate.x, gate.y, gate.z, gate.w}, u[4] = {up.x, up.y, up.z, up.w}, h[4];
@@ -359,11 +334,9 @@ __device__ __forceinline__ void clear_behind(const spi_cu_wide &args, uint32_t r
     }
 }
 
-/* The sums of the tile, to shared memory and, with those of the cluster's other blocks, to where they belong. */
-template <int rows>
-__device__ __forceinline__ void put_tile(const spi_cu_wide &args, const float *sums, float *tile, const float *wanted,
-                                         const float *known) {
-    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, split = gridDim.z, part = blockIdx.z;
+/* A thread's sums to where the tile's rows are whole, when all have ended multiplying out of the same memory. */
+template <int rows> __device__ __forceinline__ void leave_sums(const float *sums, float *tile) {
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     float *to = tile + lane % 4 * 2 * PITCH + warp * 16 + lane / 4;
     multipliers_sync();
 #pragma unroll
@@ -372,7 +345,28 @@ __device__ __forceinline__ void put_tile(const spi_cu_wide &args, const float *s
         at[0] = sums[4 * j], at[PITCH] = sums[4 * j + 1];
         at[8] = sums[4 * j + 2], at[PITCH + 8] = sums[4 * j + 3];
     }
-    bool gated = args.output == SPI_CU_OUTPUT_GATE, packs = gated || args.next.records;
+}
+
+/* By the first of the last tile's blocks. */
+template <int rows> __device__ __forceinline__ void clear_behind_tile(const spi_cu_wide &args) {
+    bool gated = args.output == SPI_CU_OUTPUT_GATE;
+    uint32_t real = min((uint32_t)rows, args.row_count - blockIdx.x * rows), fours = SPI_CU_WIDE_SLAB / 4;
+    if ((gated || args.next.records) && blockIdx.y + 1 == gridDim.y && blockIdx.z == 0) {
+        uint32_t first = gated ? gridDim.y * (OUTS / 2) : args.parts[0].rows;
+        for (uint32_t i = threadIdx.x; i < real * fours; i += WIDE) {
+            clear_behind(args, blockIdx.x * rows + i / fours, first + i % fours * 4);
+        }
+    }
+}
+
+/* The sums of the tile, to shared memory and, with those of the cluster's other blocks, of which so many share it, to
+ * where they belong. */
+template <int rows>
+__device__ __forceinline__ void put_tile(const spi_cu_wide &args, const float *sums, float *tile, const float *wanted,
+                                         const float *known, uint32_t split) {
+    uint32_t part = split > 1 ? blockIdx.z : 0;
+    leave_sums<rows>(sums, tile);
+    bool gated = args.output == SPI_CU_OUTPUT_GATE;
     uint32_t fours = gated ? OUTS / 8 : OUTS / 4; /* of a row */
     uint32_t real = min((uint32_t)rows, args.row_count - blockIdx.x * rows), i = threadIdx.x + part * WIDE;
     before_adding before(args, blockIdx.x * rows + min(i / fours, real - 1), blockIdx.y * OUTS + i % fours * 4);
@@ -397,32 +391,30 @@ __device__ __forceinline__ void put_tile(const spi_cu_wide &args, const float *s
             put_gated(args, index, blockIdx.y * (OUTS / 2) + column, sum, times(second, wanted[row]));
             continue;
         }
-        if (args.output == SPI_CU_OUTPUT_LOGITS) {
-            sum = as_logits(args, index, blockIdx.y * OUTS + column, sum);
-        }
-        float squares = put_four(args, index, blockIdx.y * OUTS + column, sum, before, known[row]);
+        float squares = put_sums(args, index, blockIdx.y * OUTS + column, sum, before, known[row]);
         uint32_t after = i + WIDE * split;
         if (after < real * fours) {
             before = before_adding(args, blockIdx.x * rows + after / fours, blockIdx.y * OUTS + after % fours * 4);
         }
-        if (args.next.records) { /* the warp has all 32 fours of the row */
-            squares = warp_sum(squares);
-            float *record = (float *)args.next.records + (uint64_t)index * args.next.pitch;
-            if (lane == 0) {
-                record[1 + blockIdx.y] = squares;
-                record[0] = known[row]; /* every tile's is the same */
-            }
-        }
+        note_squares(args, index, squares, known[row]);
     }
-    if (packs && blockIdx.y + 1 == gridDim.y && part == 0) {
-        uint32_t first = gated ? gridDim.y * (OUTS / 2) : args.parts[0].rows;
-        for (uint32_t i = threadIdx.x; i < real * (SPI_CU_WIDE_SLAB / 4); i += WIDE) {
-            clear_behind(args, blockIdx.x * rows + i / (SPI_CU_WIDE_SLAB / 4), first + i % (SPI_CU_WIDE_SLAB / 4) * 4);
-        }
-    }
+    clear_behind_tile<rows>(args);
     if (split > 1) {
         cluster_sync(); /* nobody leaves while others read */
     }
+}
+
+/* A step of plain weights, with its rows behind it in shared memory; when this returns, the step before is done. */
+template <int rows, bool brain> __device__ __forceinline__ void multiply_step(float *sums, uint32_t stage) {
+    uint32_t group = threadIdx.x / 128;
+    uint64_t a = describe(stage + group * 64 * 128), b = describe(stage + OUTS * 128);
+    group_begin();
+#pragma unroll
+    for (int k = 0; k < STEP / 16; k++) {
+        group_multiply<rows, brain>(sums, a + k * 2, b + k * 2);
+    }
+    group_commit();
+    group_wait<1>();
 }
 
 /* Both factors lie in shared memory. */
@@ -430,108 +422,16 @@ template <int rows, int stages, bool brain>
 __device__ __forceinline__ void multiply_plain(const spi_cu_wide &args, float *sums, uint32_t base, uint32_t full,
                                                uint32_t empty, uint32_t steps) {
     constexpr uint32_t stage_bytes = (OUTS + rows) * 128;
-    uint32_t group = threadIdx.x / 128;
     for (uint32_t step = 0; step < steps; step++) {
         uint32_t slot = step % stages, stage = base + slot * stage_bytes;
         box_barrier_wait(full + slot * 8, step / stages & 1);
         mark(step || threadIdx.x ? 0 : args.clocks, 2);
-        uint64_t a = describe(stage + group * 64 * 128), b = describe(stage + OUTS * 128);
-        group_begin();
-#pragma unroll
-        for (int k = 0; k < STEP / 16; k++) {
-            group_multiply<rows, brain>(sums, a + k * 2, b + k * 2);
-        }
-        group_commit();
-        group_wait<1>();
+        multiply_step<rows, brain>(sums, stage);
         if (step && threadIdx.x % 128 == 0) {
             box_barrier_arrive(empty + (step - 1) % stages * 8);
         }
     }
     group_wait<0>();
-}
-
-/* A thread unpacks 16 columns of two rows for each step. While one group of warps does, the other multiplies: registers
- * that products come from are not written before they are done. */
-template <int type, int rows, int stages>
-__device__ __forceinline__ void multiply_packed(const spi_cu_wide &args, float *sums, const uint8_t *memory,
-                                                uint32_t base, uint32_t full, uint32_t empty, share slabs) {
-    constexpr bool brain = type == SP_MXFP4;
-    constexpr uint32_t together = 1, a_slab = SPI_CU_WIDE_SLAB / STEP; /* steps; as registers allow */
-    uint32_t slab_full = empty + stages * 8, slab_empty = slab_full + SPI_CU_WIDE_SLABS_MAX * 8;
-    uint32_t lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4, bytes = slab_bytes(args);
-    const uint32_t *pitch = args.plane_pitch;
-    uint32_t planes[2][SPI_CU_PLANES]; /* of this thread's two rows, from where their first plane is */
-#pragma unroll
-    for (uint32_t i = 0; i < 2; i++) {
-        uint32_t at = row + 8 * i;
-        planes[i][0] = 0;
-        planes[i][1] = OUTS * pitch[0] + at * pitch[1] - at * pitch[0];
-        planes[i][2] = OUTS * (pitch[0] + pitch[1]) + at * pitch[2] - at * pitch[0];
-    }
-    uint32_t slot = 0, parity = 0, stage = 0, stage_parity = 0;
-    for (uint32_t slab = 0; slab < slabs.count; slab++) {
-        if (has_odd_planes(type)) {
-#pragma unroll
-            for (uint32_t k = 0; k < SPI_CU_PLANES; k++) {
-                uint32_t now = (slabs.first + slab) * args.plane_step[k] * 2 % 16;
-                planes[0][k] = planes[0][k] / 16 * 16 + now, planes[1][k] = planes[1][k] / 16 * 16 + now;
-            }
-        }
-        const uint8_t *upper = memory + slot * bytes + row * pitch[0], *lower = upper + 8 * pitch[0];
-        box_barrier_wait(slab_full + slot * 8, parity);
-#pragma unroll
-        for (uint32_t step = 0; step < a_slab; step += together) {
-            uint32_t a[together][16], group = step / 2 * 4 + lane % 4, first = stage;
-#pragma unroll
-            for (uint32_t i = 0; i < together; i++) {
-                codes32 codes = unpacked<type>::at(upper, planes[0], group);
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    two_pairs<type>(codes, (step + i) % 2 * 4 + k, &a[i][4 * k], &a[i][4 * k + 2]);
-                }
-                codes = unpacked<type>::at(lower, planes[1], group);
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    two_pairs<type>(codes, (step + i) % 2 * 4 + k, &a[i][4 * k + 1], &a[i][4 * k + 3]);
-                }
-            }
-            if (step + together == a_slab) { /* all codes of the slab are in registers */
-                __syncwarp();
-                if (lane == 0) {
-                    box_barrier_arrive(slab_empty + slot * 8);
-                }
-            }
-#pragma unroll
-            for (uint32_t i = 0; i < together; i++) {
-                box_barrier_wait(full + stage * 8, stage_parity);
-                stage++;
-                if (stage == stages) {
-                    stage = 0, stage_parity ^= 1;
-                }
-            }
-            mark(slab || step || threadIdx.x ? 0 : args.clocks, 2);
-            group_begin();
-#pragma unroll
-            for (uint32_t i = 0; i < together; i++) {
-                uint32_t at = i && first + 1 == stages ? 0 : first + i;
-                uint64_t b = describe(base + at * rows * 128);
-#pragma unroll
-                for (int k = 0; k < 4; k++) {
-                    group_multiply<rows, brain>(sums, &a[i][4 * k], b + k * 2);
-                }
-            }
-            group_commit();
-            group_wait<0>();
-            if (threadIdx.x % 128 < together) {
-                uint32_t at = threadIdx.x % 128 && first + 1 == stages ? 0 : first + threadIdx.x % 128;
-                box_barrier_arrive(empty + at * 8);
-            }
-        }
-        slot++;
-        if (slot == args.slots) {
-            slot = 0, parity ^= 1;
-        }
-    }
 }
 
 /* The sums of 256 rows take more registers than a thread's share of the multiprocessor's: the fetching warps give
@@ -592,12 +492,14 @@ template <int type, int rows> __device__ __forceinline__ void multiply_wide(cons
         if constexpr (plain) {
             multiply_plain<rows, stages, brain>(args, sums, base, full, empty, mine.count);
         } else {
-            multiply_packed<type, rows, stages>(args, sums, memory, steps_at, full, empty, mine);
+            uint32_t slab_full = empty + stages * 8;
+            multiply_packed<type, rows, 1>(args, sums, memory, steps_at, stages,
+                                           {full, empty, slab_full, slab_full + SPI_CU_WIDE_SLABS_MAX * 8}, mine);
         }
         mark(threadIdx.x ? 0 : args.clocks, 3);
         wait_for_the_last();
         wait_for_factors();
-        put_tile<rows>(args, sums, (float *)memory, wanted, known);
+        put_tile<rows>(args, sums, (float *)memory, wanted, known, gridDim.z);
         mark(threadIdx.x ? 0 : args.clocks, 4);
     }
 }
