@@ -15,6 +15,7 @@
 #define START_ROWS    8u  /* so many new rows of a session are its prompt's */
 #define STEPS_MIN     4u  /* of a block that shares a tile's columns; of quantised weights a slab */
 #define FLIGHT        2u  /* steps or slabs of weights on their way while a block waits: 32 to 70 KiB */
+#define FLIGHT_ADDED  3u  /* with 16 rows, of plain weights whose sums are added: see flight_of() */
 #define LONG_CONTEXT  512u
 #define SHARE_KEYS    256u /* of a context, that are worth a block in a cluster */
 #define LOG2_E        1.4426950408889634f
@@ -149,6 +150,13 @@ static uint32_t cluster_of(const spi_cu *cu, uint32_t type, uint32_t blocks, uin
     return size;
 }
 
+/* What a block may ask for while it waits. A step more is worth its while where what runs meanwhile reads little behind
+ * it, attention, or reads its own weights anyway, gate and up; not for these, whose input is what the output adds. */
+static uint32_t flight_of(const spi_cu_phase *phase, size_t tile) {
+    bool added = phase->output == SPI_CU_OUTPUT_ADD && !spi_cu_is_quantised(phase->type);
+    return added && spi_cu_wide_tile_rows[tile] == 16 ? FLIGHT_ADDED : FLIGHT;
+}
+
 /* The phase that reads the norm of what this one has added to, if it is the next. */
 static const spi_cu_phase *next_norm(const pass *p, uint32_t index) {
     const spi_cu_phase *phase = &p->plan->phases.items[index], *next = phase + 1;
@@ -245,7 +253,7 @@ static sp_status multiply_parts(pass *p, uint32_t index, uint32_t packed, uint32
     args.slots = room.slots;
     args.row_slots = room.row_slots;
     args.received_at = room.received_at;
-    args.flight = FLIGHT;
+    args.flight = flight_of(phase, tile);
     args.best = phase->output == SPI_CU_OUTPUT_LOGITS ? p->best : 0;
     args.clocks = clocks_of(p, output_names[phase->output]);
     void *arguments[] = {&args};
