@@ -4,18 +4,24 @@
 // are the gate's two, it says how large act(a) * b can be: |a| is at most |x| times the largest |w|, and |act(a)| is at
 // most |a|. Rows stand in panels of 32 columns, [panel][row][32], for few.comp of 16: so that a matrix of 16 x 16 is
 // read out of one piece. KEPT: how much of a row stays in registers, which are fewer where rows are short: more work
-// groups are under way then.
-// variants: halves=-DKEPT=8 halves_short=-DKEPT=2
+// groups are under way then. SUMS: of a residual row to which the sums of a product's shares are added first
+// (sums.comp); all of it is in registers.
+// variants: halves=-DKEPT=8,-DSUMS=0 halves_short=-DKEPT=2,-DSUMS=0 halves_sums=-DKEPT=2,-DSUMS=1
 #version 450
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 layout(constant_id = 1) const uint SUBGROUP = 32;
 layout(local_size_x = 256) in;
 layout(std430, binding = 2) readonly buffer Tops { float tops[]; }; // bounds.comp's
+#if SUMS
+layout(std430, binding = 3) readonly buffer Shares { vec4 shares[]; }; // matrix.comp's
+layout(std430, binding = 4) buffer X { vec4 x[]; };
+#else
 layout(std430, binding = 4) readonly buffer X { vec4 x[]; };
+#endif
 layout(std430, binding = 5) readonly buffer Other { vec4 other[]; }; // the norm's weight, or the gate's other factor
 layout(std430, binding = 6) writeonly buffer Halves { uvec2 halves[]; };
-layout(std430, binding = 7) writeonly buffer Factors { float factors[]; }; // what products of a row are multiplied with
+layout(std430, binding = 7) buffer Factors { float factors[]; }; // what products of a row are multiplied with
 layout(push_constant) uniform Push {
     uint x_stride, columns; // of x; in fours, and what the row has
     uint stride;            // a row with its padding, in fours
@@ -25,12 +31,27 @@ layout(push_constant) uniform Push {
     uint gated_first;  // where factors of act(a) * b go; 0: nobody asks for them
     uint tops_at;      // of the gate's two weights
     uint panel;        // rows of a panel
+    uint factors_first, share_stride, share_rows, shares; // of the product, if its sums are added
 } p;
 const uint THREADS = 256u; // each has fours of a row
 shared float tallest[32], squares[32], lengths[32];
 
-vec4 value_at(uint at, uint i) {
+// x of a row, to which what is still missing of it is added.
+vec4 own_at(uint row, uint at, uint i) {
     vec4 value = x[at];
+#if SUMS
+    uint step = p.share_rows * p.share_stride / 4u, from = row * p.share_stride / 4u + i;
+    vec4 sum = shares[from];
+    for (uint s = 1u; s < p.shares; s++) {
+        sum += shares[from + s * step];
+    }
+    value += sum * factors[p.factors_first + row];
+    x[at] = value;
+#endif
+    return value;
+}
+
+vec4 value_of(vec4 value, uint at, uint i) {
     if (p.mode == 1u) {
         return value * other[i];
     }
@@ -68,8 +89,9 @@ void main() {
         uint i = thread + THREADS * k, at = row * p.x_stride + i;
         kept[k] = vec4(0.0);
         if (i < fours) {
-            kept[k] = value_at(at, i);
-            square += p.mode == 1u ? dot(x[at], x[at]) : 0.0;
+            vec4 own = own_at(row, at, i);
+            kept[k] = value_of(own, at, i);
+            square += p.mode == 1u ? dot(own, own) : 0.0;
         }
     }
     [[unroll]] for (uint k = 0u; k < uint(KEPT); k++) {
@@ -78,7 +100,7 @@ void main() {
     }
     for (uint i = thread + THREADS * uint(KEPT); i < fours; i += THREADS) {
         uint at = row * p.x_stride + i;
-        vec4 value = value_at(at, i);
+        vec4 value = value_of(x[at], at, i);
         top = max(top, largest(value));
         whole += dot(value, value);
         square += p.mode == 1u ? dot(x[at], x[at]) : 0.0;
@@ -109,7 +131,8 @@ void main() {
         }
     }
     for (uint i = thread + THREADS * uint(KEPT); i < p.stride; i += THREADS) {
-        put(row, i, i < fours ? value_at(row * p.x_stride + i, i) * norm * scale : vec4(0.0));
+        uint at = row * p.x_stride + i;
+        put(row, i, i < fours ? value_of(x[at], at, i) * norm * scale : vec4(0.0));
     }
     if (thread == 0u) {
         factors[row] = uintBitsToFloat(uint(127 - 13 + exponent) << 23);

@@ -234,49 +234,67 @@ static sp_status record_gate(spi_vk_recorder *r, uint32_t begin, const spi_op *n
     return status ? status : spi_vk_matrices_record(r, first, last, &(spi_vk_x){.is_gated = true});
 }
 
-/* Products of many rows: x as f16 once, from a norm, a gate or as it is, then all products of it that follow. */
-static sp_status record_many(spi_vk_recorder *r, uint32_t index, uint32_t *taken) {
+/* Products of many rows, ops [begin, end): of x, which `by` makes of `from`, or attention, or which is there. */
+typedef struct many {
+    const spi_op *by; /* a norm or a gate, or NULL */
+    bool attends;
+    uint32_t begin, end, x, from;
+} many;
+
+static bool find_many(const spi_vk_recorder *r, uint32_t index, many *found) {
     const spi_tape *tape = r->program->tape;
     const spi_op *first = &tape->ops[index];
     bool norm = first->kind == SPI_OP_NORM && first->group == tape->buffers[first->dst].width;
     const spi_op *by = norm || first->kind == SPI_OP_GATE ? first : NULL;
-    uint32_t begin = by ? index + 1 : index, end = begin;
-    uint32_t x = by ? by->dst : first->src, from = by ? by->src : x;
     /* What attention leaves as f16 has no padding. */
     bool attends = first->kind == SPI_OP_ATTENTION && spi_vk_attends_to_halves(r) &&
                    !spi_vk_takes_few(r->vk, r->rows) && tape->buffers[first->dst].width % SPI_SHADER_COLUMN_PAD == 0;
-    if (attends) {
-        begin = end = index + 1;
-        x = first->dst;
-    } else if (!by && !is_product(first)) {
-        return SP_OK;
+    if (!by && !attends && !is_product(first)) {
+        return false;
     }
+    uint32_t begin = by || attends ? index + 1 : index, end = begin, x = by || attends ? first->dst : first->src;
     for (; end < tape->op_count; end++) {
         const spi_op *op = &tape->ops[end];
         if (!is_product(op) || op->src != x || op->dst == x || !spi_vk_takes_halves(r, op)) {
             break;
         }
     }
-    if (end == begin || ((by || attends) && !is_dead(tape, end - 1, x))) {
+    *found = (many){by, attends, begin, end, x, by ? by->src : x};
+    return end > begin && ((!by && !attends) || is_dead(tape, end - 1, x));
+}
+
+bool spi_vk_norm_makes_halves(const spi_vk_recorder *r, uint32_t index) {
+    many found;
+    return index < r->program->tape->op_count && r->program->tape->ops[index].kind == SPI_OP_NORM &&
+           find_many(r, index, &found) && found.by;
+}
+
+/* Products of many rows: x as f16 once, from a norm, a gate or as it is, then all products of it that follow. */
+static sp_status record_many(spi_vk_recorder *r, uint32_t index, uint32_t *taken) {
+    const spi_op *first = &r->program->tape->ops[index];
+    many found;
+    if (!find_many(r, index, &found)) {
         return SP_OK;
     }
-    if (norm && end - begin == 2 && spi_vk_is_gated(r->program, begin) && spi_vk_takes_gated(r, begin)) {
+    bool norm = found.by && found.by->kind == SPI_OP_NORM;
+    if (norm && found.end - found.begin == 2 && spi_vk_is_gated(r->program, found.begin) &&
+        spi_vk_takes_gated(r, found.begin)) {
         uint32_t gate_end = 0;
-        sp_status status = record_gate(r, begin, by, &gate_end);
+        sp_status status = record_gate(r, found.begin, found.by, &gate_end);
         if (status || gate_end) {
             *taken = gate_end - index;
             return status;
         }
     }
-    *taken = end - index;
-    if (attends) {
+    *taken = found.end - index;
+    if (found.attends) {
         spi_vk_access access = spi_vk_op_access(first);
-        access.writes = (access.writes & ~spi_vk_bit(x)) | SPI_VK_HALVES_BIT;
+        access.writes = (access.writes & ~spi_vk_bit(found.x)) | SPI_VK_HALVES_BIT;
         spi_vk_order(r, access);
         sp_status status = spi_vk_attention_record(r, first, true);
-        return status ? status : spi_vk_matrices_record(r, begin, end, &(spi_vk_x){.is_halves = true});
+        return status ? status : spi_vk_matrices_record(r, found.begin, found.end, &(spi_vk_x){.is_halves = true});
     }
-    return spi_vk_matrices_record(r, begin, end, &(spi_vk_x){.src = from, .by = by});
+    return spi_vk_matrices_record(r, found.begin, found.end, &(spi_vk_x){.src = found.from, .by = found.by});
 }
 
 sp_status spi_vk_fused_record(spi_vk_recorder *r, uint32_t index, uint32_t *taken) {

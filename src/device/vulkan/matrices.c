@@ -10,10 +10,9 @@
 #include "device/vulkan/products.h"
 
 #define PARTS_MAX        8u
-#define HALVES_SHORT     2048u /* columns that the smaller of halves keeps in registers */
-#define EXPANDED_COLUMNS 256u  /* of a group of expand */
-#define MATRIX_GROUPS    96u   /* large tiles only where there are at least so many of them */
-#define TALL_PERCENT     170u  /* of the time of a tile of 128 x 128, that one of 256 x 128 takes */
+#define EXPANDED_COLUMNS 256u /* of a group of expand */
+#define MATRIX_GROUPS    96u  /* large tiles only where there are at least so many of them */
+#define TALL_PERCENT     170u /* of the time of a tile of 128 x 128, that one of 256 x 128 takes */
 
 typedef struct parts {
     spi_vk_recorder *recorder;
@@ -56,21 +55,28 @@ sp_status spi_vk_halves_record(spi_vk_recorder *r, const spi_vk_x *of, uint32_t 
     uint32_t mode = norm ? 1 : !gate ? 0 : by->act == SPI_ACT_GELU_TANH ? 3 : 2, src = of->src;
     uint32_t stride = spi_vk_buffer_stride(r, src) / 4;
     spi_vk_binding x = spi_vk_bind(&program->buffers[src]);
-    spi_vk_order(r, (spi_vk_access){spi_vk_bit(src) | (gate ? spi_vk_bit(by->src1) : 0), SPI_VK_HALVES_BIT});
-    spi_vk_dispatch dispatch = {.shader = 4 * stride <= HALVES_SHORT ? SPI_VK_halves_short : SPI_VK_halves,
-                                .groups_x = r->rows,
-                                .groups_y = 1,
-                                .push = {stride, program->tape->buffers[src].width, stride, mode,
-                                         spi_vk_float_word(norm ? by->eps : 0), side_by_side,
-                                         gated == SPI_NONE ? 0 : program->tape->rows_max, gated == SPI_NONE ? 0 : gated,
-                                         spi_vk_panel_rows(program)},
-                                .bindings = {[2] = gated == SPI_NONE ? x : spi_vk_bind(&program->tops),
-                                             [4] = x,
-                                             [5] = norm   ? spi_vk_vector(r, by->weight)
-                                                   : gate ? spi_vk_bind(&program->buffers[by->src1])
-                                                          : x,
-                                             [6] = spi_vk_bind(&program->halves),
-                                             [7] = spi_vk_bind(&program->factors)}};
+    spi_vk_shared shared = r->shared; /* its sums are added to x on the way */
+    uint64_t adds = shared.op ? SPI_VK_PARTS_BIT : 0, added = shared.op ? spi_vk_bit(src) : 0;
+    r->shared = (spi_vk_shared){0};
+    spi_vk_order(
+        r, (spi_vk_access){spi_vk_bit(src) | (gate ? spi_vk_bit(by->src1) : 0) | adds, SPI_VK_HALVES_BIT | added});
+    spi_vk_dispatch dispatch = {
+        .shader = shared.op                           ? SPI_VK_halves_sums
+                  : 4 * stride <= SPI_VK_HALVES_SHORT ? SPI_VK_halves_short
+                                                      : SPI_VK_halves,
+        .groups_x = r->rows,
+        .groups_y = 1,
+        .push = {stride, program->tape->buffers[src].width, stride, mode, spi_vk_float_word(norm ? by->eps : 0),
+                 side_by_side, gated == SPI_NONE ? 0 : program->tape->rows_max, gated == SPI_NONE ? 0 : gated,
+                 spi_vk_panel_rows(program), shared.factors_first, shared.stride, shared.rows, shared.shares},
+        .bindings = {[2] = gated == SPI_NONE ? x : spi_vk_bind(&program->tops),
+                     [3] = shared.op ? spi_vk_bind(&program->parts) : x,
+                     [4] = x,
+                     [5] = norm   ? spi_vk_vector(r, by->weight)
+                           : gate ? spi_vk_bind(&program->buffers[by->src1])
+                                  : x,
+                     [6] = spi_vk_bind(&program->halves),
+                     [7] = spi_vk_bind(&program->factors)}};
     return spi_vk_dispatch_record(r, &dispatch);
 }
 

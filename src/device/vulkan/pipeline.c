@@ -146,6 +146,9 @@ static const uint32_t words_halves[] = {
 static const uint32_t words_halves_short[] = {
 #include "halves_short.spv.h"
 };
+static const uint32_t words_halves_sums[] = {
+#include "halves_sums.spv.h"
+};
 static const uint32_t words_matrix_64[] = {
 #include "matrix_64.spv.h"
 };

@@ -36,6 +36,8 @@ typedef struct spi_vk_part {
 sp_status spi_vk_expansion_record(spi_vk_recorder *r, const spi_vk_part *part);
 sp_status spi_vk_halves_record(spi_vk_recorder *r, const spi_vk_x *x, uint32_t side_by_side, uint32_t gated);
 
+#define SPI_VK_HALVES_SHORT 2048u /* columns that the smaller kernels of it keep in registers */
+
 /* Of a product's tiles, by size; matrix.comp's c64, c128 and c256, without cooperative matrices the first alone. */
 typedef enum spi_vk_tile { SPI_VK_TILE_64, SPI_VK_TILE_128, SPI_VK_TILE_256, SPI_VK_TILES } spi_vk_tile;
 static inline uint32_t spi_vk_tile_weights(spi_vk_tile tile) { /* rows of the weight */

@@ -1,5 +1,6 @@
 /* device/vulkan/shares.c - products with so few tiles that several groups share each: every group has some of the
- * columns, and their sums are added up when all are done, always in the same order.
+ * columns, and their sums are added up when all are done, always in the same order: by a kernel of their own, or by the
+ * norm behind the product on its way to f16.
  *
  * May include: device/vulkan/products.h.
  */
@@ -50,6 +51,17 @@ uint32_t spi_vk_shares_first(const spi_vk_recorder *r, const spi_vk_part *parts,
     return (uint32_t)(count_tiles(r, parts, index) * shares * tile_floats(r->vk));
 }
 
+/* The norm behind a product adds its sums up if it makes f16 of what they are added to. */
+static bool is_left_to_norm(const spi_vk_recorder *r, const spi_vk_part *part) {
+    const spi_tape *tape = r->program->tape;
+    const spi_op *op = part->op, *next = op + 1;
+    const spi_tensor *weight = &r->program->store->sources[op->weight];
+    uint32_t width = tape->buffers[op->dst].width, index = (uint32_t)(next - tape->ops);
+    return op->accumulate && op->bias == SPI_NONE && part->row_count == weight->rows && width == weight->rows &&
+           width % 4 == 0 && spi_shader_stride(width) <= SPI_VK_HALVES_SHORT && spi_vk_norm_makes_halves(r, index) &&
+           next->src == op->dst;
+}
+
 /* Of one part. */
 typedef struct sums_of {
     const spi_vk_part *part;
@@ -79,14 +91,22 @@ static sp_status record_sums(const spi_vk_recorder *r, const spi_vk_product_ops 
 
 sp_status spi_vk_sums_record(spi_vk_recorder *r, const spi_vk_part *parts, uint32_t count, uint32_t shares,
                              bool is_gated) {
+    spi_vk_tile tile = spi_vk_shared_tile(r->vk);
+    uint32_t factors_first = is_gated ? r->program->tape->rows_max : 0;
     sp_status status = SP_OK;
+    if (count == 1 && is_left_to_norm(r, &parts[0])) {
+        uint32_t weights = spi_vk_tile_weights(tile), rows = spi_vk_tile_rows_of(tile);
+        r->shared =
+            (spi_vk_shared){parts[0].op, shares, factors_first, spi_vk_ceil_div(parts[0].row_count, weights) * weights,
+                            spi_vk_ceil_div(r->rows, rows) * rows};
+        return SP_OK;
+    }
     for (uint32_t i = 0; i < count && !status; i++) {
         const spi_op *op = parts[i].op;
         if (!i || op != parts[i - 1].op) { /* parts of one product have different columns */
             spi_vk_order(r, (spi_vk_access){SPI_VK_PARTS_BIT | spi_vk_bit(op->dst), spi_vk_bit(op->dst)});
         }
-        sums_of what = {&parts[i], shares, spi_vk_shares_first(r, parts, i, shares),
-                        is_gated ? r->program->tape->rows_max : 0};
+        sums_of what = {&parts[i], shares, spi_vk_shares_first(r, parts, i, shares), factors_first};
         status = spi_vk_targets_record(r, &(spi_vk_product_ops){.op = op}, record_sums, &what);
     }
     return status;

@@ -423,6 +423,13 @@ typedef struct spi_vk_relay {
     uint32_t wait_at, wait_for; /* what all dispatches of this step wait for; wait_for is 0: there was a barrier */
 } spi_vk_relay;
 
+/* A product whose groups share its columns: shares.c. */
+typedef struct spi_vk_shared {
+    const spi_op *op; /* NULL: none */
+    uint32_t shares, factors_first;
+    uint32_t stride, rows; /* of a share's sums */
+} spi_vk_shared;
+
 /* ops.c: the dispatches of each op. */
 typedef struct spi_vk_recorder {
     spi_vk *vk;
@@ -435,6 +442,7 @@ typedef struct spi_vk_recorder {
     uint32_t op;          /* being recorded */
     uint32_t expanded;    /* the one that parts are expanded to next */
     const spi_op *stored; /* a KV_STORE whose rows have still to be copied to the region; or NULL */
+    spi_vk_shared shared; /* a product whose groups' sums have still to be added up, if there is one */
     bool dry;             /* only pipelines are made */
     uint32_t rows;        /* of the ops from here on: the run's, behind GATHER the outputs */
     sp_error *error;
@@ -491,6 +499,8 @@ static inline uint32_t spi_vk_group_max(const spi_vk *vk) { /* invocations side 
 
 /* fuse.c: ops `index` and the next are the gate's two products, and the gate is behind them. */
 bool spi_vk_is_gated(const spi_program *program, uint32_t index);
+/* Op `index` is a norm whose products are of many rows: halves.comp has each of its rows whole. */
+bool spi_vk_norm_makes_halves(const spi_vk_recorder *recorder, uint32_t index);
 /* Several ops from op_index on as one step. *taken: how many; 0 if nothing can be fused here. */
 sp_status spi_vk_fused_record(spi_vk_recorder *recorder, uint32_t op_index, uint32_t *taken);
 #define SPI_VK_RANGES_MAX 32u
