@@ -47,10 +47,10 @@ typedef struct sp_device_options {
     uint32_t thread_count; /* cpu: 0 means what the machine and its limits allow */
     const char *isa;       /* cpu: NULL means the best there is; "reference" forces the plain C of every op */
 
-    /* cuda: memory of guests that have ended is kept for the next ones, since making and pinning it takes longer than
-     * what a guest is started or restored for: at most so many bytes, and as many of the card's own. 0: 4 GiB, but at
-     * most a sixteenth of the machine's memory and of the card's; UINT64_MAX: none. It is zeros when the next guest
-     * sees it. */
+    /* A device that pins memory keeps that of guests that have ended for the next ones, since making and pinning it
+     * takes longer than what a guest is started or restored for: at most so many bytes, and as many of the device's
+     * own. 0: 4 GiB, but at most a sixteenth of the machine's memory and of the device's own; UINT64_MAX: none. It is
+     * zeros when the next guest sees it. */
     uint64_t spare_bytes_max;
 } sp_device_options;
 

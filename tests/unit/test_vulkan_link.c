@@ -278,11 +278,44 @@ static void test_growth_refused(void **state) {
     sp_device_close(device);
 }
 
+/* A region's next user finds nothing of the last in the device's memory, and the link as it was. */
+static void test_forgetting(void **state) {
+    (void)state;
+    NEED_VULKAN();
+    sp_error error = {0};
+    const spi_vk_limits limits = {.unmapped = true};
+    spi_vk_test_limits(&limits);
+    sp_device *device = open_device();
+    spi_vk_test_limits(NULL);
+    sp_region *region = make_region(4 * MIB, SP_BACKING_ANONYMOUS);
+    TEST_OK(sp_device_link(device, region, &error), error);
+    void *context;
+    const spi_backend *backend = spi_device_backend(device, &context);
+    spi_vk_link *link = (spi_vk_link *)spi_device_find_link(device, region);
+    for (int round = 0; round < 2; round++) {
+        sp_device_counters before, now;
+        sp_device_get_counters(device, &before);
+        TEST_OK(spi_device_host_wrote(device, region, 3 * MIB, MIB, &error), error);
+        TEST_OK(spi_vk_mirror_cover(context, &link->base, 0, 2 * MIB, 2 * MIB, &error), error);
+        sp_device_get_counters(device, &now);
+        assert_int_equal(now.copied_bytes - before.copied_bytes, 2 * MIB);
+        assert_non_null(link->mirrors);
+        TEST_OK(backend->forget(context, &link->base, &error), error);
+        assert_null(link->mirrors);
+        assert_int_equal(link->valid.count + link->written.count, 0);
+    }
+    sp_matmul args = arguments(1040, 8, 64, 16, SP_F32);
+    assert_int_equal(multiply(device, region, &args), 0);
+    sp_device_unlink(device, region);
+    sp_region_destroy(region);
+    sp_device_close(device);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_place),       cmocka_unit_test(test_growth),       cmocka_unit_test(test_cycles),
         cmocka_unit_test(test_refused),        cmocka_unit_test(test_small_limits), cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_growth_refused),
+        cmocka_unit_test(test_growth_refused), cmocka_unit_test(test_forgetting),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

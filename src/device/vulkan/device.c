@@ -238,6 +238,7 @@ const spi_backend spi_backend_vulkan = {
     .extend = spi_vk_link_extend,
     .unlink = spi_vk_link_remove,
     .host_wrote = spi_vk_mirror_host_wrote,
+    .forget = spi_vk_link_forget,
     .load = spi_vk_load,
     .unload = spi_vk_unload,
     .prepare = spi_vk_prepare,

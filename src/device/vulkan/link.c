@@ -95,6 +95,19 @@ sp_status spi_vk_link_extend(void *context, spi_link *base, sp_error *error) {
     return status;
 }
 
+/* Runs and copies were waited for when they were sent. A mirror is made anew: what lies in it was another's. */
+sp_status spi_vk_link_forget(void *context, spi_link *base, sp_error *error) {
+    spi_vk *vk = context;
+    spi_vk_link *link = (spi_vk_link *)base;
+    if (vk->lost || !link->chunk_count) {
+        return spi_fail(error, SP_DEVICE_LOST, "vulkan: the link is lost");
+    }
+    vk->generation++;
+    spi_vk_mirror_drop(vk, link);
+    link->written.count = 0;
+    return SP_OK;
+}
+
 void spi_vk_link_remove(void *context, spi_link *base) {
     spi_vk_link *link = (spi_vk_link *)base;
     drop(context, link);

@@ -219,6 +219,7 @@ bool spi_vk_link_window(const spi_vk *vk, const spi_link *link, uint64_t offset,
 sp_status spi_vk_link_region(void *context, sp_region *region, spi_link **link, sp_error *error);
 sp_status spi_vk_link_extend(void *context, spi_link *link, sp_error *error);
 void spi_vk_link_remove(void *context, spi_link *link);
+sp_status spi_vk_link_forget(void *context, spi_link *link, sp_error *error);
 
 /* mirror.c */
 /* Makes a link's mirrors if need be, copies to them what of [first, valid_end) they lack, and what the host said it
