@@ -1,5 +1,7 @@
 # What is made out of shaders, in a folder that all builds of a tree share (the presets say which): the project in
-# cmake/generated/ is configured with this one and built before whatever includes its files. Sets METAL_KERNELS.
+# cmake/generated/ is configured with this one and built before whatever includes its files. Sets METAL_KERNELS, and
+# GENERATED_SHADERS and GENERATED_METAL: the files. Sources that include some say so (OBJECT_DEPENDS): a compiler names
+# those in a build's own folder by other paths than ninja, which would compile the source one build late.
 set(SAMEPAGE_GENERATED_DIR "${PROJECT_BINARY_DIR}/generated" CACHE PATH "Where what is made out of shaders lies")
 set(wanted)
 set(programs)
@@ -39,6 +41,8 @@ endif()
 set(outputs)
 foreach(target ${wanted})
   file(STRINGS "${SAMEPAGE_GENERATED_DIR}/${target}/outputs.txt" files)
+  string(TOUPPER "${target}" variable)
+  set(GENERATED_${variable} ${files})
   list(APPEND outputs ${files})
 endforeach()
 if(metal IN_LIST wanted)
