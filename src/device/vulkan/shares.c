@@ -19,8 +19,15 @@ static uint64_t tile_floats(const spi_vk *vk) {
     return (uint64_t)spi_vk_tile_weights(tile) * spi_vk_tile_rows_of(tile);
 }
 
+/* That leave sums side by side: as many as a large device has room for, if they can lie in one buffer. */
+static uint64_t groups_at_once(const spi_vk *vk) {
+    uint64_t tile_bytes = tile_floats(vk) * sizeof(float), most = vk->limits.allocation_bytes_max;
+    most = most < vk->limits.range_bytes_max ? most : vk->limits.range_bytes_max;
+    return most / tile_bytes < SPI_VK_GROUPS_AT_ONCE ? most / tile_bytes : SPI_VK_GROUPS_AT_ONCE;
+}
+
 uint64_t spi_vk_shares_bytes(const spi_vk *vk) {
-    return SPI_VK_GROUPS_AT_ONCE * tile_floats(vk) * sizeof(float);
+    return groups_at_once(vk) * tile_floats(vk) * sizeof(float);
 }
 
 uint32_t spi_vk_share_eights(uint32_t stride, uint32_t shares) {
@@ -36,14 +43,14 @@ static uint64_t count_tiles(const spi_vk_recorder *r, const spi_vk_part *parts, 
 }
 
 uint32_t spi_vk_choose_shares(const spi_vk_recorder *r, const spi_vk_part *parts, uint32_t count) {
-    uint64_t tiles = count_tiles(r, parts, count);
+    uint64_t tiles = count_tiles(r, parts, count), groups = groups_at_once(r->vk);
     uint32_t steps = spi_vk_ceil_div(spi_vk_buffer_stride(r, parts[0].op->src), 8 * STEP_EIGHTS);
     uint32_t shares = steps / r->vk->limits.share_steps_min;
     for (uint32_t i = 0; i < count; i++) {
         shares = parts[i].op->kind == SPI_OP_MATMUL ? shares : 1; /* a head's sums are capped when they are whole */
     }
     shares = shares < SHARES_MAX ? shares : SHARES_MAX;
-    shares = tiles * shares > SPI_VK_GROUPS_AT_ONCE ? (uint32_t)(SPI_VK_GROUPS_AT_ONCE / tiles) : shares;
+    shares = tiles * shares > groups ? (uint32_t)(groups / tiles) : shares;
     return shares > 1 ? spi_vk_ceil_div(steps, spi_vk_ceil_div(steps, shares)) : 1; /* none is empty */
 }
 
