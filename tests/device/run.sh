@@ -117,7 +117,9 @@ begin "rows of several sessions agree with op by op" "$build/tests/test_cuda_wid
 begin "what lies in shared memory is of no account" "$build/tests/test_cuda_leftovers"
 begin "the stand-in driver's sequences" "$build/tests/test_cuda_driver"
 begin "links over the stand-in driver" "$build/tests/test_cuda_link"
-begin "Vulkan: a small model against the CPU" "$build/tests/test_vulkan_program"
+for part in own_limits small_limits fast_kernels relay q8 gated seam no_memory driver_fails refused; do # most of it compiling
+    begin "Vulkan: a small model against the CPU ($part)" "$build/tests/test_vulkan_program" test_$part
+done
 begin "Vulkan: a device that is lost is opened anew under a conversation" "$build/tests/test_vulkan_lost"
 begin "Vulkan: keys and values that were written by hand" "$build/tests/test_vulkan_edited"
 begin "guests in one batch, some of which trap, are ended or leave" "$build/tests/test_guest_crowd"
