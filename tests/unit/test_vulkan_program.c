@@ -443,8 +443,8 @@ static void test_relay(void **state) {
     tell(&limits);
 }
 
-/* A KV block across the seam of two imports cannot be bound: the run says so, and others go on. What is the device's own
- * keeps below the same bound. */
+/* A KV block across the seam of two imports cannot be bound: the run says so, and others go on. What is the device's
+ * own keeps below the same bound. */
 static void test_seam(void **state) {
     (void)state;
     small_model model;
