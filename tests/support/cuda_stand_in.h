@@ -1,6 +1,6 @@
 /* tests/support/cuda_stand_in.h - the CUDA backend over the stand-in for its driver (fake_cuda.h): how tests load it
- * and see whether it was misused, a small model on it, and a life of a device in which every call and every allocation
- * fails in turn. May include: support.h, device, base. */
+ * and see whether it was misused, a small model on it, and a life of a device in which every call fails in turn. May
+ * include: support.h, device, base. */
 #ifndef TEST_CUDA_STAND_IN_H
 #define TEST_CUDA_STAND_IN_H
 
@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
 #include "bench_shape.h"
 #include "device/cuda/cuda.h"
 #include "support/fake_cuda.h"
@@ -112,21 +111,6 @@ static inline void test_stand_in_every_call_fails(sp_status (*life)(sp_error *er
         } while (failures);
         assert_true(n > 150);
     }
-}
-
-static inline void test_stand_in_every_allocation_fails(sp_status (*life)(sp_error *error)) {
-    sp_status status;
-    long n = 0;
-    do {
-        fake_cuda_reset_();
-        spi_memory_fail_after(n++);
-        sp_error error = {0};
-        status = life(&error);
-        spi_memory_fail_after(-1);
-        assert_true(status == SP_OK || status == SP_NO_MEMORY || status == SP_NO_DEVICE);
-        test_stand_in_clean();
-    } while (status && n < 2000);
-    assert_int_equal(status, SP_OK);
 }
 
 #endif

@@ -1,8 +1,11 @@
-/* tests/support/device_life.h - a life of a device, for tests in which anything in it may fail. Uses bench_shape.c. May
- * include: support.h, device. */
+/* tests/support/device_life.h - a life of a device, for tests in which anything in it may fail, and one in which every
+ * allocation does. Uses bench_shape.c. May include: support.h, device, base. */
 #ifndef TEST_DEVICE_LIFE_H
 #define TEST_DEVICE_LIFE_H
 
+#include "support/support.h"
+
+#include "base/memory.h"
 #include "bench_shape.h"
 #include "device/backend.h"
 
@@ -52,6 +55,24 @@ static inline sp_status test_device_life(const char *name, const bench_shape *sh
     sp_region_destroy(region);
     sp_device_close(device);
     return status;
+}
+
+/* Every allocation of a life fails in turn, until one passes. Between two of them the stand-in for the driver begins
+ * anew, and says that nothing was left. */
+static inline void test_every_allocation_of_life_fails(sp_status (*life)(sp_error *error), void (*reset)(void),
+                                                       void (*check)(void)) {
+    sp_status status;
+    long n = 0;
+    do {
+        reset();
+        spi_memory_fail_after(n++);
+        sp_error error = {0};
+        status = life(&error);
+        spi_memory_fail_after(-1);
+        assert_true(status == SP_OK || status == SP_NO_MEMORY || status == SP_NO_DEVICE);
+        check();
+    } while (status && n < 2000);
+    assert_int_equal(status, SP_OK);
 }
 
 #endif

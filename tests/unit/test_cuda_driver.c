@@ -296,7 +296,7 @@ static void test_every_call_fails(void **state) {
 
 static void test_every_allocation_fails(void **state) {
     (void)state;
-    test_stand_in_every_allocation_fails(live);
+    test_every_allocation_of_life_fails(live, fake_cuda_reset_, test_stand_in_clean);
 }
 
 static void test_lost(void **state) {

@@ -7,6 +7,7 @@
 #include "samepage/store.h"
 #include "session/session.h"
 #include "snapshot/snapshot.h"
+#include "support/device_life.h"
 
 #define MIB ((size_t)1 << 20)
 
@@ -192,7 +193,7 @@ static void test_every_call_fails(void **state) {
 
 static void test_every_allocation_fails(void **state) {
     (void)state;
-    test_stand_in_every_allocation_fails(live_with_spares);
+    test_every_allocation_of_life_fails(live_with_spares, fake_cuda_reset_, test_stand_in_clean);
 }
 
 /* ---- refusals ---- */

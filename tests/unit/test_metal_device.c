@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "base/hash.h"
-#include "base/memory.h"
 #include "bench_shape.h"
 #include "support/device_life.h"
 #include "support/guests.h"
@@ -168,18 +167,7 @@ static void every_object_fails(void **state) {
 
 static void every_allocation_fails(void **state) {
     (void)state;
-    sp_status status;
-    long n = 0;
-    do {
-        metal_reset();
-        spi_memory_fail_after(n++);
-        sp_error error = {0};
-        status = live(&error);
-        spi_memory_fail_after(-1);
-        assert_true(status == SP_OK || status == SP_NO_MEMORY || status == SP_NO_DEVICE);
-        metal_check();
-    } while (status && n < 2000);
-    assert_int_equal(status, SP_OK);
+    test_every_allocation_of_life_fails(live, metal_reset, metal_check);
 }
 
 /* A run that the device does not finish is an error of that run; a device that is gone stays lost. */
