@@ -1,7 +1,6 @@
 /* device/cuda/wide.c - runs of several rows by kernels that do more than an op (kernels/wide.cuh, flash.cu, few.cu):
  * what is made for them once. wide_run.c has a run's way through them.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "base/error.h"

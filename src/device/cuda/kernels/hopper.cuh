@@ -35,11 +35,6 @@ template <int pending> __device__ __forceinline__ void group_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
 }
 
-/* What threads wrote to shared memory is seen by the units that multiply. */
-__device__ __forceinline__ void publish_shared() {
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
 /* A box of a matrix, swizzled, to shared memory. */
 __device__ __forceinline__ void copy_box(uint32_t to, const void *map, uint32_t column, uint32_t row,
                                          uint32_t barrier) {

@@ -446,7 +446,7 @@ __device__ __forceinline__ void registers_more() {
 
 template <int type, int rows> __device__ __forceinline__ void multiply_wide(const spi_cu_wide &args) {
     constexpr bool brain = type == SP_BF16, plain = !is_quantised(type);
-    constexpr int stages = plain ? SPI_CU_WIDE_PLAIN_STAGES(rows) : SPI_CU_WIDE_STAGES(rows);
+    constexpr int stages = plain ? SPI_CU_WIDE_PLAIN_STAGES_LARGE : SPI_CU_WIDE_STAGES(rows);
     extern __shared__ __align__(1024) uint8_t memory[];
     __shared__ uint64_t barriers[2 * stages + 2 * SPI_CU_WIDE_SLABS_MAX];
     __shared__ float wanted[rows], known[rows];

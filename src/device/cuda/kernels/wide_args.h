@@ -20,9 +20,10 @@
  * and that gives its registers. */
 #define SPI_CU_WIDE_THREADS(rows) ((rows) == 256 ? 384u : 320u)
 
-/* Steps of activations in shared memory, for a tile of so many rows; of plain weights with their steps. */
-#define SPI_CU_WIDE_PLAIN_STAGES(rows) ((rows) == 16 ? 6 : (rows) == 32 ? 5 : 4)
+/* Steps of activations in shared memory, for a tile of so many rows; of plain weights with their steps, in the largest
+ * tile: smaller ones have as many as there is room for (spi_cu_wide_room_for). */
 #define SPI_CU_WIDE_STAGES(rows)       ((rows) == 16 ? 12 : (rows) == 32 ? 8 : (rows) == 64 ? 5 : 4)
+#define SPI_CU_WIDE_PLAIN_STAGES_LARGE 4
 
 /* Points of a kernel: its start, the end of the kernel before, its first step, its last, its end. */
 #define SPI_CU_MARKS 5u
