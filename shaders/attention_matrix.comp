@@ -186,30 +186,30 @@ void renew(uint group, uint lane) {
     }
     bool wanted = subgroupMax(top > ABOVE ? 1u : 0u) != 0u;
     if (wanted) {
-    [[unroll]] for (uint g = 0u; g < G; g++) {
-        float most = highest[g];
-        [[unroll]] for (uint t = 0u; t < 4u; t++) {
-            coopMatStore(products[4u * g + t], scratch, group * OWN, 4u, gl_CooperativeMatrixLayoutRowMajor);
+        [[unroll]] for (uint g = 0u; g < G; g++) {
+            float most = highest[g];
+            [[unroll]] for (uint t = 0u; t < 4u; t++) {
+                coopMatStore(products[4u * g + t], scratch, group * OWN, 4u, gl_CooperativeMatrixLayoutRowMajor);
+                together();
+                vec4 low = uintBitsToFloat(scratch[group * OWN + 2u * lane]), high = uintBitsToFloat(scratch[group * OWN + 2u * lane + 1u]);
+                low = max(low, high);
+                most = max(most, max(max(low.x, low.y), max(low.z, low.w)));
+                together();
+            }
+            most = max(most, subgroupShuffleXor(most, 1u));
+            spread_out(group, lane, exp2(highest[g] - most));
+            highest[g] = most;
+            SUM_MATRIX factors;
+            coopMatLoad(factors, scratch, group * OWN, 4u, gl_CooperativeMatrixLayoutRowMajor);
+            [[unroll]] for (uint i = 0u; i < DS; i++) {
+                outputs[g * DS + i] = outputs[g * DS + i] * factors;
+            }
+            total[g] = total[g] * factors;
             together();
-            vec4 low = uintBitsToFloat(scratch[group * OWN + 2u * lane]), high = uintBitsToFloat(scratch[group * OWN + 2u * lane + 1u]);
-            low = max(low, high);
-            most = max(most, max(max(low.x, low.y), max(low.z, low.w)));
+            spread_out(group, lane, most);
+            coopMatLoad(maxima[g], scratch, group * OWN, 4u, gl_CooperativeMatrixLayoutRowMajor);
             together();
         }
-        most = max(most, subgroupShuffleXor(most, 1u));
-        spread_out(group, lane, exp2(highest[g] - most));
-        highest[g] = most;
-        SUM_MATRIX factors;
-        coopMatLoad(factors, scratch, group * OWN, 4u, gl_CooperativeMatrixLayoutRowMajor);
-        [[unroll]] for (uint i = 0u; i < DS; i++) {
-            outputs[g * DS + i] = outputs[g * DS + i] * factors;
-        }
-        total[g] = total[g] * factors;
-        together();
-        spread_out(group, lane, most);
-        coopMatLoad(maxima[g], scratch, group * OWN, 4u, gl_CooperativeMatrixLayoutRowMajor);
-        together();
-    }
     }
 }
 
